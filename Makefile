@@ -1,0 +1,64 @@
+# What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
+.DELETE_ON_ERROR:
+.PHONY: help test lint format pytest demo test-vm bench venv clean
+.DEFAULT_GOAL := help
+
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+# The first Python that is new enough; name another with PYTHON=...
+PYTHON  ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+KERNEL  ?= 6.12
+PYTEST_ARGS ?=
+# One cache of compiled programs for the tests on this machine and in virtual machines, which compile slowly.
+export BPF2PY_CACHE_DIR ?= $(CURDIR)/.vm/cache
+
+help:
+	@echo 'make test      lint, type check and test (kernel tests run where bpf() is permitted)'
+	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
+	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
+	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT'
+	@echo 'make lint      ruff and mypy        make format   let ruff rewrite the sources'
+	@echo 'make clean     remove .venv, caches and virtual machine images'
+
+# Stamps: set-up runs again only when what it depends on changed.
+$(VENV)/.installed: pyproject.toml tools/venv.py
+	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 found; install one or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@echo 'setting up $(VENV) with $(PYTHON)'
+	@$(PYTHON) tools/venv.py $(VENV) --extras cc,dev
+	@touch $@
+
+$(VENV)/.installed-vm: $(VENV)/.installed
+	@$(PYTHON) tools/venv.py $(VENV) --extras cc,dev,vm
+	@touch $@
+
+venv: $(VENV)/.installed
+
+test: lint pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pytest: venv
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: venv
+	@echo 'bpf2py run counts the programs this shell starts; it says on the next line which backend it uses:'
+	$(BIN)/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
+
+test-vm: $(VENV)/.installed-vm
+	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
+
+bench: venv
+	$(BIN)/python benchmarks/bench_startup.py
+	$(BIN)/python benchmarks/bench_maps.py
+
+clean:
+	rm -rf $(VENV) .vm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

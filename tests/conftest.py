@@ -1,0 +1,161 @@
+"""What every test may use: the rules of the kernel marks, mounted file systems, compiled programs, a leak check.
+
+Tests marked ``kernel`` run where bpf() is permitted. Elsewhere they are reported as not run, in a section of their own
+at the end, so that nobody takes the rest for the whole; with BPF2PY_REQUIRE_KERNEL=1 they fail instead (in virtual
+machines, where nothing else would be tested).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import importlib
+import os
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+TRACEFS = Path("/sys/kernel/tracing")
+BPFFS = Path("/sys/fs/bpf")
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 0x4000, 1 << 18  # include/uapi/linux/sched.h, mount.h
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def bpf_refused() -> str | None:
+    """Why bpf() is not permitted here, or None: creates (and closes) an array map, bypassing the library under test."""
+    number = {"x86_64": 321, "aarch64": 280}.get(platform.machine())
+    if number is None:
+        return f"no bpf() system call number known for {platform.machine()}"
+    attr = (ctypes.c_uint32 * 18)(2, 4, 4, 1)  # BPF_MAP_TYPE_ARRAY, key_size, value_size, max_entries
+    fd = libc.syscall(number, 0, attr, ctypes.sizeof(attr))
+    if fd < 0:
+        code = ctypes.get_errno()
+        return f"bpf(BPF_MAP_CREATE) says {errno.errorcode.get(code, str(code))}: {os.strerror(code)}"
+    os.close(fd)
+    return None
+
+
+def kprobes_missing() -> str | None:
+    """Why kprobes cannot work on this kernel, or None: the perf PMU kprobe (4.17) comes with CONFIG_KPROBE_EVENTS."""
+    if Path("/sys/bus/event_source/devices/kprobe").exists():
+        return None
+    return f"kernel {platform.release()} has no kprobes (no perf PMU named kprobe: CONFIG_KPROBE_EVENTS is off)"
+
+
+REFUSED = bpf_refused()
+NO_KPROBES = kprobes_missing()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--force-kprobe",
+        action="store_true",
+        help="run tests marked kprobe even on a kernel without kprobes (tools/vm.py does, to compile what they use)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    required = os.environ.get("BPF2PY_REQUIRE_KERNEL") == "1"
+    for item in items:
+        if item.get_closest_marker("kprobe") and not item.get_closest_marker("kernel"):
+            item.add_marker(pytest.mark.kernel)
+        if item.get_closest_marker("kernel") and REFUSED is not None and not required:
+            item.add_marker(pytest.mark.skip(reason=f"NOT RUN: {REFUSED}"))
+        elif item.get_closest_marker("kprobe") and NO_KPROBES is not None and not config.getoption("--force-kprobe"):
+            item.add_marker(pytest.mark.skip(reason=NO_KPROBES))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    for mark, why in (("kernel", REFUSED), ("kprobe", NO_KPROBES)):
+        count = sum(1 for report in skipped if mark in report.keywords)
+        if why is not None and count:
+            terminalreporter.section(f"{count} {mark.upper()} TESTS NOT RUN", sep="!", red=True, bold=True)
+            terminalreporter.write_line(f"REASON: {why}")
+            terminalreporter.write_line("THE REST PASSING SAYS NOTHING ABOUT THEM. `make test-vm` runs them in a VM.")
+            break  # without bpf() it does not matter what else the kernel lacks
+
+
+def _mount(kind: str, target: Path) -> None:
+    """Mount a file system for this process and its children only: it is gone when they are, however they end."""
+    if os.path.ismount(target):
+        return
+    if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "cannot make a private mount namespace")
+    if libc.mount(kind.encode(), os.fsencode(target), kind.encode(), 0, None):
+        raise OSError(ctypes.get_errno(), f"cannot mount {kind}", str(target))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel_file_systems(request: pytest.FixtureRequest) -> None:
+    """Mount tracefs and bpffs when kernel tests are to run and the machine has not done so."""
+    if REFUSED is None and any(item.get_closest_marker("kernel") for item in request.session.items):
+        _mount("tracefs", TRACEFS)
+        _mount("bpf", BPFFS)
+
+
+@pytest.fixture(scope="session")
+def tracefs(kernel_file_systems: None) -> Path:
+    """The mount point of tracefs."""
+    return TRACEFS
+
+
+@pytest.fixture
+def bpffs(kernel_file_systems: None, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A fresh directory in bpffs; what the test pins there is unpinned afterwards."""
+    directory = BPFFS / f"bpf2py-{os.getpid()}-{abs(hash(request.node.nodeid)):x}"
+    directory.mkdir()
+    yield directory
+    for parent, directories, files in os.walk(directory, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(parent, name))
+        for name in directories:
+            os.rmdir(os.path.join(parent, name))
+    directory.rmdir()
+
+
+@pytest.fixture(scope="session")
+def compile_bpf(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """Compile eBPF C given as text to the bytes of an object; the same text is compiled once a session."""
+    directory = tmp_path_factory.mktemp("compiled")
+    done: dict[str, bytes] = {}
+
+    def compile_text(text: str) -> bytes:
+        if text not in done:
+            source = directory / f"program{len(done)}.bpf.c"
+            source.write_text(text)
+            done[text] = importlib.import_module("bpf2py").compile(source)
+        return done[text]
+
+    return compile_text
+
+
+def open_fds() -> dict[int, str]:
+    """The open file descriptors of this process and what each refers to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor listdir() itself used
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+@contextlib.contextmanager
+def no_leaks() -> Iterator[None]:
+    """Fail when the block leaves file descriptors open that were not before, or closes some that it did not open."""
+    before = open_fds()
+    yield
+    after = open_fds()
+    opened = {fd: what for fd, what in after.items() if fd not in before}
+    closed = {fd: what for fd, what in before.items() if fd not in after}
+    assert not opened, f"left open: {opened}"
+    assert not closed, f"closed, though opened by others: {closed}"
+
+
+@pytest.fixture
+def assert_no_leaks() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """The leak check as a context manager: ``with assert_no_leaks(): ...``."""
+    return no_leaks
