@@ -1,0 +1,254 @@
+"""Run the kernel tests in one of Debian's kernels, booted under emulation with virtme-ng.
+
+The kernel comes from Debian's own archive (apt-get download, unpacked with dpkg, nothing is installed) and is kept in
+.vm/ or in $BPF2PY_VM_DIR. The guest sees the root file system of this machine read-only, so it runs this very checkout
+with this very interpreter; only the results directory is writable. KVM is never used: where nested it tends to hang.
+
+    python tools/vm.py [--kernel 6.12] [--timeout SECONDS] [--exec COMMAND] [-- PYTEST ARGUMENTS]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = {
+    "apt-get": "apt",
+    "dpkg": "dpkg",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "depmod": "kmod",
+    "busybox": "busybox-static",
+}
+# Without the option apt warns that its unprivileged user cannot write where we download to.
+APT_DOWNLOAD = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root"]
+# A second mount of the root file system, cached by the guest: importing Python modules takes half the time over it.
+CACHED_ROOT = (
+    "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap "
+    "-device virtio-9p-pci,fsdev=cached,mount_tag=cached"
+)
+
+
+class Failure(Exception):
+    """Something outside the tests went wrong; str() is what to tell the developer."""
+
+
+def say(text: str) -> None:
+    """Report progress at once, also into a pipe."""
+    print(f"vm: {text}", flush=True)
+
+
+def check_tools() -> None:
+    """Raise Failure naming every missing program and the command that installs them."""
+    if platform.machine() != "x86_64":
+        raise Failure(f"only x86-64 kernels are booted, this machine is {platform.machine()}")
+    missing = {name: package for name, package in NEEDED.items() if shutil.which(name) is None}
+    if missing:
+        raise Failure(
+            f"missing {', '.join(missing)}; on Debian: "
+            f"apt-get install --no-install-recommends {' '.join(missing.values())}"
+        )
+
+
+def version_key(text: str) -> tuple[int, ...]:
+    """The numbers in a name, for comparing versions."""
+    return tuple(int(number) for number in re.findall(r"\d+", text))
+
+
+def find_packages(series: str) -> list[str]:
+    """Names of the packages in Debian's lists with a generic amd64 kernel of a series, oldest first."""
+    answer = subprocess.run(
+        ["apt-cache", "search", "--names-only", rf"^linux-image-{re.escape(series)}\."],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # The unsigned packages have the same kernel and need no further package.
+    pattern = re.compile(rf"(linux-image-{re.escape(series)}\.[0-9.+a-z-]*-amd64-unsigned) -")
+    names = [match[1] for match in map(pattern.match, answer.stdout.splitlines()) if match]
+    return sorted((name for name in names if "-cloud-" not in name and "-rt-" not in name), key=version_key)
+
+
+def find_cached(directory: Path, series: str) -> Path | None:
+    """The newest unpacked kernel of a series."""
+    found = sorted(directory.glob(f"linux-image-{series}.*/boot/vmlinuz-*"), key=lambda path: version_key(path.name))
+    return found[-1] if found else None
+
+
+def fetch(directory: Path, series: str) -> Path:
+    """Path of the kernel image of a series, downloaded unless the directory has one."""
+    cached = find_cached(directory, series)
+    if cached is not None:
+        return cached
+    names = find_packages(series)
+    if not names:
+        update = ["apt-get", "update", "-qq"] if os.geteuid() == 0 else ["sudo", "-n", "apt-get", "update", "-qq"]
+        with contextlib.suppress(OSError):
+            subprocess.run(update)
+        names = find_packages(series)
+    if not names:
+        raise Failure(f"apt lists no linux-image-{series}.*-amd64-unsigned; Debian 12 with its security archive has it")
+    name = names[-1]
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        for attempt in range(1, 5):
+            say(f"downloading {name}" + (f" (attempt {attempt})" if attempt > 1 else ""))
+            if subprocess.run([*APT_DOWNLOAD, name], cwd=scratch).returncode == 0:
+                break
+            if attempt == 4:
+                raise Failure(f"could not download {name}")
+            time.sleep(5 * attempt)
+        (archive,) = Path(scratch).glob("*.deb")
+        unpacked = Path(scratch) / "unpacked"
+        subprocess.run(["dpkg", "-x", archive, unpacked], check=True)
+        unpacked.chmod(0o755)
+        unpacked.rename(directory / name)  # in one step: an interrupted run leaves no half kernel
+    cached = find_cached(directory, series)
+    assert cached is not None
+    return cached
+
+
+def guest_script(results: Path, command: str) -> str:
+    """What the guest runs: it logs to files in the results directory, because vng loses a piped stdout."""
+    # Cached copies of the trees Python reads most, over the very same paths.
+    trees = [str(ROOT), sysconfig.get_path("stdlib")]
+    environment = {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "HOME": "/root",
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "BPF2PY_CACHE_DIR": str(results / "cache"),
+        "BPF2PY_REQUIRE_KERNEL": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": "/run/hypothesis",
+        "TMPDIR": "/run/scratch",
+    }
+    lines = [
+        f"exec >{shlex.quote(str(results / 'output'))} 2>&1",
+        "ip link set lo up",
+        "mkdir -p /run/cached /run/scratch",
+        "mount -t tmpfs tmpfs /run/scratch",
+        "mount -t 9p -o ro,version=9p2000.L,trans=virtio,access=any,msize=524288,cache=loose cached /run/cached",
+        *(f"mount --bind /run/cached{shlex.quote(tree)} {shlex.quote(tree)}" for tree in trees),
+        f"cd {shlex.quote(str(ROOT))}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
+        f"( {command} )",
+        f"echo $? >{shlex.quote(str(results / 'status.part'))}",
+        f"mv {shlex.quote(str(results / 'status.part'))} {shlex.quote(str(results / 'status'))}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def follow(process: subprocess.Popen[bytes], output: Path, deadline: float) -> bool:
+    """Copy what the guest writes to our stdout while it runs; False when the deadline passed first."""
+    with output.open("rb") as stream:
+        while True:
+            ended = process.poll() is not None  # before the read, so that the last read misses nothing
+            sys.stdout.buffer.write(stream.read())
+            sys.stdout.flush()
+            if ended:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def process_group(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with all it starts (vng starts qemu), killed at the end of the block if it still runs."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def boot(kernel: Path, command: str, results: Path, timeout: float, memory: str, cpus: int) -> int:
+    """Boot the kernel, run the command in the guest and return its exit status."""
+    vng = Path(sys.executable).parent / "vng"
+    if not vng.exists():
+        raise Failure(f"{vng} is not there; install it with: pip install -e .[vm]")
+    script, output, status = results / "guest.sh", results / "output", results / "status"
+    script.write_text(guest_script(results, command))
+    output.touch()
+    argv = [str(vng), "--disable-kvm", "-m", memory, "--cpus", str(cpus), f"--rwdir={results}"]
+    argv += [f"--qemu-opts={CACHED_ROOT}", "--run", str(kernel), "--user", "root", "--exec", f"bash {script}"]
+    environment = dict(os.environ, PATH=f"{vng.parent}:{os.environ['PATH']}", TMPDIR=str(results))
+    started = time.monotonic()
+    with process_group(argv, environment, results / "vng.log") as process:
+        finished = follow(process, output, started + timeout)
+    say(f"guest ran for {time.monotonic() - started:.0f} s")
+    if not finished:
+        raise Failure(f"no end after {timeout:.0f} s, the guest was killed")
+    if not status.exists():
+        log = (results / "vng.log").read_text(errors="replace")
+        raise Failure(f"the guest ended without a result; vng exit status {process.returncode}, its output:\n{log}")
+    return int(status.read_text())
+
+
+def fill_cache(arguments: list[str], cache: Path) -> None:
+    """Run the tests here first, only so that what they compile is compiled: the guest takes 20 times as long for it."""
+    log = cache.parent / "host.log"
+    say("compiling the tests' programs here (results of this run do not count)")
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--force-kprobe", "-q", *arguments]
+    with log.open("wb") as stream:
+        subprocess.run(
+            argv, cwd=ROOT, stdout=stream, stderr=stream, env=dict(os.environ, BPF2PY_CACHE_DIR=str(cache)), timeout=600
+        )
+
+
+def main() -> int:
+    """Parse the command line, boot, and pass the guest's exit status on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernel", default="6.12", help="kernel series: 6.12 or 6.1")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds until the guest is killed")
+    parser.add_argument("--memory", default="1G")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--exec", dest="command", help="run this shell command in the guest instead of the tests")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, default: -m kernel")
+    options = parser.parse_args()
+    cache = Path(os.environ.get("BPF2PY_VM_DIR") or ROOT / ".vm")
+    cache.mkdir(parents=True, exist_ok=True)
+    selection = options.pytest or ["-m", "kernel"]
+    with tempfile.TemporaryDirectory(prefix="bpf2py-vm-") as scratch:
+        results = Path(scratch)
+        try:
+            check_tools()
+            kernel = fetch(cache, options.kernel)
+            compiled = Path(os.environ.get("BPF2PY_CACHE_DIR") or cache / "cache")
+            compiled.mkdir(parents=True, exist_ok=True)
+            command = options.command
+            if command is None:
+                fill_cache(selection, compiled)
+                command = shlex.join(["python", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=300", *selection])
+            shutil.copytree(compiled, results / "cache")
+            say(f"booting {kernel.name} under emulation: {command}")
+            return boot(kernel, command, results, options.timeout, options.memory, options.cpus)
+        except (Failure, subprocess.SubprocessError, OSError) as error:
+            print(f"vm: {error}", file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
