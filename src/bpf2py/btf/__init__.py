@@ -1,1 +1,1 @@
-"""TODO."""
+"""BTF, the kernel's type information: reading, writing, C declarations, and values <-> bytes."""

@@ -1,0 +1,496 @@
+"""Python values of BTF structs and unions: classes made from the type, and their codecs."""
+
+from __future__ import annotations
+
+import keyword
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from bpf2py.btf.codec import (
+    ArrayCodec,
+    BoolCodec,
+    ByteArrayCodec,
+    CharArrayCodec,
+    Codec,
+    CodecOptions,
+    EnumCodec,
+    IntCodec,
+    raw_bytes,
+)
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Enum, Int, Kind, Member, Struct
+from bpf2py.errors import BtfError, EncodeError
+
+
+class StructValue:
+    """A C struct: attributes by member name, also ``value["member"]`` with the exact C name.
+
+    Equal to another value, a dict or a tuple with the same contents; mutable, and hashable by its contents (do not
+    change one that serves as a dict key). A member that is a Python keyword gets a trailing underscore.
+    Missing arguments are zero: ``Point(x=1)``.
+    """
+
+    __slots__ = ()
+    _codec: ClassVar[StructCodec]
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._codec.fill(self, args, kwargs)
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, python_name(name))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, python_name(name), value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (getattr(self, name) for name in self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __bytes__(self) -> bytes:
+        return self._codec.encode(self)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StructValue):
+            return self._fields == other._fields and tuple(self) == tuple(other)
+        if isinstance(other, Mapping):
+            return self._asdict() == other
+        if isinstance(other, tuple):
+            return tuple(self) == other
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(_hashable(value) for value in self))
+
+    def __repr__(self) -> str:
+        body = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+        return f"{type(self).__name__}({body})"
+
+    def _asdict(self) -> dict[str, Any]:
+        """The members as a dict, nested structs and unions too."""
+        return {name: plain(getattr(self, name)) for name in self._fields}
+
+    def _replace(self, **changes: Any) -> Any:
+        """A copy with some members changed."""
+        new = self._codec.decode(bytes(self))
+        for name, value in changes.items():
+            if name not in self._fields:
+                raise EncodeError(f"{self._codec.name} has no member {name!r}")
+            setattr(new, name, value)
+        return new
+
+
+class UnionValue:
+    """A C union: every member is a view of the same bytes; setting one changes what the others show.
+
+    >>> value.ipv4 = 0x7F000001      # doctest: +SKIP
+    """
+
+    __slots__ = ("_raw",)
+    _codec: ClassVar[UnionCodec]
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, **members: Any) -> None:
+        self._raw = bytearray(self._codec.size)
+        for name, value in members.items():
+            if name not in self._fields:
+                raise EncodeError(f"{self._codec.name} has no member {name!r}")
+            setattr(self, name, value)
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, python_name(name))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, python_name(name), value)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._raw)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, UnionValue):
+            return self._raw == other._raw
+        if isinstance(other, Mapping):
+            return bool(other) and all(n in self._fields and plain(self[n]) == v for n, v in other.items())
+        if isinstance(other, bytes | bytearray):
+            return self._raw == other
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(bytes(self._raw))
+
+    def __repr__(self) -> str:
+        body = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+        return f"{type(self).__name__}({body})"
+
+    def _asdict(self) -> dict[str, Any]:
+        """What each member shows, as a dict."""
+        return {name: plain(getattr(self, name)) for name in self._fields}
+
+
+def plain(value: Any) -> Any:
+    """A value with structs and unions replaced by dicts, for JSON and comparisons."""
+    if isinstance(value, StructValue | UnionValue):
+        return value._asdict()
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(plain(item) for item in value)
+    return value
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
+
+
+_RESERVED = frozenset({"_codec", "_fields", "_asdict", "_replace", "_raw", "mro"})
+
+
+def python_name(name: str) -> str:
+    """A C member name as a Python attribute: keywords and names in use get a trailing underscore."""
+    if not name.isidentifier():
+        name = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
+        name = name if name.isidentifier() else f"_{name}"
+    if keyword.iskeyword(name) or name in _RESERVED or (name.startswith("__") and name.endswith("__")):
+        return f"{name}_"
+    return name
+
+
+class Field(NamedTuple):
+    """A member as Python sees it: `offset` in bytes, or for bitfields `bit_offset` and `bits` > 0."""
+
+    name: str
+    offset: int
+    codec: Codec[Any]
+    bit_offset: int = 0
+    bits: int = 0
+    anonymous: bool = False
+
+
+def bits_get(word: int, shift: int, bits: int, signed: bool) -> int:
+    """A bitfield of a little-endian word."""
+    value = (word >> shift) & ((1 << bits) - 1)
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+def bits_put(value: Any, shift: int, bits: int, signed: bool, name: str) -> int:
+    """A bitfield's value in its place. Raises EncodeError when it has too many bits."""
+    if not hasattr(value, "__index__"):
+        raise EncodeError(f".{name}: {value!r} is no integer")
+    value = int(value)
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    if not low <= value <= high:
+        raise EncodeError(f".{name}: {value} does not fit {bits} bits ({low}..{high})")
+    return (value & ((1 << bits) - 1)) << shift
+
+
+def _bit_signed(codec: Codec[Any]) -> bool:
+    return (isinstance(codec, IntCodec) and codec.signed) or (isinstance(codec, EnumCodec) and codec.leaf.islower())
+
+
+def _bit_value(codec: Codec[Any], value: int) -> Any:
+    if isinstance(codec, EnumCodec):
+        return codec.from_leaf(value)
+    return bool(value) if isinstance(codec, BoolCodec) else value
+
+
+def _enum_number(codec: Codec[Any], value: Any) -> Any:
+    if isinstance(codec, EnumCodec) and isinstance(value, str):
+        return codec._integer.decode(codec.encode(value))
+    return value
+
+
+class StructCodec(Codec[StructValue]):
+    """A struct: one `struct` format for the fixed part, generated code between it and attributes."""
+
+    __slots__ = ("_encode_object", "_groups", "_make", "_packer", "cls", "fields", "flexible")
+
+    def __init__(self, name: str, size: int, fields: list[Field], class_name: str) -> None:
+        super().__init__(name, size)
+        self.fields = fields
+        self.flexible = fields[-1] if fields and _is_flexible(fields[-1]) else None
+        visible = tuple(n for field in fields for n in _visible(field))
+        slots = [field.name for field in fields]
+        if len(set(visible)) != len(visible) or len(set(slots)) != len(slots):
+            raise BtfError(f"{name}: two members have the same name", section=".BTF")
+        body: dict[str, Any] = {"__slots__": tuple(slots), "_fields": visible, "_codec": self, "__doc__": f"{name}."}
+        for field in fields:
+            if field.anonymous:
+                body |= {member: _delegate(field.name, member) for member in _visible(field)}
+        # Slots such as __state would be mangled with any class name but "_".
+        self.cls: type[StructValue] = type("_", (StructValue,), body)
+        self.cls.__name__ = self.cls.__qualname__ = class_name
+        self._compile()
+
+    def _compile(self) -> None:
+        """Generate `make(*leaves) -> value` and `encode_object(value) -> bytes`."""
+        leaves: list[str] = []
+        make: list[str] = []
+        pack: list[str] = []
+        namespace: dict[str, Any] = {"new": self.cls.__new__, "cls": self.cls, "from_bytes": int.from_bytes}
+        at, index = 0, 0
+        fields = self.fields
+        while index < len(fields):
+            field, n = fields[index], len(pack)
+            if field.bits:
+                last = index
+                while last + 1 < len(fields) and fields[last + 1].bits:
+                    last += 1
+                group = fields[index : last + 1]
+                start = min(f.bit_offset for f in group) // 8
+                end = max(f.bit_offset + f.bits + 7 for f in group) // 8
+                leaf, index = f"{end - start}s", last + 1
+                make.append(f" word = from_bytes(f{n}, 'little')")
+                terms = []
+                for f in group:
+                    shift, signed = f.bit_offset - start * 8, _bit_signed(f.codec)
+                    key = f"{n}_{shift}"
+                    namespace |= {f"v{key}": _bit_value, f"c{key}": f.codec, "get": bits_get, "put": _put}
+                    make.append(f" o.{f.name} = v{key}(c{key}, get(word, {shift}, {f.bits}, {signed}))")
+                    terms.append(f"put(c{key}, o.{f.name}, {shift}, {f.bits}, {signed}, {f.name!r})")
+                pack.append(f"({' | '.join(terms)}).to_bytes({end - start}, 'little')")
+            else:
+                index += 1
+                codec, start, end = field.codec, field.offset, field.offset + field.codec.size
+                leaf = codec.leaf
+                namespace[f"c{n}"], namespace[f"d{n}"], namespace[f"e{n}"] = codec, codec.decode, codec.encode
+                if isinstance(codec, EnumCodec):
+                    namespace[f"d{n}"], namespace["enum_number"] = codec.from_leaf, _enum_number
+                    make.append(f" o.{field.name} = d{n}(f{n})")
+                    pack.append(f"enum_number(c{n}, o.{field.name})")
+                elif len(leaf) == 1 and leaf != "?":
+                    make.append(f" o.{field.name} = f{n}")
+                    pack.append(f"o.{field.name}")
+                elif leaf == "?":
+                    leaf = "1s"
+                    make.append(f" o.{field.name} = f{n} != b'\\0'")
+                    pack.append(f"e{n}(o.{field.name})")
+                else:
+                    make.append(f" o.{field.name} = d{n}(f{n})")
+                    pack.append(f"e{n}(o.{field.name})")
+            if start < at or end > self.size:
+                raise BtfError(f"{self.name}: member {field.name} overlaps another or the end", section=".BTF")
+            leaves.append(f"{start - at}x{leaf}" if start > at else leaf)
+            at = end
+        if self.size > at:
+            leaves.append(f"{self.size - at}x")
+        self._packer = struct.Struct("<" + "".join(leaves))
+        namespace["pack"] = self._packer.pack
+        arguments = ", ".join(f"f{n}" for n in range(len(pack)))
+        source = f"def make({arguments}):\n o = new(cls)\n" + "\n".join([*make, " return o"])
+        source += f"\ndef encode_object(o):\n return pack({', '.join(pack)})\n"
+        exec(compile(source, f"<codec of {self.name}>", "exec"), namespace)
+        self._make: Callable[..., StructValue] = namespace["make"]
+        self._encode_object: Callable[[Any], bytes] = namespace["encode_object"]
+
+    def fill(self, target: StructValue, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Initialise a value: positional members in order, the others by name, the rest zero."""
+        cls = self.cls
+        if len(args) > len(cls._fields):
+            raise EncodeError(f"{self.name} has {len(cls._fields)} members, {len(args)} given")
+        zero = self.decode(bytes(self.size))
+        for field in self.fields:
+            setattr(target, field.name, getattr(zero, field.name))
+        for name, value in zip(cls._fields, args, strict=False):
+            setattr(target, name, value)
+        for name, value in kwargs.items():
+            attribute = python_name(name)
+            if attribute not in cls._fields:
+                raise EncodeError(f"{self.name} has no member {name!r}: {', '.join(cls._fields)}")
+            setattr(target, attribute, value)
+
+    def encode(self, value: Any) -> bytes:
+        if type(value) is not self.cls:
+            if isinstance(value, Mapping):
+                value = self.cls(**{str(name): item for name, item in value.items()})
+            elif isinstance(value, tuple | list):
+                if len(value) != len(self.cls._fields):
+                    raise EncodeError(f"{self.name} has {len(self.cls._fields)} members, {len(value)} given")
+                value = self.cls(*value)
+            elif isinstance(value, StructValue):
+                value = self.cls(**{name: getattr(value, name) for name in value._fields})
+            else:
+                return raw_bytes(value, self)
+        try:
+            return self._encode_object(value)
+        except (struct.error, EncodeError, TypeError):
+            return self._encode_slowly(value)
+
+    def _encode_slowly(self, value: StructValue) -> bytes:
+        """Field by field, so that an error names the member; also takes fields given as encoded bytes."""
+        buffer = bytearray(self.size)
+        for field in self.fields:
+            item = getattr(value, field.name)
+            if field.bits:
+                word = _put(field.codec, item, field.bit_offset % 8, field.bits, _bit_signed(field.codec), field.name)
+                start = field.bit_offset // 8
+                for i, byte in enumerate(word.to_bytes((field.bits + field.bit_offset % 8 + 7) // 8, "little")):
+                    buffer[start + i] |= byte
+                continue
+            try:
+                buffer[field.offset : field.offset + field.codec.size] = field.codec.encode(item)
+            except EncodeError as error:
+                separator = "" if error.message.startswith((".", "[")) else ": "
+                raise EncodeError(f".{field.name}{separator}{error.message}") from None
+        return bytes(buffer)
+
+    def decode(self, data: bytes | bytearray | memoryview) -> StructValue:
+        if self.flexible is not None and len(data) > self.size:
+            return self._decode_flexible(data)
+        return self._make(*self._packer.unpack(data))
+
+    def _decode_flexible(self, data: bytes | bytearray | memoryview) -> StructValue:
+        assert self.flexible is not None
+        value = self._make(*self._packer.unpack(memoryview(data)[: self.size]))
+        tail = memoryview(data)[self.flexible.offset :]
+        codec = self.flexible.codec
+        if isinstance(codec, ArrayCodec):
+            size = codec.element.size or 1
+            setattr(value, self.flexible.name, codec.element.decode_many(tail[: len(tail) // size * size]))
+        elif isinstance(codec, CharArrayCodec):
+            setattr(value, self.flexible.name, codec.decode(tail))
+        else:
+            setattr(value, self.flexible.name, bytes(tail))
+        return value
+
+    def decode_many(self, data: bytes | bytearray | memoryview) -> list[StructValue]:
+        if not self.size:
+            return []
+        make = self._make
+        return [make(*leaves) for leaves in self._packer.iter_unpack(data)]
+
+
+def _put(codec: Codec[Any], value: Any, shift: int, bits: int, signed: bool, name: str) -> int:
+    return bits_put(_enum_number(codec, value), shift, bits, signed, name)
+
+
+def _is_flexible(field: Field) -> bool:
+    return not field.bits and field.codec.size == 0 and isinstance(field.codec, ArrayCodec | CharArrayCodec | ByteArrayCodec)
+
+
+def _visible(field: Field) -> tuple[str, ...]:
+    return field.codec.cls._fields if field.anonymous and isinstance(field.codec, UnionCodec) else (field.name,)
+
+
+def _delegate(slot: str, member: str) -> property:
+    return property(
+        lambda self: getattr(getattr(self, slot), member),
+        lambda self, value: setattr(getattr(self, slot), member, value),
+    )
+
+
+class UnionCodec(Codec[UnionValue]):
+    """A union: the bytes, and a view for each member."""
+
+    __slots__ = ("cls", "fields")
+
+    def __init__(self, name: str, size: int, fields: list[Field], class_name: str) -> None:
+        super().__init__(name, size)
+        self.fields = fields
+        body: dict[str, Any] = {"__slots__": (), "_codec": self, "__doc__": f"{name}."}
+        names = []
+        for field in fields:
+            if field.offset + field.codec.size > size or field.bit_offset + field.bits > size * 8:
+                raise BtfError(f"{name}: member {field.name} is larger than the union", section=".BTF")
+            for member in _visible(field):
+                names.append(member)
+                body[member] = _view(field, member)
+        if len(set(names)) != len(names):
+            raise BtfError(f"{name}: two members have the same name", section=".BTF")
+        body["_fields"] = tuple(names)
+        self.cls: type[UnionValue] = type(class_name, (UnionValue,), body)
+
+    def encode(self, value: Any) -> bytes:
+        if isinstance(value, UnionValue) and len(value._raw) == self.size:
+            return bytes(value._raw)
+        if isinstance(value, Mapping):
+            return bytes(self.cls(**{str(name): item for name, item in value.items()})._raw)
+        return raw_bytes(value, self)
+
+    def decode(self, data: bytes | bytearray | memoryview) -> UnionValue:
+        value = self.cls.__new__(self.cls)
+        value._raw = bytearray(data)
+        return value
+
+
+def _view(field: Field, member: str) -> property:
+    offset, codec = field.offset, field.codec
+    if field.bits:
+        start, end = field.bit_offset // 8, (field.bit_offset + field.bits + 7) // 8
+        shift, signed = field.bit_offset % 8, _bit_signed(codec)
+
+        def get_bits(self: UnionValue) -> Any:
+            word = int.from_bytes(self._raw[start:end], "little")
+            return _bit_value(codec, bits_get(word, shift, field.bits, signed))
+
+        def set_bits(self: UnionValue, value: Any) -> None:
+            word = int.from_bytes(self._raw[start:end], "little") & ~(((1 << field.bits) - 1) << shift)
+            word |= _put(codec, value, shift, field.bits, signed, member)
+            self._raw[start:end] = word.to_bytes(end - start, "little")
+
+        return property(get_bits, set_bits)
+
+    def get(self: UnionValue) -> Any:
+        return codec.decode(self._raw[offset : offset + codec.size])
+
+    def put(self: UnionValue, value: Any) -> None:
+        try:
+            self._raw[offset : offset + codec.size] = codec.encode(value)
+        except EncodeError as error:
+            raise EncodeError(f".{member}: {error.message}") from None
+
+    return property(get, put)
+
+
+def make_struct_codec(
+    btf: Btf, btf_type: Struct, options: CodecOptions, codec_of: Callable[[int], Codec[Any]]
+) -> Codec[Any]:
+    """The codec of a struct or union; `codec_of` gives those of its members."""
+    word = "struct" if btf_type.kind == Kind.STRUCT else "union"
+    name = f"{word} {btf_type.name}".rstrip() if btf_type.name else f"anonymous {word}"
+    class_name = python_name(btf_type.name) if btf_type.name else word
+    fields = list(_fields(btf, btf_type, options, codec_of, 0, 0, btf_type.kind == Kind.UNION, [0]))
+    make = UnionCodec if btf_type.kind == Kind.UNION else StructCodec
+    if make is StructCodec:
+        fields.sort(key=lambda field: (field.bit_offset // 8 if field.bits else field.offset))
+    return make(name, btf_type.size, fields, class_name)
+
+
+def _fields(
+    btf: Btf,
+    btf_type: Struct,
+    options: CodecOptions,
+    codec_of: Callable[[int], Codec[Any]],
+    base_bits: int,
+    depth: int,
+    in_union: bool,
+    counter: list[int],
+) -> Iterator[Field]:
+    if depth > 32:
+        raise BtfError(f"{btf.name}: struct {btf_type.name} is nested too deeply", section=".BTF")
+    for member in btf_type.members:
+        bit_offset = base_bits + member.bit_offset
+        inner = btf.resolved(member.type_id)
+        if not member.name:
+            if isinstance(inner, Struct) and (inner.kind == Kind.STRUCT or in_union):
+                # C11: members of an anonymous struct or union belong to the outer one.
+                yield from _fields(btf, inner, options, codec_of, bit_offset, depth + 1, in_union, counter)
+            elif isinstance(inner, Struct):
+                counter[0] += 1
+                yield Field(f"_union{counter[0]}", bit_offset // 8, codec_of(member.type_id), anonymous=True)
+            continue  # an unnamed bitfield is padding
+        yield _field(btf, member, inner, bit_offset, codec_of)
+
+
+def _field(btf: Btf, member: Member, inner: Any, bit_offset: int, codec_of: Callable[[int], Codec[Any]]) -> Field:
+    name = python_name(member.name)
+    codec = codec_of(member.type_id)
+    if member.bits:
+        if not isinstance(inner, Int | Enum) or member.bits > inner.size * 8:
+            raise BtfError(f"{btf.name}: bitfield {member.name} is no integer or too wide", section=".BTF")
+        return Field(name, 0, codec, bit_offset, member.bits)
+    if bit_offset % 8:
+        raise BtfError(f"{btf.name}: member {member.name} does not start at a byte", section=".BTF")
+    return Field(name, bit_offset // 8, codec)

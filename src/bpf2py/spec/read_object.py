@@ -1,0 +1,403 @@
+"""From the bytes of an ELF object to the parts of an `ObjectSpec`."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import DataSec, Kind, Ref as RefType, Var
+from bpf2py.errors import BtfError, ObjectError, RelocationError
+from bpf2py.spec.btf_ext import BtfExt, read_btf_ext
+from bpf2py.spec.btf_maps import SECTION as MAPS_SECTION
+from bpf2py.spec.btf_maps import BtfMap, read_btf_maps
+from bpf2py.spec.elf import (
+    EM_BPF,
+    EM_NONE,
+    R_BPF_64_NODYLD32,
+    SHT_NOBITS,
+    STB_LOCAL,
+    STB_WEAK,
+    STT_FUNC,
+    STT_SECTION,
+    STV_HIDDEN,
+    STV_INTERNAL,
+    ElfFile,
+    Section,
+    Symbol,
+)
+from bpf2py.spec.legacy_maps import is_legacy_section, read_legacy_maps
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind
+from bpf2py.spec.variable_spec import ExternSpec, VariableSpec
+from bpf2py.uapi.map_types import MapFlags, MapType
+
+OP_CALL = 0x85
+OP_LD_IMM64 = 0x18
+
+Location = tuple[int, int]  # ELF section index, byte offset
+
+
+def is_data_section(name: str) -> bool:
+    """Whether a section holds global variables that become a map."""
+    return any(name == base or name.startswith(base + ".") for base in (".data", ".rodata", ".bss"))
+
+
+class ObjectReader:
+    """Reads one object; the results stand in its attributes.
+
+    Raises:
+        ObjectError: damaged, or something the file asks for is not possible.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.name = name
+        self.elf = ElfFile(data, name)
+        if self.elf.machine not in (EM_BPF, EM_NONE):
+            raise ObjectError(f"{name}: not a BPF object: the ELF machine is {self.elf.machine}, not {EM_BPF}", offset=0x12)
+        self.relocations = {section.index: relocs for section, relocs in self.elf.relocations()}
+        self.btf = self._read_btf()
+        self.license = self._read_license()
+        self.kernel_version = self._read_version()
+        self.maps: dict[str, MapSpec] = {}
+        self.variables: dict[str, VariableSpec] = {}
+        self.externs: dict[str, ExternSpec] = {}
+        self.functions: dict[Location, Function] = {}
+        self.programs: dict[str, ProgramSpec] = {}
+        self._map_places: dict[Location, str] = {}
+        self._btf_maps: list[BtfMap] = []
+        self._read_maps()
+        self._read_data_sections()
+        self._read_externs()
+        self._read_functions()
+        self._read_references()
+        self._attach_ext_info()
+        self._find_programs()
+        self._read_initial_contents()
+
+    def _fail(self, what: str, section: Section | str | None = None, offset: int | None = None) -> ObjectError:
+        return ObjectError(
+            f"{self.name}: {what}", section=section.name if isinstance(section, Section) else section, offset=offset
+        )
+
+    def _read_btf(self) -> Btf | None:
+        section = self.elf.find(".BTF")
+        if section is None:
+            return None
+        relocs = self.relocations.get(section.index)
+        data = section.data
+        if relocs:
+            # Offsets of global variables in DATASEC records come as relocations.
+            patched = bytearray(data)
+            for reloc in relocs:
+                if reloc.type == R_BPF_64_NODYLD32 and reloc.offset + 4 <= len(patched):
+                    (addend,) = struct.unpack_from("<I", patched, reloc.offset)
+                    value = (self.elf.symbol(reloc.symbol).value + addend) & 0xFFFFFFFF
+                    struct.pack_into("<I", patched, reloc.offset, value)
+            data = bytes(patched)
+        return Btf(data, name=self.name)
+
+    def _read_license(self) -> str:
+        section = self.elf.find("license")
+        if section is None:
+            return ""
+        return section.data.split(b"\0", 1)[0].decode("ascii", "replace")
+
+    def _read_version(self) -> int:
+        section = self.elf.find("version")
+        if section is None:
+            return 0
+        if len(section.data) != 4:
+            raise self._fail("the version must have 4 bytes", section)
+        return int.from_bytes(section.data, "little")
+
+    def _datasec(self, name: str) -> tuple[int, DataSec] | None:
+        if self.btf is None:
+            return None
+        for type_id in self.btf.ids_by_name(name):
+            btf_type = self.btf.type(type_id)
+            if isinstance(btf_type, DataSec):
+                return type_id, btf_type
+        return None
+
+    def _add_map(self, spec: MapSpec, place: Location) -> None:
+        if spec.name in self.maps:
+            raise self._fail(f"map {spec.name} is defined twice", MAPS_SECTION)
+        self.maps[spec.name] = spec
+        self._map_places[place] = spec.name
+
+    def _read_maps(self) -> None:
+        for section in self.elf.sections:
+            if is_legacy_section(section.name) and section.size:
+                for spec, offset in read_legacy_maps(section, self.elf.symbols, self.name):
+                    self._add_map(spec, (section.index, offset))
+        found = self.elf.find(MAPS_SECTION)
+        if found is None or not found.size:
+            return
+        datasec = self._datasec(MAPS_SECTION)
+        if self.btf is None or datasec is None:
+            raise self._fail("maps are defined by BTF, but the object has none; compile with -g", found)
+        offsets = {s.name: s.value for s in self.elf.symbols if s.section == found.index and s.type != STT_SECTION}
+        self._btf_maps = read_btf_maps(self.btf, datasec[1], offsets, self.name)
+        for btf_map in self._btf_maps:
+            self._add_map(btf_map.spec, (found.index, btf_map.offset))
+
+    def _read_data_sections(self) -> None:
+        for section in self.elf.sections:
+            if not is_data_section(section.name) or not section.size or section.executable:
+                continue
+            rodata = section.name.startswith(".rodata")
+            contents = bytearray(section.size) if section.type == SHT_NOBITS else bytearray(section.data)
+            flags = MapFlags.MMAPABLE | (MapFlags.RDONLY_PROG if rodata else MapFlags(0))
+            datasec = self._datasec(section.name)
+            spec = MapSpec(
+                section.name,
+                MapType.ARRAY,
+                4,
+                len(contents),
+                1,
+                flags,
+                btf=self.btf,
+                data=contents,
+                frozen=rodata,
+                section_type_id=datasec[0] if datasec is not None else 0,
+            )
+            if section.name in self.maps:
+                raise self._fail("there are two sections of this name", section)
+            self.maps[section.name] = spec
+            self._read_variables(section, spec, datasec[1] if datasec is not None else None)
+
+    def _read_variables(self, section: Section, spec: MapSpec, datasec: DataSec | None) -> None:
+        types: dict[str, int] = {}
+        statics: list[tuple[str, int, int, int]] = []
+        if datasec is not None and self.btf is not None:
+            for entry in datasec.variables:
+                var = self.btf.type(entry.type_id)
+                if not isinstance(var, Var):
+                    raise self._fail(f"an entry of {section.name} is no variable", ".BTF")
+                types[var.name] = var.type_id
+                statics.append((var.name, entry.offset, entry.size, var.type_id))
+        symbols = [
+            (s.name, s.value, s.size, types.get(s.name, 0))
+            for s in self.elf.symbols
+            if s.section == section.index and s.name and s.type not in (STT_SECTION, STT_FUNC) and s.size
+        ]
+        for name, offset, size, type_id in symbols + statics:
+            if offset + size > section.size:
+                raise self._fail(f"variable {name} lies outside its section", section, offset)
+            if name not in self.variables:
+                if type_id and self.btf is not None and self._size_or_zero(type_id) > size:
+                    type_id = 0  # a flexible or wrongly described variable: bytes are the truth
+                self.variables[name] = VariableSpec(name, spec, offset, size, type_id)
+
+    def _size_or_zero(self, type_id: int) -> int:
+        assert self.btf is not None
+        try:
+            return self.btf.size_of(type_id)
+        except BtfError:
+            return 1 << 62
+
+    def _read_externs(self) -> None:
+        weak = {s.name: s.binding == STB_WEAK for s in self.elf.symbols if s.section == 0 and s.name}
+        for section in (".kconfig", ".ksyms"):
+            datasec = self._datasec(section)
+            if datasec is None or self.btf is None:
+                continue
+            for entry in datasec[1].variables:
+                btf_type = self.btf.type(entry.type_id)
+                if isinstance(btf_type, Var):
+                    type_id, function = btf_type.type_id, False
+                elif isinstance(btf_type, RefType) and btf_type.kind == Kind.FUNC:
+                    type_id, function = btf_type.type_id, True
+                else:
+                    raise self._fail(f"an entry of {section} is neither variable nor function", ".BTF")
+                name = btf_type.name
+                self.externs[name] = ExternSpec(name, section, type_id, weak.get(name, False), function)
+        for name, is_weak in weak.items():
+            self.externs.setdefault(name, ExternSpec(name, "", 0, is_weak, False))
+
+    def _read_functions(self) -> None:
+        for symbol in self.elf.symbols:
+            if symbol.type != STT_FUNC or not symbol.defined:
+                continue
+            section = self.elf.section(symbol.section)
+            if not section.executable:
+                continue
+            end = symbol.value + symbol.size
+            if symbol.value % 8 or symbol.size % 8 or not symbol.size or end > section.size:
+                raise self._fail(f"function {symbol.name} has a wrong place or size", section, symbol.value)
+            code = section.data[symbol.value : end]
+            static = symbol.binding == STB_LOCAL or symbol.visibility in (STV_HIDDEN, STV_INTERNAL)
+            function = Function(symbol.name, section.name, section.index, symbol.value, code, static)
+            place = (section.index, symbol.value)
+            if place not in self.functions or symbol.binding != STB_LOCAL:
+                self.functions[place] = function
+        starts: dict[int, list[int]] = {}
+        for section_index, offset in sorted(self.functions):
+            starts.setdefault(section_index, []).append(offset)
+        self._starts = starts
+        previous: Function | None = None
+        for place in sorted(self.functions):
+            function = self.functions[place]
+            if (
+                previous is not None
+                and previous.section == function.section
+                and previous.offset + len(previous.code) > function.offset
+            ):
+                raise self._fail(
+                    f"functions {previous.name} and {function.name} overlap", function.section_name, function.offset
+                )
+            previous = function
+
+    def _function_at(self, section: int, offset: int) -> Function | None:
+        """The function that contains a place."""
+        starts = self._starts.get(section, [])
+        index = bisect_right(starts, offset) - 1
+        if index < 0:
+            return None
+        function = self.functions[(section, starts[index])]
+        return function if offset < function.offset + len(function.code) else None
+
+    def _read_references(self) -> None:
+        for section in self.elf.sections:
+            if not section.executable:
+                continue
+            if section.size % 8:
+                raise self._fail("the code is not made of 8-byte instructions", section)
+            done: set[Location] = set()
+            for reloc in self.relocations.get(section.index, []):
+                function = self._function_at(section.index, reloc.offset)
+                if function is None or reloc.offset % 8:
+                    raise self._fail("a relocation lies outside every function", section, reloc.offset)
+                ref = self._reference(function, reloc.offset - function.offset, self.elf.symbol(reloc.symbol), section)
+                function.refs.append(ref)
+                done.add((section.index, reloc.offset))
+            # Calls and function addresses within a section need no relocation.
+            for start in self._starts.get(section.index, []):
+                self._local_calls(self.functions[(section.index, start)], done)
+
+    def _local_calls(self, function: Function, done: set[Location]) -> None:
+        code = function.code
+        at, added = code.find(OP_CALL), False
+        while at >= 0:
+            if at % 8 == 0 and code[at + 1] >> 4 == 1 and (function.section, function.offset + at) not in done:
+                (imm,) = struct.unpack_from("<i", code, at + 4)
+                target = function.offset + at + (imm + 1) * 8
+                if (function.section, target) not in self.functions:
+                    raise self._fail("a call leads to no function", function.section_name, function.offset + at)
+                function.refs.append(Ref(at, RefKind.CALL, "", target, function.section))
+                added = True
+            at = code.find(OP_CALL, at + 1)
+        if added:
+            function.refs.sort()
+
+    def _reference(self, function: Function, at: int, symbol: Symbol, section: Section) -> Ref:
+        where = function.offset + at
+        opcode, registers = function.code[at], function.code[at + 1]
+        (imm,) = struct.unpack_from("<i", function.code, at + 4)
+
+        def fail(what: str) -> RelocationError:
+            message = f"{self.name}: program {function.name}: symbol {symbol.name!r}: {what}"
+            return RelocationError(message, section=section.name, offset=where)
+
+        base = 0 if symbol.type == STT_SECTION else symbol.value
+        if opcode == OP_CALL:
+            if symbol.section == 0:
+                return Ref(at, RefKind.EXTERN_CALL, symbol.name)
+            if not symbol.defined or not self.elf.section(symbol.section).executable:
+                raise fail("the call's target is no function")
+            target = base + (imm + 1) * 8 if registers >> 4 == 1 else symbol.value
+            if (symbol.section, target) not in self.functions:
+                raise fail(f"there is no function at offset {target:#x}")
+            return Ref(at, RefKind.CALL, "", target, symbol.section)
+        if opcode != OP_LD_IMM64 or at + 16 > len(function.code):
+            raise fail(f"instruction with opcode {opcode:#04x} cannot be relocated")
+        if symbol.section == 0:
+            if symbol.name not in self.externs:
+                raise fail("nothing defines it")
+            return Ref(at, RefKind.EXTERN_VAR, symbol.name)
+        if not symbol.defined:
+            raise fail(f"section index {symbol.section:#x} is not supported; initialise the variable to move it to .bss")
+        target_section = self.elf.section(symbol.section)
+        offset = base + (imm & 0xFFFFFFFF)
+        if target_section.executable:
+            if (symbol.section, offset) not in self.functions:
+                raise fail(f"there is no function at offset {offset:#x}")
+            return Ref(at, RefKind.FUNC_ADDRESS, "", offset, symbol.section)
+        name = self._map_places.get((symbol.section, offset))
+        if name is not None:
+            return Ref(at, RefKind.MAP, name)
+        if target_section.name in self.maps and is_data_section(target_section.name):
+            return Ref(at, RefKind.DATA, target_section.name, offset)
+        raise fail(f"it lies in section {target_section.name}, which programs cannot use")
+
+    def _attach_ext_info(self) -> None:
+        section = self.elf.find(".BTF.ext")
+        if section is None or self.btf is None:
+            return
+        ext: BtfExt = read_btf_ext(section.data, self.btf, self.name)
+        executable = {s.name: s.index for s in self.elf.sections if s.executable}
+        for name, index in executable.items():
+            for info in ext.funcs.get(name, []):
+                function = self.functions.get((index, info.offset))
+                if function is not None:
+                    function.type_id = info.type_id
+            for line in ext.lines.get(name, []):
+                function = self._function_at(index, line.offset)
+                if function is not None:
+                    function.lines.append(line._replace(offset=line.offset - function.offset))
+            for reloc in ext.core_relocs.get(name, []):
+                function = self._function_at(index, reloc.offset)
+                if function is None or reloc.offset % 8:
+                    raise self._fail("a CO-RE relocation lies outside every function", name, reloc.offset)
+                function.core_relocs.append(reloc._replace(offset=reloc.offset - function.offset))
+
+    def _find_programs(self) -> None:
+        called = {
+            (ref.section, ref.value)
+            for function in self.functions.values()
+            for ref in function.refs
+            if ref.kind in (RefKind.CALL, RefKind.FUNC_ADDRESS)
+        }
+        local = {
+            (s.section, s.value) for s in self.elf.symbols if s.type == STT_FUNC and s.binding == STB_LOCAL and s.defined
+        }
+        for place in sorted(self.functions):
+            function = self.functions[place]
+            # A static function is a program unless others call it.
+            if function.section_name == ".text" or (place in local and place in called):
+                continue
+            if function.name in self.programs:
+                raise self._fail(f"program {function.name} is defined twice", function.section_name)
+            self.programs[function.name] = ProgramSpec(function)
+
+    def _read_initial_contents(self) -> None:
+        """Static initialisation of maps of maps and program arrays."""
+        found = self.elf.find(MAPS_SECTION)
+        if found is None:
+            return
+        for reloc in self.relocations.get(found.index, []):
+            symbol = self.elf.symbol(reloc.symbol)
+            owner = next((m for m in self._btf_maps if m.offset <= reloc.offset < m.offset + m.size), None)
+            if owner is None:
+                owner = next((m for m in reversed(self._btf_maps) if m.offset <= reloc.offset), None)
+            if owner is None or owner.values_offset < 0:
+                raise self._fail("a relocation belongs to no map's values", found, reloc.offset)
+            index, rest = divmod(reloc.offset - owner.offset - owner.values_offset, 8)
+            if rest or index < 0:
+                raise self._fail(f"map {owner.spec.name}: a value is misplaced", found, reloc.offset)
+            name = self._initial_value(owner, symbol)
+            if name is None:
+                raise self._fail(
+                    f"map {owner.spec.name}: values[{index}]: {symbol.name!r} is no {owner.values_kind}", found, reloc.offset
+                )
+            owner.spec.contents.append((index, name))
+        for btf_map in self._btf_maps:
+            if btf_map.values_kind == "program" and not btf_map.spec.max_entries and btf_map.spec.contents:
+                btf_map.spec.max_entries = max(i for i, _ in btf_map.spec.contents) + 1
+
+    def _initial_value(self, owner: BtfMap, symbol: Symbol) -> str | None:
+        if owner.values_kind == "map":
+            return self._map_places.get((symbol.section, symbol.value))
+        function = self.functions.get((symbol.section, symbol.value))
+        return function.name if function is not None and function.name in self.programs else None
