@@ -1,1 +1,69 @@
-"""TODO."""
+"""The command line: one file per command, each with a `register(app)`; only the command that runs is imported."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import typer
+
+# Command -> the module that registers it, in the order --help lists them.
+COMMANDS = {
+    "doctor": "bpf2py.cli.doctor",
+}
+
+
+def build(wanted: Sequence[str]) -> typer.Typer:
+    """The application with the commands asked for."""
+    import typer
+
+    app = typer.Typer(
+        name="bpf2py",
+        help="eBPF for Python: run eBPF programs, read and write the maps of the kernel.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    def show_version(asked: bool) -> None:
+        if asked:
+            from importlib.metadata import version
+
+            typer.echo(f"bpf2py {version('bpf2py')}")
+            raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ) -> None:
+        pass
+
+    for module in dict.fromkeys(COMMANDS[name] for name in wanted):
+        importlib.import_module(module).register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed (the reason on stderr), 2 wrong usage, 130 interrupted."""
+    from bpf2py.errors import BpfError
+
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    app = build(argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS))
+    try:
+        app(argv, prog_name="bpf2py")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (| head); keep the interpreter from failing once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (BpfError, OSError) as error:
+        print(f"bpf2py: {error}", file=sys.stderr)
+        sys.exit(1)

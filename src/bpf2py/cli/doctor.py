@@ -1,0 +1,64 @@
+"""`bpf2py doctor`: what this machine allows, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import typer
+
+from bpf2py.kernel.environment import Environment, Finding, Probes, findings
+
+MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "missing": ("MISSING", "bold red")}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor(
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object, for programs."),
+) -> None:
+    """Say what this machine allows eBPF programs, what is missing, and how to mend it.
+
+    Exit status 0 when programs can be loaded into the kernel, 1 otherwise.
+    """
+    environment, probes = Environment.read(), Probes.run()
+    rows = findings(environment, probes)
+    backend = "kernel" if probes.kernel_usable else "engine"
+    if as_json:
+        import json
+
+        report = {
+            "backend": backend,
+            "kernel_usable": probes.kernel_usable,
+            "findings": [row._asdict() for row in rows],
+        }
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print(rows)
+        if probes.kernel_usable:
+            typer.echo("\nPrograms are loaded into the kernel (backend: kernel).")
+        else:
+            typer.echo("\nThis process cannot load programs; `bpf2py run` uses the engine (backend: engine).")
+    if not probes.kernel_usable:
+        raise typer.Exit(1)
+
+
+def _print(rows: list[Finding]) -> None:
+    """The findings for people: a table, then what is not as it should be, with commands on lines of their own."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in rows:
+        mark, style = MARKS[row.state]
+        table.add_row(Text(mark, style=style), Text(row.name), Text(row.value))
+    console.print(table)
+    for row in rows:
+        if row.state != "ok":
+            mark, style = MARKS[row.state]
+            # No wrapping: what follows the arrow is to be copied into a shell.
+            console.print(Text.assemble("\n", (mark, style), f" {row.name}: {row.effect}"), soft_wrap=True)
+            if row.remedy:
+                console.print(Text.assemble("  -> ", (row.remedy, "bold")), soft_wrap=True)
