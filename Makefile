@@ -1,6 +1,6 @@
 # What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
 .DELETE_ON_ERROR:
-.PHONY: help test lint format pytest demo test-vm bench venv clean
+.PHONY: help test lint ruff ruff-format mypy format pytest demo test-vm bench venv clean
 .DEFAULT_GOAL := help
 
 VENV    ?= .venv
@@ -36,9 +36,16 @@ venv: $(VENV)/.installed
 
 test: lint pytest
 
-lint: venv
+# Targets of their own, so that make --keep-going reports on all of them.
+lint: ruff ruff-format mypy
+
+ruff: venv
 	$(BIN)/ruff check .
+
+ruff-format: venv
 	$(BIN)/ruff format --check .
+
+mypy: venv
 	$(BIN)/mypy
 
 format: venv
