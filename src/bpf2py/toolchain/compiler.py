@@ -1,0 +1,287 @@
+"""Compiling eBPF C to an object file, through the cache.
+
+The compiler gets the header directories in this order: the source's own, those of the caller's `cflags`, bpf2py's
+(``<bpf/bpf_helpers.h>`` and its kin), a generated ``vmlinux.h``, the kernel's UAPI headers, a C library's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bpf2py.errors import CompileError, CompilerNotFound
+from bpf2py.toolchain.cache import Cache, Entry, cache_directory, digest, write_atomically
+from bpf2py.toolchain.find import Compiler, candidates, examine, find_compiler, not_found, ziglang_directory
+from bpf2py.toolchain.headers import include_directory, reach, search_path
+
+__all__ = ["Compiled", "Compiler", "compile", "compile_with_log", "find_compiler"]
+
+_REVISION = "1"  # part of every cache key: raise it when the flags below change
+_COMMON = ("-O2", "-g", "-mcpu=v3", "-fno-stack-protector", "-Wall")
+# Types of the kernel, and of its networking helpers, warn in every program that uses them.
+_QUIET = ("-Wno-missing-declarations", "-Wno-compare-distinct-pointer-types", "-Wno-unknown-warning-option")
+_TARGET = {
+    "clang": ("-target", "bpfel"),
+    # Without both -fhosted and -fbuiltin memcpy and memset would stay calls to functions that BPF does not have.
+    "zig": ("-target", "bpfel-freestanding", "-fhosted", "-fbuiltin", "-fno-sanitize=all"),
+}
+_MULTIARCH = {"x86": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
+_ZIG_ARCH = {"x86": ("x86-linux-any", "x86_64-linux-musl"), "arm64": ("aarch64-linux-any", "aarch64-linux-musl")}
+
+
+class Compiled(NamedTuple):
+    """An object file and the warnings of the compile that made it (an empty string when there were none)."""
+
+    data: bytes
+    warnings: str
+
+
+class _Source(NamedTuple):
+    text: bytes
+    path: str | None  # as the caller wrote it; None for a source given as text
+    directory: str
+
+
+class _Job(NamedTuple):
+    source: _Source
+    cflags: tuple[str, ...]
+    arch: str
+    vmlinux: bytes | None
+
+
+def host_arch() -> str:
+    """The kernel's name for this machine's architecture, as in ``__TARGET_ARCH_x86``; x86 unless it is arm64."""
+    if sys.platform == "win32":
+        return "arm64" if "ARM64" in os.environ.get("PROCESSOR_ARCHITECTURE", "") else "x86"
+    return "arm64" if os.uname().machine in ("aarch64", "arm64") else "x86"
+
+
+def compile(
+    source: str | os.PathLike[str],
+    *,
+    cflags: Sequence[str] = (),
+    cache: bool = True,
+    vmlinux: bytes | os.PathLike[str] | None = None,
+    compiler: Compiler | None = None,
+    arch: str | None = None,
+) -> bytes:
+    """Compile eBPF C and return the bytes of the object file.
+
+    Args:
+        source: a path, or C text, which is recognised by its having more than one line. Quoted includes of a text are
+            looked for in the current directory.
+        cflags: further flags; they come behind bpf2py's own (``-O2 -g -mcpu=v3 -Wall``) and so win over them.
+        cache: False to compile in any case, and to leave no trace.
+        vmlinux: the text of a ``vmlinux.h``, or the path of one, to use instead of one made from the running kernel's
+            BTF. A ``vmlinux.h`` beside the source wins over both.
+        compiler: what to compile with; default: what `find_compiler` finds.
+        arch: ``"x86"`` or ``"arm64"``: whose registers the macros of bpf_tracing.h mean; default: this machine's.
+
+    Raises:
+        CompileError: the compiler refused the source; its own words are the message.
+        CompilerNotFound: there is no compiler.
+        NotSupported: ``vmlinux.h`` is wanted and the kernel has no BTF to make it from.
+        FileNotFoundError: there is no such source.
+    """
+    return compile_with_log(source, cflags=cflags, cache=cache, vmlinux=vmlinux, compiler=compiler, arch=arch).data
+
+
+def compile_with_log(
+    source: str | os.PathLike[str],
+    *,
+    cflags: Sequence[str] = (),
+    cache: bool = True,
+    vmlinux: bytes | os.PathLike[str] | None = None,
+    compiler: Compiler | None = None,
+    arch: str | None = None,
+) -> Compiled:
+    """`compile`, and what the compiler warned of; a cached object remembers its warnings."""
+    if vmlinux is not None and not isinstance(vmlinux, bytes):
+        vmlinux = Path(vmlinux).read_bytes()
+    job = _Job(_read(source), tuple(cflags), arch if arch is not None else host_arch(), vmlinux)
+    if job.arch not in _MULTIARCH:
+        raise ValueError(f"arch {job.arch!r}: known are {', '.join(_MULTIARCH)}")
+    store = Cache() if cache else None
+    reasons = []
+    for candidate in [compiler] if compiler is not None else candidates():
+        key = _key(job, candidate)
+        entry = store.get(key, kernel=_kernel) if store is not None else None
+        if entry is not None:
+            return Compiled(*entry)
+        fit, reason = examine(candidate)
+        if fit is not None:
+            return _compile(job, fit, store, key)
+        reasons.append(reason)
+    raise not_found(reasons)
+
+
+def _read(source: str | os.PathLike[str]) -> _Source:
+    if isinstance(source, str) and "\n" in source:
+        return _Source(source.encode(), None, os.getcwd())
+    path = os.fspath(source)
+    with open(path, "rb") as file:
+        text = file.read()
+    return _Source(text, path, os.path.dirname(os.path.abspath(path)))
+
+
+def _key(job: _Job, compiler: Compiler) -> str:
+    path = job.source.path
+    parts: list[str | bytes] = [_REVISION, job.source.text, job.source.directory, path if path is not None else "\n"]
+    parts += [job.arch, compiler.identity, str(include_directory()), str(len(job.cflags)), *job.cflags]
+    parts += [os.environ.get(name, "") for name in ("CPATH", "C_INCLUDE_PATH")]
+    if (path is not None and not os.path.isabs(path)) or any(not os.path.isabs(d) for d in search_path(job.cflags)):
+        parts.append(os.getcwd())
+    if job.vmlinux is not None:
+        parts += ["vmlinux", job.vmlinux]
+    elif b"vmlinux.h" in job.source.text:
+        parts.append(_kernel() or "no BTF")
+    return digest(parts)
+
+
+def _kernel() -> str | None:
+    from bpf2py.errors import NotSupported
+    from bpf2py.toolchain.vmlinux import kernel_identity
+
+    try:
+        return kernel_identity()
+    except NotSupported:
+        return None
+
+
+def _system_flags(compiler: Compiler, arch: str) -> list[str]:
+    """Where the kernel's UAPI headers and a C library's are."""
+    compat = ["-idirafter", str(include_directory() / "compat")]
+    if compiler.kind == "clang" and os.path.exists("/usr/include/linux/bpf.h"):
+        multiarch = f"/usr/include/{_MULTIARCH[arch]}"
+        return [*(["-isystem", multiarch] if os.path.isdir(multiarch) else []), *compat]
+    wheel = ziglang_directory()
+    if wheel is None:
+        return compat if compiler.kind == "clang" else []
+    includes = wheel / "lib" / "libc" / "include"
+    kernel, libc = _ZIG_ARCH[arch]
+    # The generic directory first: x86's asm/swab.h holds assembly that is not BPF's.
+    system = [f"-isystem{includes / name}" for name in ("any-linux-any", kernel)]
+    return system + [f"-idirafter{includes / name}" for name in (libc, "generic-musl")]
+
+
+def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Compiled:
+    import tempfile
+
+    directory = job.source.directory
+    # A quoted name is looked for beside a file anyway; -I finds it in angle brackets, too.
+    own = [f"-I{directory}" if job.source.path is not None else f"-iquote{directory}"]
+    with tempfile.TemporaryDirectory(prefix="bpf2py-") as name:
+        work = Path(name)
+        path = job.source.path if job.source.path is not None else _write_text(job.source.text, store, work)
+        for vmlinux in _vmlinux_flags(job, store, work):
+            flags = [*own, *job.cflags, f"-I{include_directory()}", *vmlinux.flags]
+            flags += _system_flags(compiler, job.arch)
+            result = _run(compiler, flags, path, job.arch, work)
+            if result.returncode == 0 or vmlinux.last:
+                break
+        if result.returncode != 0:
+            raise CompileError(
+                result.stderr.strip("\n")
+                or f"{compiler.argv[0]} ended with status {result.returncode}, without a word",
+                stderr=result.stderr,
+                argv=result.argv,
+                returncode=result.returncode,
+            )
+        compiled = Compiled((work / "out.o").read_bytes(), result.stderr)
+        if store is not None:
+            files = _dependencies((work / "out.d").read_bytes())
+            order = [directory, *search_path(flags), *(["/usr/include"] if compiler.kind == "clang" else [])]
+            made = (str(work) + os.sep, str(cache_directory()) + os.sep)
+            inputs = [file for file in files if not file.startswith(made)]
+            store.put(key, Entry(*compiled), files=inputs, absent=_shadows(files, order), kernel=vmlinux.kernel)
+        return compiled
+
+
+def _write_text(text: bytes, store: Cache | None, work: Path) -> str:
+    """Give a source without a file one: a lasting one, so that messages and line information name what can be read."""
+    if store is not None:
+        lasting = cache_directory() / "sources" / f"{digest([text])}.bpf.c"
+        if lasting.is_file() or write_atomically(lasting, text):
+            return str(lasting)
+    path = work / "source.bpf.c"
+    path.write_bytes(text)
+    return str(path)
+
+
+class _Vmlinux(NamedTuple):
+    flags: list[str]
+    kernel: str | None  # whose types they are, when the running kernel's
+    last: bool
+
+
+def _vmlinux_flags(job: _Job, store: Cache | None, work: Path) -> Iterator[_Vmlinux]:
+    """The ways to give the source a vmlinux.h, the cheapest first; just one when it does not want one."""
+    if job.vmlinux is not None:
+        (work / "vmlinux.h").write_bytes(job.vmlinux)
+        yield _Vmlinux([f"-I{work}"], None, True)
+        return
+    reached = reach(job.source.text, job.source.directory, [job.source.directory, *search_path(job.cflags)])
+    if "vmlinux.h" not in reached.missing:
+        yield _Vmlinux([], None, True)
+        return
+    from bpf2py.toolchain import vmlinux
+
+    kernel = vmlinux.kernel_identity()
+    trimmed = vmlinux.write_header(work, vmlinux.reached_roots(reached.identifiers))
+    yield _Vmlinux([f"-I{trimmed}"], kernel, False)
+    # The source may name a type by pasting tokens, or reach it through a function of another header.
+    whole = vmlinux.write_header(cache_directory() / "vmlinux" if store is not None else work, fallback=work)
+    yield _Vmlinux([f"-I{whole}"], kernel, True)
+
+
+class _Result(NamedTuple):
+    argv: tuple[str, ...]
+    returncode: int
+    stderr: str
+
+
+def _run(compiler: Compiler, flags: Sequence[str], path: str, arch: str, work: Path) -> _Result:
+    import subprocess
+
+    # A path that begins with a dash would be taken for a flag.
+    path = os.path.join(".", path) if path.startswith("-") else path
+    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, f"-D__TARGET_ARCH_{arch}", *flags]
+    # The directory made for this compile must not show in the object.
+    argv += [f"-fdebug-prefix-map={work}=.", "-c", path, "-o", str(work / "out.o"), "-MD", "-MF", str(work / "out.d")]
+    environment = None
+    if compiler.kind == "zig":  # it wants a writable cache of its own, and has nothing to keep there
+        environment = {
+            **os.environ,
+            "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
+            "ZIG_GLOBAL_CACHE_DIR": str(work / "zig"),
+        }
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment)
+    except OSError as error:
+        raise CompilerNotFound(f"{compiler.argv[0]} does not start: {error.strerror}", argv=tuple(argv)) from None
+    return _Result(tuple(argv), done.returncode, done.stderr.decode("utf-8", "replace"))
+
+
+def _dependencies(makefile: bytes) -> list[str]:
+    """The files a compiler's depfile names, as absolute paths; the source itself comes first."""
+    text = makefile.decode("utf-8", "surrogateescape").replace("\\\r\n", " ").replace("\\\n", " ")
+    _, _, names = text.partition(": ")
+    # A blank, a hash or a backslash in a name is escaped by a backslash, a dollar by another one.
+    items = re.findall(r"(?:\\.|[^\s\\]|\\)+", names)
+    return [os.path.abspath(re.sub(r"\\([\s#\\])", r"\1", item).replace("$$", "$")) for item in items]
+
+
+def _shadows(files: Sequence[str], order: Sequence[str]) -> list[str]:
+    """Places where a file, were it there, would be found before one of `files` on the search path `order`."""
+    directories = [os.path.abspath(directory) for directory in order]
+    places: set[str] = set()
+    for file in files:
+        for position, directory in enumerate(directories):
+            if file.startswith(directory + os.sep):
+                relative = file[len(directory) + 1 :]
+                places.update(os.path.join(earlier, relative) for earlier in directories[:position])
+    return sorted(place for place in places if not os.path.exists(place))
