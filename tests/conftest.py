@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import importlib
+import functools
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -119,19 +119,11 @@ def bpffs(kernel_file_systems: None, request: pytest.FixtureRequest) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def compile_bpf(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+def compile_bpf() -> Callable[[str], bytes]:
     """Compile eBPF C given as text to the bytes of an object; the same text is compiled once a session."""
-    directory = tmp_path_factory.mktemp("compiled")
-    done: dict[str, bytes] = {}
+    import bpf2py.toolchain.compiler
 
-    def compile_text(text: str) -> bytes:
-        if text not in done:
-            source = directory / f"program{len(done)}.bpf.c"
-            source.write_text(text)
-            done[text] = importlib.import_module("bpf2py").compile(source)
-        return done[text]
-
-    return compile_text
+    return functools.cache(lambda text: bpf2py.toolchain.compiler.compile(text))
 
 
 def open_fds() -> dict[int, str]:
