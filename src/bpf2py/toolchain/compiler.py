@@ -155,12 +155,15 @@ def _kernel() -> str | None:
 def _system_flags(compiler: Compiler, arch: str) -> list[str]:
     """Where the kernel's UAPI headers and a C library's are."""
     compat = ["-idirafter", str(include_directory() / "compat")]
-    if compiler.kind == "clang" and os.path.exists("/usr/include/linux/bpf.h"):
-        multiarch = f"/usr/include/{_MULTIARCH[arch]}"
-        return [*(["-isystem", multiarch] if os.path.isdir(multiarch) else []), *compat]
+    multiarch = f"/usr/include/{_MULTIARCH[arch]}"
     wheel = ziglang_directory()
+    if compiler.kind == "clang" and os.path.exists("/usr/include/linux/bpf.h"):
+        if os.path.isdir(multiarch):
+            return ["-isystem", multiarch, *compat]
+        if wheel is None or os.path.isdir("/usr/include/asm"):
+            return compat
     if wheel is None:
-        return compat if compiler.kind == "clang" else []
+        return compat
     includes = wheel / "lib" / "libc" / "include"
     kernel, libc = _ZIG_ARCH[arch]
     # The generic directory first: x86's asm/swab.h holds assembly that is not BPF's.

@@ -217,34 +217,34 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __weak __ksym;
 	___core_step8(rd, src, a, b, c, d, e, f, g, h);                                            \
 	rd(&___ptr, sizeof(___ptr), &((__typeof__((src)->a->b->c->d->e->f->g->h))___ptr)->i)
 
-#define ___core_walk1(rd, last, dst, src, a) last(dst, sizeof(*(dst)), &(src)->a)
+#define ___core_walk1(rd, last, dst, src, a) last((void *)(dst), sizeof(*(dst)), &(src)->a)
 #define ___core_walk2(rd, last, dst, src, a, b)                                                    \
 	___core_step1(rd, src, a);                                                                 \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a))___ptr)->b)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a))___ptr)->b)
 #define ___core_walk3(rd, last, dst, src, a, b, c)                                                 \
 	___core_step2(rd, src, a, b);                                                              \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b))___ptr)->c)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b))___ptr)->c)
 #define ___core_walk4(rd, last, dst, src, a, b, c, d)                                              \
 	___core_step3(rd, src, a, b, c);                                                           \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b->c))___ptr)->d)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b->c))___ptr)->d)
 #define ___core_walk5(rd, last, dst, src, a, b, c, d, e)                                           \
 	___core_step4(rd, src, a, b, c, d);                                                        \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b->c->d))___ptr)->e)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b->c->d))___ptr)->e)
 #define ___core_walk6(rd, last, dst, src, a, b, c, d, e, f)                                        \
 	___core_step5(rd, src, a, b, c, d, e);                                                     \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e))___ptr)->f)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e))___ptr)->f)
 #define ___core_walk7(rd, last, dst, src, a, b, c, d, e, f, g)                                     \
 	___core_step6(rd, src, a, b, c, d, e, f);                                                  \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f))___ptr)->g)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f))___ptr)->g)
 #define ___core_walk8(rd, last, dst, src, a, b, c, d, e, f, g, h)                                  \
 	___core_step7(rd, src, a, b, c, d, e, f, g);                                               \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f->g))___ptr)->h)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f->g))___ptr)->h)
 #define ___core_walk9(rd, last, dst, src, a, b, c, d, e, f, g, h, i)                               \
 	___core_step8(rd, src, a, b, c, d, e, f, g, h);                                            \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f->g->h))___ptr)->i)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f->g->h))___ptr)->i)
 #define ___core_walk10(rd, last, dst, src, a, b, c, d, e, f, g, h, i, j)                           \
 	___core_step9(rd, src, a, b, c, d, e, f, g, h, i);                                         \
-	last(dst, sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f->g->h->i))___ptr)->j)
+	last((void *)(dst), sizeof(*(dst)), &((__typeof__((src)->a->b->c->d->e->f->g->h->i))___ptr)->j)
 
 #define ___core_walk(n, rd, last, dst, src, args...)                                               \
 	({                                                                                         \
@@ -272,10 +272,17 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __weak __ksym;
 #define BPF_PROBE_READ_USER_STR_INTO(dst, src, a, ...)                                             \
 	___core_walk(___bpf_narg(a, ##__VA_ARGS__), bpf_probe_read_user, bpf_probe_read_user_str, dst, src, a, ##__VA_ARGS__)
 
+/* A variable for the value of a const field must not be const itself. */
+#if __clang_major__ >= 19
+#define ___core_typeof __typeof_unqual__
+#else
+#define ___core_typeof __typeof__
+#endif
+
 #define ___core_path(n, src, args...) ___bpf_apply(___core_path, n)(src, args)
 #define ___core_value(into, src, args...)                                                          \
 	({                                                                                         \
-		__typeof__(___core_path(___bpf_narg(args), src, args)) ___value;                   \
+		___core_typeof(___core_path(___bpf_narg(args), src, args)) ___value;                   \
 		into(&___value, src, args);                                                        \
 		___value;                                                                          \
 	})

@@ -15,7 +15,7 @@
 #define __type(name, val) __typeof__(val) *name
 #define __array(name, val) __typeof__(val) *name[]
 /* A 64-bit constant does not fit an array size, but an enumerator. */
-#define __ulong(name, val) enum { ___bpf_concat(___bpf_value_, __COUNTER__) = val } name
+#define __ulong(name, val) enum { ___bpf_apply(___bpf_value_, __COUNTER__) = val } name
 
 /* Pinning of a map: __uint(pinning, LIBBPF_PIN_BY_NAME) */
 enum libbpf_pin_type {
