@@ -1,1 +1,156 @@
-"""eBPF for Python."""
+"""bpf2py: eBPF for Python.
+
+Write eBPF C, `load()` it, and its maps are typed Python collections on the running kernel::
+
+    import bpf2py
+
+    with bpf2py.load("counter.bpf.c") as obj:
+        obj.attach()
+        for key, value in obj.maps["counts"].items():
+            print(key, value)
+
+Names are imported when first used, so that ``import bpf2py`` costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bpf2py import errors as errors
+    from bpf2py.errors import (
+        AttachError,
+        BpfError,
+        BpfOSError,
+        BtfError,
+        ClosedError,
+        CompileError,
+        CompilerNotFound,
+        EncodeError,
+        IndexOutOfRange,
+        IterationAborted,
+        KeyExists,
+        KeyNotFound,
+        MapCreateError,
+        MapFull,
+        MapIncompatible,
+        NotSupported,
+        ObjectError,
+        PermissionDenied,
+        QueueEmpty,
+        RelocationError,
+        VerifierError,
+    )
+    from bpf2py.loading import load
+    from bpf2py.maps.base import Map
+    from bpf2py.object import Object
+    from bpf2py.programs import Link, Program
+    from bpf2py.spec.map_spec import MapSpec
+    from bpf2py.spec.object_spec import ObjectSpec
+    from bpf2py.spec.program_spec import ProgramSpec
+    from bpf2py.toolchain import compile
+    from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags
+    from bpf2py.uapi.program_types import AttachType, ProgramType
+    from bpf2py.variables import Variable
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "loading",
+    "Map": "maps.base",
+    "Object": "object",
+    "Link": "programs",
+    "Program": "programs",
+    "MapSpec": "spec.map_spec",
+    "ObjectSpec": "spec.object_spec",
+    "ProgramSpec": "spec.program_spec",
+    "compile": "toolchain",
+    "MapFlags": "uapi.map_types",
+    "MapType": "uapi.map_types",
+    "UpdateFlags": "uapi.map_types",
+    "AttachType": "uapi.program_types",
+    "ProgramType": "uapi.program_types",
+    "Variable": "variables",
+}
+_ERRORS = [
+    "AttachError",
+    "BpfError",
+    "BpfOSError",
+    "BtfError",
+    "ClosedError",
+    "CompileError",
+    "CompilerNotFound",
+    "EncodeError",
+    "IndexOutOfRange",
+    "IterationAborted",
+    "KeyExists",
+    "KeyNotFound",
+    "MapCreateError",
+    "MapFull",
+    "MapIncompatible",
+    "NotSupported",
+    "ObjectError",
+    "PermissionDenied",
+    "QueueEmpty",
+    "RelocationError",
+    "VerifierError",
+]
+
+__all__ = [  # noqa: PLE0604
+    "AttachError",
+    "AttachType",
+    "BpfError",
+    "BpfOSError",
+    "BtfError",
+    "ClosedError",
+    "CompileError",
+    "CompilerNotFound",
+    "EncodeError",
+    "IndexOutOfRange",
+    "IterationAborted",
+    "KeyExists",
+    "KeyNotFound",
+    "Link",
+    "Map",
+    "MapCreateError",
+    "MapFlags",
+    "MapFull",
+    "MapIncompatible",
+    "MapSpec",
+    "MapType",
+    "NotSupported",
+    "Object",
+    "ObjectError",
+    "ObjectSpec",
+    "PermissionDenied",
+    "Program",
+    "ProgramSpec",
+    "ProgramType",
+    "QueueEmpty",
+    "RelocationError",
+    "UpdateFlags",
+    "Variable",
+    "VerifierError",
+    "compile",
+    "errors",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _ERRORS:
+        value = getattr(import_module("bpf2py.errors"), name)
+    elif name in _HOMES:
+        value = getattr(import_module(f"bpf2py.{_HOMES[name]}"), name)
+    elif name == "errors":
+        value = import_module("bpf2py.errors")
+    else:
+        raise AttributeError(f"module 'bpf2py' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

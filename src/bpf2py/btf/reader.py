@@ -135,6 +135,16 @@ class Btf:
         for type_id in range(self.start_id, len(self)):
             yield type_id, self.type(type_id)
 
+    def ids_of_kind(self, kind: Kind) -> list[int]:
+        """Ids of all own types of a kind, found without decoding."""
+        types, start = self._types, self.start_id
+        # The kind is the low five bits of a record's eighth byte.
+        return [start + i for i, at in enumerate(self._offsets) if types[at + 7] & 0x1F == kind]
+
+    def record_offset(self, type_id: int) -> int:
+        """Byte offset of an own type's record in the type section."""
+        return self._offsets[type_id - self.start_id]
+
     def ids_by_name(self, name: str) -> list[int]:
         """Ids of all types with exactly this name, in order (the base's first)."""
         ids = self.base.ids_by_name(name) if self.base is not None else []

@@ -11,10 +11,14 @@ and CAP_SYS_ADMIN stands for both).
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from typing import Literal, NamedTuple
 
-from bpf2py.errors import errno_name
+from bpf2py.errors import CompilerNotFound, NotSupported, errno_name
+from bpf2py.uapi.commands import Command
+from bpf2py.uapi.map_types import MapType
+from bpf2py.uapi.program_types import AttachType, ProgramType
 
 OLDEST = (5, 10)
 MEMLOCK_UNTIL = (5, 11)  # from 5.11 on, memory of BPF objects is charged to the cgroup instead of RLIMIT_MEMLOCK
@@ -201,15 +205,16 @@ class Probes(NamedTuple):
     @classmethod
     def run(cls) -> Probes:
         """Create a map and load a program (both closed at once)."""
-        import errno
+        from bpf2py.kernel.syscall import EPERM
 
-        map_create = _attempt(0, (2, 4, 4, 1))  # BPF_MAP_TYPE_ARRAY, key_size, value_size, max_entries
-        prog_load = _load(5, 0)  # BPF_PROG_TYPE_TRACEPOINT
+        map_create = _attempt(Command.MAP_CREATE, struct.pack("<4I", MapType.ARRAY, 4, 4, 1))
+        prog_load = _load(ProgramType.TRACEPOINT, 0)
         if prog_load:
             return cls(map_create, prog_load, None)
-        # BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY without a target: EINVAL from the verifier where trampolines are
-        # possible, EPERM before it even looks where the kernel refuses them all.
-        return cls(map_create, prog_load, _load(26, 24) != errno.EPERM)
+        # Without a target the verifier says EINVAL where trampolines are possible; where the kernel refuses them all it
+        # says EPERM before it even looks.
+        fentry = _load(ProgramType.TRACING, AttachType.TRACE_FENTRY)
+        return cls(map_create, prog_load, fentry != EPERM)
 
     @property
     def kernel_usable(self) -> bool:
@@ -217,35 +222,30 @@ class Probes(NamedTuple):
         return self.map_create == 0 and self.prog_load == 0
 
 
-def _attempt(command: int, words: tuple[int, ...]) -> int:
+def _attempt(command: Command, attr: bytes) -> int:
     """Run a bpf() command that returns a descriptor, close it, and return the errno (0: it worked)."""
-    import ctypes
-    import platform
+    from bpf2py.kernel.syscall import ENOSYS, bpf
 
-    number = {"x86_64": 321, "aarch64": 280}.get(platform.machine())
-    if number is None or sys.platform != "linux":
-        return 38  # ENOSYS
-    libc = ctypes.CDLL(None, use_errno=True)
-    attr = (ctypes.c_uint32 * 36)(*words)
-    fd = libc.syscall(number, command, attr, ctypes.sizeof(attr))
+    try:
+        fd = bpf(command, attr)
+    except NotSupported:  # no Linux, or a CPU without a bpf() number
+        return ENOSYS
     if fd < 0:
-        return ctypes.get_errno()
+        return -fd
     os.close(fd)
     return 0
 
 
-def _load(program_type: int, expected_attach_type: int) -> int:
+def _load(program_type: ProgramType, expected_attach_type: int) -> int:
     """Load ``r0 = 0; exit`` as a program type and return the errno."""
-    import ctypes
+    from bpf2py.kernel.syscall import address_of_bytes
 
-    code = ctypes.create_string_buffer(bytes.fromhex("b7000000000000009500000000000000"), 16)
-    gpl = ctypes.create_string_buffer(b"GPL")
-    pointers = [ctypes.addressof(code), ctypes.addressof(gpl)]
-    words = [program_type, 2]
-    for pointer in pointers:
-        words += [pointer & 0xFFFFFFFF, pointer >> 32]
-    words += [0] * (17 - len(words)) + [expected_attach_type]  # union bpf_attr: expected_attach_type at byte 68
-    return _attempt(5, tuple(words))
+    code, gpl = bytes.fromhex("b7000000000000009500000000000000"), b"GPL\0"
+    # union bpf_attr for BPF_PROG_LOAD: prog_type, insn_cnt, insns, license, ..., expected_attach_type at byte 68.
+    attr = struct.pack(
+        "<IIQQ44xI", program_type, 2, address_of_bytes(code), address_of_bytes(gpl), expected_attach_type
+    )
+    return _attempt(Command.PROG_LOAD, attr)
 
 
 def grant(environment: Environment) -> str:
@@ -437,3 +437,15 @@ def _judge_hooks(found: Environment, probes: Probes) -> list[Finding]:
         effect = "the kernel refuses fentry, fexit, fmod_ret, LSM and freplace, whatever the capabilities"
         rows.append(Finding("trampolines", "refused", "note", effect, "use raw tracepoints (tp_btf) or tracepoints"))
     return rows
+
+
+def find_compiler_row() -> Finding:
+    """The compiler `bpf2py.compile` would use; starts it to learn its version."""
+    from bpf2py.toolchain.find import find_compiler
+
+    try:
+        compiler = find_compiler()
+    except CompilerNotFound as error:
+        effect = "C sources cannot be compiled; objects (.o) can be loaded"
+        return Finding("compiler", "none", "note", f"{effect}: {error}", "pip install 'bpf2py[cc]'")
+    return Finding("compiler", f"{compiler.kind} {compiler.version} ({compiler.argv[0]})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 
-from bpf2py.btf.reader import Btf
+from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Kind, Ref as RefType, Var
 from bpf2py.errors import BtfError, ObjectError, RelocationError
 from bpf2py.spec.btf_ext import BtfExt, read_btf_ext
@@ -15,6 +15,7 @@ from bpf2py.spec.elf import (
     EM_BPF,
     EM_NONE,
     R_BPF_64_NODYLD32,
+    SHF_ALLOC,
     SHT_NOBITS,
     STB_LOCAL,
     STB_WEAK,
@@ -95,7 +96,27 @@ class ObjectReader:
                     value = (self.elf.symbol(reloc.symbol).value + addend) & 0xFFFFFFFF
                     struct.pack_into("<I", patched, reloc.offset, value)
             data = bytes(patched)
-        return Btf(data, name=self.name)
+        btf = Btf(data, name=self.name)
+        return self._complete_datasecs(btf)
+
+    def _complete_datasecs(self, btf: Btf) -> Btf:
+        """Compilers leave the sizes of DATASEC records 0 and their entries unsorted; kernels want both right."""
+        sizes = {s.name: s.size for s in self.elf.sections if s.name and s.flags & SHF_ALLOC}
+        data: bytearray | None = None
+        hdr_len, type_off = HEADER.unpack_from(btf.data)[3:5]
+        for type_id in btf.ids_of_kind(Kind.DATASEC):
+            datasec = btf.type(type_id)
+            assert isinstance(datasec, DataSec)
+            size = datasec.size or sizes.get(datasec.name, 0)
+            rows = sorted(datasec.variables, key=lambda row: row.offset)
+            if size == datasec.size and tuple(rows) == datasec.variables:
+                continue
+            data = data if data is not None else bytearray(btf.data)
+            at = hdr_len + type_off + btf.record_offset(type_id)
+            struct.pack_into("<I", data, at + 8, size)
+            for i, row in enumerate(rows):
+                struct.pack_into("<III", data, at + 12 + 12 * i, *row)
+        return Btf(bytes(data), name=self.name) if data is not None else btf
 
     def _read_license(self) -> str:
         section = self.elf.find("license")

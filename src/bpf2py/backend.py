@@ -1,0 +1,177 @@
+"""The seam: what every backend provides, in terms of specs and plain bytes.
+
+Results are the kernel's: 0 or a positive number, or -errno. The front end turns errnos into exceptions, once for all
+backends, so that the same operation fails alike everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from bpf2py.btf.reader import Btf
+from bpf2py.linker.link import LinkedProgram
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import ProgramSpec
+
+
+class MapInfo(NamedTuple):
+    """What a backend knows of a map (struct bpf_map_info)."""
+
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+    map_extra: int = 0
+    btf_id: int = 0
+    btf_key_type_id: int = 0
+    btf_value_type_id: int = 0
+
+
+class ProgramInfo(NamedTuple):
+    """What a backend knows of a program (struct bpf_prog_info).
+
+    `tag` is the kernel's hash of the instructions, `run_time_ns` and `run_count` count while statistics are enabled.
+    """
+
+    type: int
+    id: int
+    name: str
+    tag: bytes
+    xlated_len: int
+    jited_len: int
+    map_ids: tuple[int, ...]
+    btf_id: int
+    load_time_ns: int
+    run_time_ns: int
+    run_count: int
+    verified_instructions: int
+    gpl_compatible: bool
+
+
+class MapSlot(Protocol):
+    """Buffers for one operation on a map: fill `key` and `value`, call, read `value` or `next_key`.
+
+    `value` has as many bytes as the command transfers: for per-CPU maps all possible CPUs' slots.
+    """
+
+    key: bytearray
+    value: bytearray
+    next_key: bytearray
+
+    def lookup(self, flags: int = 0) -> int:
+        """BPF_MAP_LOOKUP_ELEM: `value` of `key`."""
+
+    def update(self, flags: int = 0) -> int:
+        """BPF_MAP_UPDATE_ELEM."""
+
+    def delete(self) -> int:
+        """BPF_MAP_DELETE_ELEM."""
+
+    def lookup_and_delete(self, flags: int = 0) -> int:
+        """BPF_MAP_LOOKUP_AND_DELETE_ELEM."""
+
+    def get_next_key(self, first: bool) -> int:
+        """BPF_MAP_GET_NEXT_KEY: `next_key` behind `key`, or the first key."""
+
+
+class MapHandle(Protocol):
+    """A map of a backend."""
+
+    info: MapInfo
+
+    @property
+    def fd(self) -> int:
+        """The descriptor (kernel) or number (engine) programs and other commands refer to."""
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a value as the commands transfer it."""
+
+    @property
+    def possible_cpus(self) -> int:
+        """Slots of a per-CPU value."""
+
+    def slot(self) -> MapSlot:
+        """New buffers for single operations; not shared between threads at the same time."""
+
+    def lookup_batch(
+        self, token_in: bytearray | None, token_out: bytearray, keys: Any, values: Any, count: int, flags: int, delete: bool
+    ) -> tuple[int, int]:
+        """BPF_MAP_LOOKUP_BATCH or, with `delete`, BPF_MAP_LOOKUP_AND_DELETE_BATCH: (result, elements)."""
+
+    def update_batch(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+        """BPF_MAP_UPDATE_BATCH: (result, elements done)."""
+
+    def delete_batch(self, keys: Any, count: int, flags: int) -> tuple[int, int]:
+        """BPF_MAP_DELETE_BATCH: (result, elements done)."""
+
+    def freeze(self) -> int:
+        """BPF_MAP_FREEZE."""
+
+    def pin(self, path: str) -> int:
+        """BPF_OBJ_PIN."""
+
+    def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
+        """A shared mapping of the map's memory. Raises OSError."""
+
+    def duplicate(self) -> MapHandle:
+        """Another handle of the same map, closed on its own."""
+
+    def close(self) -> None:
+        """Give the handle up; the map lives as long as programs, pins or other handles use it."""
+
+
+class ProgramHandle(Protocol):
+    """A loaded program of a backend."""
+
+    @property
+    def fd(self) -> int:
+        """The descriptor or number of the program."""
+
+    def info(self) -> ProgramInfo:
+        """Facts of the program, read now."""
+
+    def close(self) -> None:
+        """Give the handle up; the program lives as long as links or other handles use it."""
+
+
+class LinkHandle(Protocol):
+    """An attachment of a program to a hook."""
+
+    def close(self) -> None:
+        """Detach (unless the link is pinned)."""
+
+
+class Backend(Protocol):
+    """Makes maps, programs and links."""
+
+    name: str
+
+    @property
+    def possible_cpus(self) -> int:
+        """CPUs a per-CPU value has slots for."""
+
+    def prepare(self, spec: ObjectSpec) -> Any:
+        """Whatever the maps and programs of one object share (its BTF in the kernel); has `close()`."""
+
+    def create_map(self, spec: MapSpec, prepared: Any = None, inner: MapHandle | None = None) -> MapHandle:
+        """Create a map. Raises a typed error that names the map."""
+
+    def core_target(self) -> Any:
+        """The `CoreTarget` CO-RE relocations are resolved against."""
+
+    def load_program(
+        self, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: dict[str, MapHandle], prepared: Any
+    ) -> ProgramHandle:
+        """Load a linked program. Raises VerifierError, PermissionDenied or another typed error."""
+
+    def attach(self, program: ProgramHandle, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[LinkHandle]:
+        """Attach by the spec's section name and options. Raises AttachError or another typed error."""
+
+    def map_btf(self, info: MapInfo) -> Btf | None:
+        """The BTF of a map opened by id, pin or descriptor."""

@@ -1,0 +1,37 @@
+"""Raw tracepoints: SEC("raw_tp/NAME"), Linux 4.17, and their typed form SEC("tp_btf/NAME"), Linux 5.5."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from bpf2py.errors import AttachError
+from bpf2py.kernel.attach import no_more_options, target_of
+from bpf2py.kernel.link import KernelLink
+from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.syscall import EINVAL, ENOENT, EPERM, Fd, address_of_bytes, bpf, error_for
+from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.commands import Command
+from bpf2py.uapi.program_types import ProgramType
+
+
+def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+    """Attach; options: ``target`` (raw_tp only: tp_btf is bound at load), ``cookie`` (Linux 6.10)."""
+    what = f"program {spec.name}: attach"
+    raw = spec.type == ProgramType.RAW_TRACEPOINT
+    target = target_of(spec, options, "raw_tp/name" if raw else "tp_btf/name")
+    cookie = int(options.pop("cookie", 0))
+    no_more_options(spec, options)
+    if not raw and target != spec.target:
+        raise AttachError(f"{what}: a tp_btf program is bound to {spec.target} when it is loaded; change spec.target before")
+    name = target.encode() + b"\0"
+    attr = struct.pack("<QIIQ", address_of_bytes(name) if raw else 0, program.fd, 0, cookie)
+    result = bpf(Command.RAW_TRACEPOINT_OPEN, attr)
+    if result >= 0:
+        return [KernelLink(Fd(result), f"{'raw_tp' if raw else 'tp_btf'}/{target}")]
+    if result == -ENOENT:
+        raise AttachError(f"{what}: the kernel has no raw tracepoint {target!r}", errno=ENOENT, command="BPF_RAW_TRACEPOINT_OPEN")
+    if result == -EPERM:
+        raise error_for(EPERM, Command.RAW_TRACEPOINT_OPEN, what)
+    reason = "; a cookie needs Linux 6.10" if cookie and result == -EINVAL else ""
+    raise AttachError(f"{what}: {target} refused the program{reason}", errno=-result, command="BPF_RAW_TRACEPOINT_OPEN")

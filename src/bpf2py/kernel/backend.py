@@ -1,0 +1,77 @@
+"""The kernel as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bpf2py.backend import MapHandle, MapInfo
+from bpf2py.btf.reader import Btf
+from bpf2py.kernel import attach as attach_module
+from bpf2py.kernel import btf as btf_module
+from bpf2py.kernel.link import KernelLink
+from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
+from bpf2py.kernel.program import KernelProgram, ProgramLoader
+from bpf2py.kernel.syscall import Fd, check
+from bpf2py.linker.core import CoreTarget
+from bpf2py.linker.link import LinkedProgram
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.commands import Command
+
+
+class KernelBackend:
+    """Maps, programs and links of the running Linux kernel, through bpf()."""
+
+    name = "kernel"
+
+    @property
+    def possible_cpus(self) -> int:
+        """CPUs a per-CPU value has slots for."""
+        return possible_cpus()
+
+    def prepare(self, spec: ObjectSpec) -> btf_module.LoadedBtf:
+        """Load the object's BTF."""
+        return btf_module.load_object_btf(spec)
+
+    def create_map(
+        self, spec: MapSpec, prepared: btf_module.LoadedBtf | None = None, inner: MapHandle | None = None
+    ) -> KernelMap:
+        """BPF_MAP_CREATE."""
+        return create_map(spec, prepared.fd if prepared is not None else 0, inner.fd if inner is not None else 0)
+
+    def core_target(self) -> CoreTarget:
+        """The running kernel's types."""
+        return btf_module.core_target()
+
+    def load_program(
+        self,
+        program: ProgramSpec,
+        linked: LinkedProgram,
+        spec: ObjectSpec,
+        maps: Mapping[str, MapHandle],
+        prepared: btf_module.LoadedBtf,
+    ) -> KernelProgram:
+        """BPF_PROG_LOAD."""
+        return ProgramLoader(program, linked, spec, maps, prepared).load()
+
+    def attach(self, program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[KernelLink]:
+        """Attach to the hook the section name or the options say."""
+        return attach_module.attach(program, spec, options)
+
+    def can_attach(self, spec: ProgramSpec) -> bool:
+        """Whether `attach` knows a hook for such programs."""
+        return attach_module.attacher(spec) is not None
+
+    def open_map_pin(self, path: str) -> KernelMap:
+        """A pinned map. Raises PermissionDenied or BpfOSError."""
+        return KernelMap(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned map {path}: open")))
+
+    def open_map_id(self, ident: int) -> KernelMap:
+        """The map with this id (needs CAP_SYS_ADMIN). Raises PermissionDenied or BpfOSError."""
+        return KernelMap(Fd(check(open_id(Command.MAP_GET_FD_BY_ID, ident), Command.MAP_GET_FD_BY_ID, f"map id {ident}: open")))
+
+    def map_btf(self, info: MapInfo) -> Btf | None:
+        """The BTF a map was created with."""
+        return btf_module.btf_by_id(info.btf_id) if info.btf_id else None

@@ -1,0 +1,236 @@
+"""BTF in and out of the kernel: the object's types loaded, vmlinux' and modules' read, attach targets found."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from functools import cache
+
+from bpf2py.btf.reader import HEADER, Btf
+from bpf2py.btf.types import DataSec, Enum, Fwd, Int, Kind, Ref, Struct, Var
+from bpf2py.errors import BtfError, NotSupported
+from bpf2py.kernel.map import object_info, open_id
+from bpf2py.kernel.syscall import ENOENT, Fd, address_of_bytes, bpf, bpf_inout, check
+from bpf2py.linker.core import CoreTarget
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.uapi.commands import Command
+
+VMLINUX = "/sys/kernel/btf/vmlinux"
+# Where distributions keep a kernel image with BTF when sysfs has none.
+_FALLBACKS = ("/boot/vmlinux-{0}", "/lib/modules/{0}/vmlinux-{0}", "/lib/modules/{0}/build/vmlinux", "/usr/lib/debug/boot/vmlinux-{0}")
+_LOG_SIZE = 1 << 16
+
+
+@cache
+def vmlinux() -> Btf:
+    """The running kernel's types, read once in a process. Raises NotSupported when the kernel was built without BTF."""
+    release = os.uname().release
+    for path in (VMLINUX, *(pattern.format(release) for pattern in _FALLBACKS)):
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError:
+            continue
+        return Btf.from_elf_or_raw(data, name="vmlinux")
+    raise NotSupported(
+        f"the kernel has no type information: {VMLINUX} is missing; it needs CONFIG_DEBUG_INFO_BTF=y (or give btf=FILE)",
+        feature="CONFIG_DEBUG_INFO_BTF",
+        since="5.2",
+    )
+
+
+@cache
+def modules() -> tuple[Btf, ...]:
+    """The BTF of all loaded modules, split on vmlinux; a damaged one is skipped with a warning."""
+    found = []
+    try:
+        names = sorted(os.listdir("/sys/kernel/btf"))
+    except OSError:
+        return ()
+    for name in names:
+        if name == "vmlinux":
+            continue
+        try:
+            with open(f"/sys/kernel/btf/{name}", "rb") as file:
+                found.append(Btf(file.read(), vmlinux(), name))
+        except (OSError, BtfError) as error:
+            warnings.warn(f"BTF of module {name} is skipped: {error}", RuntimeWarning, stacklevel=2)
+    return tuple(found)
+
+
+@cache
+def core_target() -> CoreTarget:
+    """The running kernel as the target of CO-RE relocations."""
+    try:
+        return CoreTarget(vmlinux(), modules)
+    except NotSupported:
+        return CoreTarget(None)
+
+
+# How to find what a program attaches to: the prefix of the BTF name and its kind, by attach type name.
+_PREFIXES = {
+    "TRACE_RAW_TP": ("btf_trace_", Kind.TYPEDEF),
+    "LSM_MAC": ("bpf_lsm_", Kind.FUNC),
+    "LSM_CGROUP": ("bpf_lsm_", Kind.FUNC),
+    "TRACE_ITER": ("bpf_iter_", Kind.FUNC),
+}
+
+
+def attach_btf_id(attach_type: str, target: str) -> tuple[int, int]:
+    """(BTF type id, BTF object fd or 0 for vmlinux) of a program's attach target.
+
+    Raises BtfError when the kernel has no such function or tracepoint.
+    """
+    prefix, kind = _PREFIXES.get(attach_type, ("", Kind.FUNC))
+    try:
+        return vmlinux().find(prefix + target, kind), 0
+    except BtfError:
+        pass
+    what = {"btf_trace_": "tracepoint", "bpf_lsm_": "LSM hook", "bpf_iter_": "iterator"}.get(prefix, "function")
+    raise BtfError(f"the kernel has no {what} {target!r} in its BTF")
+
+
+class LoadedBtf:
+    """An object's BTF in the kernel; `fd` is 0 when there is none."""
+
+    __slots__ = ("_fd", "btf", "warning")
+
+    def __init__(self, fd: Fd | None, btf: Btf | None, warning: str = "") -> None:
+        self._fd = fd
+        self.btf = btf
+        self.warning = warning
+
+    @property
+    def fd(self) -> int:
+        """The descriptor's number, or 0."""
+        return self._fd.number if self._fd is not None and not self._fd.closed else 0
+
+    def close(self) -> None:
+        """Close the descriptor; maps and programs keep the BTF alive."""
+        if self._fd is not None:
+            self._fd.close()
+
+
+def load_object_btf(spec: ObjectSpec) -> LoadedBtf:
+    """BPF_BTF_LOAD of an object's types, adapted to what kernels accept.
+
+    A kernel that refuses them is no failure yet: maps and programs work without, as far as they do not need types.
+    """
+    if spec.types is None:
+        return LoadedBtf(None, None)
+    log = ""
+    for old_kernel in (False, True):
+        data = kernel_form(spec, old_kernel)
+        result, log = _load(data)
+        if result >= 0:
+            return LoadedBtf(Fd(result), spec.types)
+    lines = [line for line in log.strip().splitlines() if line.strip()]
+    return LoadedBtf(None, spec.types, f"the kernel refused the object's BTF: {lines[-1] if lines else os.strerror(-result)}")
+
+
+def _load(data: bytes) -> tuple[int, str]:
+    attr = struct.pack("<QQIIIIIi", address_of_bytes(data), 0, len(data), 0, 0, 0, 0, 0)
+    result = bpf(Command.BTF_LOAD, attr)
+    if result >= 0:
+        return result, ""
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    attr = struct.pack("<QQIIIIIi", address_of_bytes(data), ctypes.addressof(log), len(data), _LOG_SIZE, 1, 0, 0, 0)
+    retried = bpf(Command.BTF_LOAD, attr)
+    return (retried if retried >= 0 else result), log.value.decode("utf-8", "replace")
+
+
+def kernel_form(spec: ObjectSpec, old_kernel: bool = False) -> bytes:
+    """The object's BTF with what kernels refuse replaced by records of the same length, so that ids and offsets stay.
+
+    Externs become plain types; functions hidden from other files become static; with `old_kernel` also the kinds that
+    came after Linux 5.10 are replaced by ones that have always been there.
+    """
+    btf = spec.types
+    assert btf is not None
+    data = bytearray(btf.data)
+    _, _, _, hdr_len, type_off, _, _, _ = HEADER.unpack_from(data)
+    base = hdr_len + type_off
+    statics = {f.type_id for f in spec.functions.values() if f.is_static and f.type_id}
+    integer = next((i for i, t in btf.types() if isinstance(t, Int) and t.size == 4), 0)
+    for type_id, btf_type in btf.types():
+        at = base + btf.record_offset(type_id)
+        name_off, info, size = struct.unpack_from("<III", data, at)
+        kind_word = info & 0x1F000000
+        if isinstance(btf_type, DataSec):
+            if btf_type.name in (".ksyms", ".kconfig"):
+                # A union of the same length: extern entries are no variables of this object.
+                struct.pack_into("<III", data, at, 0, info & 0xFFFF | Kind.UNION << 24, 4)
+                for i in range(len(btf_type.variables)):
+                    struct.pack_into("<III", data, at + 12 + 12 * i, 0, integer, 0)
+            elif old_kernel and not btf_type.size:
+                struct.pack_into("<I", data, at + 8, 1)
+        elif isinstance(btf_type, Var):
+            if btf_type.linkage == 2:
+                struct.pack_into("<I", data, at + 12, 1)
+                target = btf.resolved(btf_type.type_id)
+                if target.kind in (Kind.VOID, Kind.FUNC_PROTO) or isinstance(target, Fwd):
+                    struct.pack_into("<I", data, at + 8, integer)
+        elif isinstance(btf_type, Ref) and btf_type.kind == Kind.FUNC:
+            if btf_type.linkage == 2:
+                struct.pack_into("<II", data, at, name_off, Kind.TYPEDEF << 24)
+            elif btf_type.linkage == 1 and type_id in statics:
+                struct.pack_into("<I", data, at + 4, kind_word)
+        if old_kernel:
+            _downgrade(data, at, btf_type, integer)
+    return bytes(data)
+
+
+def _downgrade(data: bytearray, at: int, btf_type: object, integer: int) -> None:
+    name_off, info, size = struct.unpack_from("<III", data, at)
+    kind = Kind(info >> 24 & 0x1F)
+    if kind == Kind.FLOAT:
+        struct.pack_into("<II", data, at + 4, Kind.STRUCT << 24, size)
+    elif kind == Kind.DECL_TAG:
+        # A tag's extra word is as long as an integer's.
+        struct.pack_into("<IIII", data, at, name_off, Kind.INT << 24, 4, 32)
+        struct.pack_into("<I", data, at, 0)
+    elif kind == Kind.TYPE_TAG:
+        struct.pack_into("<II", data, at, 0, Kind.CONST << 24)
+    elif isinstance(btf_type, Enum) and kind == Kind.ENUM64:
+        struct.pack_into("<III", data, at, name_off, info & 0xFFFF | Kind.UNION << 24, size)
+        for i in range(len(btf_type.values)):
+            struct.pack_into("<III", data, at + 12 + 12 * i, 0, integer, 0)
+    elif kind == Kind.ENUM and info >> 31:
+        struct.pack_into("<I", data, at + 4, info & 0x7FFFFFFF)
+    elif isinstance(btf_type, Struct):
+        return
+
+
+def btf_by_id(ident: int) -> Btf | None:
+    """The BTF object with this id, or None when it may not be read or is gone."""
+    fd = open_id(Command.BTF_GET_FD_BY_ID, ident)
+    if fd < 0:
+        return None
+    owner = Fd(fd)
+    try:
+        # struct bpf_btf_info: u64 btf, u32 btf_size, u32 id, u64 name, u32 name_len, u32 kernel_btf
+        result, buffer = object_info(fd, 32)
+        check(result, Command.OBJ_GET_INFO_BY_FD, f"BTF {ident}: info")
+        size = int.from_bytes(buffer.raw[8:12], "little")
+        data = ctypes.create_string_buffer(size)
+        result, _ = object_info(fd, 32, struct.pack("<QI", ctypes.addressof(data), size))
+        check(result, Command.OBJ_GET_INFO_BY_FD, f"BTF {ident}: info")
+        return Btf(data.raw, name=f"BTF {ident}")
+    finally:
+        owner.close()
+
+
+def ids(command: Command) -> Iterator[int]:
+    """Every id of a kind of object, by BPF_*_GET_NEXT_ID."""
+    current = 0
+    while True:
+        buffer = ctypes.create_string_buffer(struct.pack("<II", current, 0), 168)
+        result = bpf_inout(command, buffer)
+        if result == -ENOENT:
+            return
+        check(result, command, "ids")
+        current = int.from_bytes(buffer.raw[4:8], "little")
+        yield current

@@ -1,0 +1,75 @@
+"""Links: attachments of programs to hooks, held by descriptors."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from bpf2py.kernel.map import object_info, pin
+from bpf2py.kernel.syscall import EINVAL, Fd, bpf, libc
+from bpf2py.uapi.commands import Command
+
+PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_SET_BPF = 0x2400, 0x2401, 0x40042408
+
+
+class KernelLink:
+    """An attachment; closing it detaches, unless it is pinned.
+
+    Attributes:
+        hook: where it is attached, for messages.
+        is_link: whether the kernel has a link object (else the attachment is the perf event's).
+    """
+
+    __slots__ = ("_fd", "_perf", "hook", "is_link")
+
+    def __init__(self, fd: Fd | None, hook: str, perf: Fd | None = None) -> None:
+        self._fd = fd
+        self._perf = perf
+        self.hook = hook
+        self.is_link = fd is not None
+
+    @property
+    def fd(self) -> int:
+        """The link's descriptor, or that of the perf event, negative once closed."""
+        owner = self._fd if self._fd is not None else self._perf
+        return owner.number if owner is not None else -1
+
+    def close(self) -> None:
+        """Detach and give up the descriptors."""
+        if self._perf is not None and not self._perf.closed and self._fd is None:
+            libc().ioctl(self._perf.number, PERF_EVENT_IOC_DISABLE, 0)
+        for owner in (self._fd, self._perf):
+            if owner is not None:
+                owner.close()
+
+    def detach(self) -> int:
+        """BPF_LINK_DETACH (Linux 5.9): detach even if the link is pinned or open elsewhere."""
+        if self._fd is None:
+            self.close()
+            return 0
+        return bpf(Command.LINK_DETACH, struct.pack("<I", self._fd.number & 0xFFFFFFFF))
+
+    def pin(self, path: str) -> int:
+        """BPF_OBJ_PIN: the attachment then outlives the process."""
+        return pin(self._fd.number, path) if self._fd is not None else -EINVAL
+
+    def info(self) -> dict[str, Any]:
+        """Type, id and program id of struct bpf_link_info (Linux 5.8)."""
+        if self._fd is None:
+            return {}
+        result, buffer = object_info(self._fd.number, 64)
+        if result < 0:
+            return {}
+        kind, ident, prog_id = struct.unpack_from("<III", buffer.raw)
+        return {"type": kind, "id": ident, "prog_id": prog_id}
+
+    def __repr__(self) -> str:
+        return f"<KernelLink {self.hook}{'' if self.fd >= 0 else ' (detached)'}>"
+
+
+def link_create(program_fd: int, target_fd: int, attach_type: int, flags: int = 0, extra: bytes = b"") -> int:
+    """BPF_LINK_CREATE (Linux 5.7): a descriptor, or -errno; `extra` is the part behind `flags`."""
+    return bpf(
+        Command.LINK_CREATE,
+        struct.pack("<IIII", program_fd & 0xFFFFFFFF, target_fd & 0xFFFFFFFF, attach_type, flags) + extra,
+    )

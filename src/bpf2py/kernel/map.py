@@ -1,0 +1,288 @@
+"""Maps of the kernel: BPF_MAP_CREATE and the commands on a map's descriptor."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+from functools import cache
+from typing import Any
+
+from bpf2py.backend import MapInfo
+from bpf2py.errors import MapCreateError, NotSupported
+from bpf2py.kernel.syscall import (
+    ATTR_SIZE,
+    EACCES,
+    EPERM,
+    Fd,
+    address,
+    address_of_bytes,
+    bpf,
+    bpf_inout,
+    check,
+    error_for,
+    libc,
+    object_name,
+    syscall_numbers,
+)
+from bpf2py.spec.check_map import explain_create
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.commands import Command
+from bpf2py.uapi.map_types import type_info
+
+# union bpf_attr of include/uapi/linux/bpf.h, by command.
+_CREATE = struct.Struct("<7I16s5IQii")
+_ELEM = struct.Struct("<IxxxxQQQ")
+_BATCH = struct.Struct("<QQQQIIQQ")
+_MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
+
+
+@cache
+def possible_cpus() -> int:
+    """Number of possible CPUs: the slots of a per-CPU value (/sys/devices/system/cpu/possible)."""
+    with open("/sys/devices/system/cpu/possible") as file:
+        text = file.read().strip()
+    return parse_cpu_list(text)
+
+
+def parse_cpu_list(text: str) -> int:
+    """Highest CPU number + 1 of a list such as ``0-3,5``.
+
+    >>> parse_cpu_list("0-3"), parse_cpu_list("0"), parse_cpu_list("0,2-5")
+    (4, 1, 6)
+    """
+    return max(int(part.split("-")[-1]) for part in text.split(",")) + 1
+
+
+def create_map(spec: MapSpec, btf_fd: int, inner_fd: int = 0, token_fd: int = 0) -> KernelMap:
+    """BPF_MAP_CREATE.
+
+    Raises:
+        MapCreateError: the kernel refused the spec; the message says which field is wrong where that is known.
+        PermissionDenied: a right is missing.
+        NotSupported: the kernel is older than the map type.
+    """
+    key_id, value_id = (spec.key_type_id, spec.value_type_id) if btf_fd else (0, 0)
+    if spec.data is not None:
+        key_id, value_id = 0, spec.section_type_id if btf_fd else 0
+    if type_info(spec.type).fd_value is not None or not value_id:
+        key_id = value_id = 0
+    attempts = [(btf_fd if value_id else 0, key_id, value_id)]
+    if value_id:
+        attempts.append((0, 0, 0))  # some types take no BTF, and kernels differ in which
+    result = -1
+    for fd, key, value in attempts:
+        attr = _CREATE.pack(
+            int(spec.type) & 0xFFFFFFFF,
+            spec.key_size,
+            spec.value_size,
+            spec.max_entries & 0xFFFFFFFF,
+            int(spec.flags) & 0xFFFFFFFF,
+            inner_fd,
+            spec.numa_node or 0,
+            object_name(spec.name),
+            0,
+            fd,
+            key,
+            value,
+            0,
+            spec.map_extra,
+            0,
+            token_fd,
+        )
+        result = bpf(Command.MAP_CREATE, attr)
+        if result >= 0:
+            return KernelMap(Fd(result))
+    raise _create_error(spec, -result)
+
+
+def _create_error(spec: MapSpec, errno: int) -> Exception:
+    what = f"map {spec.name}: create"
+    reason = explain_create(spec, page_size=mmap.PAGESIZE)
+    if reason is None and errno in (EPERM, EACCES):
+        return error_for(errno, Command.MAP_CREATE, what)
+    if reason is None:
+        from bpf2py.kernel.features import explain_map_type  # noqa: PLC0415  (only after a failure)
+
+        missing = explain_map_type(spec)
+        if missing is not None:
+            since, text = missing
+            return NotSupported(
+                f"{what}: {text}", feature=spec.type_name, since=since, errno=errno, command="BPF_MAP_CREATE"
+            )
+        reason = f"the kernel refused {spec!r}"
+    return MapCreateError(f"{what}: {reason}", errno=errno, command="BPF_MAP_CREATE")
+
+
+class KernelMap:
+    """A map descriptor."""
+
+    __slots__ = ("_fd", "info", "possible_cpus", "value_bytes")
+
+    def __init__(self, fd: Fd) -> None:
+        self._fd = fd
+        self.info = map_info(fd.number)
+        self.possible_cpus = possible_cpus()
+        per_cpu = type_info(self.info.type).per_cpu
+        size = self.info.value_size
+        self.value_bytes = (size + 7) // 8 * 8 * self.possible_cpus if per_cpu else size
+
+    @property
+    def fd(self) -> int:
+        """The descriptor's number, negative once closed."""
+        return self._fd.number
+
+    def slot(self) -> KernelSlot:
+        """Buffers for single operations."""
+        return KernelSlot(self.fd, self.info.key_size, self.value_bytes)
+
+    def lookup_batch(
+        self, token_in: bytearray | None, token_out: bytearray, keys: Any, values: Any, count: int, flags: int, delete: bool
+    ) -> tuple[int, int]:
+        """BPF_MAP_LOOKUP_BATCH or BPF_MAP_LOOKUP_AND_DELETE_BATCH (Linux 5.6)."""
+        command = Command.MAP_LOOKUP_AND_DELETE_BATCH if delete else Command.MAP_LOOKUP_BATCH
+        token = address(token_in) if token_in is not None else 0
+        return self._batch(command, token, address(token_out), address(keys), address(values), count, flags)
+
+    def update_batch(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+        """BPF_MAP_UPDATE_BATCH (Linux 5.6)."""
+        return self._batch(Command.MAP_UPDATE_BATCH, 0, 0, _readable(keys), _readable(values), count, flags)
+
+    def delete_batch(self, keys: Any, count: int, flags: int) -> tuple[int, int]:
+        """BPF_MAP_DELETE_BATCH (Linux 5.6)."""
+        return self._batch(Command.MAP_DELETE_BATCH, 0, 0, _readable(keys), 0, count, flags)
+
+    def _batch(
+        self, command: int, token_in: int, token_out: int, keys: int, values: int, count: int, flags: int
+    ) -> tuple[int, int]:
+        attr = _BATCH.pack(token_in, token_out, keys, values, count, self.fd & 0xFFFFFFFF, flags, 0)
+        buffer = ctypes.create_string_buffer(attr, ATTR_SIZE)
+        result = bpf_inout(command, buffer)
+        return result, int.from_bytes(buffer.raw[32:36], "little")
+
+    def freeze(self) -> int:
+        """BPF_MAP_FREEZE (Linux 5.2)."""
+        return bpf(Command.MAP_FREEZE, struct.pack("<I", self.fd & 0xFFFFFFFF))
+
+    def pin(self, path: str) -> int:
+        """BPF_OBJ_PIN (Linux 4.4)."""
+        return pin(self.fd, path)
+
+    def mmap(self, length: int, writable: bool, offset: int = 0) -> mmap.mmap:
+        """Map the map's memory (BPF_F_MMAPABLE arrays, rings, arenas)."""
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        return mmap.mmap(self.fd, length, mmap.MAP_SHARED, protection, offset=offset)
+
+    def duplicate(self) -> KernelMap:
+        """Another descriptor of the same map."""
+        new = KernelMap.__new__(KernelMap)
+        new._fd = Fd(os.dup(self.fd))
+        new.info, new.possible_cpus, new.value_bytes = self.info, self.possible_cpus, self.value_bytes
+        return new
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        self._fd.close()
+
+
+def _readable(buffer: Any) -> int:
+    return address_of_bytes(buffer) if isinstance(buffer, bytes) else address(buffer)
+
+
+class KernelSlot:
+    """Preset bpf_attr and buffers for the single-element commands."""
+
+    __slots__ = ("_attr", "_attr_bytes", "_keep", "_number", "_syscall", "_value_address", "key", "next_key", "value")
+
+    def __init__(self, fd: int, key_size: int, value_bytes: int) -> None:
+        self.key = bytearray(max(key_size, 1))
+        self.value = bytearray(max(value_bytes, 1))
+        self.next_key = bytearray(max(key_size, 1))
+        holders = [(ctypes.c_char * len(b)).from_buffer(b) for b in (self.key, self.value, self.next_key)]
+        if key_size == 0:
+            self.key = bytearray()
+        self._attr_bytes = bytearray(32)
+        self._attr = (ctypes.c_char * 32).from_buffer(self._attr_bytes)
+        self._keep = holders
+        key_address = ctypes.addressof(holders[0]) if key_size else 0
+        self._value_address = ctypes.addressof(holders[1])
+        _ELEM.pack_into(self._attr_bytes, 0, fd & 0xFFFFFFFF, key_address, self._value_address, 0)
+        self._number = syscall_numbers()[0]
+        self._syscall = libc().syscall
+
+    def _call(self, command: int, flags: int) -> int:
+        if flags:
+            self._attr_bytes[24:32] = flags.to_bytes(8, "little")
+        result: int = self._syscall(self._number, command, self._attr, 32)
+        if flags:
+            self._attr_bytes[24:32] = bytes(8)
+        return result if result == 0 else -ctypes.get_errno()
+
+    def lookup(self, flags: int = 0) -> int:
+        """BPF_MAP_LOOKUP_ELEM."""
+        if flags:
+            return self._call(1, flags)
+        return 0 if self._syscall(self._number, 1, self._attr, 32) == 0 else -ctypes.get_errno()
+
+    def update(self, flags: int = 0) -> int:
+        """BPF_MAP_UPDATE_ELEM."""
+        if flags:
+            return self._call(2, flags)
+        return 0 if self._syscall(self._number, 2, self._attr, 32) == 0 else -ctypes.get_errno()
+
+    def delete(self) -> int:
+        """BPF_MAP_DELETE_ELEM."""
+        # The kernel insists that fields a command does not use are zero.
+        self._attr_bytes[16:24] = bytes(8)
+        try:
+            return self._call(3, 0)
+        finally:
+            self._attr_bytes[16:24] = self._value_address.to_bytes(8, "little")
+
+    def lookup_and_delete(self, flags: int = 0) -> int:
+        """BPF_MAP_LOOKUP_AND_DELETE_ELEM (Linux 4.20; hash maps 5.14)."""
+        return self._call(21, flags)
+
+    def get_next_key(self, first: bool) -> int:
+        """BPF_MAP_GET_NEXT_KEY."""
+        key = b"" if first else self._attr_bytes[8:16]
+        attr = bytearray(self._attr_bytes)
+        attr[8:16] = bytes(8) if first else key
+        attr[16:24] = ctypes.addressof(self._keep[2]).to_bytes(8, "little")
+        buffer = (ctypes.c_char * 32).from_buffer(attr)
+        result: int = self._syscall(self._number, 4, buffer, 32)
+        return result if result == 0 else -ctypes.get_errno()
+
+
+def object_info(fd: int, size: int, initial: bytes = b"") -> tuple[int, Any]:
+    """BPF_OBJ_GET_INFO_BY_FD: (result, buffer); `initial` presets pointers in the buffer."""
+    info = ctypes.create_string_buffer(initial, size)
+    return bpf(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd & 0xFFFFFFFF, size, ctypes.addressof(info))), info
+
+
+def map_info(fd: int) -> MapInfo:
+    """struct bpf_map_info of a map descriptor. Raises BpfOSError when it is no map's."""
+    result, buffer = object_info(fd, _MAP_INFO.size)
+    check(result, Command.OBJ_GET_INFO_BY_FD, f"map fd {fd}: info")
+    row = _MAP_INFO.unpack(buffer.raw)
+    kind, ident, key_size, value_size, max_entries, flags, name = row[:7]
+    text = name.split(b"\0", 1)[0].decode("ascii", "replace")
+    return MapInfo(kind, ident, key_size, value_size, max_entries, flags, text, row[15], row[11], row[12], row[13])
+
+
+def pin(fd: int, path: str) -> int:
+    """BPF_OBJ_PIN."""
+    name = path.encode() + b"\0"
+    return bpf(Command.OBJ_PIN, struct.pack("<QII", address_of_bytes(name), fd & 0xFFFFFFFF, 0))
+
+
+def open_pin(path: str, flags: int = 0) -> int:
+    """BPF_OBJ_GET: a descriptor of a pinned object, or -errno."""
+    name = path.encode() + b"\0"
+    return bpf(Command.OBJ_GET, struct.pack("<QII", address_of_bytes(name), 0, flags))
+
+
+def open_id(command: Command, ident: int, flags: int = 0) -> int:
+    """BPF_*_GET_FD_BY_ID: a descriptor, or -errno."""
+    return bpf(command, struct.pack("<III", ident, 0, flags))

@@ -1,0 +1,260 @@
+"""BPF_PROG_LOAD: a linked program into the kernel, and a typed error with the reason when it refuses."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Mapping
+
+from bpf2py.backend import MapHandle, ProgramInfo
+from bpf2py.btf.reader import Btf
+from bpf2py.errors import BpfOSError, NotSupported, ObjectError, PermissionDenied, RelocationError, VerifierError
+from bpf2py.kernel.btf import LoadedBtf, attach_btf_id
+from bpf2py.kernel.map import object_info, pin
+from bpf2py.kernel.syscall import (
+    E2BIG,
+    EACCES,
+    EAGAIN,
+    ENOSPC,
+    EPERM,
+    Fd,
+    address_of_bytes,
+    bpf,
+    check,
+    error_for,
+    object_name,
+    older_than,
+)
+from bpf2py.kernel.verifier_log import hint_for, summarize
+from bpf2py.linker.core import POISON_IMM
+from bpf2py.linker.link import LinkedProgram, line_at, source_text
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import ProgramSpec, RefKind
+from bpf2py.uapi.commands import Command
+from bpf2py.uapi.program_types import ProgramType
+
+BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
+_LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQIIiI")
+_PROG_INFO = struct.Struct("<II8sIIQQQIIQ16sII")  # up to gpl_compatible
+_PROG_INFO_SIZE = 232
+FIRST_LOG, LAST_LOG = 1 << 16, 1 << 26
+
+# Programs that run from a BPF trampoline (kernel/bpf/trampoline.c).
+_TRAMPOLINE_TYPES = (ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT)
+
+
+def place_maps(linked: LinkedProgram, maps: Mapping[str, MapHandle], program: str) -> bytes:
+    """The code with descriptors in place of map and data section names."""
+    code = bytearray(linked.code)
+    for ref in linked.refs:
+        if ref.kind not in (RefKind.MAP, RefKind.DATA):
+            continue
+        handle = maps.get(ref.name)
+        if handle is None:
+            raise RelocationError(f"program {program}: map {ref.name} was not created", offset=ref.offset)
+        pseudo = BPF_PSEUDO_MAP_FD if ref.kind == RefKind.MAP else BPF_PSEUDO_MAP_VALUE
+        code[ref.offset + 1] = code[ref.offset + 1] & 0x0F | pseudo << 4
+        struct.pack_into("<I", code, ref.offset + 4, handle.fd)
+        struct.pack_into("<I", code, ref.offset + 12, ref.value & 0xFFFFFFFF if ref.kind == RefKind.DATA else 0)
+    return bytes(code)
+
+
+class ProgramLoader:
+    """One BPF_PROG_LOAD with its buffers; `load()` makes the call, again with a log after a failure."""
+
+    def __init__(
+        self, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, MapHandle], btf: LoadedBtf
+    ) -> None:
+        self.program = program
+        self.linked = linked
+        self.spec = spec
+        self.btf = btf
+        self.code = place_maps(linked, maps, program.name)
+        self.license = spec.license.encode() + b"\0"
+        self.attach_btf_id = self.attach_btf_fd = 0
+        definition = program.definition
+        if definition is not None and definition.attach_btf and program.target:
+            self.attach_btf_id, self.attach_btf_fd = attach_btf_id(program.attach_type.name if program.attach_type else "", program.target)
+        self.func_info = self.line_info = b""
+        if btf.fd and all(function.type_id for _, function in linked.starts):
+            self.func_info = b"".join(struct.pack("<II", f.offset // 8, f.type_id) for f in linked.funcs)
+            self.line_info = b"".join(
+                struct.pack("<IIII", line.offset // 8, line.file_off, line.line_off, line.line_col) for line in linked.lines
+            )
+
+    def attr(self, log: ctypes.Array[ctypes.c_char] | None) -> bytes:
+        """The bpf_attr."""
+        program = self.program
+        return _LOAD.pack(
+            program.type,
+            len(self.code) // 8,
+            address_of_bytes(self.code),
+            address_of_bytes(self.license),
+            1 if log is not None else 0,
+            len(log) if log is not None else 0,
+            ctypes.addressof(log) if log is not None else 0,
+            self.spec.kernel_version,
+            program.flags,
+            object_name(program.name),
+            0,
+            int(program.attach_type) if program.attach_type is not None else 0,
+            self.btf.fd if self.func_info else 0,
+            8 if self.func_info else 0,
+            address_of_bytes(self.func_info) if self.func_info else 0,
+            len(self.func_info) // 8,
+            16 if self.line_info else 0,
+            address_of_bytes(self.line_info) if self.line_info else 0,
+            len(self.line_info) // 16,
+            self.attach_btf_id,
+            self.attach_btf_fd,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        )
+
+    def load(self) -> KernelProgram:
+        """Load. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
+        if self.program.type == ProgramType.UNSPEC:
+            raise ObjectError(
+                f"program {self.program.name}: the section name {self.program.section!r} is not known; "
+                "correct SEC(...) or set the program's `type` before loading",
+                section=self.program.section,
+            )
+        result = self._call(None)
+        if result >= 0:
+            return KernelProgram(Fd(result), self.program.name)
+        errno, size = -result, FIRST_LOG
+        while True:
+            log = ctypes.create_string_buffer(size)
+            result = self._call(log)
+            if result >= 0:
+                return KernelProgram(Fd(result), self.program.name)
+            if result != -ENOSPC or size >= LAST_LOG:
+                break
+            size *= 8
+        raise self._error(-result if -result != ENOSPC else errno, log.value.decode("utf-8", "replace"))
+
+    def _call(self, log: ctypes.Array[ctypes.c_char] | None) -> int:
+        attr = self.attr(log)
+        for _ in range(5):
+            result = bpf(Command.PROG_LOAD, attr)
+            if result != -EAGAIN:  # a signal interrupted the verifier
+                break
+        return result
+
+    def _error(self, errno: int, log: str) -> Exception:
+        program, what = self.program, f"program {self.program.name}: load"
+        summary = summarize(log)
+        if errno in (EPERM, EACCES) and not summary.lines:
+            if program.type in _TRAMPOLINE_TYPES and program.attach_type is not None and self._plain_program_loads():
+                return PermissionDenied(
+                    f"{what}: the kernel refuses BPF tracing trampolines (fentry, fexit, fmod_ret, LSM, freplace) on this "
+                    "machine, with no reason in its log; the same hook as a tracepoint, tp_btf or kprobe program may work",
+                    errno=errno,
+                    command="BPF_PROG_LOAD",
+                )
+            return error_for(errno, Command.PROG_LOAD, what)
+        if not summary.lines:
+            since = program.definition.since if program.definition is not None else None
+            if since is not None and older_than(since):
+                return NotSupported(
+                    f"{what}: SEC({program.section!r}) needs Linux {since}, this is {os.uname().release}",
+                    feature=program.section,
+                    since=since,
+                    errno=errno,
+                    command="BPF_PROG_LOAD",
+                )
+            if errno == E2BIG:
+                return BpfOSError(
+                    f"{what}: {len(self.code) // 8} instructions are more than this kernel accepts",
+                    errno=errno,
+                    command="BPF_PROG_LOAD",
+                )
+            return BpfOSError(f"{what}: BPF_PROG_LOAD failed without a log", errno=errno, command="BPF_PROG_LOAD")
+        source = self._source(summary.instruction) or summary.source
+        hint = hint_for(summary)
+        lines = summary.lines
+        if f"#{POISON_IMM}" in log and summary.instruction is not None:
+            wanted = self.linked.poisoned.get(summary.instruction * 8)
+            if wanted is not None:
+                lines = [f"CO-RE relocation failed: the kernel has no {wanted}"]
+                hint = "guard the access with bpf_core_field_exists() or bpf_core_enum_value_exists()"
+        message = f"{what}: the verifier rejected it: " + "; ".join(lines)
+        if source is not None:
+            message += f"\n  at {source}"
+        if summary.instruction is not None:
+            message += f"\n  instruction {summary.instruction}: {summary.text}"
+        if hint is not None:
+            message += f"\n  hint: {hint}"
+        return VerifierError(
+            message, log=log, summary="\n".join(lines), source_line=source, hint=hint, errno=errno, command="BPF_PROG_LOAD"
+        )
+
+    def _source(self, instruction: int | None) -> str | None:
+        btf: Btf | None = self.spec.types
+        if instruction is None or btf is None:
+            return None
+        line = line_at(self.linked.lines, instruction * 8)
+        return source_text(line, btf) if line is not None else None
+
+    @staticmethod
+    def _plain_program_loads() -> bool:
+        """Whether this process may load programs at all: tries an empty tracepoint program."""
+        code = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+        license_text = b"GPL\0"
+        attr = struct.pack("<IIQQ", ProgramType.TRACEPOINT, 2, address_of_bytes(code), address_of_bytes(license_text))
+        result = bpf(Command.PROG_LOAD, attr)
+        if result >= 0:
+            os.close(result)
+        return result >= 0
+
+
+class KernelProgram:
+    """A program descriptor."""
+
+    __slots__ = ("_fd", "name")
+
+    def __init__(self, fd: Fd, name: str) -> None:
+        self._fd = fd
+        self.name = name
+
+    @property
+    def fd(self) -> int:
+        """The descriptor's number, negative once closed."""
+        return self._fd.number
+
+    def info(self) -> ProgramInfo:
+        """struct bpf_prog_info, read now."""
+        result, buffer = object_info(self.fd, _PROG_INFO_SIZE)
+        check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
+        map_count = int.from_bytes(buffer.raw[52:56], "little")
+        map_ids = (ctypes.c_uint32 * max(map_count, 1))()
+        initial = bytearray(64)
+        struct.pack_into("<IQ", initial, 52, map_count, ctypes.addressof(map_ids))
+        result, buffer = object_info(self.fd, _PROG_INFO_SIZE, bytes(initial))
+        check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
+        raw = buffer.raw
+        kind, ident, tag, jited, xlated, _, _, load_time, _uid, _n, _ids, name, _ifindex, gpl = _PROG_INFO.unpack_from(raw)
+        btf_id = int.from_bytes(raw[128:132], "little")
+        run_time, run_count = struct.unpack_from("<QQ", raw, 192)
+        verified = int.from_bytes(raw[216:220], "little")
+        text = name.split(b"\0", 1)[0].decode("ascii", "replace")
+        return ProgramInfo(
+            kind, ident, text, tag, xlated, jited, tuple(map_ids[:map_count]), btf_id, load_time, run_time, run_count, verified,
+            bool(gpl & 1),
+        )  # fmt: skip
+
+    def pin(self, path: str) -> int:
+        """BPF_OBJ_PIN."""
+        return pin(self.fd, path)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        self._fd.close()
+
+

@@ -1,0 +1,159 @@
+"""The system calls of the kernel backend, through ctypes: bpf(), perf_event_open(), ioctl().
+
+No argtypes are set: on CPython 3.11 that would cost 300 ns a call. Pointers are passed as ctypes buffers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from functools import cache
+from typing import Any
+
+from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied, errno_name
+from bpf2py.uapi.commands import SINCE, Command
+
+EPERM, ENOENT, E2BIG, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 11, 13, 16, 17, 22, 28
+ENOSYS, EOPNOTSUPP, ENOTSUPP = 38, 95, 524
+
+# arch/*/include/generated/uapi/asm/unistd: numbers of bpf and perf_event_open.
+_NUMBERS = {
+    "x86_64": (321, 298),
+    "aarch64": (280, 241),
+    "riscv64": (280, 241),
+    "loongarch64": (280, 241),
+    "s390x": (351, 331),
+    "ppc64le": (361, 319),
+}
+ATTR_SIZE = 168  # at least sizeof(union bpf_attr) of every kernel; trailing zeros are accepted by all
+
+
+@cache
+def libc() -> Any:
+    """The C library, with errno kept per thread."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def syscall_numbers() -> tuple[int, int]:
+    """(bpf, perf_event_open) on this CPU. Raises NotSupported where there is no Linux bpf()."""
+    machine = platform.machine()
+    if platform.system() != "Linux" or machine not in _NUMBERS:
+        raise NotSupported(
+            f"the kernel backend needs Linux on one of {', '.join(_NUMBERS)}, this is {platform.system()} on {machine}; "
+            'specs and backend="engine" work everywhere',
+            feature="bpf()",
+        )
+    return _NUMBERS[machine]
+
+
+def bpf(command: int, attr: bytes | bytearray) -> int:
+    """Call bpf(); the result, or -errno."""
+    buffer = ctypes.create_string_buffer(bytes(attr), ATTR_SIZE)
+    return bpf_inout(command, buffer)
+
+
+def bpf_inout(command: int, buffer: Any) -> int:
+    """Call bpf() with a ctypes buffer the kernel may write to; the result, or -errno."""
+    number = syscall_numbers()[0]
+    result: int = libc().syscall(number, command, buffer, len(buffer))
+    return result if result >= 0 else -ctypes.get_errno()
+
+
+def check(result: int, command: Command, what: str) -> int:
+    """Return a result that is no error, else raise PermissionDenied, NotSupported or BpfOSError."""
+    if result >= 0:
+        return result
+    raise error_for(-result, command, what)
+
+
+def error_for(errno: int, command: Command, what: str) -> Exception:
+    """The exception for a failed command where nothing more is known."""
+    name = f"BPF_{command.name}"
+    if errno in (EPERM, EACCES):
+        from bpf2py.kernel.environment import explain_eperm  # noqa: PLC0415  (only after a failure)
+
+        return PermissionDenied(f"{what}: {explain_eperm(name)}", errno=errno, command=name)
+    if errno == EINVAL and not command_known(command):
+        since = SINCE[command]
+        return NotSupported(
+            f"{what}: {name} needs Linux {since}, this is {platform.release()}",
+            feature=name,
+            since=since,
+            errno=errno,
+            command=name,
+        )
+    return BpfOSError(f"{what}: {name} failed: {os.strerror(errno) if errno < 500 else errno_name(errno)}", errno=errno, command=name)
+
+
+@cache
+def kernel_version() -> tuple[int, int, int]:
+    """The running kernel's version as numbers."""
+    parts = []
+    for part in platform.release().split(".")[:3]:
+        digits = ""
+        for char in part:
+            if not char.isdigit():
+                break
+            digits += char
+        parts.append(int(digits or 0))
+    return (*parts, 0, 0, 0)[:3]  # type: ignore[return-value]
+
+
+def older_than(since: str) -> bool:
+    """Whether the running kernel is older than a version such as ``"5.15"``."""
+    wanted = tuple(int(part) for part in since.split("."))
+    return kernel_version()[: len(wanted)] < wanted
+
+
+def command_known(command: Command) -> bool:
+    """Whether the running kernel is new enough for a command."""
+    return not older_than(SINCE[command])
+
+
+def address(buffer: Any) -> int:
+    """Address of a ctypes object or writable buffer; the caller keeps it alive."""
+    if isinstance(buffer, ctypes.Array | ctypes.Structure):
+        return ctypes.addressof(buffer)
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+
+
+def address_of_bytes(data: bytes) -> int:
+    """Address of immutable bytes, for the kernel to read; the caller keeps them alive."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+
+
+def object_name(name: str) -> bytes:
+    """A kernel object name: 15 characters of [A-Za-z0-9_.], NUL-padded (bpf_obj_name_cpy in kernel/bpf/syscall.c)."""
+    allowed = "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in name)
+    return allowed.encode()[:15].ljust(16, b"\0")
+
+
+class Fd:
+    """Owns a file descriptor: closed once, by `close()` or when the object goes away."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.number < 0
+
+    def close(self) -> None:
+        """Close the descriptor; closing twice is harmless."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    def __del__(self) -> None:
+        number = getattr(self, "number", -1)
+        if number >= 0:
+            self.number = -1
+            os.close(number)
+
+    def __repr__(self) -> str:
+        return f"<Fd {self.number}>" if self.number >= 0 else "<Fd closed>"

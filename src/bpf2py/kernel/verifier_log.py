@@ -1,0 +1,94 @@
+"""Reading the verifier's log: which lines matter, and which instruction was refused."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# A state line: "12: (85) call bpf_map_lookup_elem#1"; kernels before 5.x and the newest agree on it.
+_INSTRUCTION = re.compile(r"^(\d+): \([0-9a-f]{2}\) (.*)")
+_NOISE = re.compile(
+    r"^(processed \d+ insns|verification time|stack depth|max_states|peak_states|mark_precise|from \d+ to \d+|"
+    r"R\d+(_w)?=|frame\d+:|caller:|callee:|last_idx|regs=|parent didn't|func#\d+ @|Validating |arg#\d+ |"
+    r"\d+: R|\d+: frame|\d+: \.+$|old state|cur state|reg type unsupported|;|#|libbpf|\s*$)"
+)
+
+
+class LogSummary(NamedTuple):
+    """The gist of a verifier log.
+
+    Attributes:
+        lines: the message the verifier ended with, one or several lines.
+        instruction: index of the instruction it was at, or None.
+        text: that instruction as the verifier prints it.
+        source: the source line the log showed for it, or None.
+    """
+
+    lines: list[str]
+    instruction: int | None
+    text: str
+    source: str | None
+
+
+def summarize(log: str) -> LogSummary:
+    """Find the last instruction and the message behind it."""
+    instruction, text, source, shown_source = None, "", None, None
+    message: list[str] = []
+    for line in log.splitlines():
+        found = _INSTRUCTION.match(line)
+        if found:
+            instruction, text = int(found[1]), found[2].split(" ;", 1)[0].strip()
+            shown_source, message = source, []
+        elif line.startswith("; "):
+            source = line[2:].strip()
+        elif not _NOISE.match(line):
+            message.append(line.strip())
+    if not message:
+        kept = [line.strip() for line in log.splitlines() if not _NOISE.match(line) and not _INSTRUCTION.match(line)]
+        message = kept[-2:]
+    return LogSummary(message[-4:], instruction, text, shown_source)
+
+
+class _Hint(NamedTuple):
+    pattern: re.Pattern[str]
+    text: str
+
+
+_HINTS = [
+    _Hint(re.compile(pattern), text)
+    for pattern, text in (
+        (r"(invalid mem access|Possibly NULL pointer).*_or_null|_or_null.*invalid|invalid mem access 'map_value_or_null'",
+         "compare the pointer with NULL before using it: bpf_map_lookup_elem() and the like may return NULL"),
+        (r"invalid access to packet|pkt.*off.*outside of the packet|offset is outside of the packet",
+         "check that data + offset + size <= data_end before reading the packet"),
+        (r"invalid read from stack|invalid indirect read from stack|!read_ok|uninitialized",
+         "initialise the variable (padding too: = {} or __builtin_memset) before it is read or passed to a helper"),
+        (r"combined stack size|stack depth|invalid stack off|invalid write to stack.*off=-(5[2-9]\d|[6-9]\d\d)|Looks like the BPF stack limit",
+         "the stack holds 512 bytes over all frames: move large buffers into a per-CPU array map"),
+        (r"back-edge|infinite loop detected|loop is not bounded",
+         "bound the loop by a constant, or use bpf_for(), bpf_loop() or may_goto"),
+        (r"BPF program is too large|processed \d+ insns.*limit|The sequence of \d+ jumps is too complex|too many states",
+         "the verifier's budget of 1 million instructions is used up: shorten loops or move bodies into global functions"),
+        (r"unknown func|program of this type cannot use helper|helper call is not allowed",
+         "this helper is not available to this program type (or needs a GPL-compatible license, or a newer kernel)"),
+        (r"cannot call GPL-restricted function|cannot call GPL only function|gpl_only|GPL compatible",
+         'declare a GPL-compatible license: char LICENSE[] SEC("license") = "GPL";'),
+        (r"invalid access to map value|invalid access to memory, mem_size|min value is negative|unbounded (min|max) value|"
+         r"max value is outside",
+         "bound the index or offset before the access: if (i >= SIZE) return 0; or mask it with a power of two minus one"),
+        (r"invalid mem access 'scalar'|invalid mem access 'inv'|invalid bpf_context access",
+         "read kernel memory through BPF_CORE_READ() or bpf_probe_read_kernel(), and only documented fields of the context"),
+        (r"cannot write into|write into map forbidden|only read is supported|read-only",
+         "this memory is read-only for programs of this type"),
+        (r"unreachable insn",
+         "remove the dead code, or compile with optimisation (-O2)"),
+        (r"reference.*leak|Unreleased reference",
+         "release what was acquired on every path: bpf_ringbuf_submit() or _discard(), bpf_sk_release() ..."),
+    )
+]  # fmt: skip
+
+
+def hint_for(summary: LogSummary) -> str | None:
+    """What usually mends the rejection; None when unsure."""
+    text = "\n".join(summary.lines)
+    return next((hint.text for hint in _HINTS if hint.pattern.search(text)), None)

@@ -1,0 +1,101 @@
+"""Choosing a backend, and `load()`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from bpf2py.errors import NotSupported, ObjectError
+from bpf2py.object import Object
+from bpf2py.spec.object_spec import ObjectSpec, object_name
+
+_kernel: Any = None
+
+
+def resolve_backend(backend: Any = None) -> Any:
+    """The backend meant by ``None``, ``"kernel"``, ``"engine"``, ``"auto"`` or a backend object.
+
+    None means the environment variable BPF2PY_BACKEND, and the kernel where that is unset.
+    """
+    global _kernel
+    if backend is None:
+        backend = os.environ.get("BPF2PY_BACKEND") or "kernel"
+    if not isinstance(backend, str):
+        return backend
+    if backend in ("kernel", "auto"):
+        if _kernel is None:
+            from bpf2py.kernel.backend import KernelBackend  # noqa: PLC0415  (specs need no backend)
+
+            _kernel = KernelBackend()
+        return _kernel
+    if backend == "engine":
+        raise NotSupported(
+            'backend="engine" is not part of this version of bpf2py; use the kernel, which needs root or CAP_BPF and CAP_PERFMON',
+            feature="engine",
+        )
+    raise NotSupported(f"there is no backend {backend!r}; choose kernel, engine or auto", feature=backend)
+
+
+def read_spec(
+    source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any], cflags: Sequence[str] = ()
+) -> ObjectSpec:
+    """The spec of a .c file (compiled, cached), an object file, its bytes, or a spec (copied).
+
+    Raises CompileError, ObjectError or OSError.
+    """
+    if isinstance(source, ObjectSpec):
+        return source.copy()
+    if isinstance(source, bytes | bytearray | memoryview):
+        return ObjectSpec.from_bytes(source)
+    if isinstance(source, list | tuple):
+        if len(source) == 1:
+            return read_spec(source[0], cflags)
+        raise NotSupported("linking several objects into one is not supported by this version", feature="static linking")
+    path = os.fspath(source)
+    if path.endswith(".c"):
+        from bpf2py.toolchain import compile  # noqa: PLC0415  (objects need no compiler)
+
+        if not os.path.exists(path):
+            raise FileNotFoundError(2, "no such source file", path)
+        return ObjectSpec.from_bytes(compile(path, cflags=tuple(cflags)), object_name(path))
+    if "\n" in path:
+        raise ObjectError("C source text is compiled by bpf2py.compile(); load() takes a path or an object's bytes")
+    return ObjectSpec.from_file(path)
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any],
+    backend: Any = None,
+    *,
+    cflags: Sequence[str] = (),
+    chars: str = "str",
+    pin_path: str = "/sys/fs/bpf",
+    maps: dict[str, Any] | None = None,
+) -> Object:
+    """Create the maps and load the programs of an object; nothing is attached yet.
+
+    Args:
+        source: a ``.c`` file (compiled once, then cached), an object file, its bytes, or an `ObjectSpec`.
+        backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise) or a backend.
+        cflags: extra compiler flags.
+        chars: decode char arrays as ``"str"`` or ``"bytes"``.
+        pin_path: directory of the BPF file system for maps that ask for pinning by name.
+        maps: maps to use in place of the object's own, by name (checked for compatibility).
+
+    Returns:
+        The `Object`, a context manager that closes everything.
+
+    Raises:
+        CompileError, ObjectError: the source or object is wrong.
+        PermissionDenied: the process may not; the message says what is missing.
+        MapCreateError, VerifierError: the kernel refused a map or a program.
+
+    Example:
+        >>> with bpf2py.load("counter.bpf.c") as obj:     # doctest: +SKIP
+        ...     obj.attach()
+        ...     print(dict(obj.maps["counts"].items()))
+    """
+    found = resolve_backend(backend)
+    spec = read_spec(source, cflags)
+    return Object(spec, found, chars=chars, pin_path=pin_path, maps=maps)

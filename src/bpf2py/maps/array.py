@@ -1,0 +1,204 @@
+"""ARRAY: BPF_MAP_TYPE_ARRAY, Linux 3.19."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from bpf2py.errors import EncodeError, IndexOutOfRange
+from bpf2py.maps import batch
+from bpf2py.maps.base import Map, V
+from bpf2py.maps.errors import EINVAL, ENOTSUPP, EOPNOTSUPP, map_error
+from bpf2py.uapi.map_types import UpdateFlags
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class ArrayMap(Map[int, V]):
+    """`max_entries` elements that are always there, zero at first, by index.
+
+    A sequence: ``array[3]``, ``array[-1]``, ``array[2:5]``, ``len(array)``, iteration over the values. ``i in array`` and `keys()`
+    speak of indices, as for all maps. Elements cannot be deleted.
+
+    Example:
+        >>> totals[0] += 1              # doctest: +SKIP
+    """
+
+    def _index(self, index: Any, operation: str) -> int:
+        try:
+            number = index.__index__()
+        except AttributeError:
+            raise EncodeError(f"map {self.name}: {operation}: {index!r} is no index") from None
+        if number < 0:
+            number += self.max_entries
+        if not 0 <= number < self.max_entries:
+            raise IndexOutOfRange(
+                f"map {self.name}: {operation}: index {index} >= max_entries {self.max_entries}"
+                if index >= 0
+                else f"map {self.name}: {operation}: index {index} is before the first of {self.max_entries} elements"
+            )
+        return int(number)
+
+    @overload
+    def __getitem__(self, index: int) -> V: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[V]: ...
+    def __getitem__(self, index: int | slice) -> V | list[V]:
+        if isinstance(index, slice):
+            return [self._lookup(i) for i in range(*index.indices(self.max_entries))]
+        return self._lookup(self._index(index, "lookup"))
+
+    @overload
+    def __setitem__(self, index: int, value: V) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[V]) -> None: ...
+    def __setitem__(self, index: int | slice, value: Any) -> None:
+        if isinstance(index, slice):
+            indices, values = range(*index.indices(self.max_entries)), list(value)
+            if len(indices) != len(values):
+                raise EncodeError(f"map {self.name}: update: {len(values)} values for {len(indices)} elements")
+            self._update_many(list(zip(indices, values, strict=True)))
+            return
+        self._update(self._index(index, "update"), value)
+
+    def __delitem__(self, index: int) -> None:
+        self._delete(self._index(index, "delete"))
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and 0 <= index < self.max_entries
+
+    def __len__(self) -> int:
+        return self.max_entries
+
+    def get(self, index: int, default: Any = None) -> Any:
+        """The element, or `default` beyond the end."""
+        return self._lookup(index) if index in self else default
+
+    def lookup(self, index: int, flags: UpdateFlags | int = 0) -> V:
+        """The element; `flags`: `UpdateFlags.LOCK` takes the value's bpf_spin_lock (Linux 5.1)."""
+        return self._lookup(self._index(index, "lookup"), int(flags))
+
+    def put(self, index: int, value: V, flags: UpdateFlags | int = 0) -> None:
+        """Set an element with update flags. NOEXIST raises KeyExists: all elements exist."""
+        self._update(self._index(index, "update"), value, int(flags))
+
+    # -- the whole map -------------------------------------------------------------------------------------------
+
+    def _decode_values(self, values: memoryview) -> list[V]:
+        return self.value_codec.decode_many(values)
+
+    def _encode_values(self, values: Sequence[Any]) -> bytes:
+        return self.value_codec.encode_many(values)
+
+    def _raw_chunks(self) -> Iterator[batch.Chunk]:
+        """All values in order of their index."""
+        self.fileno()
+        try:
+            yield from batch.read_chunks(self.name, self._handle)
+            return
+        except batch.BatchUnsupported:
+            pass
+        slot, size = self._handle.slot(), self._handle.value_bytes
+        values = bytearray()
+        for index in range(self.max_entries):
+            slot.key[:] = index.to_bytes(4, "little")
+            self._check("lookup", slot.lookup(), index)
+            values += slot.value[:size]
+        yield batch.Chunk(memoryview(b""), memoryview(values), self.max_entries)
+
+    def __iter__(self) -> Iterator[V]:
+        for chunk in self._raw_chunks():
+            yield from self._decode_values(chunk.values)
+
+    def __reversed__(self) -> Iterator[V]:
+        return iter(list(self)[::-1])
+
+    def keys(self) -> range:
+        """The indices."""
+        return range(self.max_entries)
+
+    def values(self) -> list[V]:
+        """All elements, read now."""
+        return list(self)
+
+    def items(self) -> Iterator[tuple[int, V]]:
+        """(index, value) of every element."""
+        return enumerate(self)
+
+    def count(self) -> int:
+        """Number of elements: always `max_entries`."""
+        return self.max_entries
+
+    def pressure(self) -> float:
+        """1.0: all elements of an array are always there."""
+        return 1.0
+
+    def snapshot(self) -> list[V]:
+        """All elements as a list."""
+        return list(self)
+
+    def update(self, values: Any) -> None:
+        """Set many elements in batches: a mapping of indices, or a sequence for the elements from 0 on."""
+        pairs = values.items() if hasattr(values, "items") else enumerate(values)
+        self._update_many([(self._index(index, "update"), value) for index, value in pairs])
+
+    def _update_many(self, pairs: list[tuple[int, Any]]) -> None:
+        for start in range(0, len(pairs), batch.LAST_BATCH):
+            part = pairs[start : start + batch.LAST_BATCH]
+            try:
+                keys = self.key_codec.encode_many([index for index, _ in part])
+                values = self._encode_values([value for _, value in part])
+            except EncodeError as error:
+                raise EncodeError(f"map {self.name}: update: {error.message}") from None
+            self._update_batch(keys, values, len(part))
+
+    def _update_batch(self, keys: bytes, values: bytes, count: int) -> None:
+        self.fileno()
+        if not count:
+            return
+        result, done = self._handle.update_batch(keys, values, count, 0)
+        if result in (-EINVAL, -ENOTSUPP, -EOPNOTSUPP):
+            slot, size = self._handle.slot(), self._handle.value_bytes
+            for i in range(count):
+                slot.key[:] = keys[4 * i : 4 * i + 4]
+                slot.value[:] = values[size * i : size * i + size]
+                self._check("update", slot.update(), i)
+        elif result < 0:
+            raise map_error(self.name, self._info, "update", -result, done)
+
+    def clear(self) -> None:
+        """Set all elements to zero."""
+        size = self._handle.value_bytes
+        step = max(1, min(batch.LAST_BATCH, batch.MAX_BUFFER // size))
+        for start in range(0, self.max_entries, step):
+            count = min(step, self.max_entries - start)
+            self._update_batch(self.key_codec.encode_many(range(start, start + count)), bytes(size * count), count)
+
+    # -- numpy ---------------------------------------------------------------------------------------------------
+
+    def _value_array(self, chunk: batch.Chunk) -> np.ndarray[Any, Any]:
+        from bpf2py.btf.dtype import array_from  # noqa: PLC0415  (numpy only where it is asked for)
+
+        return array_from(self.value_codec, chunk.values, chunk.count)
+
+    def to_numpy(self) -> np.ndarray[Any, Any]:
+        """All elements as an array of shape (max_entries,); per-CPU arrays: (max_entries, possible CPUs)."""
+        import numpy as np  # noqa: PLC0415
+
+        parts = [self._value_array(chunk) for chunk in self._raw_chunks()]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> None:
+        """Set the elements from index 0 on, in batches."""
+        if len(array) > self.max_entries:
+            raise IndexOutOfRange(f"map {self.name}: update: {len(array)} elements, max_entries {self.max_entries}")
+        for start in range(0, len(array), batch.LAST_BATCH):
+            part = array[start : start + batch.LAST_BATCH]
+            keys = self.key_codec.encode_many(range(start, start + len(part)))
+            self._update_batch(keys, self._array_bytes(part), len(part))
+
+    def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
+        from bpf2py.btf.dtype import bytes_of  # noqa: PLC0415
+
+        return bytes_of(self.value_codec, values)

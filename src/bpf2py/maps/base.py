@@ -1,0 +1,361 @@
+"""`Map`: what all map types have in common."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from bpf2py.backend import MapHandle, MapInfo, MapSlot
+from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_for
+from bpf2py.errors import BtfError, ClosedError, EncodeError
+from bpf2py.maps.errors import map_error
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, type_info, type_name
+
+if TYPE_CHECKING:
+    from bpf2py.btf.reader import Btf
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+ANY, NOEXIST, EXIST, LOCK = UpdateFlags.ANY, UpdateFlags.NOEXIST, UpdateFlags.EXIST, UpdateFlags.LOCK
+
+
+class _ClosedSlots(list[MapSlot]):
+    """Stands for the slots of a closed map: empty, and stays so."""
+
+    def append(self, slot: MapSlot, /) -> None:
+        pass
+
+
+class Map(Generic[K, V]):
+    """A BPF map. Which operations there are depends on the type: see the subclasses.
+
+    Keys and values are Python values of their BTF types (see `bpf2py.btf.codec`), bytes where no type is known.
+    A map is a context manager; closing it gives up this process' descriptor, the kernel keeps the map as long as programs, pins or
+    other descriptors use it.
+
+    Attributes:
+        name: name in the object (the kernel keeps 15 characters of it).
+        key_codec, value_codec: translate keys and values.
+    """
+
+    def __init__(self, handle: MapHandle, name: str, key: Codec[K], value: Codec[V], spec: MapSpec | None = None) -> None:
+        self.name = name
+        self.spec = spec
+        self.key_codec = key
+        self.value_codec = value
+        self._handle = handle
+        self._info = handle.info
+        self._slots: list[MapSlot] = []
+        self._encode_key = key.encode_into
+        self._encode_value = value.encode_into
+        self._decode_key = key.decode
+        self._decode_value = value.decode
+        self._finalizer = weakref.finalize(self, handle.close)
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> MapInfo:
+        """Facts as the backend tells them: id, sizes, flags."""
+        return self._info
+
+    @property
+    def type(self) -> MapType | int:
+        """The map type."""
+        return map_type(self._info.type)
+
+    @property
+    def id(self) -> int:
+        """The kernel's id of the map."""
+        return self._info.id
+
+    @property
+    def key_size(self) -> int:
+        """Bytes of a key."""
+        return self._info.key_size
+
+    @property
+    def value_size(self) -> int:
+        """Bytes of a value (of one CPU's, in per-CPU maps)."""
+        return self._info.value_size
+
+    @property
+    def max_entries(self) -> int:
+        """Most elements the map takes; bytes for rings."""
+        return self._info.max_entries
+
+    @property
+    def flags(self) -> MapFlags:
+        """BPF_F_* flags the map was created with."""
+        return MapFlags(self._info.flags)
+
+    def fileno(self) -> int:
+        """The map's descriptor. Raises ClosedError."""
+        if self.closed:
+            raise ClosedError(f"map {self.name}: the map is closed")
+        return self._handle.fd
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return not self._finalizer.alive
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give up the descriptor; closing twice is harmless."""
+        self._slots = _ClosedSlots()
+        self._finalizer()
+
+    def __enter__(self) -> Map[K, V]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Pin to a file of the BPF file system, so that the map outlives the process; `Map.open(path)` opens it (Linux 4.4).
+
+        Raises FileExistsError, or BpfError when the place is not on a bpffs.
+        """
+        path = os.fspath(path)
+        if os.path.lexists(path):
+            raise FileExistsError(f"map {self.name}: pin: {path} exists")
+        self._check("pin", self._handle.pin(path))
+
+    def freeze(self) -> None:
+        """Make the map read-only for user space, for good; programs may still write (Linux 5.2)."""
+        self._check("freeze", self._handle.freeze())
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return (
+            f"<{type_name(self._info.type)} map {self.name}: {self.key_codec.name} -> {self.value_codec.name}, "
+            f"max_entries={self.max_entries}{state}>"
+        )
+
+    # -- one element ---------------------------------------------------------------------------------------------
+
+    def _slot(self) -> MapSlot:
+        try:
+            return self._slots.pop()
+        except IndexError:
+            if self.closed:
+                raise ClosedError(f"map {self.name}: the map is closed") from None
+            return self._handle.slot()
+
+    def _check(self, operation: str, result: int, key: object = None, flags: int = 0) -> None:
+        if result < 0:
+            raise map_error(self.name, self._info, operation, -result, key, flags)
+
+    def _put_key(self, slot: MapSlot, key: Any, operation: str) -> None:
+        try:
+            self._encode_key(slot.key, key)
+        except EncodeError as error:
+            raise EncodeError(f"map {self.name}: {operation}: key: {error.message}") from None
+
+    def _put_value(self, slot: MapSlot, value: Any, operation: str) -> None:
+        try:
+            self._encode_value(slot.value, value)
+        except EncodeError as error:
+            colon = "" if error.message.startswith((".", "[")) else ": "
+            raise EncodeError(f"map {self.name}: {operation}: value{colon}{error.message}") from None
+
+    def _lookup(self, key: Any, flags: int = 0) -> V:
+        slot = self._slot()
+        try:
+            self._put_key(slot, key, "lookup")
+            result = slot.lookup(flags)
+            if result:
+                raise map_error(self.name, self._info, "lookup", -result, key, flags)
+            return self._decode_value(slot.value)
+        finally:
+            self._slots.append(slot)
+
+    def _update(self, key: Any, value: Any, flags: int = 0) -> None:
+        slot = self._slot()
+        try:
+            self._put_key(slot, key, "update")
+            self._put_value(slot, value, "update")
+            result = slot.update(flags)
+            if result:
+                raise map_error(self.name, self._info, "update", -result, key, flags)
+        finally:
+            self._slots.append(slot)
+
+    def _delete(self, key: Any) -> None:
+        slot = self._slot()
+        try:
+            self._put_key(slot, key, "delete")
+            result = slot.delete()
+            if result:
+                raise map_error(self.name, self._info, "delete", -result, key)
+        finally:
+            self._slots.append(slot)
+
+    # -- making maps ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def create(
+        type: MapType | int | str,
+        key_size: int | None = None,
+        value_size: int | None = None,
+        max_entries: int = 0,
+        flags: MapFlags | int = 0,
+        *,
+        name: str = "",
+        key: Any = None,
+        value: Any = None,
+        map_extra: int = 0,
+        numa_node: int | None = None,
+        inner: MapSpec | None = None,
+        backend: Any = None,
+    ) -> Any:
+        """Create a map without an object.
+
+        Args:
+            type: the map type, or its name.
+            key_size, value_size: bytes; taken from `key` and `value` where these are given.
+            max_entries: elements (bytes for rings).
+            flags: BPF_F_* flags.
+            name: at most 15 characters are kept by the kernel.
+            key, value: types: C names such as ``"u32"``, ``"char[16]"``, or a codec; bytes without.
+            map_extra: see `MapSpec`.
+            numa_node: node the memory comes from.
+            inner: definition of the inner maps of ARRAY_OF_MAPS and HASH_OF_MAPS.
+            backend: as for `bpf2py.load`.
+
+        Returns:
+            The `Map` subclass for the type.
+
+        Raises:
+            MapCreateError: a field is not what this type allows; PermissionDenied, NotSupported.
+
+        Example:
+            >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
+        """
+        from bpf2py.btf.declare import codec_of  # noqa: PLC0415  (only where maps are made by hand)
+        from bpf2py.loading import resolve_backend  # noqa: PLC0415  (the loader needs maps)
+
+        kind = MapType[type] if isinstance(type, str) else type
+        facts = type_info(kind)
+        key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
+        value_codec = codec_of(value) if value is not None else None
+        if key_size is None:
+            key_size = key_codec.size if key_codec is not None else facts.key_size or 0
+        if value_size is None:
+            value_size = value_codec.size if value_codec is not None and facts.value_size is None else facts.value_size or 0
+        spec = MapSpec(
+            name or type_name(kind).lower(),
+            kind,
+            key_size,
+            value_size,
+            max_entries,
+            flags,
+            map_extra=map_extra,
+            numa_node=numa_node,
+            key=key_codec,
+            value=value_codec,
+            inner=inner,
+        )
+        if numa_node is not None:
+            spec.flags |= MapFlags.NUMA_NODE
+        found = resolve_backend(backend)
+        inner_handle = found.create_map(inner) if inner is not None else None
+        try:
+            handle = found.create_map(spec, None, inner_handle)
+        finally:
+            if inner_handle is not None:
+                inner_handle.close()
+        return wrap(handle, spec)
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
+        """Open a pinned map; typed by its BTF, or by `key` and `value` (Linux 4.4).
+
+        Raises FileNotFoundError-like BpfOSError when nothing is pinned there, PermissionDenied without the right.
+        """
+        from bpf2py.loading import resolve_backend  # noqa: PLC0415
+
+        found = resolve_backend(backend)
+        return _adopt(found, found.open_map_pin(os.fspath(path)), key, value)
+
+    @staticmethod
+    def from_id(ident: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
+        """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`."""
+        from bpf2py.loading import resolve_backend  # noqa: PLC0415
+
+        found = resolve_backend(backend)
+        return _adopt(found, found.open_map_id(ident), key, value)
+
+    @staticmethod
+    def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
+        """Use a map another part of the program opened; the descriptor is duplicated, the caller keeps its own."""
+        from bpf2py.loading import resolve_backend  # noqa: PLC0415
+
+        found = resolve_backend(backend)
+        return _adopt(found, found.open_map_fd(fd), key, value)
+
+
+def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
+    from bpf2py.btf.declare import codec_of  # noqa: PLC0415
+
+    info = handle.info
+    spec = MapSpec(info.name or f"id {info.id}", info.type, info.key_size, info.value_size, info.max_entries, info.flags)
+    try:
+        spec.btf = backend.map_btf(info)
+        if spec.btf is not None:
+            spec.key_type_id, spec.value_type_id = info.btf_key_type_id, info.btf_value_type_id
+        spec.key = codec_of(key, CodecOptions(key=True)) if key is not None else None
+        spec.value = codec_of(value) if value is not None else None
+        return wrap(handle, spec)
+    except BaseException:
+        handle.close()
+        raise
+
+
+def wrap(handle: MapHandle, spec: MapSpec, options: CodecOptions | None = None) -> Map[Any, Any]:
+    """The `Map` subclass for a handle, with the codecs the spec says."""
+    from bpf2py.maps import class_for  # noqa: PLC0415  (the families need this module)
+
+    options = options if options is not None else CodecOptions()
+    key_codec, value_codec = key_codec_of(spec, options), value_codec_of(spec, options)
+    cls = class_for(handle.info.type)
+    for what, codec, size in (("key", key_codec, handle.info.key_size), ("value", value_codec, handle.info.value_size)):
+        if codec.size != size and size:
+            handle.close()
+            raise EncodeError(f"map {spec.name}: the {what} type {codec.name} has {codec.size} bytes, the map's {size}")
+    return cast("Map[Any, Any]", cls(handle, spec.name, key_codec, value_codec, spec))
+
+
+def key_codec_of(spec: MapSpec, options: CodecOptions) -> Codec[Any]:
+    """The codec of a map's keys."""
+    if spec.key is not None:
+        return spec.key
+    if type_info(spec.type).key == "index":
+        return IntCodec("index", 4, signed=False)
+    return _typed(spec, spec.key_type_id, spec.key_size, options._replace(key=True))
+
+
+def value_codec_of(spec: MapSpec, options: CodecOptions) -> Codec[Any]:
+    """The codec of a map's values (of one CPU's, in per-CPU maps)."""
+    if spec.value is not None:
+        return spec.value
+    return _typed(spec, spec.value_type_id, spec.value_size, options)
+
+
+def _typed(spec: MapSpec, type_id: int, size: int, options: CodecOptions) -> Codec[Any]:
+    if spec.btf is not None and type_id:
+        try:
+            codec = codec_for(spec.btf, type_id, options)
+        except BtfError:
+            return BytesCodec(size)
+        if codec.size == size or size == 0:
+            return codec
+    return BytesCodec(size)
+
+

@@ -1,0 +1,108 @@
+"""Reading whole maps: in batches where the map has them, key by key where it has not.
+
+The batch commands hand out whole hash buckets, each under its lock, and a cursor that only moves forward: no key comes
+twice and the walk ends, whatever programs do meanwhile. A walk by BPF_MAP_GET_NEXT_KEY starts again whenever its key has
+been deleted; here it never yields a key twice and gives up with `IterationAborted` after a budget of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bpf2py.backend import MapHandle
+from bpf2py.errors import ENOTSUPP, IterationAborted
+from bpf2py.maps.errors import EINVAL, ENOENT, EOPNOTSUPP, map_error
+
+FIRST_BATCH = 4096
+LAST_BATCH = 1 << 16
+MAX_BUFFER = 64 << 20  # bytes of a batch: large values are read in smaller numbers
+ENOSPC, EINTR = 28, 4
+STEPS_PER_ELEMENT = 8
+
+
+class Chunk(NamedTuple):
+    """Elements as the kernel wrote them: `count` keys and values back to back."""
+
+    keys: memoryview
+    values: memoryview
+    count: int
+
+
+class BatchUnsupported(Exception):
+    """The map type or kernel has no batch command; nothing was read yet."""
+
+
+def read_chunks(name: str, handle: MapHandle, flags: int = 0, delete: bool = False, size: int = 0) -> Iterator[Chunk]:
+    """All elements, a batch at a time; with `delete` they are removed as they are read, none is lost.
+
+    The buffers of a chunk are used again for the next one.
+
+    Raises:
+        BatchUnsupported: on the first step, when the map has no such command.
+        BpfError: what the kernel answered.
+    """
+    info = handle.info
+    element = info.key_size + handle.value_bytes
+    most = max(1, MAX_BUFFER // element)
+    room = min(size or min(max(info.max_entries, 1), LAST_BATCH), most)
+    keys, values = bytearray(room * info.key_size), bytearray(room * handle.value_bytes)
+    tokens = [bytearray(max(4, info.key_size)), bytearray(max(4, info.key_size))]
+    token: bytearray | None = None
+    operation = "drain" if delete else "lookup batch"
+    interruptions = 1000
+    while True:
+        out = tokens[0] if token is tokens[1] else tokens[1]
+        result, count = handle.lookup_batch(token, out, keys, values, room, flags, delete)
+        if result == -ENOSPC:
+            # One bucket holds more elements than there is room for.
+            if room >= max(info.max_entries, 1) * 2 and room * element > MAX_BUFFER:
+                raise map_error(name, info, operation, ENOSPC)
+            room *= 2
+            keys, values = bytearray(room * info.key_size), bytearray(room * handle.value_bytes)
+            continue
+        if result < 0 and result != -ENOENT:
+            if token is None and -result in (EINVAL, ENOTSUPP, EOPNOTSUPP):
+                raise BatchUnsupported
+            if result == -EINTR and interruptions:
+                interruptions -= 1  # a generic batch met a key that was deleted meanwhile
+                continue
+            if result == -EINTR:
+                raise IterationAborted(
+                    f"map {name}: {operation}: keys were deleted under every attempt to read them", command="BPF_MAP_LOOKUP_BATCH"
+                )
+            raise map_error(name, info, operation, -result)
+        if count:
+            yield Chunk(
+                memoryview(keys)[: count * info.key_size], memoryview(values)[: count * handle.value_bytes], count
+            )
+        if result == -ENOENT:
+            return
+        token = out
+
+
+def walk(name: str, handle: MapHandle) -> Iterator[bytes]:
+    """Keys one by one with BPF_MAP_GET_NEXT_KEY, each once. Raises IterationAborted when programs never let it finish."""
+    slot = handle.slot()
+    seen: set[bytes] = set()
+    budget = STEPS_PER_ELEMENT * max(handle.info.max_entries, 1024)
+    first = True
+    while True:
+        result = slot.get_next_key(first)
+        if result == -ENOENT:
+            return
+        if result < 0:
+            raise map_error(name, handle.info, "iterate", -result)
+        first = False
+        budget -= 1
+        if budget < 0:
+            raise IterationAborted(
+                f"map {name}: iterate: keys were deleted so fast that {len(seen)} keys took "
+                f"{STEPS_PER_ELEMENT * max(handle.info.max_entries, 1024)} steps; read it again, or pause the programs",
+                command="BPF_MAP_GET_NEXT_KEY",
+            )
+        key = bytes(slot.next_key)
+        slot.key[:] = key
+        if key not in seen:
+            seen.add(key)
+            yield key

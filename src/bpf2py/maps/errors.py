@@ -1,0 +1,116 @@
+"""From the errno of a map command to the exception, for every backend alike."""
+
+from __future__ import annotations
+
+import os
+
+from bpf2py.backend import MapInfo
+from bpf2py.errors import (
+    ENOTSUPP,
+    BpfError,
+    BpfOSError,
+    ClosedError,
+    IndexOutOfRange,
+    KeyExists,
+    KeyNotFound,
+    MapFull,
+    NotSupported,
+    PermissionDenied,
+    QueueEmpty,
+)
+from bpf2py.uapi.map_types import MapFlags, MapType, type_info, type_name
+
+EPERM, ENOENT, E2BIG, EBADF, ENOMEM, EBUSY, EEXIST, EINVAL, EDEADLK, EOPNOTSUPP = 1, 2, 7, 9, 12, 16, 17, 22, 35, 95
+
+_QUEUES = (MapType.QUEUE, MapType.STACK)
+_COMMANDS = {
+    "lookup": "BPF_MAP_LOOKUP_ELEM",
+    "update": "BPF_MAP_UPDATE_ELEM",
+    "delete": "BPF_MAP_DELETE_ELEM",
+    "pop": "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
+    "iterate": "BPF_MAP_GET_NEXT_KEY",
+    "lookup batch": "BPF_MAP_LOOKUP_BATCH",
+    "update batch": "BPF_MAP_UPDATE_BATCH",
+    "delete batch": "BPF_MAP_DELETE_BATCH",
+    "drain": "BPF_MAP_LOOKUP_AND_DELETE_BATCH",
+    "freeze": "BPF_MAP_FREEZE",
+    "pin": "BPF_OBJ_PIN",
+}
+
+
+def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object = None, flags: int = 0) -> BpfError:
+    """The exception for `operation` on a map having answered `errno`; `key` is the key or index concerned."""
+    where, command = f"map {name}: {operation}", _COMMANDS.get(operation, operation)
+    kind = info.type
+    facts = type_info(kind)
+
+    def make(cls: type[BpfError], text: str) -> BpfError:
+        return cls(f"{where}: {text}", errno=errno, command=command)
+
+    if errno == EBADF:
+        return make(ClosedError, "the map is closed")
+    if errno == ENOENT:
+        if kind in _QUEUES:
+            return make(QueueEmpty, f"the {type_name(kind)} is empty")
+        if facts.key == "index":
+            if facts.fd_value is None:
+                return make(IndexOutOfRange, f"index {key} >= max_entries {info.max_entries}")
+            return make(KeyNotFound, f"nothing is stored at index {key}")
+        return make(KeyNotFound, f"no key {key!r}")
+    if errno == E2BIG:
+        if facts.key == "index":
+            return make(IndexOutOfRange, f"index {key} >= max_entries {info.max_entries}")
+        return make(MapFull, f"map is full (max_entries={info.max_entries})")
+    if errno == EEXIST:
+        if facts.key == "index":
+            return make(KeyExists, f"index {key} exists: an {type_name(kind)} has all its elements from the start")
+        return make(KeyExists, f"key {key!r} is there already")
+    if errno == EPERM:
+        return make(PermissionDenied, _why_not_permitted(info, operation))
+    if errno == ENOMEM:
+        return make(BpfOSError, "the kernel has no memory for another element")
+    if errno == EBUSY:
+        return make(BpfOSError, "the map is busy: a program or another process is using the same bucket; try again")
+    if errno in (ENOTSUPP, EOPNOTSUPP):
+        return _not_supported(where, command, kind, operation, errno)
+    if errno == EINVAL:
+        text = _why_invalid(info, operation, key, flags)
+        if text is None:
+            return _not_supported(where, command, kind, operation, errno)
+        return make(BpfOSError, text)
+    return make(BpfOSError, os.strerror(errno))
+
+
+def _not_supported(where: str, command: str, kind: int, operation: str, errno: int) -> NotSupported:
+    return NotSupported(
+        f"{where}: {type_name(kind)} does not support {command} on this kernel",
+        feature=f"{command} of {type_name(kind)}",
+        errno=errno,
+        command=command,
+    )
+
+
+def _why_not_permitted(info: MapInfo, operation: str) -> str:
+    reading = operation in ("lookup", "iterate", "lookup batch")
+    flags = MapFlags(info.flags)
+    if flags & MapFlags.WRONLY and reading:
+        return "the map is write-only for user space (BPF_F_WRONLY)"
+    if flags & MapFlags.RDONLY and not reading:
+        return "the map is read-only for user space (BPF_F_RDONLY)"
+    if operation == "freeze":
+        return "CAP_BPF is missing"
+    if not reading:
+        return "the map is frozen, or was opened read-only"
+    return "the map was opened write-only, or a right is missing"
+
+
+def _why_invalid(info: MapInfo, operation: str, key: object, flags: int) -> str | None:
+    if operation == "delete" and type_info(info.type).key == "index":
+        return f"elements of an {type_name(info.type)} cannot be deleted; set index {key} to zero instead"
+    if operation in ("update", "lookup") and flags & 4:
+        return "BPF_F_LOCK needs a struct bpf_spin_lock in the value's type"
+    if operation in ("update", "lookup") and flags:
+        return f"flags {flags:#x} are not allowed for {type_name(info.type)}"
+    if operation == "update" and info.type == MapType.LPM_TRIE:
+        return f"the prefix length must be at most {(info.key_size - 4) * 8}"
+    return None

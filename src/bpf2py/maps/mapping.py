@@ -1,0 +1,394 @@
+"""Maps with keys as Python mappings."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
+from bpf2py.maps import batch
+from bpf2py.maps.base import NOEXIST, K, Map, V
+from bpf2py.maps.errors import EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP, map_error
+from bpf2py.uapi.map_types import UpdateFlags
+
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T")
+_MISSING: Any = object()
+
+
+class MapKeys(KeysView[K]):
+    """The keys of a map, read anew on each iteration."""
+
+    _mapping: MappingMap[K, Any]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._mapping)
+
+
+class MapItems(ItemsView[K, V]):
+    """The (key, value) pairs of a map, read anew on each iteration."""
+
+    _mapping: MappingMap[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return self._mapping._iter_items()
+
+
+class MapValues(ValuesView[V]):
+    """The values of a map, read anew on each iteration."""
+
+    _mapping: MappingMap[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return (value for _, value in self._mapping._iter_items())
+
+
+class MappingMap(Map[K, V], MutableMapping[K, V]):
+    """A map with keys, as a Python mapping.
+
+    Iteration reads whole batches (Linux 5.6): it ends and yields no key twice, also while programs insert and
+    delete; a key inserted meanwhile may or may not appear. `len()` counts the elements.
+    """
+
+    # -- one element ---------------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: K) -> V:
+        return self._lookup(key)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._update(key, value)
+
+    def __delitem__(self, key: K) -> None:
+        self._delete(key)
+
+    def __contains__(self, key: object) -> bool:
+        slot = self._slot()
+        try:
+            self._put_key(slot, key, "lookup")
+            result = slot.lookup()
+            if result and result != -ENOENT:
+                raise map_error(self.name, self._info, "lookup", -result, key)
+            return result == 0
+        finally:
+            self._slots.append(slot)
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | T, /) -> V | T: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
+        """The value of a key, or `default`."""
+        slot = self._slot()
+        try:
+            self._put_key(slot, key, "lookup")
+            result = slot.lookup()
+            if result == -ENOENT:
+                return default
+            if result:
+                raise map_error(self.name, self._info, "lookup", -result, key)
+            return self._decode_value(slot.value)
+        finally:
+            self._slots.append(slot)
+
+    def lookup(self, key: K, flags: UpdateFlags | int = 0) -> V:
+        """The value of a key. `flags`: `UpdateFlags.LOCK` takes the value's bpf_spin_lock (Linux 5.1).
+
+        Raises KeyNotFound.
+        """
+        return self._lookup(key, int(flags))
+
+    def put(self, key: K, value: V, flags: UpdateFlags | int = 0) -> None:
+        """Set a value with update flags: NOEXIST creates only, EXIST replaces only, LOCK takes the value's bpf_spin_lock.
+
+        Raises:
+            KeyExists: NOEXIST and the key is there.
+            KeyNotFound: EXIST and the key is not there.
+            MapFull: a new key and no room.
+        """
+        self._update(key, value, int(flags))
+
+    def delete(self, key: K) -> None:
+        """Remove a key. Raises KeyNotFound."""
+        self._delete(key)
+
+    def setdefault(self, key: K, default: V, /) -> V:  # type: ignore[override]
+        """The value of a key, inserted first if it is missing, atomically by BPF_NOEXIST."""
+        try:
+            self._update(key, default, NOEXIST)
+        except KeyExists:
+            return self._lookup(key)
+        return default
+
+    def pop(self, key: K, default: Any = _MISSING, /) -> Any:
+        """Remove a key and return its value, atomically by BPF_MAP_LOOKUP_AND_DELETE_ELEM (hash maps: Linux 5.14).
+
+        On older kernels and types without the command: lookup, then delete, which may lose an update in between.
+
+        Raises:
+            KeyNotFound: the key is missing and no default is given.
+        """
+        slot = self._slot()
+        try:
+            self._put_key(slot, key, "pop")
+            result = slot.lookup_and_delete()
+            if result in (-EINVAL, -ENOTSUPP, -EOPNOTSUPP):
+                result = slot.lookup()
+                if result == 0:
+                    value = self._decode_value(slot.value)
+                    result = slot.delete()
+                    if result == 0:
+                        return value
+            if result == 0:
+                return self._decode_value(slot.value)
+            if result == -ENOENT and default is not _MISSING:
+                return default
+            raise map_error(self.name, self._info, "pop", -result, key)
+        finally:
+            self._slots.append(slot)
+
+    # -- the whole map -------------------------------------------------------------------------------------------
+
+    def _chunks(self, delete: bool = False) -> Iterator[batch.Chunk]:
+        self.fileno()
+        return batch.read_chunks(self.name, self._handle, 0, delete)
+
+    def _decode_values(self, values: memoryview) -> list[V]:
+        return self.value_codec.decode_many(values)
+
+    def _iter_items(self) -> Iterator[tuple[K, V]]:
+        try:
+            for chunk in self._chunks():
+                yield from zip(self.key_codec.decode_many(chunk.keys), self._decode_values(chunk.values), strict=True)
+            return
+        except batch.BatchUnsupported:
+            pass
+        slot = self._handle.slot()
+        for key in batch.walk(self.name, self._handle):
+            slot.key[:] = key
+            result = slot.lookup()
+            if result == -ENOENT:
+                continue  # deleted meanwhile
+            self._check("lookup", result, key)
+            yield self._decode_key(key), self._decode_value(slot.value)
+
+    def __iter__(self) -> Iterator[K]:
+        try:
+            for chunk in self._chunks():
+                yield from self.key_codec.decode_many(chunk.keys)
+        except batch.BatchUnsupported:
+            yield from map(self._decode_key, batch.walk(self.name, self._handle))
+
+    def keys(self) -> MapKeys[K]:
+        """The keys, as a view."""
+        return MapKeys(self)
+
+    def items(self) -> MapItems[K, V]:
+        """The (key, value) pairs, as a view."""
+        return MapItems(self)
+
+    def values(self) -> MapValues[V]:
+        """The values, as a view."""
+        return MapValues(self)
+
+    def count(self) -> int:
+        """Number of elements.
+
+        Kernels keep no count user space could read: this reads all elements in batches (about 0.1 us each) and counts them,
+        or walks the keys where the type has no batch commands.
+        """
+        try:
+            return sum(chunk.count for chunk in self._chunks())
+        except batch.BatchUnsupported:
+            return sum(1 for _ in batch.walk(self.name, self._handle))
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        slot = self._slot()
+        try:
+            result = slot.get_next_key(True)
+            if result and result != -ENOENT:
+                raise map_error(self.name, self._info, "iterate", -result)
+            return result == 0
+        finally:
+            self._slots.append(slot)
+
+    def pressure(self) -> float:
+        """Elements as a share of `max_entries`: 1.0 means the next new key fails (or evicts, in LRU maps)."""
+        return self.count() / self.max_entries if self.max_entries else 0.0
+
+    def snapshot(self) -> dict[K, V]:
+        """All elements as a dict."""
+        return dict(self._iter_items())
+
+    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+        """Set many elements with one BPF_MAP_UPDATE_BATCH per 64k of them.
+
+        Args:
+            other: a mapping, or pairs.
+
+        Raises:
+            MapFull: no room; the elements before the failing one are set.
+        """
+        pairs: Iterable[tuple[Any, Any]] = other.items() if isinstance(other, Mapping) else other
+        self._update_many([*pairs, *kwargs.items()])
+
+    def _encode_values(self, values: list[Any]) -> bytes:
+        return self.value_codec.encode_many(values)
+
+    def _update_many(self, pairs: list[tuple[Any, Any]], flags: int = 0) -> None:
+        for start in range(0, len(pairs), batch.LAST_BATCH):
+            part = pairs[start : start + batch.LAST_BATCH]
+            try:
+                keys = self.key_codec.encode_many([key for key, _ in part])
+                values = self._encode_values([value for _, value in part])
+            except EncodeError as error:
+                raise EncodeError(f"map {self.name}: update: {error.message}") from None
+            done = self._update_batch(keys, values, len(part), flags, part)
+            if done is None:
+                for key, value in part:
+                    self._update(key, value, flags)
+
+    def _update_batch(self, keys: Any, values: Any, count: int, flags: int, pairs: Any = None) -> int | None:
+        """Elements set, or None when the type has no batch update."""
+        self.fileno()
+        if not count:
+            return 0
+        result, done = self._handle.update_batch(keys, values, count, flags)
+        if result in (-EINVAL, -ENOTSUPP, -EOPNOTSUPP) and done in (0, count):
+            return None
+        if result < 0:
+            key = pairs[done][0] if pairs is not None and done < len(pairs) else None
+            raise map_error(self.name, self._info, "update", -result, key, flags)
+        return done
+
+    def delete_many(self, keys: Iterable[K]) -> int:
+        """Remove keys with BPF_MAP_DELETE_BATCH; missing ones are skipped. The number removed."""
+        encoded = [self.key_codec.encode(key) for key in keys]
+        removed = start = 0
+        while start < len(encoded):
+            part = encoded[start : start + batch.LAST_BATCH]
+            result, done = self._handle.delete_batch(b"".join(part), len(part), 0)
+            if result in (-EINVAL, -ENOTSUPP, -EOPNOTSUPP):
+                return removed + self._delete_singly(encoded[start:])
+            if result < 0 and result != -ENOENT:
+                raise map_error(self.name, self._info, "delete batch", -result)
+            removed += done
+            start += done + (1 if result == -ENOENT else 0)
+        return removed
+
+    def _delete_singly(self, keys: list[bytes]) -> int:
+        slot, removed = self._handle.slot(), 0
+        for key in keys:
+            slot.key[:] = key
+            result = slot.delete()
+            if result == 0:
+                removed += 1
+            elif result != -ENOENT:
+                raise map_error(self.name, self._info, "delete", -result, key)
+        return removed
+
+    def drain(self) -> Iterator[tuple[K, V]]:
+        """Remove all elements and yield them, without losing one that changes meanwhile.
+
+        Uses BPF_MAP_LOOKUP_AND_DELETE_BATCH (Linux 5.6): each bucket is read and emptied under its lock, so counters that
+        programs keep adding to start again at their next insertion and no count is lost. Elements already removed are yielded even
+        when a later batch fails; stop the iteration early and the elements of the current batch are lost.
+        """
+        try:
+            for chunk in self._chunks(delete=True):
+                yield from zip(self.key_codec.decode_many(chunk.keys), self._decode_values(chunk.values), strict=True)
+        except batch.BatchUnsupported:
+            for key in [*batch.walk(self.name, self._handle)]:
+                decoded = self._decode_key(key)
+                try:
+                    yield decoded, self.pop(decoded)
+                except KeyNotFound:
+                    continue
+
+    def clear(self) -> None:
+        """Remove all elements that are there now."""
+        try:
+            for _ in self._chunks(delete=True):
+                pass
+        except batch.BatchUnsupported:
+            self._delete_singly(list(batch.walk(self.name, self._handle)))
+
+    # -- numpy ---------------------------------------------------------------------------------------------------
+
+    def _value_array(self, chunk: batch.Chunk) -> np.ndarray[Any, Any]:
+        from bpf2py.btf.dtype import array_from  # noqa: PLC0415  (numpy only where it is asked for)
+
+        return array_from(self.value_codec, chunk.values, chunk.count)
+
+    def to_numpy(self) -> np.ndarray[Any, Any]:
+        """All elements as a structured array of shape (count,) with the fields ``key`` and ``value``.
+
+        Straight from the batch buffers, no Python code per element. Per-CPU maps have a value axis of possible CPUs.
+        """
+        import numpy as np  # noqa: PLC0415
+
+        from bpf2py.btf.dtype import array_from  # noqa: PLC0415
+
+        parts = []
+        try:
+            parts = [(array_from(self.key_codec, c.keys, c.count), self._value_array(c)) for c in self._chunks()]
+        except batch.BatchUnsupported:
+            chunk = self._walked_chunk()
+            parts = [(array_from(self.key_codec, chunk.keys, chunk.count), self._value_array(chunk))]
+        if not parts:
+            empty = batch.Chunk(memoryview(b""), memoryview(b""), 0)
+            parts = [(array_from(self.key_codec, b"", 0), self._value_array(empty))]
+        key, value = parts[0]
+        fields = [("key", key.dtype, key.shape[1:]), ("value", value.dtype, value.shape[1:])]
+        result = np.empty(sum(len(k) for k, _ in parts), np.dtype(fields))
+        start = 0
+        for key, value in parts:
+            result["key"][start : start + len(key)] = key
+            result["value"][start : start + len(key)] = value
+            start += len(key)
+        return result
+
+    def _walked_chunk(self) -> batch.Chunk:
+        slot, keys, values = self._handle.slot(), bytearray(), bytearray()
+        count = 0
+        for key in batch.walk(self.name, self._handle):
+            slot.key[:] = key
+            if slot.lookup() == 0:
+                keys += key
+                values += slot.value[: self._handle.value_bytes]
+                count += 1
+        return batch.Chunk(memoryview(keys), memoryview(values), count)
+
+    def from_numpy(self, array: np.ndarray[Any, Any], values: np.ndarray[Any, Any] | None = None) -> None:
+        """Set many elements from arrays, in batches.
+
+        Args:
+            array: a structured array with the fields ``key`` and ``value``, or the keys.
+            values: the values, where `array` holds the keys.
+        """
+        from bpf2py.btf.dtype import bytes_of  # noqa: PLC0415
+
+        keys = array["key"] if values is None else array
+        values = array["value"] if values is None else values
+        if len(keys) != len(values):
+            raise EncodeError(f"map {self.name}: update: {len(keys)} keys but {len(values)} values")
+        for start in range(0, len(keys), batch.LAST_BATCH):
+            part, value_part = keys[start : start + batch.LAST_BATCH], values[start : start + batch.LAST_BATCH]
+            raw_keys, raw_values = bytes_of(self.key_codec, part), self._array_bytes(value_part)
+            if self._update_batch(raw_keys, raw_values, len(part), 0) is None:
+                width, size = self.key_size, self._handle.value_bytes
+                slot = self._handle.slot()
+                for i in range(len(part)):
+                    slot.key[:] = raw_keys[i * width : (i + 1) * width]
+                    slot.value[:] = raw_values[i * size : (i + 1) * size]
+                    self._check("update", slot.update(), part[i])
+
+    def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
+        from bpf2py.btf.dtype import bytes_of  # noqa: PLC0415
+
+        return bytes_of(self.value_codec, values)
+

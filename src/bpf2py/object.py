@@ -1,0 +1,290 @@
+"""`Object`: what a backend made of an `ObjectSpec`; owns maps, programs and links."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from bpf2py.backend import MapHandle
+from bpf2py.btf.codec import CodecOptions
+from bpf2py.errors import (
+    AttachError,
+    ClosedError,
+    EncodeError,
+    MapIncompatible,
+    RelocationError,
+)
+from bpf2py.linker.link import Linker
+from bpf2py.maps.base import Map, wrap
+from bpf2py.programs import Link, Program
+from bpf2py.spec.map_spec import MapSpec, Pinning
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import RefKind
+from bpf2py.uapi.map_types import MapFlags, MapType, type_name
+from bpf2py.variables import DataSection, Variable
+
+T = TypeVar("T")
+
+
+class Named(Mapping[str, T]):
+    """Read-only mapping by name whose KeyError suggests what may have been meant."""
+
+    __slots__ = ("_items", "_what")
+
+    def __init__(self, what: str, items: dict[str, T]) -> None:
+        self._what = what
+        self._items = items
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._items[name]
+        except KeyError:
+            near = difflib.get_close_matches(str(name), self._items, 3) or list(self._items)[:5]
+            raise KeyError(f"no {self._what} {name!r}; there are: {', '.join(near) or 'none'}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: {item!r}' for name, item in self._items.items())}}}"
+
+
+class Object:
+    """Maps, programs and links of a loaded object. A context manager: leaving it detaches and closes everything.
+
+    Attributes:
+        spec: what it was made from.
+        maps: `Map` by name, data sections included.
+        programs: `Program` by name.
+        variables: `Variable` by name.
+        links: the `Link`s made by `attach()`.
+        warnings: what went less than well, as text (for example BTF the kernel refused).
+    """
+
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        backend: Any,
+        *,
+        chars: str = "str",
+        pin_path: str = "/sys/fs/bpf",
+        maps: dict[str, Map[Any, Any]] | None = None,
+    ) -> None:
+        if chars not in ("str", "bytes"):
+            raise EncodeError(f"chars must be 'str' or 'bytes', is {chars!r}")
+        self.spec = spec
+        self.backend = backend
+        self.warnings: list[str] = []
+        self.links: list[Link] = []
+        self._options = CodecOptions(chars="bytes" if chars == "bytes" else "str")
+        self._pin_path = pin_path
+        self._maps: dict[str, Map[Any, Any]] = {}
+        self._programs: dict[str, Program] = {}
+        self._sections: dict[str, DataSection] = {}
+        self._closed = False
+        try:
+            self._load(maps or {})
+        except BaseException:
+            self.close()
+            raise
+        self.maps: Mapping[str, Map[Any, Any]] = Named("map", self._maps)
+        self.programs: Mapping[str, Program] = Named("program", self._programs)
+        self.variables: Mapping[str, Variable] = Named(
+            "variable", {name: Variable(v, self._sections[v.map.name]) for name, v in spec.variables.items()}
+        )
+
+    def _load(self, given: dict[str, Map[Any, Any]]) -> None:
+        spec = self.spec
+        for name in given:
+            if name not in spec.maps:
+                raise MapIncompatible(f"map {name}: the object has no such map: {', '.join(spec.maps)}")
+        wanted = [program for program in spec.programs.values() if program.autoload]
+        prepared = self.backend.prepare(spec)
+        try:
+            if prepared.warning:
+                self.warnings.append(prepared.warning)
+            for map_spec in spec.maps.values():
+                self._maps[map_spec.name] = self._make_map(map_spec, prepared, given.get(map_spec.name))
+            for map_spec in spec.maps.values():
+                self._fill_maps(map_spec)
+            handles: dict[str, MapHandle] = {name: m._handle for name, m in self._maps.items()}
+            linker = Linker(spec, self.backend.core_target() if _needs_target(spec) else None)
+            for program in wanted:
+                linked = linker.link(program)
+                for ref in linked.refs:
+                    if ref.kind in (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL):
+                        raise RelocationError(f"program {program.name}: extern {ref.name!r} is not supported by this version")
+                handle = self.backend.load_program(program, linked, spec, handles, prepared)
+                self._programs[program.name] = Program(handle, program, self.backend)
+            for map_spec in spec.maps.values():
+                self._fill_programs(map_spec)
+        finally:
+            prepared.close()
+
+    # -- maps ----------------------------------------------------------------------------------------------------
+
+    def _make_map(self, spec: MapSpec, prepared: Any, given: Map[Any, Any] | None) -> Map[Any, Any]:
+        if given is not None:
+            check_compatible(spec, given)
+            return wrap(given._handle.duplicate(), spec, self._options)
+        path = os.path.join(self._pin_path, spec.name)
+        if spec.pinning == Pinning.BY_NAME and os.path.lexists(path):
+            existing = wrap(self.backend.open_map_pin(path), spec, self._options)
+            try:
+                check_compatible(spec, existing, f"pinned at {path}")
+            except BaseException:
+                existing.close()
+                raise
+            return existing
+        created = spec
+        if spec.data is not None:
+            created = spec.copy()
+            created.name = data_map_name(self.spec.name, spec.name)
+        if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
+            created = spec.copy()
+            created.max_entries = self.backend.possible_cpus
+        inner = None
+        if spec.inner is not None:
+            inner_spec = spec.inner.copy()
+            inner_spec.btf = None
+            inner = self.backend.create_map(inner_spec, prepared)
+        try:
+            made = wrap(self.backend.create_map(created, prepared, inner), spec, self._options)
+        finally:
+            if inner is not None:
+                inner.close()
+        if spec.pinning == Pinning.BY_NAME:
+            try:
+                made.pin(path)
+            except BaseException:
+                made.close()
+                raise
+        return made
+
+    def _fill_maps(self, spec: MapSpec) -> None:
+        made = self._maps[spec.name]
+        if spec.data is not None:
+            slot = made._slot()
+            slot.key[:] = bytes(4)
+            slot.value[:] = spec.data
+            made._check("update", slot.update(), 0)
+            made._slots.append(slot)
+            if spec.frozen:
+                made.freeze()
+            self._sections[spec.name] = DataSection(made, spec.frozen)
+            return
+        for key, value in spec.contents:
+            if isinstance(value, str) and spec.type != MapType.PROG_ARRAY:
+                made._update(key, self._maps[value].fileno().to_bytes(4, "little"))
+            elif not isinstance(value, str):
+                made._update(key, value)
+
+    def _fill_programs(self, spec: MapSpec) -> None:
+        if spec.type != MapType.PROG_ARRAY:
+            return
+        for key, name in spec.contents:
+            program = self._programs.get(name)
+            if program is not None:
+                self._maps[spec.name]._update(key, program.fileno().to_bytes(4, "little"))
+
+    # -- use -----------------------------------------------------------------------------------------------------
+
+    def attach(self) -> list[Link]:
+        """Attach every program that has a hook to the one its SEC() name says.
+
+        Programs without a hook of their own (``SEC("syscall")``, or ``autoattach = False``) are left out.
+
+        Returns:
+            The new links, also in `links`.
+
+        Raises:
+            AttachError: a hook does not exist or refused the program; the ones attached by this call are detached again.
+        """
+        self._require_open()
+        new: list[Link] = []
+        try:
+            for program in self._programs.values():
+                if program.spec.autoattach and self.backend.can_attach(program.spec):
+                    new.append(program.attach())
+        except BaseException:
+            for link in new:
+                link.close()
+            raise
+        if not new and self._programs:
+            sections = ", ".join(program.spec.section for program in self._programs.values())
+            raise AttachError(f"object {self.spec.name}: no program can be attached by its section name ({sections})")
+        self.links += new
+        return new
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"object {self.spec.name}: the object is closed")
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Detach all programs and close everything; closing twice is harmless."""
+        self._closed = True
+        for link in reversed(self.links):
+            link.close()
+        for program in self._programs.values():
+            program.close()
+        for section in self._sections.values():
+            section.close()
+        for made in self._maps.values():
+            made.close()
+
+    def __enter__(self) -> Object:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " closed" if self._closed else ""
+        return f"<Object {self.spec.name}: maps {list(self._maps)}, programs {list(self._programs)}{state}>"
+
+
+def _needs_target(spec: ObjectSpec) -> bool:
+    return any(function.core_relocs for function in spec.functions.values())
+
+
+def data_map_name(object_name: str, section: str) -> str:
+    """The kernel's name of a data section's map: up to 8 characters of the object's name, then the section's.
+
+    >>> data_map_name("exec_counts", ".rodata")
+    'exec_cou.rodata'
+    """
+    suffix = section[:7]
+    return object_name[: 15 - max(len(suffix), 7)] + suffix
+
+
+def check_compatible(spec: MapSpec, existing: Map[Any, Any], where: str = "") -> None:
+    """Raise MapIncompatible, naming every difference, when a map cannot stand for `spec`."""
+    differences = []
+    for what, wanted, found in (
+        ("type", spec.type_name, type_name(existing.info.type)),
+        ("key_size", spec.key_size, existing.info.key_size),
+        ("value_size", spec.value_size, existing.info.value_size),
+        ("max_entries", spec.max_entries, existing.info.max_entries),
+        ("flags", _creation_flags(spec.flags), _creation_flags(existing.info.flags)),
+        ("map_extra", spec.map_extra, existing.info.map_extra),
+    ):
+        if wanted != found:
+            differences.append(f"{what} is {found}, wanted {wanted}")
+    if differences:
+        place = f" {where}" if where else ""
+        raise MapIncompatible(f"map {spec.name}: the map{place} does not fit: {'; '.join(differences)}")
+
+
+def _creation_flags(flags: int) -> str:
+    # The kernel sets RDONLY_PROG/WRONLY_PROG and NUMA bits back exactly as given; only the file mode bits differ by opener.
+    return f"{int(flags) & ~int(MapFlags.RDONLY | MapFlags.WRONLY):#x}"

@@ -1,0 +1,127 @@
+"""`Program`: a loaded program; `Link`: its attachment to a hook."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Any
+
+from bpf2py.backend import LinkHandle, ProgramHandle, ProgramInfo
+from bpf2py.errors import BpfOSError, ClosedError
+from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.program_types import ProgramType
+
+
+class Link:
+    """An attachment. Closing it (or leaving its ``with`` block) detaches the program, unless the link is pinned.
+
+    Attributes:
+        program: name of the program.
+        hook: where it is attached, such as ``"tracepoint/syscalls/sys_enter_execve"``.
+    """
+
+    def __init__(self, handle: LinkHandle, program: str) -> None:
+        self._handle: Any = handle
+        self.program = program
+        self.hook: str = self._handle.hook
+        self._finalizer = weakref.finalize(self, handle.close)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return not self._finalizer.alive
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Type, id and program id as the kernel tells them (Linux 5.8); empty for attachments without a link object."""
+        found: dict[str, Any] = self._handle.info()
+        return found
+
+    def fileno(self) -> int:
+        """The descriptor of the link. Raises ClosedError."""
+        if self.closed:
+            raise ClosedError(f"link of program {self.program}: the link is closed")
+        return int(self._handle.fd)
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Pin to a file of the BPF file system: the program stays attached when the process ends (Linux 5.7)."""
+        self.fileno()
+        path = os.fspath(path)
+        if os.path.lexists(path):
+            raise FileExistsError(f"link of program {self.program}: pin: {path} exists")
+        result = self._handle.pin(path)
+        if result < 0:
+            raise BpfOSError(
+                f"link of program {self.program}: pin: {path} must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)",
+                errno=-result,
+                command="BPF_OBJ_PIN",
+            )
+
+    def close(self) -> None:
+        """Detach; closing twice is harmless."""
+        self._finalizer()
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Link {self.program} at {self.hook}{' (closed)' if self.closed else ''}>"
+
+
+class Program:
+    """A program the kernel (or engine) accepted.
+
+    Attributes:
+        name: the C function's name.
+        spec: what it was loaded from.
+    """
+
+    def __init__(self, handle: ProgramHandle, spec: ProgramSpec, backend: Any) -> None:
+        self._handle = handle
+        self._backend = backend
+        self.spec = spec
+        self.name = spec.name
+        self._finalizer = weakref.finalize(self, handle.close)
+
+    @property
+    def type(self) -> ProgramType:
+        """The program type."""
+        return self.spec.type
+
+    @property
+    def info(self) -> ProgramInfo:
+        """Facts of the program, read now: id, tag, sizes, run statistics."""
+        self.fileno()
+        return self._handle.info()
+
+    def fileno(self) -> int:
+        """The program's descriptor. Raises ClosedError."""
+        if self.closed:
+            raise ClosedError(f"program {self.name}: the program is closed")
+        return self._handle.fd
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return not self._finalizer.alive
+
+    def attach(self, **options: Any) -> Link:
+        """Attach to the hook the section name says, or the options: ``target``, ``cookie``, ... by hook.
+
+        Raises:
+            AttachError: the hook does not exist, or refused the program.
+            PermissionDenied: a right is missing.
+        """
+        self.fileno()
+        handles = self._backend.attach(self._handle, self.spec, dict(options))
+        return Link(handles[0], self.name)
+
+    def close(self) -> None:
+        """Give up the descriptor; links keep the program alive."""
+        self._finalizer()
+
+    def __repr__(self) -> str:
+        return f"<Program {self.name}: {self.type.name} SEC({self.spec.section!r}){' (closed)' if self.closed else ''}>"
