@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +158,20 @@ class Btf:
             # A module's types may use names that live in the base's strings.
             own += self._ids_by_name_offset(self.base.name_offsets(name))
         return ids + sorted(set(own))
+
+    def ids_mentioning(self, name: str) -> list[int]:
+        """Ids of own types that have a member, enumerator or parameter with exactly this name."""
+        found: set[int] = set()
+        for name_offset in self.name_offsets(name) if name else ():
+            needle = struct.pack("<I", name_offset)
+            at = self._types.find(needle)
+            while at >= 0:
+                if at % 4 == 0:
+                    index = bisect_right(self._offsets, at) - 1
+                    if self._offsets[index] + 12 <= at:
+                        found.add(self.start_id + index)
+                at = self._types.find(needle, at + 1)
+        return sorted(found)
 
     def name_offsets(self, name: str) -> Iterator[int]:
         """Offsets of a string in the own string section."""
