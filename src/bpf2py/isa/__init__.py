@@ -1,1 +1,1 @@
-"""TODO."""
+"""The instruction set: opcodes, instructions, the disassembler, and the table of helper functions."""
