@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from bpf2py.kernel.environment import CAPABILITIES, Environment, Finding, Probes, explain_eperm, findings
+from bpf2py.kernel.environment import (
+    CAPABILITIES,
+    Environment,
+    Finding,
+    Probes,
+    explain_eperm,
+    find_compiler_row,
+    findings,
+)
 
 USABLE = Probes(0, 0, True)
 REFUSED = Probes(errno.EPERM, errno.EPERM, None)
@@ -142,6 +150,14 @@ def test_nothing_readable_is_no_error(tmp_path: Path) -> None:
     empty = Environment.read(str(tmp_path))
     assert empty.version == (0, 0)
     assert row(findings(empty, REFUSED), "kernel").state == "missing"
+
+
+def test_compiler_found_or_how_to_install_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_compiler_row().state == "ok"
+    monkeypatch.setenv("BPF2PY_CC", "/no/such/compiler")
+    missing = find_compiler_row()
+    assert missing.state == "note"
+    assert "bpf2py[cc]" in missing.remedy
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

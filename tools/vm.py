@@ -208,14 +208,16 @@ def boot(kernel: Path, command: str, results: Path, timeout: float, memory: str,
 
 
 def fill_cache(arguments: list[str], cache: Path) -> None:
-    """Run the tests here first, only so that what they compile is compiled: the guest takes 20 times as long for it."""
-    log = cache.parent / "host.log"
-    say("compiling the tests' programs here (results of this run do not count)")
+    """Run the tests here first, only so that what they compile is compiled: the guest takes 20 times as long for it.
+
+    That is the eBPF programs, but also the modules of Python.
+    """
+    say("compiling what the tests use here (results of this run do not count)")
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--force-kprobe", "-q", *arguments]
-    with log.open("wb") as stream:
-        subprocess.run(
-            argv, cwd=ROOT, stdout=stream, stderr=stream, env=dict(os.environ, BPF2PY_CACHE_DIR=str(cache)), timeout=600
-        )
+    environment = dict(os.environ, BPF2PY_CACHE_DIR=str(cache))
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with (cache.parent / "host.log").open("wb") as log:
+        subprocess.run(argv, cwd=ROOT, stdout=log, stderr=log, env=environment, timeout=600)
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bpf2py.kernel.environment import Environment, Finding, Probes, findings
+from bpf2py.kernel.environment import Environment, Finding, Probes, find_compiler_row, findings
 
 MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "missing": ("MISSING", "bold red")}
 
@@ -22,7 +22,7 @@ def doctor(
     Exit status 0 when programs can be loaded into the kernel, 1 otherwise.
     """
     environment, probes = Environment.read(), Probes.run()
-    rows = findings(environment, probes)
+    rows = [*findings(environment, probes), find_compiler_row()]
     backend = "kernel" if probes.kernel_usable else "engine"
     if as_json:
         import json
