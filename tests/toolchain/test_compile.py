@@ -191,3 +191,7 @@ def test_zig_finds_its_version(compiler: Compiler) -> None:
     assert fit is not None
     said = subprocess.run([compiler.argv[0], "version" if compiler.kind == "zig" else "--version"], capture_output=True)
     assert fit.version in said.stdout.decode()
+
+
+def test_no_unwind_tables(compiler: Compiler) -> None:
+    assert ".eh_frame" not in sections(compile(COUNTER, compiler=compiler))

@@ -20,14 +20,15 @@ from bpf2py.toolchain.headers import include_directory, reach, search_path
 
 __all__ = ["Compiled", "Compiler", "compile", "compile_with_log", "find_compiler"]
 
-_REVISION = "1"  # part of every cache key: raise it when the flags below change
+_REVISION = "1"  # part of every cache key: raise it when the order of the header directories changes
 _COMMON = ("-O2", "-g", "-mcpu=v3", "-fno-stack-protector", "-Wall")
 # Types of the kernel, and of its networking helpers, warn in every program that uses them.
 _QUIET = ("-Wno-missing-declarations", "-Wno-compare-distinct-pointer-types", "-Wno-unknown-warning-option")
 _TARGET = {
     "clang": ("-target", "bpfel"),
     # Without both -fhosted and -fbuiltin memcpy and memset would stay calls to functions that BPF does not have.
-    "zig": ("-target", "bpfel-freestanding", "-fhosted", "-fbuiltin", "-fno-sanitize=all"),
+    # The last two: zig emits an .eh_frame and checks of its own where nobody tells it not to.
+    "zig": ("-target", "bpfel-freestanding", "-fhosted", "-fbuiltin", "-fno-unwind-tables", "-fno-sanitize=all"),
 }
 _MULTIARCH = {"x86": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _ZIG_ARCH = {"x86": ("x86-linux-any", "x86_64-linux-musl"), "arm64": ("aarch64-linux-any", "aarch64-linux-musl")}
@@ -131,7 +132,16 @@ def _read(source: str | os.PathLike[str]) -> _Source:
 def _key(job: _Job, compiler: Compiler) -> str:
     path = job.source.path
     parts: list[str | bytes] = [_REVISION, job.source.text, job.source.directory, path if path is not None else "\n"]
-    parts += [job.arch, compiler.identity, str(include_directory()), str(len(job.cflags)), *job.cflags]
+    parts += [
+        *_TARGET[compiler.kind],
+        *_COMMON,
+        *_QUIET,
+        job.arch,
+        compiler.identity,
+        str(include_directory()),
+        str(len(job.cflags)),
+        *job.cflags,
+    ]
     parts += [os.environ.get(name, "") for name in ("CPATH", "C_INCLUDE_PATH")]
     if (path is not None and not os.path.isabs(path)) or any(not os.path.isabs(d) for d in search_path(job.cflags)):
         parts.append(os.getcwd())
