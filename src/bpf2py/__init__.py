@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from bpf2py.spec.map_spec import MapSpec
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
-    from bpf2py.toolchain import compile
+    from bpf2py.toolchain.compiler import compile
     from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags
     from bpf2py.uapi.program_types import AttachType, ProgramType
     from bpf2py.variables import Variable
@@ -64,7 +64,7 @@ _HOMES = {
     "MapSpec": "spec.map_spec",
     "ObjectSpec": "spec.object_spec",
     "ProgramSpec": "spec.program_spec",
-    "compile": "toolchain",
+    "compile": "toolchain.compiler",
     "MapFlags": "uapi.map_types",
     "MapType": "uapi.map_types",
     "UpdateFlags": "uapi.map_types",

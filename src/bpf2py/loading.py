@@ -54,7 +54,7 @@ def read_spec(
         raise NotSupported("linking several objects into one is not supported by this version", feature="static linking")
     path = os.fspath(source)
     if path.endswith(".c"):
-        from bpf2py.toolchain import compile  # noqa: PLC0415  (objects need no compiler)
+        from bpf2py.toolchain.compiler import compile  # noqa: PLC0415  (objects need no compiler)
 
         if not os.path.exists(path):
             raise FileNotFoundError(2, "no such source file", path)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 # Command -> the module that registers it, in the order --help lists them.
 COMMANDS = {
+    "run": "bpf2py.cli.run",
     "doctor": "bpf2py.cli.doctor",
+    "vmlinux": "bpf2py.cli.vmlinux",
 }
 
 
@@ -64,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Whoever read our output has gone (| head); keep the interpreter from failing once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (BpfError, OSError) as error:
+    except BpfError as error:
         print(f"bpf2py: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        print(f"bpf2py: {what}", file=sys.stderr)
         sys.exit(1)

@@ -14,59 +14,62 @@ PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
 
-_private: Fd | None = None
 
+class Tracefs:
+    """tracefs while it is read; a private mount is closed at the end of the ``with`` block.
 
-def directory() -> Fd | str:
-    """Where tracefs is: a path, or a descriptor of a private mount. Raises PermissionDenied when it cannot be had."""
-    global _private
-    for path in PLACES:
-        if os.path.isdir(f"{path}/events"):
-            return path
-    if _private is None or _private.closed:
-        _private = _mount_privately()
-    return _private
+    Raises PermissionDenied when it is not mounted and cannot be.
+    """
 
+    def __init__(self) -> None:
+        self._path = next((path for path in PLACES if os.path.isdir(f"{path}/events")), None)
+        self._mount = _mount_privately() if self._path is None else None
 
-def read(path: str) -> str:
-    """The text of a file of tracefs, such as ``events/syscalls/sys_enter_execve/id``. Raises OSError."""
-    root = directory()
-    if isinstance(root, str):
-        with open(f"{root}/{path}") as file:
+    def __enter__(self) -> Tracefs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._mount is not None:
+            self._mount.close()
+
+    def read(self, path: str) -> str:
+        """The text of a file, such as ``events/syscalls/sys_enter_execve/id``. Raises OSError."""
+        with os.fdopen(self._open(path, os.O_RDONLY)) as file:
             return file.read()
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root.number)
-    with os.fdopen(fd) as file:
-        return file.read()
 
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory. Raises OSError."""
+        fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
 
-def listdir(path: str) -> list[str]:
-    """The names in a directory of tracefs. Raises OSError."""
-    root = directory()
-    if isinstance(root, str):
-        return os.listdir(f"{root}/{path}")
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.number)
-    try:
-        return os.listdir(fd)
-    finally:
-        os.close(fd)
+    def _open(self, path: str, flags: int) -> int:
+        if self._mount is not None:
+            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._mount.number)
+        return os.open(f"{self._path}/{path}", flags | os.O_CLOEXEC)
 
 
 def event_id(what: str, category: str, name: str) -> int:
     """The number of a tracepoint. Raises AttachError, naming similar ones, when there is none."""
-    try:
-        return int(read(f"events/{category}/{name}/id"))
-    except FileNotFoundError:
-        pass
-    except PermissionError as error:
-        raise PermissionDenied(
-            f"{what}: tracefs may not be read: run as root, or mount it readable", errno=error.errno, command="open"
-        ) from None
-    try:
-        near = difflib.get_close_matches(name, listdir(f"events/{category}"), 3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    except OSError:
-        near = difflib.get_close_matches(category, listdir("events"), 3)
-        hint = f": there is no category {category!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    with Tracefs() as tracefs:
+        try:
+            return int(tracefs.read(f"events/{category}/{name}/id"))
+        except FileNotFoundError:
+            pass
+        except PermissionError as error:
+            raise PermissionDenied(
+                f"{what}: tracefs may not be read: run as root, or mount it readable", errno=error.errno, command="open"
+            ) from None
+        try:
+            near = difflib.get_close_matches(name, tracefs.listdir(f"events/{category}"), 3)
+            hint = ""
+        except OSError:
+            near = difflib.get_close_matches(category, tracefs.listdir("events"), 3)
+            hint = f": there is no category {category!r}"
+    if near:
+        hint += f"; did you mean {' or '.join(near)}?"
     raise AttachError(f"{what}: the kernel has no tracepoint {category}/{name}{hint}", errno=2, command="open")
 
 

@@ -1,0 +1,155 @@
+"""Maps as tables for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bpf2py.btf.values import StructCodec, StructValue, UnionValue, plain
+from bpf2py.maps.array import ArrayMap
+from bpf2py.maps.base import Map
+from bpf2py.maps.mapping import MappingMap
+from bpf2py.uapi.map_types import type_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class MapView(NamedTuple):
+    """What is shown of a map.
+
+    Attributes:
+        title: name, type and how full it is.
+        columns: headings; `key_columns` of them belong to the key.
+        rows: cells, busiest elements first.
+        hidden: elements left out of `rows`.
+    """
+
+    title: str
+    columns: list[str]
+    key_columns: int
+    rows: list[list[str]]
+    hidden: int
+
+
+def readable(bpf_map: Map[Any, Any]) -> bool:
+    """Whether the elements of a map can be listed."""
+    return isinstance(bpf_map, MappingMap | ArrayMap)
+
+
+def elements(bpf_map: Map[Any, Any]) -> list[tuple[Any, Any]]:
+    """All elements; of arrays the ones that are not zero."""
+    if isinstance(bpf_map, ArrayMap):
+        zero = bpf_map.value_codec.decode(bytes(bpf_map.value_codec.size))
+        return [(index, value) for index, value in bpf_map.items() if value != zero]
+    assert isinstance(bpf_map, MappingMap)
+    return list(bpf_map.items())
+
+
+def view(bpf_map: Map[Any, Any], most: int) -> MapView:
+    """The `most` busiest elements of a map as text."""
+    found = elements(bpf_map)
+    key_columns, value_columns = _columns("key", bpf_map.key_codec), _columns("value", bpf_map.value_codec)
+    if isinstance(bpf_map, ArrayMap):
+        key_columns = ["index"]
+        found.sort(key=lambda element: element[0])
+        fill = f"{len(found)} of {bpf_map.max_entries} elements are not zero"
+    else:
+        found.sort(key=lambda element: _weight(element[1]), reverse=True)
+        fill = f"{len(found)} of {bpf_map.max_entries} elements"
+    rows = [_cells(key) + _cells(value) for key, value in found[:most]]
+    title = f"{bpf_map.name} ({type_name(bpf_map.type)}, {fill})"
+    return MapView(title, key_columns + value_columns, len(key_columns), rows, max(0, len(found) - most))
+
+
+def table(shown: MapView) -> Table:
+    """A rich table of a view."""
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(title=shown.title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for position, column in enumerate(shown.columns):
+        numeric = all(_numeric(row[position]) for row in shown.rows)
+        style = "cyan" if position < shown.key_columns else None
+        result.add_column(column, justify="right" if numeric else "left", style=style, overflow="fold")
+    for row in shown.rows:
+        result.add_row(*[Text(cell) for cell in row])
+    if shown.hidden:
+        result.caption = f"{shown.hidden} more"
+        result.caption_justify = "left"
+    return result
+
+
+def lines(shown: MapView) -> list[str]:
+    """A view as aligned plain text."""
+    grid = [shown.columns, *shown.rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(shown.columns))]
+    numeric = [all(_numeric(row[i]) for row in shown.rows) for i in range(len(shown.columns))]
+    out = [shown.title]
+    for row in grid:
+        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        out.append(("  " + "  ".join(cells)).rstrip())
+    if shown.hidden:
+        out.append(f"  {shown.hidden} more")
+    return out
+
+
+def to_json(value: Any) -> Any:
+    """A key or value as JSON: structs as objects, bytes as hex."""
+    value = plain(value)
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, dict):
+        return {name: to_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return value
+
+
+def map_json(bpf_map: Map[Any, Any]) -> dict[str, Any]:
+    """A map with its elements, for json.dumps."""
+    found = [{"key": to_json(key), "value": to_json(value)} for key, value in elements(bpf_map)]
+    return {"type": type_name(bpf_map.type), "max_entries": bpf_map.max_entries, "elements": found}
+
+
+def _columns(word: str, codec: Any) -> list[str]:
+    if isinstance(codec, StructCodec) and codec.cls._fields:
+        return list(codec.cls._fields)
+    return [word]
+
+
+def _cells(value: Any) -> list[str]:
+    if isinstance(value, StructValue) and value._fields:
+        return [_cell(item) for item in value]
+    return [_cell(value)]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        # Control characters of another process' name must not reach the terminal.
+        return "".join(c if c.isprintable() else f"\\x{ord(c) & 0xFF:02x}" for c in value)
+    if isinstance(value, bytes | bytearray):
+        return value.hex(" ")
+    if isinstance(value, StructValue | UnionValue):
+        return ", ".join(f"{name}={_cell(getattr(value, name))}" for name in value._fields)
+    if isinstance(value, list | tuple):
+        return " ".join(_cell(item) for item in value)
+    name = getattr(value, "name", None)
+    return name if isinstance(name, str) else str(value)
+
+
+def _weight(value: Any) -> float:
+    """The first number of a value, to put the busiest elements first."""
+    if isinstance(value, bool | str | bytes):
+        return 0
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, StructValue):
+        return next((_weight(item) for item in value if isinstance(item, int | float)), 0)
+    total = getattr(value, "sum", None)
+    return _weight(total()) if callable(total) else 0
+
+
+def _numeric(cell: str) -> bool:
+    return cell.lstrip("-").replace(".", "", 1).isdigit()

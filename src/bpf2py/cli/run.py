@@ -1,0 +1,261 @@
+"""`bpf2py run`: compile, load, attach, run a command, show the maps."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import typer
+
+from bpf2py.errors import BpfError, PermissionDenied
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+    from bpf2py.object import Object
+
+ROWS = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(context_settings={"allow_extra_args": False})(run)
+
+
+def run(
+    file: str = typer.Argument(..., metavar="FILE", help="A .bpf.c source, or a compiled object."),
+    command: list[str] = typer.Argument(None, metavar="[-- COMMAND...]", help="What to run while the programs are attached."),
+    backend: str = typer.Option("auto", help="kernel, engine, or auto: the kernel where bpf() is permitted."),
+    as_json: bool = typer.Option(False, "--json", help="Print the maps as one JSON object at the end, nothing else."),
+    interval: float = typer.Option(1.0, min=0.05, help="Seconds between two views of the maps."),
+    duration: float = typer.Option(None, min=0.0, help="Stop after this many seconds."),
+    rows: int = typer.Option(ROWS, min=1, help="Elements shown of each map."),
+    only: list[str] = typer.Option(None, "--map", help="Show only this map; may be given several times."),
+    cflag: list[str] = typer.Option(None, "--cflag", help="An extra compiler flag; may be given several times."),
+    live: bool = typer.Option(True, help="On a terminal: keep the maps in view while the command runs."),
+) -> None:
+    """Load a program, attach it, run a command (or wait for Ctrl-C), and show the program's maps.
+
+    The exit status is the command's. What the tool itself says goes to stderr.
+
+    Examples:
+
+        bpf2py run examples/exec_counts.bpf.c -- make -j2
+
+        bpf2py run counter.bpf.c --duration 10 --json
+    """
+    from bpf2py.loading import load
+
+    chosen = choose_backend(backend)
+    with _progress(f"compiling {file}" if file.endswith(".c") else f"reading {file}"):
+        obj = load(file, chosen, cflags=cflag or ())
+    with obj:
+        for name in only or ():
+            if name not in obj.maps:
+                raise BpfError(f"{file}: there is no map {name!r}: {', '.join(obj.maps)}")
+        for warning in obj.warnings:
+            _say(f"warning: {warning}")
+        links = obj.attach()
+        hooks = ", ".join(link.hook for link in links)
+        _say(f"{obj.backend.name} backend ({backend_reason(backend)}): attached {len(links)} of {len(obj.programs)} programs: {hooks}")
+        session = Session(obj, only, rows, as_json)
+        status = session.run(command or [], interval, duration, live)
+        session.finish(command or [], status)
+    raise typer.Exit(status)
+
+
+def choose_backend(wanted: str) -> str:
+    """``auto`` becomes what this process may use. Raises PermissionDenied when that is nothing."""
+    if wanted != "auto":
+        return wanted
+    from bpf2py.kernel.environment import Probes, explain_eperm
+
+    if Probes.run().kernel_usable:
+        return "kernel"
+    raise PermissionDenied(
+        f"bpf() is not permitted here: {explain_eperm('BPF_PROG_LOAD')}\n"
+        "the programs were not run; `bpf2py doctor` lists what is missing and how to mend it",
+        errno=1,
+        command="BPF_PROG_LOAD",
+    )
+
+
+def backend_reason(wanted: str) -> str:
+    """Why this backend was taken."""
+    return "bpf() is permitted" if wanted == "auto" else "as asked for"
+
+
+def _say(text: str) -> None:
+    print(f"bpf2py: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """A spinner on stderr while something takes its time, on terminals only."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+class Session:
+    """One run: the command, the live view and the final tables."""
+
+    def __init__(self, obj: Object, only: list[str] | None, rows: int, as_json: bool) -> None:
+        from bpf2py.cli.render import readable
+
+        shown = [m for m in obj.maps.values() if readable(m) and (m.name in only if only else m.spec is None or m.spec.data is None)]
+        self.obj = obj
+        self.maps = shown
+        self.rows = rows
+        self.as_json = as_json
+        self.stop = threading.Event()
+        self.started = time.monotonic()
+
+    def run(self, command: list[str], interval: float, duration: float | None, live: bool) -> int:
+        """Run until the command ends, the time is over, or SIGINT or SIGTERM; the command's exit status."""
+        terminal = live and sys.stdout.isatty() and not self.as_json
+        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        child: subprocess.Popen[bytes] | None = None
+        try:
+            if command:
+                child = self._start(command, terminal)
+                threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+            elif not self.as_json:
+                _say("press Ctrl-C to stop" if duration is None else f"running for {duration:g} s")
+            deadline = None if duration is None else self.started + duration
+            if terminal:
+                self._live(child, interval, deadline)
+            else:
+                self._plain(child, interval, deadline)
+            return self._end(child)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _start(self, command: list[str], terminal: bool) -> subprocess.Popen[bytes]:
+        # On a terminal the command's output is printed above the live view; with --json stdout is for the JSON alone.
+        out: Any = subprocess.PIPE if terminal else sys.stderr if self.as_json else None
+        if out is None:
+            sys.stdout.flush()
+        try:
+            return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT if terminal else None)
+        except OSError as error:
+            raise BpfError(f"cannot run {command[0]}: {error.strerror}") from None
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> None:
+        child.wait()
+        self.stop.set()
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        self.stop.set()
+
+    def _end(self, child: subprocess.Popen[bytes] | None) -> int:
+        if child is None:
+            return 0
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(5)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+            return 0
+        return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+    def _left(self, interval: float, deadline: float | None) -> float:
+        return interval if deadline is None else max(0.0, min(interval, deadline - time.monotonic()))
+
+    def _over(self, deadline: float | None) -> bool:
+        return self.stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
+
+    def _live(self, child: subprocess.Popen[bytes] | None, interval: float, deadline: float | None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(highlight=False)
+        with Live(self._group(), console=console, auto_refresh=False, transient=True) as view:
+            printer = None
+            if child is not None and child.stdout is not None:
+                printer = threading.Thread(target=_copy, args=(child.stdout, console), daemon=True)
+                printer.start()
+            while not self._over(deadline):
+                self.stop.wait(self._left(interval, deadline))
+                view.update(self._group(), refresh=True)
+            if printer is not None:
+                printer.join(timeout=2)
+
+    def _group(self) -> Group:
+        from rich.console import Group
+        from rich.text import Text
+
+        from bpf2py.cli.render import table, view
+
+        seconds = time.monotonic() - self.started
+        parts: list[Any] = [Text(f"running for {seconds:.0f} s", style="dim")]
+        parts += [table(view(m, self.rows)) for m in self.maps]
+        return Group(*parts)
+
+    def _plain(self, child: subprocess.Popen[bytes] | None, interval: float, deadline: float | None) -> None:
+        """Without a terminal: with a command just wait for it, else print what changed, a line each."""
+        from bpf2py.cli.render import elements, to_json
+
+        last: dict[str, dict[str, str]] = {m.name: {} for m in self.maps}
+        while not self._over(deadline):
+            self.stop.wait(self._left(interval, deadline))
+            if child is not None or self.as_json or self._over(deadline):
+                continue
+            for bpf_map in self.maps:
+                now = {json.dumps(to_json(k)): json.dumps(to_json(v)) for k, v in elements(bpf_map)}
+                for key, value in now.items():
+                    if last[bpf_map.name].get(key) != value:
+                        print(f"{bpf_map.name}[{key}] = {value}")
+                last[bpf_map.name] = now
+            sys.stdout.flush()
+
+    def finish(self, command: list[str], status: int) -> None:
+        """Print the final state of the maps."""
+        from bpf2py.cli.render import lines, map_json, table, view
+
+        seconds = time.monotonic() - self.started
+        if self.as_json:
+            report = {
+                "backend": self.obj.backend.name,
+                "command": command,
+                "exit_status": status,
+                "seconds": round(seconds, 3),
+                "maps": {m.name: map_json(m) for m in self.maps},
+            }
+            print(json.dumps(report))
+            return
+        if sys.stdout.isatty():
+            console = _console()
+            for bpf_map in self.maps:
+                console.print(table(view(bpf_map, self.rows)))
+            return
+        for bpf_map in self.maps:
+            print("\n".join(lines(view(bpf_map, self.rows))))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _copy(stream: IO[bytes], console: Console) -> None:
+    from rich.text import Text
+
+    for line in stream:
+        console.print(Text.from_ansi(line.decode("utf-8", "replace").rstrip("\n")), soft_wrap=True)
+
