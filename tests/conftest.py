@@ -17,6 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadlines: the time an example takes says nothing. Emulated kernels, 20 times slower, get fewer examples.
+settings.register_profile("bpf2py", deadline=None)
+settings.register_profile("emulated", deadline=None, max_examples=20)
+settings.load_profile("emulated" if os.environ.get("BPF2PY_EMULATED") == "1" else "bpf2py")
 
 TRACEFS = Path("/sys/kernel/tracing")
 BPFFS = Path("/sys/fs/bpf")

@@ -131,6 +131,7 @@ def guest_script(results: Path, command: str) -> str:
         "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "BPF2PY_CACHE_DIR": str(results / "cache"),
         "BPF2PY_REQUIRE_KERNEL": "1",
+        "BPF2PY_EMULATED": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": "/run/hypothesis",
         "TMPDIR": "/run/scratch",
     }
