@@ -44,7 +44,10 @@ if TYPE_CHECKING:
     from bpf2py.loading import load
     from bpf2py.maps.base import Map
     from bpf2py.object import Object
+    from bpf2py.maps.percpu import PerCpu
     from bpf2py.programs import Link, Program
+    from bpf2py.readers.perf import PerfReader
+    from bpf2py.readers.ring import RingReader
     from bpf2py.spec.map_spec import MapSpec
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
@@ -71,6 +74,9 @@ _HOMES = {
     "AttachType": "uapi.program_types",
     "ProgramType": "uapi.program_types",
     "Variable": "variables",
+    "RingReader": "readers.ring",
+    "PerfReader": "readers.perf",
+    "PerCpu": "maps.percpu",
 }
 _ERRORS = [
     "AttachError",
@@ -122,12 +128,15 @@ __all__ = [  # noqa: PLE0604
     "Object",
     "ObjectError",
     "ObjectSpec",
+    "PerCpu",
+    "PerfReader",
     "PermissionDenied",
     "Program",
     "ProgramSpec",
     "ProgramType",
     "QueueEmpty",
     "RelocationError",
+    "RingReader",
     "UpdateFlags",
     "Variable",
     "VerifierError",

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reading events: ring buffers and perf buffers."""

@@ -1,0 +1,107 @@
+"""RINGBUF (Linux 5.8) and USER_RINGBUF (Linux 6.1)."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from typing import Any
+
+from bpf2py.errors import BpfOSError, EncodeError, MapFull
+from bpf2py.maps.base import Map, V
+
+BUSY, DISCARD = 1 << 31, 1 << 30
+HEADER = 8
+E2BIG = 7
+
+
+class RingbufMap(Map[None, V]):
+    """Records from programs to user space, in order, shared by all CPUs; read with `bpf2py.RingReader`.
+
+    `max_entries` is the size in bytes. A program whose bpf_ringbuf_reserve() or bpf_ringbuf_output() finds no room gets NULL or -EAGAIN and
+    must count that itself (for instance in a global variable): the ring keeps no count of what it could not take.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ring."""
+        return self.max_entries
+
+
+class UserRingbufMap(Map[None, V]):
+    """Records from user space to programs, which take them with bpf_user_ringbuf_drain().
+
+    One producer: calls from several threads are serialised.
+
+    Example:
+        >>> commands.push({"op": 1, "value": 5})        # doctest: +SKIP
+    """
+
+    _memory: tuple[Any, memoryview, memoryview, memoryview] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ring."""
+        return self.max_entries
+
+    def _map(self) -> tuple[Any, memoryview, memoryview, memoryview]:
+        """(mappings, consumer position, producer position, data of the ring twice in a row)."""
+        if self._memory is None:
+            self.fileno()
+            page = mmap.PAGESIZE
+            try:
+                consumer = self._handle.mmap(page, False)
+                rest = self._handle.mmap(page + 2 * self.size, True, page)
+            except (OSError, ValueError) as error:
+                raise BpfOSError(f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap") from None
+            self._lock = threading.Lock()
+            view = memoryview(rest)
+            self._memory = ((consumer, rest), memoryview(consumer)[:8].cast("Q"), view[:8].cast("Q"), view[page:])
+        return self._memory
+
+    def push(self, value: V | bytes) -> None:
+        """Add a record: a value of the map's type, or bytes of any length.
+
+        Raises MapFull when the program has not yet drained enough.
+        """
+        data = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else self._encoded(value)
+        _, consumer, producer, ring = self._map()
+        total = (HEADER + len(data) + 7) // 8 * 8
+        with self._lock:
+            at = producer[0]
+            if total > self.size - (at - consumer[0]) or total > self.size:
+                raise MapFull(
+                    f"map {self.name}: push: no room for {len(data)} bytes: the ring of {self.size} bytes is not drained",
+                    errno=E2BIG,
+                    command="user_ringbuf",
+                )
+            start = at % self.size
+            ring[start + HEADER : start + HEADER + len(data)] = data
+            ring[start : start + HEADER] = len(data).to_bytes(4, "little") + bytes(4)
+            # The position is stored last: the kernel reads it before it reads the record.
+            producer[0] = at + total
+
+    def _encoded(self, value: Any) -> bytes:
+        try:
+            return self.value_codec.encode(value)
+        except EncodeError as error:
+            raise EncodeError(f"map {self.name}: push: {error.message}") from None
+
+    def pending(self) -> int:
+        """Bytes pushed that no program has drained yet, headers included."""
+        _, consumer, producer, _ = self._map()
+        return int(producer[0] - consumer[0])
+
+    def close(self) -> None:
+        """Unmap and give up the descriptor."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            mappings, *views = memory
+            for view in views:
+                view.release()
+            del views
+            for mapping in mappings:
+                try:
+                    mapping.close()
+                except BufferError:
+                    pass  # a view is still in use; the mapping goes with it
+        super().close()

@@ -1,0 +1,59 @@
+"""STACK_TRACE: call stacks by number, Linux 4.6."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+from bpf2py.backend import MapHandle
+from bpf2py.btf.codec import Codec, IntCodec, raw_bytes
+from bpf2py.maps.mapping import MappingMap
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.map_types import MapFlags
+
+
+class BuildIdFrame(NamedTuple):
+    """A user-space frame of a BPF_F_STACK_BUILD_ID map: offset in the file with this build id.
+
+    `build_id` is empty and `offset` an address where the file could not be told (struct bpf_stack_build_id).
+    """
+
+    build_id: str
+    offset: int
+
+
+class StackCodec(Codec[Any]):
+    """Frames, innermost first, up to the first empty one."""
+
+    __slots__ = ("_build_ids",)
+
+    def __init__(self, size: int, build_ids: bool) -> None:
+        super().__init__("call stack", size)
+        self._build_ids = build_ids
+
+    def decode(self, data: bytes | bytearray | memoryview) -> list[Any]:
+        if not self._build_ids:
+            frames = [address for (address,) in struct.iter_unpack("<Q", data)]
+            return frames[: frames.index(0)] if 0 in frames else frames
+        found = []
+        for status, build_id, offset in struct.iter_unpack("<i20sQ", data):
+            if status == 0:
+                break
+            found.append(BuildIdFrame(build_id.hex() if status == 1 else "", offset))
+        return found
+
+    def encode(self, value: Any) -> bytes:
+        return raw_bytes(value, self)
+
+
+class StackTraceMap(MappingMap[int, list[Any]]):
+    """The stacks bpf_get_stackid() stored: number -> addresses, innermost first (`BuildIdFrame`s with BPF_F_STACK_BUILD_ID).
+
+    User space reads and deletes; only programs store. `bpf2py.ksym(address)` names kernel addresses.
+    """
+
+    def __init__(self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[Any], spec: MapSpec | None = None) -> None:
+        build_ids = bool(handle.info.flags & MapFlags.STACK_BUILD_ID)
+        super().__init__(
+            handle, name, IntCodec("stack id", 4, signed=False), StackCodec(handle.info.value_size, build_ids), spec
+        )

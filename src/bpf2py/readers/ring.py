@@ -1,0 +1,184 @@
+"""`RingReader`: records of ring buffers (BPF_MAP_TYPE_RINGBUF, Linux 5.8)."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bpf2py.btf.codec import Codec
+from bpf2py.errors import BpfOSError, ClosedError, NotSupported
+from bpf2py.maps.base import Map
+from bpf2py.maps.ringbuf import BUSY, DISCARD, HEADER, RingbufMap
+from bpf2py.readers.batch import MIN_RUN, Batch, Run, same_words
+from bpf2py.readers.waiter import EventReader
+
+_ORDERED_LOADS = sys.platform == "linux" and __import__("platform").machine() in ("x86_64", "AMD64")
+
+
+class Ring:
+    """One mapped ring buffer: the consumer's page, the producer's page and the data twice in a row."""
+
+    def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[Any]) -> None:
+        self.name = bpf_map.name
+        self.codec = codec
+        self.fd = bpf_map.fileno()
+        self.size = bpf_map.size
+        page = mmap.PAGESIZE
+        try:
+            self._consumer = bpf_map._handle.mmap(page, True)
+            self._producer = bpf_map._handle.mmap(page + 2 * self.size, False, page)
+        except (OSError, ValueError) as error:
+            raise BpfOSError(f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap") from None
+        self.position = memoryview(self._consumer)[:8].cast("Q")
+        producer = memoryview(self._producer)
+        self.produced = producer[:8].cast("Q")
+        self.data = producer[page:]
+        self.heads = self.data.cast("I")
+        self._fence = threading.Lock()
+        self.leased = False
+
+    def committed(self, most: int) -> tuple[int, int, list[Run]]:
+        """(consumer position, bytes that may be consumed, runs of records among them), at most about `most` bytes."""
+        start = self.position[0]
+        end = min(self.produced[0], start + most)
+        if not _ORDERED_LOADS:
+            # Acquire: what the producer wrote before its position is read after it.
+            with self._fence:
+                pass
+        if start == end:
+            return start, 0, []
+        base = start % self.size
+        available = end - start
+        heads, runs, at = self.heads, [], 0
+        while at < available:
+            head = heads[(base + at) >> 2]
+            if head & BUSY:
+                break
+            length = head & ~DISCARD
+            stride = (length + HEADER + 7) & ~7
+            if head & DISCARD:
+                at += stride
+                continue
+            count = (available - at) // stride or 1
+            if count >= MIN_RUN:
+                count = same_words(self.data, base + at, count, stride, head)
+            else:
+                count = 1
+            if runs and runs[-1].stride == stride and runs[-1].length == length:
+                last = runs[-1]
+                if last.start + last.count * stride == base + at + HEADER:
+                    runs[-1] = last._replace(count=last.count + count)
+                    at += count * stride
+                    continue
+            runs.append(Run(base + at + HEADER, count, stride, length))
+            at += count * stride
+        return start, at, runs
+
+    def take(self, most: int) -> Batch | None:
+        """What is there now, copied out of the ring, whose space is free again at once."""
+        start, length, runs = self.committed(most)
+        if not length:
+            return None
+        base = start % self.size
+        data = bytes(self.data[base : base + length])
+        self.position[0] = start + length
+        if not runs:
+            return None
+        return Batch(self.name, data, [run._replace(start=run.start - base) for run in runs], self.codec)
+
+    def lease(self, most: int) -> Batch | None:
+        """What is there now, in place; its space is the producer's again after `Batch.commit()`."""
+        if self.leased:
+            return None
+        start, length, runs = self.committed(most)
+        if not length:
+            return None
+
+        def commit() -> None:
+            self.leased = False
+            self.position[0] = start + length
+
+        if not runs:
+            commit()
+            return None
+        self.leased = True
+        return Batch(self.name, self.data, runs, self.codec, commit=commit)
+
+    def close(self) -> None:
+        """Unmap; memory views a lease handed out keep their mapping alive."""
+        for view in (self.position, self.produced, self.heads, self.data):
+            view.release()
+        for mapping in (self._consumer, self._producer):
+            try:
+                mapping.close()
+            except BufferError:
+                pass  # somebody still looks at a leased record
+
+
+class RingReader(EventReader):
+    """Reads one or several ring buffers, batch first.
+
+    Losses: a program that finds the ring full gets NULL or -EAGAIN and has to count that itself; nothing that was reserved and
+    submitted is ever lost. Records come in the order of reservation within a ring; a record still being written holds back those behind it.
+
+    Args:
+        maps: RINGBUF maps.
+        type: codec of the records, or None for the map's BTF value type (``__type(value, struct event)``); bytes without either.
+        most: bytes taken from a ring at a time.
+
+    Example:
+        >>> with bpf2py.RingReader(obj.maps["events"]) as reader:       # doctest: +SKIP
+        ...     for batch in reader.batches(timeout=10):
+        ...         print(batch.to_numpy()["bytes"].sum())
+    """
+
+    def __init__(self, *maps: Map[Any, Any], type: Codec[Any] | None = None, most: int = 1 << 24) -> None:
+        if not maps:
+            raise NotSupported("RingReader: no map given", feature="RingReader")
+        self._rings: list[Ring] = []
+        self._most = most
+        try:
+            for bpf_map in maps:
+                if not isinstance(bpf_map, RingbufMap):
+                    raise NotSupported(f"map {bpf_map.name}: RingReader reads RINGBUF maps, this is {bpf_map!r}", feature="RingReader")
+                self._rings.append(Ring(bpf_map, type if type is not None else bpf_map.value_codec))
+            # The map may be closed while it is read: the mapping and a descriptor of our own stay.
+            super().__init__([bpf_map.fileno() for bpf_map in maps])
+        except BaseException:
+            for ring in self._rings:
+                ring.close()
+            raise
+
+    def flush(self) -> list[Batch]:
+        """What is there now, without waiting: at most one batch for each ring."""
+        self._require_open()
+        found = (ring.take(self._most) for ring in self._rings)
+        return [batch for batch in found if batch is not None]
+
+    @contextmanager
+    def lease(self, timeout: float | None = None) -> Iterator[Batch | None]:
+        """Records in place, without a copy; their space is free again at the end of the block (or after `Batch.commit()`).
+
+        Gives None when nothing came within `timeout` seconds or the reader was closed. Memory views of the records must not be kept.
+        """
+        batch = self._lease_one()
+        if batch is None and self._wait(timeout):
+            batch = self._lease_one()
+        try:
+            yield batch
+        finally:
+            if batch is not None:
+                batch.commit()
+
+    def _lease_one(self) -> Batch | None:
+        if self.closed:
+            raise ClosedError("RingReader: the reader is closed")
+        return next((b for b in (ring.lease(self._most) for ring in self._rings) if b is not None), None)
+
+    def _release(self) -> None:
+        for ring in self._rings:
+            ring.close()
