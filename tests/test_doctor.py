@@ -75,7 +75,6 @@ def test_healthy_machine_has_only_good_findings(tmp_path: Path) -> None:
         ("sys/kernel/security/lockdown", "none integrity [confidentiality]", "lockdown", "missing", "lockdown="),
         ("sys/kernel/btf/vmlinux", "absent", "BTF of the kernel", "note", "CONFIG_DEBUG_INFO_BTF"),
         ("sys/bus/event_source/devices/kprobe", "absent", "kprobes", "note", "CONFIG_KPROBE_EVENTS"),
-        ("proc/self/mounts", "x / ext4 rw 0 0", "tracefs", "note", "mount -t tracefs"),
         ("proc/self/mounts", "x / ext4 rw 0 0", "bpffs", "note", "mount -t bpf"),
         ("proc/self/mounts", "x / ext4 rw 0 0", "cgroup2", "note", "mount -t cgroup2"),
     ],
@@ -99,6 +98,14 @@ def test_bpf_refused_for_lack_of_rights(tmp_path: Path) -> None:
     assert row(rows, "bpf()").state == "missing"
     assert "CAP_BPF" in row(rows, "bpf()").effect
     assert "setcap cap_bpf,cap_perfmon,cap_net_admin+ep" in row(rows, "capabilities").remedy
+
+
+def test_tracefs_is_missed_only_by_those_who_cannot_mount_it(tmp_path: Path) -> None:
+    mounts = {"proc/self/mounts": "x / ext4 rw 0 0"}
+    assert row(findings(machine(tmp_path, **mounts), USABLE), "tracefs").state == "ok"
+    limited = row(findings(machine(tmp_path, mask("CAP_BPF", "CAP_PERFMON"), **mounts), USABLE), "tracefs")
+    assert limited.state == "note"
+    assert limited.remedy.startswith("mount -t tracefs")
 
 
 def test_refused_trampolines_are_a_note(tmp_path: Path) -> None:

@@ -409,6 +409,8 @@ def _judge_mounts(found: Environment) -> list[Finding]:
         name = "bpffs" if kind == "bpf" else kind
         if kind in found.mounts:
             rows.append(Finding(name, found.mounts[kind]))
+        elif kind == "tracefs" and found.has("CAP_SYS_ADMIN"):
+            rows.append(Finding(name, "not mounted; bpf2py mounts it for itself"))
         else:
             rows.append(Finding(name, "not mounted", "note", effects[kind], command))
     return rows
