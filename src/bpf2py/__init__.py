@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     )
     from bpf2py.loading import load
     from bpf2py.maps.base import Map
-    from bpf2py.object import Object
     from bpf2py.maps.percpu import PerCpu
+    from bpf2py.object import Object
     from bpf2py.programs import Link, Program
     from bpf2py.readers.perf import PerfReader
     from bpf2py.readers.ring import RingReader
@@ -102,7 +102,7 @@ _ERRORS = [
     "VerifierError",
 ]
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "AttachError",
     "AttachType",
     "BpfError",

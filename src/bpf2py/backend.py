@@ -100,7 +100,14 @@ class MapHandle(Protocol):
         """New buffers for single operations; not shared between threads at the same time."""
 
     def lookup_batch(
-        self, token_in: bytearray | None, token_out: bytearray, keys: Any, values: Any, count: int, flags: int, delete: bool
+        self,
+        token_in: bytearray | None,
+        token_out: bytearray,
+        keys: Any,
+        values: Any,
+        count: int,
+        flags: int,
+        delete: bool,
     ) -> tuple[int, int]:
         """BPF_MAP_LOOKUP_BATCH or, with `delete`, BPF_MAP_LOOKUP_AND_DELETE_BATCH: (result, elements)."""
 
@@ -141,7 +148,9 @@ class ProgramHandle(Protocol):
 
 
 class LinkHandle(Protocol):
-    """An attachment of a program to a hook."""
+    """An attachment of a program to a hook; `hook` says which, for messages."""
+
+    hook: str
 
     def close(self) -> None:
         """Detach (unless the link is pinned)."""
@@ -161,6 +170,9 @@ class Backend(Protocol):
 
     def create_map(self, spec: MapSpec, prepared: Any = None, inner: MapHandle | None = None) -> MapHandle:
         """Create a map. Raises a typed error that names the map."""
+
+    def kconfig(self, externs: Any) -> tuple[Any, Any]:
+        """(lookup, special) for `bpf2py.linker.kconfig.build`."""
 
     def core_target(self) -> Any:
         """The `CoreTarget` CO-RE relocations are resolved against."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from bpf2py.errors import NotSupported, ObjectError
 from bpf2py.object import Object
@@ -25,7 +25,7 @@ def resolve_backend(backend: Any = None) -> Any:
         return backend
     if backend in ("kernel", "auto"):
         if _kernel is None:
-            from bpf2py.kernel.backend import KernelBackend  # noqa: PLC0415  (specs need no backend)
+            from bpf2py.kernel.backend import KernelBackend
 
             _kernel = KernelBackend()
         return _kernel
@@ -51,10 +51,12 @@ def read_spec(
     if isinstance(source, list | tuple):
         if len(source) == 1:
             return read_spec(source[0], cflags)
-        raise NotSupported("linking several objects into one is not supported by this version", feature="static linking")
-    path = os.fspath(source)
+        raise NotSupported(
+            "linking several objects into one is not supported by this version", feature="static linking"
+        )
+    path = os.fspath(cast("str | os.PathLike[str]", source))
     if path.endswith(".c"):
-        from bpf2py.toolchain.compiler import compile  # noqa: PLC0415  (objects need no compiler)
+        from bpf2py.toolchain.compiler import compile
 
         if not os.path.exists(path):
             raise FileNotFoundError(2, "no such source file", path)
@@ -72,6 +74,7 @@ def load(
     chars: str = "str",
     pin_path: str = "/sys/fs/bpf",
     maps: dict[str, Any] | None = None,
+    kconfig: dict[str, Any] | None = None,
 ) -> Object:
     """Create the maps and load the programs of an object; nothing is attached yet.
 
@@ -82,6 +85,7 @@ def load(
         chars: decode char arrays as ``"str"`` or ``"bytes"``.
         pin_path: directory of the BPF file system for maps that ask for pinning by name.
         maps: maps to use in place of the object's own, by name (checked for compatibility).
+        kconfig: values of ``extern ... __kconfig`` variables to take instead of the kernel's.
 
     Returns:
         The `Object`, a context manager that closes everything.
@@ -98,4 +102,4 @@ def load(
     """
     found = resolve_backend(backend)
     spec = read_spec(source, cflags)
-    return Object(spec, found, chars=chars, pin_path=pin_path, maps=maps)
+    return Object(spec, found, chars=chars, pin_path=pin_path, maps=maps, kconfig=kconfig)

@@ -14,14 +14,15 @@ from bpf2py.errors import (
     ClosedError,
     EncodeError,
     MapIncompatible,
-    RelocationError,
 )
+from bpf2py.linker.kconfig import build as kconfig_section
+from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
 from bpf2py.maps.base import Map, wrap
 from bpf2py.programs import Link, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
-from bpf2py.spec.program_spec import RefKind
+from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
 from bpf2py.variables import DataSection, Variable
 
@@ -74,6 +75,7 @@ class Object:
         chars: str = "str",
         pin_path: str = "/sys/fs/bpf",
         maps: dict[str, Map[Any, Any]] | None = None,
+        kconfig: Mapping[str, Any] | None = None,
     ) -> None:
         if chars not in ("str", "bytes"):
             raise EncodeError(f"chars must be 'str' or 'bytes', is {chars!r}")
@@ -88,15 +90,31 @@ class Object:
         self._sections: dict[str, DataSection] = {}
         self._closed = False
         try:
+            self._add_kconfig(kconfig or {})
             self._load(maps or {})
         except BaseException:
             self.close()
             raise
-        self.maps: Mapping[str, Map[Any, Any]] = Named("map", self._maps)
+        # Any, because the family of a map follows from the object file.
+        self.maps: Mapping[str, Any] = Named("map", self._maps)
         self.programs: Mapping[str, Program] = Named("program", self._programs)
         self.variables: Mapping[str, Variable] = Named(
             "variable", {name: Variable(v, self._sections[v.map.name]) for name, v in spec.variables.items()}
         )
+
+    def _add_kconfig(self, overrides: Mapping[str, Any]) -> None:
+        """Make the map of the ``extern ... __kconfig`` variables."""
+        spec = self.spec
+        externs = kconfig_externs(spec)
+        if not externs or spec.types is None:
+            return
+        made = kconfig_section(spec, *self.backend.kconfig(externs), overrides)
+        made.map.btf = spec.types
+        spec.maps[made.map.name] = made.map
+        for extern in externs:
+            size = spec.types.size_of(extern.type_id)
+            variable = VariableSpec(extern.name, made.map, made.offsets[extern.name], size, extern.type_id)
+            spec.variables[extern.name] = variable
 
     def _load(self, given: dict[str, Map[Any, Any]]) -> None:
         spec = self.spec
@@ -116,9 +134,6 @@ class Object:
             linker = Linker(spec, self.backend.core_target() if _needs_target(spec) else None)
             for program in wanted:
                 linked = linker.link(program)
-                for ref in linked.refs:
-                    if ref.kind in (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL):
-                        raise RelocationError(f"program {program.name}: extern {ref.name!r} is not supported by this version")
                 handle = self.backend.load_program(program, linked, spec, handles, prepared)
                 self._programs[program.name] = Program(handle, program, self.backend)
             for map_spec in spec.maps.values():

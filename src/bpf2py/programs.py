@@ -23,7 +23,7 @@ class Link:
     def __init__(self, handle: LinkHandle, program: str) -> None:
         self._handle: Any = handle
         self.program = program
-        self.hook: str = self._handle.hook
+        self.hook = handle.hook
         self._finalizer = weakref.finalize(self, handle.close)
 
     @property
@@ -118,6 +118,27 @@ class Program:
         self.fileno()
         handles = self._backend.attach(self._handle, self.spec, dict(options))
         return Link(handles[0], self.name)
+
+    def test_run(
+        self, data: bytes = b"", context: bytes = b"", *, repeat: int = 1, cpu: int | None = None, flags: int = 0
+    ) -> Any:
+        """Run the program without attaching it (Linux 4.12; by program type up to 6.x).
+
+        Args:
+            data: a packet, for XDP, tc, socket filter and similar programs (at least 14 bytes).
+            context: the context as bytes (raw_tp: up to 12 64-bit arguments; syscall programs: any structure).
+            repeat: how often, for packet programs.
+            cpu: run on this CPU (raw_tp programs).
+            flags: BPF_F_TEST_* flags.
+
+        Returns:
+            A `TestRunResult`: return_value, data, context, duration_ns.
+
+        Raises:
+            NotSupported: this program type cannot be run so.
+        """
+        self.fileno()
+        return self._backend.test_run(self._handle, self.name, data, context, repeat, cpu, flags)
 
     def close(self) -> None:
         """Give up the descriptor; links keep the program alive."""

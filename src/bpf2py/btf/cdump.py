@@ -70,7 +70,7 @@ def vmlinux_header(roots: Iterable[str] | None = None) -> str:
     Raises:
         NotSupported: the kernel was built without BTF.
     """
-    from bpf2py.kernel.btf import vmlinux  # noqa: PLC0415  (the only place below the kernel floor that asks for it)
+    from bpf2py.kernel.btf import vmlinux
 
     return dump_c(vmlinux(), roots)
 
@@ -300,7 +300,11 @@ class _Dumper:
         """The type specifier of a type that is no pointer, array or function."""
         btf_type = self.btf.type(type_id)
         if isinstance(btf_type, Struct):
-            return self.tag(type_id, btf_type) if btf_type.name else f"{self.tag(type_id, btf_type)} {self.body(type_id, btf_type, depth)}"
+            return (
+                self.tag(type_id, btf_type)
+                if btf_type.name
+                else f"{self.tag(type_id, btf_type)} {self.body(type_id, btf_type, depth)}"
+            )
         if isinstance(btf_type, Enum):
             if btf_type.name:
                 return self.tag(type_id, btf_type)
@@ -315,7 +319,13 @@ class _Dumper:
             return self.names.get(type_id, btf_type.name)
         if btf_type.kind in (Kind.INT, Kind.FLOAT):
             if btf_type.name in _BUILTIN_INTS:
-                return "_Bool" if btf_type.name == "bool" else "unsigned __int128" if btf_type.name == "__int128 unsigned" else btf_type.name
+                return (
+                    "_Bool"
+                    if btf_type.name == "bool"
+                    else "unsigned __int128"
+                    if btf_type.name == "__int128 unsigned"
+                    else btf_type.name
+                )
             return {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}.get(
                 self.btf.size_of(type_id), "unsigned __int128"
             )
@@ -326,11 +336,19 @@ class _Dumper:
     def enum_body(self, enum: Enum) -> str:
         """``{ A = 0, ... }`` with the attribute that gives the enum its size."""
         rows = "".join(
-            f"\t{self.enumerator(e.name)} = {e.value}{_suffix(e.value, enum)},\n" for e in enum.values if _identifier(e.name)
+            f"\t{self.enumerator(e.name)} = {e.value}{_suffix(e.value, enum)},\n"
+            for e in enum.values
+            if _identifier(e.name)
         )
-        attribute = {1: " __attribute__((mode(byte)))", 2: " __attribute__((mode(HI)))", 8: " __attribute__((mode(DI)))"}
+        attribute = {
+            1: " __attribute__((mode(byte)))",
+            2: " __attribute__((mode(HI)))",
+            8: " __attribute__((mode(DI)))",
+        }
         wide = any(e.value > 0x7FFFFFFFFFFFFFFF or not -(1 << 31) <= e.value < 1 << 32 for e in enum.values)
-        return "{\n" + rows + "}" + ("" if enum.size == 4 or (enum.size == 8 and wide) else attribute.get(enum.size, ""))
+        return (
+            "{\n" + rows + "}" + ("" if enum.size == 4 or (enum.size == 8 and wide) else attribute.get(enum.size, ""))
+        )
 
     def body(self, type_id: int, struct: Struct, depth: int) -> str:
         """``{ members }``, padded to the offsets BTF says."""

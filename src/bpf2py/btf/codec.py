@@ -292,24 +292,37 @@ class EnumCodec(Codec[int]):
 class CharArrayCodec(Codec[str | bytes]):
     """char[N]: str or bytes by option; see `CodecOptions`."""
 
-    __slots__ = ("_as_bytes", "_key")
+    __slots__ = ("_as_bytes", "_key", "_known")
 
     def __init__(self, size: int, options: CodecOptions) -> None:
         super().__init__(f"char[{size}]", size)
+        self._known: dict[bytes, str | bytes] = {}
         self._key = options.key
         self._as_bytes = options.chars == "bytes"
 
     def encode(self, value: Any) -> bytes:
         if isinstance(value, str):
-            value = value.encode("utf-8", "surrogateescape")
-        if isinstance(value, bytes | bytearray) and len(value) <= self.size:
-            return value.ljust(self.size, b"\0") if len(value) < self.size else bytes(value)
-        if isinstance(value, bytes | bytearray):
-            raise EncodeError(f"{bytes(value)!r} has {len(value)} bytes, {self.name} holds {self.size}")
+            try:
+                value = value.encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                raise EncodeError(f"{value!r} cannot be encoded as UTF-8") from None
+        if isinstance(value, bytes | bytearray | memoryview):
+            if len(value) > self.size:
+                raise EncodeError(f"{bytes(value)!r} has {len(value)} bytes, {self.name} holds {self.size}")
+            return bytes(value).ljust(self.size, b"\0")
         return raw_bytes(value, self)
 
     def decode(self, data: bytes | bytearray | memoryview) -> str | bytes:
         raw = bytes(data)
+        # Command names and the like come again and again.
+        known = self._known.get(raw)
+        if known is None:
+            known = self._decode(raw)
+            if len(raw) <= 64 and len(self._known) < 1024:
+                self._known[raw] = known
+        return known
+
+    def _decode(self, raw: bytes) -> str | bytes:
         if self._key:
             raw = raw.rstrip(b"\0")
         else:
@@ -400,7 +413,7 @@ def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[An
                 return ByteArrayCodec(btf_type.count, f"{element_type.name}[{btf_type.count}]")
         return ArrayCodec(_build(btf, btf_type.type_id, options, depth + 1), btf_type.count, options)
     if isinstance(btf_type, Struct):
-        from bpf2py.btf.values import make_struct_codec  # noqa: PLC0415  (values need Codec)
+        from bpf2py.btf.values import make_struct_codec
 
         return make_struct_codec(btf, btf_type, options, lambda member_id: _build(btf, member_id, options, depth + 1))
     if isinstance(btf_type, Var):

@@ -85,7 +85,9 @@ def _field_dtype(field: Field) -> np.dtype[Any]:
     return _dtype(field.codec, raw=False)
 
 
-def array_from(codec: Codec[Any], buffer: Any, count: int, stride: int | None = None, slots: int = 0) -> np.ndarray[Any, Any]:
+def array_from(
+    codec: Codec[Any], buffer: Any, count: int, stride: int | None = None, slots: int = 0
+) -> np.ndarray[Any, Any]:
     """`count` values that lie `stride` bytes apart in a buffer, as an array that owns its memory.
 
     With `slots` (per-CPU values) the array has the shape (count, slots), else (count,).
@@ -147,7 +149,11 @@ def bytes_of(codec: Codec[Any], values: Any) -> bytes:
     base = wanted.base if wanted.subdtype is not None else wanted
     if array.dtype != base and array.dtype.names is None and base.names is None:
         converted = array.astype(base, casting="unsafe")
-        if array.dtype.kind in "iub" and base.kind in "iu" and not np.array_equal(converted.astype(object), array.astype(object)):
+        if (
+            array.dtype.kind in "iub"
+            and base.kind in "iu"
+            and not np.array_equal(converted.astype(object), array.astype(object))
+        ):
             return codec.encode_many(array.tolist())
         array = converted
     elif array.dtype != base:

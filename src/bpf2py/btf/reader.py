@@ -44,10 +44,12 @@ HEADER = struct.Struct("<HBBIIIII")
 MAX_DEPTH = 64  # nesting the kernel itself refuses beyond 32 (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c)
 MAX_SIZE = 1 << 32
 
-# Words of a record: the fixed ones, and those per `vlen`, by kind.
-_FIXED = (3, 4, 3, 6, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 3, 3, 4, 3, 3)
+# Words of a record: the fixed ones, and those per `vlen`, by kind. No record is of kind 0: no section has that many words.
+_UNKNOWN = 1 << 40
+_FIXED = (_UNKNOWN, 4, 3, 6, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 3, 3, 4, 3, 3)
 _PER_VLEN = (0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3)
-_NUM_KINDS = len(_FIXED)
+# Bytes of a row that starts with a name, by kind: members, enumerators, parameters.
+_NAMED_ROWS = {Kind.STRUCT: 12, Kind.UNION: 12, Kind.ENUM: 8, Kind.FUNC_PROTO: 8, Kind.ENUM64: 12}
 
 _VOID = Void()
 
@@ -84,9 +86,10 @@ class Btf:
             raise BtfError(f"{name}: the string section must start and end with NUL", section=".BTF", offset=4)
         self.start_id = len(base) if base is not None else 1
         self.start_str = base.strings_end if base is not None else 0
-        self.strings_end = self.start_str + len(self._strings)
+        self.strings_end: int = self.start_str + len(self._strings)
         self._offsets = _scan(self._types, name)
         self._cache: dict[int, BtfType] = {0: _VOID}
+        self._aligns: dict[int, int] = {}
         self.codecs: dict[tuple[int, CodecOptions], Codec[Any]] = {}
 
     def __len__(self) -> int:
@@ -100,7 +103,7 @@ class Btf:
     def from_elf_or_raw(cls, data: bytes, base: Btf | None = None, name: str = "BTF") -> Btf:
         """Read a raw BTF file, or the .BTF section of an ELF file (a vmlinux, a module, a BTFHub archive's member)."""
         if data[:4] == b"\x7fELF":
-            from bpf2py.spec.elf import ElfFile  # noqa: PLC0415  (only for this rare input)
+            from bpf2py.spec.elf import ElfFile
 
             section = ElfFile(data, name).find(".BTF")
             if section is None:
@@ -148,39 +151,38 @@ class Btf:
     def ids_by_name(self, name: str) -> list[int]:
         """Ids of all types with exactly this name, in order (the base's first)."""
         ids = self.base.ids_by_name(name) if self.base is not None else []
-        if not name:
-            return ids
-        needle = name.encode("utf-8", "surrogateescape") + b"\0"
-        own = self._ids_by_name_offset(self.start_str + at for at in self._find_string(b"\0" + needle))
-        if self.start_str == 0 and not own and self._strings.startswith(needle):
-            own = self._ids_by_name_offset(iter([0]))
-        if self.base is not None:
-            # A module's types may use names that live in the base's strings.
-            own += self._ids_by_name_offset(self.base.name_offsets(name))
-        return ids + sorted(set(own))
+        # A module's types may use names that live in the base's strings.
+        return ids + sorted(set(self._ids_by_name_offset(self.name_offsets(name))))
 
     def ids_mentioning(self, name: str) -> list[int]:
         """Ids of own types that have a member, enumerator or parameter with exactly this name."""
-        found: set[int] = set()
-        for name_offset in self.name_offsets(name) if name else ():
+        types, found = self._types, set[int]()
+        for name_offset in self.name_offsets(name):
             needle = struct.pack("<I", name_offset)
-            at = self._types.find(needle)
+            at = types.find(needle)
             while at >= 0:
                 if at % 4 == 0:
                     index = bisect_right(self._offsets, at) - 1
-                    if self._offsets[index] + 12 <= at:
+                    start = self._offsets[index]
+                    # The same word may also be a type id, an offset or a value: names stand at every row's start.
+                    row = _NAMED_ROWS.get(types[start + 7] & 0x1F)
+                    if row is not None and at >= start + 12 and (at - start - 12) % row == 0:
                         found.add(self.start_id + index)
-                at = self._types.find(needle, at + 1)
+                at = types.find(needle, at + 1)
         return sorted(found)
 
     def name_offsets(self, name: str) -> Iterator[int]:
-        """Offsets of a string in the own string section."""
-        return (self.start_str + at for at in self._find_string(b"\0" + name.encode() + b"\0"))
+        """Offsets of a string in the string sections, the base's first; none for the empty string."""
+        if self.base is not None:
+            yield from self.base.name_offsets(name)
+        if name and "\0" not in name:
+            for at in self._find_string(name.encode("utf-8", "surrogateescape") + b"\0"):
+                yield self.start_str + at
 
     def names_with_prefix(self, prefix: str) -> list[str]:
         """All strings that start with `prefix`, used to find flavours such as ``task_struct___v2``."""
         found = self.base.names_with_prefix(prefix) if self.base is not None else []
-        for at in self._find_string(b"\0" + prefix.encode("utf-8", "surrogateescape")):
+        for at in self._find_string(prefix.encode("utf-8", "surrogateescape")):
             found.append(self.string(self.start_str + at))
         return found
 
@@ -196,6 +198,9 @@ class Btf:
         """The kind of a type, without decoding the rest of it."""
         if type_id < self.start_id and self.base is not None:
             return self.base.kind(type_id)
+        index = type_id - self.start_id
+        if type_id and 0 <= index < len(self._offsets):
+            return Kind(self._types[self._offsets[index] + 7] & 0x1F)
         return self.type(type_id).kind
 
     def resolve(self, type_id: int) -> int:
@@ -234,7 +239,14 @@ class Btf:
         """Alignment in bytes, as C computes it from the members; packed structs count as 1."""
         if _depth > MAX_DEPTH:
             raise BtfError(f"{self.name}: type {type_id} is nested too deeply", section=".BTF")
-        btf_type = self.resolved(type_id)
+        type_id = self.resolve(type_id)
+        known = self._aligns.get(type_id)
+        if known is None:
+            known = self._aligns[type_id] = self._align_of(type_id, _depth)
+        return known
+
+    def _align_of(self, type_id: int, _depth: int) -> int:
+        btf_type = self.type(type_id)
         if isinstance(btf_type, Int | Enum | Float):
             return min(btf_type.size, 16) or 1
         if btf_type.kind == Kind.PTR:
@@ -251,9 +263,11 @@ class Btf:
             return align if btf_type.size % align == 0 else 1
         return 1
 
-    def _find_string(self, needle: bytes) -> Iterator[int]:
-        """Offsets of the strings found; the needle starts with the NUL before the string."""
-        strings = self._strings
+    def _find_string(self, start: bytes) -> Iterator[int]:
+        """Where own strings that start so begin."""
+        strings, needle = self._strings, b"\0" + start
+        if self.start_str and strings.startswith(start):
+            yield 0  # split BTF may start with a string: no NUL is before it
         at = strings.find(needle)
         while at >= 0:
             yield at + 1
@@ -317,22 +331,23 @@ class Btf:
             if kind_flag:
                 yield Member(name, type_id, offset & 0xFFFFFF, offset >> 24)
             else:
-                yield Member(name, type_id, offset, self._old_style_bits(type_id, offset))
+                shift, bits = self._old_style_bits(type_id)
+                yield Member(name, type_id, offset + shift, bits)
 
-    def _old_style_bits(self, type_id: int, _offset: int) -> int:
-        # Before kind_flag (Linux 5.0) a bitfield was an INT with fewer bits than its size holds.
-        try:
+    def _old_style_bits(self, type_id: int) -> tuple[int, int]:
+        # Before kind_flag (Linux 5.0) a bitfield was an INT with fewer bits than its size holds. Only INTs are decoded
+        # here: decoding any member would not end for a damaged struct that contains itself.
+        if type_id < len(self) and self.kind(type_id) == Kind.INT:
             btf_type = self.type(type_id)
-        except BtfError:
-            return 0
-        if isinstance(btf_type, Int) and btf_type.bits != btf_type.size * 8:
-            return btf_type.bits
-        return 0
+            if isinstance(btf_type, Int) and btf_type.bits != btf_type.size * 8:
+                return btf_type.bit_offset, btf_type.bits
+        return 0, 0
 
 
 def _scan(types: bytes, name: str) -> array[int]:
     """Byte offsets of all type records."""
-    words = array("I", types)
+    words = array("I")
+    words.frombytes(types)
     if sys.byteorder == "big":
         words.byteswap()
     offsets = array("I")
@@ -346,7 +361,11 @@ def _scan(types: bytes, name: str) -> array[int]:
             kind = (info >> 24) & 31
             at += fixed[kind] + per_vlen[kind] * (info & 0xFFFF)
     except IndexError:
-        raise BtfError(f"{name}: a type record is cut short or of an unknown kind", section=".BTF", offset=at * 4) from None
+        raise BtfError(
+            f"{name}: a type record is cut short or of an unknown kind", section=".BTF", offset=at * 4
+        ) from None
     if at != end:
-        raise BtfError(f"{name}: the last type record is cut short", section=".BTF", offset=offsets[-1])
+        raise BtfError(
+            f"{name}: a type record is cut short or of an unknown kind", section=".BTF", offset=offsets[-1]
+        )
     return offsets

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from bpf2py.btf.codec import (
     ArrayCodec,
+    BigIntCodec,
     BoolCodec,
     ByteArrayCodec,
     CharArrayCodec,
@@ -96,9 +97,10 @@ class UnionValue:
     def __init__(self, **members: Any) -> None:
         self._raw = bytearray(self._codec.size)
         for name, value in members.items():
-            if name not in self._fields:
-                raise EncodeError(f"{self._codec.name} has no member {name!r}")
-            setattr(self, name, value)
+            attribute = python_name(name)
+            if attribute not in self._fields:
+                raise EncodeError(f"{self._codec.name} has no member {name!r}: {', '.join(self._fields)}")
+            setattr(self, attribute, value)
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, python_name(name))
@@ -150,12 +152,15 @@ _RESERVED = frozenset({"_codec", "_fields", "_asdict", "_replace", "_raw", "mro"
 
 def python_name(name: str) -> str:
     """A C member name as a Python attribute: keywords and names in use get a trailing underscore."""
-    if not name.isidentifier():
-        name = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
+    if not name.isidentifier() or not name.isascii():  # Python would normalise other letters
+        name = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
         name = name if name.isidentifier() else f"_{name}"
     if keyword.iskeyword(name) or name in _RESERVED or (name.startswith("__") and name.endswith("__")):
         return f"{name}_"
     return name
+
+
+MAX_MEMBERS = 1 << 16  # of a struct with its anonymous members: vlen has 16 bits
 
 
 class Field(NamedTuple):
@@ -187,7 +192,9 @@ def bits_put(value: Any, shift: int, bits: int, signed: bool, name: str) -> int:
 
 
 def _bit_signed(codec: Codec[Any]) -> bool:
-    return (isinstance(codec, IntCodec) and codec.signed) or (isinstance(codec, EnumCodec) and codec.leaf.islower())
+    if isinstance(codec, IntCodec | BigIntCodec):
+        return codec.signed
+    return isinstance(codec, EnumCodec) and codec.leaf.islower()
 
 
 def _bit_value(codec: Codec[Any], value: int) -> Any:
@@ -315,7 +322,7 @@ class StructCodec(Codec[StructValue]):
                 return raw_bytes(value, self)
         try:
             return self._encode_object(value)
-        except (struct.error, EncodeError, TypeError):
+        except (struct.error, EncodeError, TypeError, OverflowError):
             return self._encode_slowly(value)
 
     def _encode_slowly(self, value: StructValue) -> bytes:
@@ -367,7 +374,11 @@ def _put(codec: Codec[Any], value: Any, shift: int, bits: int, signed: bool, nam
 
 
 def _is_flexible(field: Field) -> bool:
-    return not field.bits and field.codec.size == 0 and isinstance(field.codec, ArrayCodec | CharArrayCodec | ByteArrayCodec)
+    return (
+        not field.bits
+        and field.codec.size == 0
+        and isinstance(field.codec, ArrayCodec | CharArrayCodec | ByteArrayCodec)
+    )
 
 
 def _visible(field: Field) -> tuple[str, ...]:
@@ -451,10 +462,10 @@ def make_struct_codec(
     word = "struct" if btf_type.kind == Kind.STRUCT else "union"
     name = f"{word} {btf_type.name}".rstrip() if btf_type.name else f"anonymous {word}"
     class_name = python_name(btf_type.name) if btf_type.name else word
-    fields = list(_fields(btf, btf_type, options, codec_of, 0, 0, btf_type.kind == Kind.UNION, [0]))
+    fields = list(_fields(btf, btf_type, options, codec_of, 0, 0, btf_type.kind == Kind.UNION, [0, 0]))
     make = UnionCodec if btf_type.kind == Kind.UNION else StructCodec
     if make is StructCodec:
-        fields.sort(key=lambda field: (field.bit_offset // 8 if field.bits else field.offset))
+        fields.sort(key=lambda field: field.bit_offset // 8 if field.bits else field.offset)
     return make(name, btf_type.size, fields, class_name)
 
 
@@ -471,6 +482,9 @@ def _fields(
     if depth > 32:
         raise BtfError(f"{btf.name}: struct {btf_type.name} is nested too deeply", section=".BTF")
     for member in btf_type.members:
+        counter[1] += 1
+        if counter[1] > MAX_MEMBERS:
+            raise BtfError(f"{btf.name}: struct {btf_type.name} has too many members", section=".BTF")
         bit_offset = base_bits + member.bit_offset
         inner = btf.resolved(member.type_id)
         if not member.name:

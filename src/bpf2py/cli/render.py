@@ -66,7 +66,9 @@ def table(shown: MapView) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(title=shown.title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    result = Table(
+        title=shown.title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+    )
     for position, column in enumerate(shown.columns):
         numeric = all(_numeric(row[position]) for row in shown.rows)
         style = "cyan" if position < shown.key_columns else None

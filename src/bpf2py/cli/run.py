@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
 
 def run(
     file: str = typer.Argument(..., metavar="FILE", help="A .bpf.c source, or a compiled object."),
-    command: list[str] = typer.Argument(None, metavar="[-- COMMAND...]", help="What to run while the programs are attached."),
+    command: list[str] = typer.Argument(
+        None, metavar="[-- COMMAND...]", help="What to run while the programs are attached."
+    ),
     backend: str = typer.Option("auto", help="kernel, engine, or auto: the kernel where bpf() is permitted."),
     as_json: bool = typer.Option(False, "--json", help="Print the maps as one JSON object at the end, nothing else."),
     interval: float = typer.Option(1.0, min=0.05, help="Seconds between two views of the maps."),
@@ -64,7 +66,10 @@ def run(
             _say(f"warning: {warning}")
         links = obj.attach()
         hooks = ", ".join(link.hook for link in links)
-        _say(f"{obj.backend.name} backend ({backend_reason(backend)}): attached {len(links)} of {len(obj.programs)} programs: {hooks}")
+        _say(
+            f"{obj.backend.name} backend ({backend_reason(backend)}): "
+            f"attached {len(links)} of {len(obj.programs)} programs: {hooks}"
+        )
         session = Session(obj, only, rows, as_json)
         status = session.run(command or [], interval, duration, live)
         session.finish(command or [], status)
@@ -114,7 +119,11 @@ class Session:
     def __init__(self, obj: Object, only: list[str] | None, rows: int, as_json: bool) -> None:
         from bpf2py.cli.render import readable
 
-        shown = [m for m in obj.maps.values() if readable(m) and (m.name in only if only else m.spec is None or m.spec.data is None)]
+        shown = [
+            m
+            for m in obj.maps.values()
+            if readable(m) and (m.name in only if only else m.spec is None or m.spec.data is None)
+        ]
         self.obj = obj
         self.maps = shown
         self.rows = rows
@@ -258,4 +267,3 @@ def _copy(stream: IO[bytes], console: Console) -> None:
 
     for line in stream:
         console.print(Text.from_ansi(line.decode("utf-8", "replace").rstrip("\n")), soft_wrap=True)
-

@@ -13,8 +13,12 @@ def register(app: typer.Typer) -> None:
 
 
 def vmlinux(
-    btf: str = typer.Option(None, help="Read this BTF file (raw, or an ELF file with .BTF) instead of the running kernel's."),
-    root: list[str] = typer.Option(None, "--root", help="Write only types with this name and what they reach; repeatable."),
+    btf: str = typer.Option(
+        None, help="Read this BTF file (raw, or an ELF file with .BTF) instead of the running kernel's."
+    ),
+    root: list[str] = typer.Option(
+        None, "--root", help="Write only types with this name and what they reach; repeatable."
+    ),
 ) -> None:
     """Print the kernel's types as a C header.
 

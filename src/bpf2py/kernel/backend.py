@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bpf2py.backend import MapHandle, MapInfo
 from bpf2py.btf.reader import Btf
+from bpf2py.errors import BpfOSError
 from bpf2py.kernel import attach as attach_module
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
 from bpf2py.kernel.program import KernelProgram, ProgramLoader
 from bpf2py.kernel.syscall import Fd, check
+from bpf2py.kernel.prog_test_run import TestRunResult, run
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.spec.variable_spec import ExternSpec
 from bpf2py.uapi.commands import Command
 
 
@@ -40,6 +44,13 @@ class KernelBackend:
     ) -> KernelMap:
         """BPF_MAP_CREATE."""
         return create_map(spec, prepared.fd if prepared is not None else 0, inner.fd if inner is not None else 0)
+
+    def kconfig(self, externs: Sequence[ExternSpec]) -> tuple[Any, Any]:
+        """(lookup of CONFIG_ values, lookup of LINUX_ values); an unreadable configuration matters where one is not weak."""
+        from bpf2py.kernel import kconfig
+
+        weak = all(extern.weak for extern in externs)
+        return kconfig.lookup_weak if weak else kconfig.lookup, kconfig.special
 
     def core_target(self) -> CoreTarget:
         """The running kernel's types."""
@@ -64,13 +75,37 @@ class KernelBackend:
         """Whether `attach` knows a hook for such programs."""
         return attach_module.attacher(spec) is not None
 
+    def test_run(
+        self,
+        program: KernelProgram,
+        name: str,
+        data: bytes,
+        context: bytes,
+        repeat: int,
+        cpu: int | None,
+        flags: int,
+    ) -> TestRunResult:
+        """BPF_PROG_TEST_RUN."""
+        return run(f"program {name}: test_run", program.fd, data, context, repeat, cpu, flags)
+
+    def open_map_fd(self, fd: int) -> KernelMap:
+        """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is no map's."""
+        try:
+            return KernelMap(Fd(os.dup(fd)))
+        except OSError as error:
+            if isinstance(error, BpfOSError):
+                raise
+            raise BpfOSError(f"map fd {fd}: open", errno=error.errno, command="dup") from None
+
     def open_map_pin(self, path: str) -> KernelMap:
         """A pinned map. Raises PermissionDenied or BpfOSError."""
         return KernelMap(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned map {path}: open")))
 
     def open_map_id(self, ident: int) -> KernelMap:
         """The map with this id (needs CAP_SYS_ADMIN). Raises PermissionDenied or BpfOSError."""
-        return KernelMap(Fd(check(open_id(Command.MAP_GET_FD_BY_ID, ident), Command.MAP_GET_FD_BY_ID, f"map id {ident}: open")))
+        return KernelMap(
+            Fd(check(open_id(Command.MAP_GET_FD_BY_ID, ident), Command.MAP_GET_FD_BY_ID, f"map id {ident}: open"))
+        )
 
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The BTF a map was created with."""

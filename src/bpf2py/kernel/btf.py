@@ -20,7 +20,12 @@ from bpf2py.uapi.commands import Command
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 # Where distributions keep a kernel image with BTF when sysfs has none.
-_FALLBACKS = ("/boot/vmlinux-{0}", "/lib/modules/{0}/vmlinux-{0}", "/lib/modules/{0}/build/vmlinux", "/usr/lib/debug/boot/vmlinux-{0}")
+_FALLBACKS = (
+    "/boot/vmlinux-{0}",
+    "/lib/modules/{0}/vmlinux-{0}",
+    "/lib/modules/{0}/build/vmlinux",
+    "/usr/lib/debug/boot/vmlinux-{0}",
+)
 _LOG_SIZE = 1 << 16
 
 
@@ -59,6 +64,28 @@ def modules() -> tuple[Btf, ...]:
         except (OSError, BtfError) as error:
             warnings.warn(f"BTF of module {name} is skipped: {error}", RuntimeWarning, stacklevel=2)
     return tuple(found)
+
+
+_module_fds: dict[str, Fd] = {}
+
+
+def btf_fd_of_module(name: str) -> int:
+    """A descriptor of a loaded module's BTF, opened once and kept for the process. Raises BtfError when it cannot be had."""
+    if name not in _module_fds:
+        for ident in ids(Command.BTF_GET_NEXT_ID):
+            fd = open_id(Command.BTF_GET_FD_BY_ID, ident)
+            if fd < 0:
+                continue
+            owner = Fd(fd)
+            text = ctypes.create_string_buffer(64)
+            # struct bpf_btf_info: name and name_len stand behind btf, btf_size and id.
+            object_info(fd, 32, struct.pack("<QIIQI", 0, 0, 0, ctypes.addressof(text), 64))
+            if text.value.decode("ascii", "replace") == name:
+                _module_fds[name] = owner
+                break
+    if name not in _module_fds:
+        raise BtfError(f"the BTF of module {name} cannot be opened")
+    return _module_fds[name].number
 
 
 @cache
@@ -128,7 +155,9 @@ def load_object_btf(spec: ObjectSpec) -> LoadedBtf:
         if result >= 0:
             return LoadedBtf(Fd(result), spec.types)
     lines = [line for line in log.strip().splitlines() if line.strip()]
-    return LoadedBtf(None, spec.types, f"the kernel refused the object's BTF: {lines[-1] if lines else os.strerror(-result)}")
+    return LoadedBtf(
+        None, spec.types, f"the kernel refused the object's BTF: {lines[-1] if lines else os.strerror(-result)}"
+    )
 
 
 def _load(data: bytes) -> tuple[int, str]:
@@ -157,7 +186,7 @@ def kernel_form(spec: ObjectSpec, old_kernel: bool = False) -> bytes:
     integer = next((i for i, t in btf.types() if isinstance(t, Int) and t.size == 4), 0)
     for type_id, btf_type in btf.types():
         at = base + btf.record_offset(type_id)
-        name_off, info, size = struct.unpack_from("<III", data, at)
+        name_off, info = struct.unpack_from("<II", data, at)
         kind_word = info & 0x1F000000
         if isinstance(btf_type, DataSec):
             if btf_type.name in (".ksyms", ".kconfig"):

@@ -103,7 +103,7 @@ def _create_error(spec: MapSpec, errno: int) -> Exception:
     if reason is None and errno in (EPERM, EACCES):
         return error_for(errno, Command.MAP_CREATE, what)
     if reason is None:
-        from bpf2py.kernel.features import explain_map_type  # noqa: PLC0415  (only after a failure)
+        from bpf2py.kernel.features import explain_map_type
 
         missing = explain_map_type(spec)
         if missing is not None:
@@ -138,7 +138,14 @@ class KernelMap:
         return KernelSlot(self.fd, self.info.key_size, self.value_bytes)
 
     def lookup_batch(
-        self, token_in: bytearray | None, token_out: bytearray, keys: Any, values: Any, count: int, flags: int, delete: bool
+        self,
+        token_in: bytearray | None,
+        token_out: bytearray,
+        keys: Any,
+        values: Any,
+        count: int,
+        flags: int,
+        delete: bool,
     ) -> tuple[int, int]:
         """BPF_MAP_LOOKUP_BATCH or BPF_MAP_LOOKUP_AND_DELETE_BATCH (Linux 5.6)."""
         command = Command.MAP_LOOKUP_AND_DELETE_BATCH if delete else Command.MAP_LOOKUP_BATCH

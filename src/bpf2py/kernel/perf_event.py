@@ -35,7 +35,9 @@ def open_event(
     `bits` is the attr's word of flag bits (1: disabled); the others are fields of struct perf_event_attr.
     """
     attr = bytearray(_ATTR_SIZE)
-    struct.pack_into("<IIQQQQQII", attr, 0, kind, _ATTR_SIZE, config, sample_period, sample_type, 0, bits, wakeup_events, 0)
+    struct.pack_into(
+        "<IIQQQQQII", attr, 0, kind, _ATTR_SIZE, config, sample_period, sample_type, 0, bits, wakeup_events, 0
+    )
     struct.pack_into("<QQ", attr, 56, config1, config2)
     buffer = ctypes.create_string_buffer(bytes(attr), _ATTR_SIZE)
     number = libc().syscall(syscall_numbers()[1], buffer, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC)

@@ -28,6 +28,7 @@ from bpf2py.kernel.syscall import (
 )
 from bpf2py.kernel.verifier_log import hint_for, summarize
 from bpf2py.linker.core import POISON_IMM
+from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
@@ -64,24 +65,47 @@ class ProgramLoader:
     """One BPF_PROG_LOAD with its buffers; `load()` makes the call, again with a log after a failure."""
 
     def __init__(
-        self, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, MapHandle], btf: LoadedBtf
+        self,
+        program: ProgramSpec,
+        linked: LinkedProgram,
+        spec: ObjectSpec,
+        maps: Mapping[str, MapHandle],
+        btf: LoadedBtf,
     ) -> None:
         self.program = program
         self.linked = linked
         self.spec = spec
         self.btf = btf
         self.code = place_maps(linked, maps, program.name)
+        self.fd_array: ctypes.Array[ctypes.c_int] | None = None
+        if any(ref.kind in (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL) for ref in linked.refs):
+            self._place_externs(maps)
         self.license = spec.license.encode() + b"\0"
         self.attach_btf_id = self.attach_btf_fd = 0
         definition = program.definition
         if definition is not None and definition.attach_btf and program.target:
-            self.attach_btf_id, self.attach_btf_fd = attach_btf_id(program.attach_type.name if program.attach_type else "", program.target)
+            self.attach_btf_id, self.attach_btf_fd = attach_btf_id(
+                program.attach_type.name if program.attach_type else "", program.target
+            )
         self.func_info = self.line_info = b""
         if btf.fd and all(function.type_id for _, function in linked.starts):
             self.func_info = b"".join(struct.pack("<II", f.offset // 8, f.type_id) for f in linked.funcs)
             self.line_info = b"".join(
-                struct.pack("<IIII", line.offset // 8, line.file_off, line.line_off, line.line_col) for line in linked.lines
+                struct.pack("<IIII", line.offset // 8, line.file_off, line.line_off, line.line_col)
+                for line in linked.lines
             )
+
+    def _place_externs(self, maps: Mapping[str, MapHandle]) -> None:
+        from bpf2py.kernel.externs import ExternPlacer
+
+        kconfig = maps.get(KCONFIG)
+        offsets = {name: variable.offset for name, variable in self.spec.variables.items() if variable.map.name == KCONFIG}
+        placer = ExternPlacer(self.spec, kconfig.fd if kconfig is not None else 0, offsets)
+        code = bytearray(self.code)
+        placer.place(code, self.linked, self.program.name)
+        self.code = bytes(code)
+        if len(placer.fd_array) > 1:
+            self.fd_array = (ctypes.c_int * len(placer.fd_array))(*placer.fd_array)
 
     def attr(self, log: ctypes.Array[ctypes.c_char] | None) -> bytes:
         """The bpf_attr."""
@@ -109,7 +133,7 @@ class ProgramLoader:
             self.attach_btf_id,
             self.attach_btf_fd,
             0,
-            0,
+            ctypes.addressof(self.fd_array) if self.fd_array is not None else 0,
             0,
             0,
             0,
@@ -192,7 +216,13 @@ class ProgramLoader:
         if hint is not None:
             message += f"\n  hint: {hint}"
         return VerifierError(
-            message, log=log, summary="\n".join(lines), source_line=source, hint=hint, errno=errno, command="BPF_PROG_LOAD"
+            message,
+            log=log,
+            summary="\n".join(lines),
+            source_line=source,
+            hint=hint,
+            errno=errno,
+            command="BPF_PROG_LOAD",
         )
 
     def _source(self, instruction: int | None) -> str | None:
@@ -239,7 +269,9 @@ class KernelProgram:
         result, buffer = object_info(self.fd, _PROG_INFO_SIZE, bytes(initial))
         check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
         raw = buffer.raw
-        kind, ident, tag, jited, xlated, _, _, load_time, _uid, _n, _ids, name, _ifindex, gpl = _PROG_INFO.unpack_from(raw)
+        kind, ident, tag, jited, xlated, _, _, load_time, _uid, _n, _ids, name, _ifindex, gpl = _PROG_INFO.unpack_from(
+            raw
+        )
         btf_id = int.from_bytes(raw[128:132], "little")
         run_time, run_count = struct.unpack_from("<QQ", raw, 192)
         verified = int.from_bytes(raw[216:220], "little")
@@ -256,5 +288,3 @@ class KernelProgram:
     def close(self) -> None:
         """Close the descriptor."""
         self._fd.close()
-
-

@@ -72,7 +72,7 @@ def error_for(errno: int, command: Command, what: str) -> Exception:
     """The exception for a failed command where nothing more is known."""
     name = f"BPF_{command.name}"
     if errno in (EPERM, EACCES):
-        from bpf2py.kernel.environment import explain_eperm  # noqa: PLC0415  (only after a failure)
+        from bpf2py.kernel.environment import explain_eperm
 
         return PermissionDenied(f"{what}: {explain_eperm(name)}", errno=errno, command=name)
     if errno == EINVAL and not command_known(command):
@@ -84,7 +84,9 @@ def error_for(errno: int, command: Command, what: str) -> Exception:
             errno=errno,
             command=name,
         )
-    return BpfOSError(f"{what}: {name} failed: {os.strerror(errno) if errno < 500 else errno_name(errno)}", errno=errno, command=name)
+    return BpfOSError(
+        f"{what}: {name} failed: {os.strerror(errno) if errno < 500 else errno_name(errno)}", errno=errno, command=name
+    )
 
 
 @cache

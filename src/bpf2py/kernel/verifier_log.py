@@ -63,7 +63,7 @@ _HINTS = [
          "check that data + offset + size <= data_end before reading the packet"),
         (r"invalid read from stack|invalid indirect read from stack|!read_ok|uninitialized",
          "initialise the variable (padding too: = {} or __builtin_memset) before it is read or passed to a helper"),
-        (r"combined stack size|stack depth|invalid stack off|invalid write to stack.*off=-(5[2-9]\d|[6-9]\d\d)|Looks like the BPF stack limit",
+        (r"combined stack size|stack depth|invalid stack off|Looks like the BPF stack limit",
          "the stack holds 512 bytes over all frames: move large buffers into a per-CPU array map"),
         (r"back-edge|infinite loop detected|loop is not bounded",
          "bound the loop by a constant, or use bpf_for(), bpf_loop() or may_goto"),

@@ -80,7 +80,9 @@ def types_compatible(local: Btf, local_id: int, target: Btf, target_id: int, dep
             return True
 
 
-def types_match(local: Btf, local_id: int, target: Btf, target_id: int, behind_ptr: bool = False, depth: int = 0) -> bool:
+def types_match(
+    local: Btf, local_id: int, target: Btf, target_id: int, behind_ptr: bool = False, depth: int = 0
+) -> bool:
     """Whether bpf_core_type_matches() holds: every local member is there with a matching type, sizes of integers agree."""
     while True:
         depth += 1

@@ -48,7 +48,7 @@ def class_for(number: int) -> type[Map[Any, Any]]:
     """The class of a map type; `RawMap` for types newer than this library."""
     kind = map_type(number)
     module, name = _CLASSES.get(kind, ("raw", "RawMap")) if isinstance(kind, MapType) else ("raw", "RawMap")
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     found: type[Map[Any, Any]] = getattr(import_module(f"bpf2py.maps.{module}"), name)
     return found

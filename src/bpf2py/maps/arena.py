@@ -36,13 +36,15 @@ class ArenaMap(Map[None, None]):
                 self._memory = self._handle.mmap(self.size, True)
             except (OSError, ValueError) as error:
                 raise BpfOSError(
-                    f"map {self.name}: mmap of {self.size} bytes failed: {error}", errno=getattr(error, "errno", None), command="mmap"
+                    f"map {self.name}: mmap of {self.size} bytes failed: {error}",
+                    errno=getattr(error, "errno", None),
+                    command="mmap",
                 ) from None
         return memoryview(self._memory)
 
     def array(self, dtype: Any = "u1", offset: int = 0, count: int = -1) -> np.ndarray[Any, Any]:
         """A numpy view of the memory from byte `offset` on, without a copy."""
-        import numpy as np  # noqa: PLC0415  (numpy only where it is asked for)
+        import numpy as np
 
         return np.frombuffer(self.memory, dtype, count, offset)
 

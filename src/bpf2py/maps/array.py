@@ -178,13 +178,13 @@ class ArrayMap(Map[int, V]):
     # -- numpy ---------------------------------------------------------------------------------------------------
 
     def _value_array(self, chunk: batch.Chunk) -> np.ndarray[Any, Any]:
-        from bpf2py.btf.dtype import array_from  # noqa: PLC0415  (numpy only where it is asked for)
+        from bpf2py.btf.dtype import array_from
 
         return array_from(self.value_codec, chunk.values, chunk.count)
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
         """All elements as an array of shape (max_entries,); per-CPU arrays: (max_entries, possible CPUs)."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         parts = [self._value_array(chunk) for chunk in self._raw_chunks()]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -199,6 +199,6 @@ class ArrayMap(Map[int, V]):
             self._update_batch(keys, self._array_bytes(part), len(part))
 
     def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
-        from bpf2py.btf.dtype import bytes_of  # noqa: PLC0415
+        from bpf2py.btf.dtype import bytes_of
 
         return bytes_of(self.value_codec, values)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bpf2py.backend import MapHandle, MapInfo, MapSlot
 from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_for
@@ -15,7 +14,7 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, type_info, type_name
 
 if TYPE_CHECKING:
-    from bpf2py.btf.reader import Btf
+    pass
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -42,7 +41,9 @@ class Map(Generic[K, V]):
         key_codec, value_codec: translate keys and values.
     """
 
-    def __init__(self, handle: MapHandle, name: str, key: Codec[K], value: Codec[V], spec: MapSpec | None = None) -> None:
+    def __init__(
+        self, handle: MapHandle, name: str, key: Codec[K], value: Codec[V], spec: MapSpec | None = None
+    ) -> None:
         self.name = name
         self.spec = spec
         self.key_codec = key
@@ -238,8 +239,8 @@ class Map(Generic[K, V]):
         Example:
             >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
         """
-        from bpf2py.btf.declare import codec_of  # noqa: PLC0415  (only where maps are made by hand)
-        from bpf2py.loading import resolve_backend  # noqa: PLC0415  (the loader needs maps)
+        from bpf2py.btf.declare import codec_of
+        from bpf2py.loading import resolve_backend
 
         kind = MapType[type] if isinstance(type, str) else type
         facts = type_info(kind)
@@ -248,7 +249,9 @@ class Map(Generic[K, V]):
         if key_size is None:
             key_size = key_codec.size if key_codec is not None else facts.key_size or 0
         if value_size is None:
-            value_size = value_codec.size if value_codec is not None and facts.value_size is None else facts.value_size or 0
+            value_size = (
+                value_codec.size if value_codec is not None and facts.value_size is None else facts.value_size or 0
+            )
         spec = MapSpec(
             name or type_name(kind).lower(),
             kind,
@@ -279,7 +282,7 @@ class Map(Generic[K, V]):
 
         Raises FileNotFoundError-like BpfOSError when nothing is pinned there, PermissionDenied without the right.
         """
-        from bpf2py.loading import resolve_backend  # noqa: PLC0415
+        from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_pin(os.fspath(path)), key, value)
@@ -287,7 +290,7 @@ class Map(Generic[K, V]):
     @staticmethod
     def from_id(ident: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
         """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`."""
-        from bpf2py.loading import resolve_backend  # noqa: PLC0415
+        from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_id(ident), key, value)
@@ -295,17 +298,19 @@ class Map(Generic[K, V]):
     @staticmethod
     def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
         """Use a map another part of the program opened; the descriptor is duplicated, the caller keeps its own."""
-        from bpf2py.loading import resolve_backend  # noqa: PLC0415
+        from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_fd(fd), key, value)
 
 
 def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
-    from bpf2py.btf.declare import codec_of  # noqa: PLC0415
+    from bpf2py.btf.declare import codec_of
 
     info = handle.info
-    spec = MapSpec(info.name or f"id {info.id}", info.type, info.key_size, info.value_size, info.max_entries, info.flags)
+    spec = MapSpec(
+        info.name or f"id {info.id}", info.type, info.key_size, info.value_size, info.max_entries, info.flags
+    )
     try:
         spec.btf = backend.map_btf(info)
         if spec.btf is not None:
@@ -320,7 +325,7 @@ def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
 
 def wrap(handle: MapHandle, spec: MapSpec, options: CodecOptions | None = None) -> Map[Any, Any]:
     """The `Map` subclass for a handle, with the codecs the spec says."""
-    from bpf2py.maps import class_for  # noqa: PLC0415  (the families need this module)
+    from bpf2py.maps import class_for
 
     options = options if options is not None else CodecOptions()
     key_codec, value_codec = key_codec_of(spec, options), value_codec_of(spec, options)
@@ -329,7 +334,7 @@ def wrap(handle: MapHandle, spec: MapSpec, options: CodecOptions | None = None) 
         if codec.size != size and size:
             handle.close()
             raise EncodeError(f"map {spec.name}: the {what} type {codec.name} has {codec.size} bytes, the map's {size}")
-    return cast("Map[Any, Any]", cls(handle, spec.name, key_codec, value_codec, spec))
+    return cls(handle, spec.name, key_codec, value_codec, spec)
 
 
 def key_codec_of(spec: MapSpec, options: CodecOptions) -> Codec[Any]:
@@ -357,5 +362,3 @@ def _typed(spec: MapSpec, type_id: int, size: int, options: CodecOptions) -> Cod
         if codec.size == size or size == 0:
             return codec
     return BytesCodec(size)
-
-

@@ -26,7 +26,7 @@ class Chunk(NamedTuple):
 
     keys: memoryview
     values: memoryview
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 class BatchUnsupported(Exception):
@@ -69,7 +69,8 @@ def read_chunks(name: str, handle: MapHandle, flags: int = 0, delete: bool = Fal
                 continue
             if result == -EINTR:
                 raise IterationAborted(
-                    f"map {name}: {operation}: keys were deleted under every attempt to read them", command="BPF_MAP_LOOKUP_BATCH"
+                    f"map {name}: {operation}: keys were deleted under every attempt to read them",
+                    command="BPF_MAP_LOOKUP_BATCH",
                 )
             raise map_error(name, info, operation, -result)
         if count:

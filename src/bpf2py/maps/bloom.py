@@ -11,8 +11,8 @@ from bpf2py.maps.errors import ENOENT
 class BloomFilterMap(Map[None, V]):
     """Answers "surely not there" or "probably there"; nothing can be removed.
 
-    `max_entries` is the number of values the rate of wrong answers is planned for, `map_extra` the number of hash functions (5 where
-    it is 0).
+    `max_entries` is the number of values the rate of wrong answers is planned for, `map_extra` the number of hash
+    functions (5 where it is 0).
 
     Example:
         >>> seen.add(pid); pid in seen      # doctest: +SKIP

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from bpf2py import errors
 from bpf2py.backend import MapInfo
 from bpf2py.errors import (
-    ENOTSUPP,
     BpfError,
     BpfOSError,
     ClosedError,
@@ -20,6 +20,7 @@ from bpf2py.errors import (
 )
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info, type_name
 
+ENOTSUPP = errors.ENOTSUPP
 EPERM, ENOENT, E2BIG, EBADF, ENOMEM, EBUSY, EEXIST, EINVAL, EDEADLK, EOPNOTSUPP = 1, 2, 7, 9, 12, 16, 17, 22, 35, 95
 
 _QUEUES = (MapType.QUEUE, MapType.STACK)

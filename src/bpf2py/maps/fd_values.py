@@ -65,7 +65,9 @@ class FdValueMap(MappingMap[K, Any]):
 
     def get(self, key: K, default: Any = None, /) -> Any:
         """The id of what is stored, or `default`."""
-        return self[key] if key in self else default
+        if key not in self:
+            return default
+        return self[key]
 
     def _raw(self, key: K) -> bytes:
         slot = self._slot()
@@ -149,8 +151,8 @@ class MapOfMaps(FdValueMap[K]):
 
     def _open(self, ident: int) -> Map[Any, Any]:
         inner: MapSpec | None = self.spec.inner if self.spec is not None else None
-        from bpf2py.loading import resolve_backend  # noqa: PLC0415  (the loader needs maps)
-        from bpf2py.maps.base import wrap  # noqa: PLC0415
+        from bpf2py.loading import resolve_backend
+        from bpf2py.maps.base import wrap
 
         handle = resolve_backend("kernel").open_map_id(ident)
         if inner is None or (inner.btf is None and inner.key is None):
@@ -183,7 +185,9 @@ class DevMap(MappingMap[K, Any]):
         if program is not None:
             fd = program.fileno() if hasattr(program, "fileno") else int(program)
         if program is not None and self.value_size < 8:
-            raise EncodeError(f"map {self.name}: {operation}: a program needs values of 8 bytes (struct bpf_devmap_val)")
+            raise EncodeError(
+                f"map {self.name}: {operation}: a program needs values of 8 bytes (struct bpf_devmap_val)"
+            )
         raw = int(device).to_bytes(4, "little")
         slot.value[:] = raw + (fd & 0xFFFFFFFF).to_bytes(4, "little") if self.value_size == 8 else raw
 

@@ -33,7 +33,9 @@ class LpmKeyCodec(Codec[Any]):
     def __init__(self, size: int, btf_codec: Codec[Any] | None = None) -> None:
         self.data_size = size - 4
         self.btf_codec = btf_codec
-        super().__init__({4: "IPv4 network", 16: "IPv6 network"}.get(self.data_size, f"prefix of {self.data_size} bytes"), size)
+        super().__init__(
+            {4: "IPv4 network", 16: "IPv6 network"}.get(self.data_size, f"prefix of {self.data_size} bytes"), size
+        )
 
     def encode(self, value: Any) -> bytes:
         if isinstance(value, str):
@@ -78,14 +80,17 @@ class LpmTrieMap(MappingMap[Any, V]):
     """A trie of prefixes: a lookup finds the longest one that matches.
 
     Keys are `ipaddress` networks where the data has 4 or 16 bytes, else pairs (prefix length, bytes); a lookup takes an
-    address too, meaning all its bits. `get`, ``[]`` and ``in`` match by longest prefix, deleting and updating mean exactly the prefix given.
+    address too, meaning all its bits. `get`, ``[]`` and ``in`` match by longest prefix, deleting and updating mean
+    exactly the prefix given.
 
     Example:
         >>> routes["10.0.0.0/8"] = 1; routes["10.1.2.3"]      # doctest: +SKIP
         1
     """
 
-    def __init__(self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[V], spec: MapSpec | None = None) -> None:
+    def __init__(
+        self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[V], spec: MapSpec | None = None
+    ) -> None:
         super().__init__(handle, name, LpmKeyCodec(handle.info.key_size, key), value, spec)
 
     def _chunks(self, delete: bool = False) -> Iterator[batch.Chunk]:

@@ -113,7 +113,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
         """Remove a key. Raises KeyNotFound."""
         self._delete(key)
 
-    def setdefault(self, key: K, default: V, /) -> V:  # type: ignore[override]
+    def setdefault(self, key: K, default: V, /) -> V:
         """The value of a key, inserted first if it is missing, atomically by BPF_NOEXIST."""
         try:
             self._update(key, default, NOEXIST)
@@ -320,7 +320,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
     # -- numpy ---------------------------------------------------------------------------------------------------
 
     def _value_array(self, chunk: batch.Chunk) -> np.ndarray[Any, Any]:
-        from bpf2py.btf.dtype import array_from  # noqa: PLC0415  (numpy only where it is asked for)
+        from bpf2py.btf.dtype import array_from
 
         return array_from(self.value_codec, chunk.values, chunk.count)
 
@@ -329,9 +329,9 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
 
         Straight from the batch buffers, no Python code per element. Per-CPU maps have a value axis of possible CPUs.
         """
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
-        from bpf2py.btf.dtype import array_from  # noqa: PLC0415
+        from bpf2py.btf.dtype import array_from
 
         parts = []
         try:
@@ -370,7 +370,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
             array: a structured array with the fields ``key`` and ``value``, or the keys.
             values: the values, where `array` holds the keys.
         """
-        from bpf2py.btf.dtype import bytes_of  # noqa: PLC0415
+        from bpf2py.btf.dtype import bytes_of
 
         keys = array["key"] if values is None else array
         values = array["value"] if values is None else values
@@ -388,7 +388,6 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
                     self._check("update", slot.update(), part[i])
 
     def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
-        from bpf2py.btf.dtype import bytes_of  # noqa: PLC0415
+        from bpf2py.btf.dtype import bytes_of
 
         return bytes_of(self.value_codec, values)
-

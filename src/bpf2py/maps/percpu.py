@@ -109,7 +109,8 @@ class PerCpuCodec(Codec[PerCpu[Any]]):
     def _slots(self, data: bytes | bytearray | memoryview) -> list[Any]:
         element, view = self.element, memoryview(data)
         if isinstance(element, IntCodec):
-            return view.cast("B").cast(element.leaf)[:: self.stride // element.size].tolist()
+            values: list[Any] = view.cast("B").cast(element.leaf)[:: self.stride // element.size].tolist()  # type: ignore[call-overload]
+            return values
         return [element.decode(view[at : at + element.size]) for at in range(0, len(view), self.stride)]
 
     def decode_many(self, data: bytes | bytearray | memoryview) -> list[PerCpu[Any]]:
@@ -120,9 +121,11 @@ class PerCpuCodec(Codec[PerCpu[Any]]):
 class _PerCpuValues(Map[Any, Any]):
     """What the per-CPU families share."""
 
-    value_codec: PerCpuCodec  # type: ignore[assignment]
+    value_codec: PerCpuCodec
 
-    def __init__(self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[Any], spec: MapSpec | None = None) -> None:
+    def __init__(
+        self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[Any], spec: MapSpec | None = None
+    ) -> None:
         super().__init__(handle, name, key, PerCpuCodec(value, handle.possible_cpus), spec)
 
     @property
@@ -174,26 +177,28 @@ class _PerCpuValues(Map[Any, Any]):
             raise IndexOutOfRange(f"map {self.name}: CPU {cpu} is not one of the {self.possible_cpus} possible CPUs")
 
     def _value_array(self, chunk: Chunk) -> np.ndarray[Any, Any]:
-        from bpf2py.btf.dtype import array_from  # noqa: PLC0415  (numpy only where it is asked for)
+        from bpf2py.btf.dtype import array_from
 
         codec = self.value_codec
         return array_from(codec.element, chunk.values, chunk.count, codec.stride, codec.cpus)
 
     def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
-        from bpf2py.btf.dtype import bytes_of  # noqa: PLC0415
+        from bpf2py.btf.dtype import bytes_of
 
         codec, count = self.value_codec, len(values)
         if values.shape[:2] != (count, codec.cpus):
-            raise EncodeError(f"map {self.name}: update: the values' shape is {values.shape}, wanted ({count}, {codec.cpus})")
+            raise EncodeError(
+                f"map {self.name}: update: the values' shape is {values.shape}, wanted ({count}, {codec.cpus})"
+            )
         flat = np.frombuffer(bytes_of(codec.element, values.reshape(count * codec.cpus, *values.shape[2:])), np.uint8)
         padded = np.zeros((count, codec.cpus, codec.stride), np.uint8)
         padded[:, :, : codec.element.size] = flat.reshape(count, codec.cpus, codec.element.size)
         return padded.tobytes()
 
 
-class PerCpuHashMap(_PerCpuValues, MappingMap[K, PerCpu[V]]):  # type: ignore[misc]
+class PerCpuHashMap(_PerCpuValues, MappingMap[K, PerCpu[V]]):
     """PERCPU_HASH (Linux 4.6): each CPU counts into its own value, without contention.
 
     Values are `PerCpu`; a single value assigned is stored for every CPU. A program's update writes its own CPU's value; where that
@@ -208,7 +213,7 @@ class LruPerCpuHashMap(PerCpuHashMap[K, V]):
     """LRU_PERCPU_HASH (Linux 4.10): a `PerCpuHashMap` that evicts, approximately the least recently used; see `LruHashMap`."""
 
 
-class PerCpuArrayMap(_PerCpuValues, ArrayMap[PerCpu[V]]):  # type: ignore[misc]
+class PerCpuArrayMap(_PerCpuValues, ArrayMap[PerCpu[V]]):
     """PERCPU_ARRAY (Linux 4.6): an array of `PerCpu` values.
 
     Example:

@@ -17,8 +17,9 @@ E2BIG = 7
 class RingbufMap(Map[None, V]):
     """Records from programs to user space, in order, shared by all CPUs; read with `bpf2py.RingReader`.
 
-    `max_entries` is the size in bytes. A program whose bpf_ringbuf_reserve() or bpf_ringbuf_output() finds no room gets NULL or -EAGAIN and
-    must count that itself (for instance in a global variable): the ring keeps no count of what it could not take.
+    `max_entries` is the size in bytes. A program whose bpf_ringbuf_reserve() or bpf_ringbuf_output() finds no room gets
+    NULL or -EAGAIN and must count that itself (for instance in a global variable): the ring keeps no count of what it
+    could not take.
     """
 
     @property
@@ -52,7 +53,9 @@ class UserRingbufMap(Map[None, V]):
                 consumer = self._handle.mmap(page, False)
                 rest = self._handle.mmap(page + 2 * self.size, True, page)
             except (OSError, ValueError) as error:
-                raise BpfOSError(f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap") from None
+                raise BpfOSError(
+                    f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap"
+                ) from None
             self._lock = threading.Lock()
             view = memoryview(rest)
             self._memory = ((consumer, rest), memoryview(consumer)[:8].cast("Q"), view[:8].cast("Q"), view[page:])

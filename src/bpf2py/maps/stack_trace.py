@@ -52,7 +52,9 @@ class StackTraceMap(MappingMap[int, list[Any]]):
     User space reads and deletes; only programs store. `bpf2py.ksym(address)` names kernel addresses.
     """
 
-    def __init__(self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[Any], spec: MapSpec | None = None) -> None:
+    def __init__(
+        self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[Any], spec: MapSpec | None = None
+    ) -> None:
         build_ids = bool(handle.info.flags & MapFlags.STACK_BUILD_ID)
         super().__init__(
             handle, name, IntCodec("stack id", 4, signed=False), StackCodec(handle.info.value_size, build_ids), spec

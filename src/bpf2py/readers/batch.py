@@ -16,7 +16,7 @@ class Run(NamedTuple):
     """`count` records of the same length, `stride` bytes apart; `start` is the first one's payload."""
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]
     stride: int
     length: int
 
@@ -24,8 +24,8 @@ class Run(NamedTuple):
 class Batch:
     """Records that were read together, in order.
 
-    A batch is a sequence of events: ``len(batch)``, ``for event in batch``. `to_numpy()` gives all of them as an array without Python
-    code per record.
+    A batch is a sequence of events: ``len(batch)``, ``for event in batch``. `to_numpy()` gives all of them as an array
+    without Python code per record.
 
     Attributes:
         source: name of the map they come from.
@@ -67,7 +67,9 @@ class Batch:
             if size and run.length >= size and not getattr(codec, "flexible", None):
                 found += codec.decode_many(self._packed(run, size))
             elif size and run.length < size:
-                raise EncodeError(f"{self.source}: a record of {run.length} bytes is too short for {codec.name} ({size} bytes)")
+                raise EncodeError(
+                    f"{self.source}: a record of {run.length} bytes is too short for {codec.name} ({size} bytes)"
+                )
             else:
                 decode: Callable[[Any], Any] = codec.decode if size else bytes
                 view = memoryview(self._data)
@@ -120,7 +122,9 @@ class Batch:
         if dtype is None and isinstance(self._codec, BytesCodec):
             lengths = {run.length for run in self._runs}
             if len(lengths) > 1:
-                raise EncodeError(f"{self.source}: records of different lengths and no type: use offsets() or give a dtype")
+                raise EncodeError(
+                    f"{self.source}: records of different lengths and no type: use offsets() or give a dtype"
+                )
             dtype = np.dtype(f"V{lengths.pop() if lengths else 0}")
         wanted = np.dtype(dtype) if dtype is not None else dtype_of(self._codec)
         size = wanted.itemsize if dtype is not None else self._codec.size

@@ -139,7 +139,9 @@ class PerfReader(EventReader):
         cpus: list[int] | None = None,
     ) -> None:
         if not isinstance(map, PerfEventArrayMap):
-            raise NotSupported(f"map {map.name}: PerfReader reads PERF_EVENT_ARRAY maps, this is {map!r}", feature="PerfReader")
+            raise NotSupported(
+                f"map {map.name}: PerfReader reads PERF_EVENT_ARRAY maps, this is {map!r}", feature="PerfReader"
+            )
         if pages < 1 or pages & (pages - 1):
             raise BpfOSError(f"map {map.name}: PerfReader: pages must be a power of two, is {pages}")
         self.name = map.name

@@ -32,7 +32,9 @@ class Ring:
             self._consumer = bpf_map._handle.mmap(page, True)
             self._producer = bpf_map._handle.mmap(page + 2 * self.size, False, page)
         except (OSError, ValueError) as error:
-            raise BpfOSError(f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap") from None
+            raise BpfOSError(
+                f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap"
+            ) from None
         self.position = memoryview(self._consumer)[:8].cast("Q")
         producer = memoryview(self._producer)
         self.produced = producer[:8].cast("Q")
@@ -53,7 +55,8 @@ class Ring:
             return start, 0, []
         base = start % self.size
         available = end - start
-        heads, runs, at = self.heads, [], 0
+        heads, at = self.heads, 0
+        runs: list[Run] = []
         while at < available:
             head = heads[(base + at) >> 2]
             if head & BUSY:
@@ -64,10 +67,7 @@ class Ring:
                 at += stride
                 continue
             count = (available - at) // stride or 1
-            if count >= MIN_RUN:
-                count = same_words(self.data, base + at, count, stride, head)
-            else:
-                count = 1
+            count = same_words(self.data, base + at, count, stride, head) if count >= MIN_RUN else 1
             if runs and runs[-1].stride == stride and runs[-1].length == length:
                 last = runs[-1]
                 if last.start + last.count * stride == base + at + HEADER:
@@ -122,8 +122,9 @@ class Ring:
 class RingReader(EventReader):
     """Reads one or several ring buffers, batch first.
 
-    Losses: a program that finds the ring full gets NULL or -EAGAIN and has to count that itself; nothing that was reserved and
-    submitted is ever lost. Records come in the order of reservation within a ring; a record still being written holds back those behind it.
+    Losses: a program that finds the ring full gets NULL or -EAGAIN and has to count that itself; nothing that was
+    reserved and submitted is ever lost. Records come in the order of reservation within a ring; a record still being
+    written holds back those behind it.
 
     Args:
         maps: RINGBUF maps.
@@ -144,7 +145,9 @@ class RingReader(EventReader):
         try:
             for bpf_map in maps:
                 if not isinstance(bpf_map, RingbufMap):
-                    raise NotSupported(f"map {bpf_map.name}: RingReader reads RINGBUF maps, this is {bpf_map!r}", feature="RingReader")
+                    raise NotSupported(
+                        f"map {bpf_map.name}: RingReader reads RINGBUF maps, this is {bpf_map!r}", feature="RingReader"
+                    )
                 self._rings.append(Ring(bpf_map, type if type is not None else bpf_map.value_codec))
             # The map may be closed while it is read: the mapping and a descriptor of our own stay.
             super().__init__([bpf_map.fileno() for bpf_map in maps])
@@ -163,7 +166,8 @@ class RingReader(EventReader):
     def lease(self, timeout: float | None = None) -> Iterator[Batch | None]:
         """Records in place, without a copy; their space is free again at the end of the block (or after `Batch.commit()`).
 
-        Gives None when nothing came within `timeout` seconds or the reader was closed. Memory views of the records must not be kept.
+        Gives None when nothing came within `timeout` seconds or the reader was closed. Memory views of the records must
+        not be kept.
         """
         batch = self._lease_one()
         if batch is None and self._wait(timeout):

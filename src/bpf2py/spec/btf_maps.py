@@ -60,7 +60,9 @@ def _read_definition(btf: Btf, definition: Struct, name: str, file: str, inner: 
         elif member.name in ("key", "value"):
             target = btf.resolved(member.type_id)
             if not isinstance(target, Ref) or target.kind != Kind.PTR:
-                raise ObjectError(f"{where}: {member.name} must be written as __type({member.name}, TYPE)", section=SECTION)
+                raise ObjectError(
+                    f"{where}: {member.name} must be written as __type({member.name}, TYPE)", section=SECTION
+                )
             try:
                 size = btf.size_of(target.type_id)
             except BtfError as error:

@@ -49,7 +49,9 @@ def _check_sizes(spec: MapSpec, name: str, page_size: int) -> str | None:
         if spec.key_size > MAX_BPF_STACK and spec.key_size + spec.value_size < KMALLOC_MAX:
             return f"key_size must be at most {MAX_BPF_STACK} for {name}, is {spec.key_size}"
         if spec.key_size + spec.value_size >= KMALLOC_MAX - 64:
-            return f"key_size + value_size must stay below {KMALLOC_MAX} for {name}, is {spec.key_size + spec.value_size}"
+            return (
+                f"key_size + value_size must stay below {KMALLOC_MAX} for {name}, is {spec.key_size + spec.value_size}"
+            )
         if spec.max_entries > 1 << 27:
             return f"max_entries must be at most {1 << 27} for {name}, is {spec.max_entries}"
     if type_info(kind).per_cpu and (spec.value_size + 7) // 8 * 8 > PERCPU_MAX:

@@ -27,7 +27,9 @@ _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SYM = struct.Struct("<IBBHQQ")
 _REL = struct.Struct("<QQ")
 
-MAX_NOBITS = 1 << 30  # a .bss is allocated in memory: a damaged size must not exhaust it
+MAX_NOBITS = 1 << 30  # the largest plausible .bss
+MAX_OVERLAP = 8  # sections do not overlap; without a limit a small file could ask for much memory
+MAX_NAME = 4096  # bytes of a name; without a limit names that overlap could ask for much memory
 
 
 class Section(NamedTuple):
@@ -90,12 +92,27 @@ class ElfFile:
     def __init__(self, data: bytes, name: str = "object") -> None:
         self.name = name
         if data[:4] != b"\x7fELF":
-            raise ObjectError(f"{name}: not an ELF file (an object compiled with clang -target bpf is expected)", offset=0)
+            raise ObjectError(
+                f"{name}: not an ELF file (an object compiled with clang -target bpf is expected)", offset=0
+            )
         if len(data) < _EHDR.size:
             raise ObjectError(f"{name}: the ELF header is cut short: {len(data)} bytes", offset=0)
-        ident, _type, machine, _version, _entry, _phoff, shoff, _flags, _ehsize, _phentsize, _phnum, shentsize, shnum, shstr = (
-            _EHDR.unpack_from(data)
-        )
+        (
+            ident,
+            _type,
+            machine,
+            _version,
+            _entry,
+            _phoff,
+            shoff,
+            _flags,
+            _ehsize,
+            _phentsize,
+            _phnum,
+            shentsize,
+            shnum,
+            shstr,
+        ) = _EHDR.unpack_from(data)
         if ident[4] != 2:
             raise ObjectError(f"{name}: a 64-bit ELF file is expected, not a 32-bit one", offset=4)
         if ident[5] != 1:
@@ -109,6 +126,8 @@ class ElfFile:
         if shstr >= shnum:
             raise ObjectError(f"{name}: the section name table's index {shstr} is out of range", offset=0x3E)
         names = self._contents(data, "section names", *headers[shstr][1:6])
+        if sum(header[5] for header in headers if header[1] not in (SHT_NULL, SHT_NOBITS)) > MAX_OVERLAP * len(data):
+            raise ObjectError(f"{name}: the sections overlap", offset=0x28)
         self.sections: list[Section] = []
         for index, (name_off, kind, flags, _addr, offset, size, link, info, _align, entry_size) in enumerate(headers):
             section_name = _string(names, name_off, name, "section names")
@@ -161,7 +180,7 @@ class ElfFile:
             yield Symbol(index, symbol_name, info & 0xF, info >> 4, other & 3, section, value, size)
 
     def relocations(self) -> Iterator[tuple[Section, list[Reloc]]]:
-        """Each section that has relocations, with them in order of their offsets."""
+        """Sections that have relocations, with these in order of their offsets; a section may come more than once."""
         for section in self.sections:
             if section.type == SHT_RELA:
                 target = self.section(section.info)
@@ -179,4 +198,6 @@ def _string(table: bytes, offset: int, file: str, section: str) -> str:
     end = table.find(b"\0", offset)
     if offset and (offset >= len(table) or end < 0):
         raise ObjectError(f"{file}: a name lies outside the string table", section=section, offset=offset)
+    if end - offset > MAX_NAME:
+        raise ObjectError(f"{file}: a name of {end - offset} bytes is not plausible", section=section, offset=offset)
     return table[offset:end].decode("utf-8", "surrogateescape") if end > offset else ""

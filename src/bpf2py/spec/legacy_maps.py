@@ -32,7 +32,9 @@ def read_legacy_maps(section: Section, symbols: Iterable[Symbol], file: str) -> 
     for (offset, name), end in zip(named, ends, strict=True):
         raw = section.data[offset:end]
         if len(raw) < 20:
-            raise ObjectError(f"{file}: map {name}: a definition of {len(raw)} bytes is too short", section=section.name)
+            raise ObjectError(
+                f"{file}: map {name}: a definition of {len(raw)} bytes is too short", section=section.name
+            )
         if any(raw[20:]):
             raise ObjectError(
                 f"{file}: map {name}: unknown non-zero fields behind the first five; define it in .maps instead",

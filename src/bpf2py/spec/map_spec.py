@@ -35,14 +35,16 @@ class MapSpec:
         key, value: codecs that replace the BTF types, or None.
         inner: definition of the inner maps of a map of maps.
         contents: elements put in after creation: (key, value) pairs; a str value names a map or program.
-        data: initial bytes of a data section (.data, .rodata, .bss), else None.
+        data: initial bytes of a data section (.data, .rodata, .bss), else None; zeros are made when asked for.
+        data_size: their number.
         frozen: made read-only for user space once filled (.rodata).
     """
 
     __slots__ = (
         "btf",
+        "_data",
         "contents",
-        "data",
+        "data_size",
         "flags",
         "frozen",
         "inner",
@@ -81,6 +83,7 @@ class MapSpec:
         inner: MapSpec | None = None,
         contents: list[tuple[Any, Any]] | None = None,
         data: bytearray | None = None,
+        data_size: int | None = None,
         frozen: bool = False,
         section_type_id: int = 0,
     ) -> None:
@@ -100,7 +103,8 @@ class MapSpec:
         self.value = value
         self.inner = inner
         self.contents = contents if contents is not None else []
-        self.data = data
+        self._data = data
+        self.data_size = len(data) if data is not None else data_size
         self.frozen = frozen
         self.section_type_id = section_type_id
 
@@ -109,13 +113,25 @@ class MapSpec:
         """The map type in the kernel's words, such as ``"LRU_HASH"``."""
         return type_name(self.type)
 
+    @property
+    def data(self) -> bytearray | None:
+        """Initial bytes of a data section, to be changed in place; None for other maps."""
+        if self._data is None and self.data_size is not None:
+            self._data = bytearray(self.data_size)
+        return self._data
+
+    @property
+    def untouched(self) -> bool:
+        """Whether this is a data section of zeros that nobody asked for yet."""
+        return self._data is None and self.data_size is not None
+
     def copy(self) -> MapSpec:
         """An independent copy; the BTF is shared."""
         new = MapSpec.__new__(MapSpec)
         for slot in MapSpec.__slots__:
             setattr(new, slot, getattr(self, slot))
         new.contents = list(self.contents)
-        new.data = bytearray(self.data) if self.data is not None else None
+        new._data = bytearray(self._data) if self._data is not None else None
         new.inner = self.inner.copy() if self.inner is not None else None
         return new
 

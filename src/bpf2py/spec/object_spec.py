@@ -97,7 +97,7 @@ class ObjectSpec:
 
     def load(self, backend: Any = None, **options: Any) -> Object:
         """Load into a backend; see `bpf2py.load` for the options."""
-        from bpf2py.object import load  # noqa: PLC0415  (a spec alone needs no backend)
+        from bpf2py.loading import load
 
         return load(self, backend, **options)
 

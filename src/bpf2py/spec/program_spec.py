@@ -51,7 +51,18 @@ class Function:
         is_static: not visible outside its file, so that the verifier checks it with its callers.
     """
 
-    __slots__ = ("code", "core_relocs", "is_static", "lines", "name", "offset", "refs", "section", "section_name", "type_id")
+    __slots__ = (
+        "code",
+        "core_relocs",
+        "is_static",
+        "lines",
+        "name",
+        "offset",
+        "refs",
+        "section",
+        "section_name",
+        "type_id",
+    )
 
     def __init__(self, name: str, section_name: str, section: int, offset: int, code: bytes, is_static: bool) -> None:
         self.name = name

@@ -6,7 +6,8 @@ import struct
 from bisect import bisect_right
 
 from bpf2py.btf.reader import HEADER, Btf
-from bpf2py.btf.types import DataSec, Kind, Ref as RefType, Var
+from bpf2py.btf.types import DataSec, Kind, Var
+from bpf2py.btf.types import Ref as RefType
 from bpf2py.errors import BtfError, ObjectError, RelocationError
 from bpf2py.spec.btf_ext import BtfExt, read_btf_ext
 from bpf2py.spec.btf_maps import SECTION as MAPS_SECTION
@@ -55,7 +56,9 @@ class ObjectReader:
         self.name = name
         self.elf = ElfFile(data, name)
         if self.elf.machine not in (EM_BPF, EM_NONE):
-            raise ObjectError(f"{name}: not a BPF object: the ELF machine is {self.elf.machine}, not {EM_BPF}", offset=0x12)
+            raise ObjectError(
+                f"{name}: not a BPF object: the ELF machine is {self.elf.machine}, not {EM_BPF}", offset=0x12
+            )
         self.relocations = {section.index: relocs for section, relocs in self.elf.relocations()}
         self.btf = self._read_btf()
         self.license = self._read_license()
@@ -338,7 +341,9 @@ class ObjectReader:
                 raise fail("nothing defines it")
             return Ref(at, RefKind.EXTERN_VAR, symbol.name)
         if not symbol.defined:
-            raise fail(f"section index {symbol.section:#x} is not supported; initialise the variable to move it to .bss")
+            raise fail(
+                f"section index {symbol.section:#x} is not supported; initialise the variable to move it to .bss"
+            )
         target_section = self.elf.section(symbol.section)
         offset = base + (imm & 0xFFFFFFFF)
         if target_section.executable:
@@ -381,7 +386,9 @@ class ObjectReader:
             if ref.kind in (RefKind.CALL, RefKind.FUNC_ADDRESS)
         }
         local = {
-            (s.section, s.value) for s in self.elf.symbols if s.type == STT_FUNC and s.binding == STB_LOCAL and s.defined
+            (s.section, s.value)
+            for s in self.elf.symbols
+            if s.type == STT_FUNC and s.binding == STB_LOCAL and s.defined
         }
         for place in sorted(self.functions):
             function = self.functions[place]
@@ -410,7 +417,9 @@ class ObjectReader:
             name = self._initial_value(owner, symbol)
             if name is None:
                 raise self._fail(
-                    f"map {owner.spec.name}: values[{index}]: {symbol.name!r} is no {owner.values_kind}", found, reloc.offset
+                    f"map {owner.spec.name}: values[{index}]: {symbol.name!r} is no {owner.values_kind}",
+                    found,
+                    reloc.offset,
                 )
             owner.spec.contents.append((index, name))
         for btf_map in self._btf_maps:

@@ -43,7 +43,7 @@ class VariableSpec:
     def codec(self) -> Codec[Any]:
         """Translates between the variable's bytes and its Python value."""
         if self._codec is None:
-            from bpf2py.btf.codec import BytesCodec, codec_for  # noqa: PLC0415  (most loads touch no variable)
+            from bpf2py.btf.codec import BytesCodec, codec_for
 
             if self.map.btf is not None and self.type_id:
                 self._codec = codec_for(self.map.btf, self.type_id)
@@ -54,6 +54,8 @@ class VariableSpec:
     @property
     def value(self) -> Any:
         """The initial value. Setting it raises EncodeError when the value does not fit the type."""
+        if self.map.untouched:
+            return self.codec.decode(bytes(self.size))
         assert self.map.data is not None
         return self.codec.decode(bytes(self.map.data[self.offset : self.offset + self.size]))
 
@@ -64,7 +66,8 @@ class VariableSpec:
             encoded = self.codec.encode(value)
         except EncodeError as error:
             raise EncodeError(f"variable {self.name}: {error.message}") from None
-        self.map.data[self.offset : self.offset + self.size] = encoded
+        # A struct with a flexible member is longer than its type: what is behind stays.
+        self.map.data[self.offset : self.offset + len(encoded)] = encoded
 
     def __repr__(self) -> str:
         return f"<VariableSpec {self.name}: {self.size} bytes at {self.map.name}+{self.offset}>"

@@ -17,13 +17,13 @@ Attacher = Callable[[KernelProgram, ProgramSpec, dict[str, Any]], list[KernelLin
 def attacher(spec: ProgramSpec) -> Attacher | None:
     """The function that attaches programs like `spec`, or None when they have no hook to be attached to by name."""
     if spec.type == ProgramType.TRACEPOINT:
-        from bpf2py.kernel.attach import tracepoint  # noqa: PLC0415  (one hook's code only)
+        from bpf2py.kernel.attach import tracepoint
 
         return tracepoint.attach
     if spec.type == ProgramType.RAW_TRACEPOINT or (
         spec.type == ProgramType.TRACING and spec.attach_type is not None and spec.attach_type.name == "TRACE_RAW_TP"
     ):
-        from bpf2py.kernel.attach import raw_tracepoint  # noqa: PLC0415
+        from bpf2py.kernel.attach import raw_tracepoint
 
         return raw_tracepoint.attach
     return None

@@ -23,14 +23,18 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
     cookie = int(options.pop("cookie", 0))
     no_more_options(spec, options)
     if not raw and target != spec.target:
-        raise AttachError(f"{what}: a tp_btf program is bound to {spec.target} when it is loaded; change spec.target before")
+        raise AttachError(
+            f"{what}: a tp_btf program is bound to {spec.target} when it is loaded; change spec.target before"
+        )
     name = target.encode() + b"\0"
     attr = struct.pack("<QIIQ", address_of_bytes(name) if raw else 0, program.fd, 0, cookie)
     result = bpf(Command.RAW_TRACEPOINT_OPEN, attr)
     if result >= 0:
         return [KernelLink(Fd(result), f"{'raw_tp' if raw else 'tp_btf'}/{target}")]
     if result == -ENOENT:
-        raise AttachError(f"{what}: the kernel has no raw tracepoint {target!r}", errno=ENOENT, command="BPF_RAW_TRACEPOINT_OPEN")
+        raise AttachError(
+            f"{what}: the kernel has no raw tracepoint {target!r}", errno=ENOENT, command="BPF_RAW_TRACEPOINT_OPEN"
+        )
     if result == -EPERM:
         raise error_for(EPERM, Command.RAW_TRACEPOINT_OPEN, what)
     reason = "; a cookie needs Linux 6.10" if cookie and result == -EINVAL else ""

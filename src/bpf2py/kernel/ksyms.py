@@ -1,0 +1,99 @@
+"""Kernel symbols: addresses and names from /proc/kallsyms, variables and functions from BTF."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from functools import cache
+from typing import NamedTuple
+
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Kind
+from bpf2py.errors import NotSupported
+from bpf2py.kernel.btf import btf_fd_of_module, modules, vmlinux
+
+
+class KernelSymbol(NamedTuple):
+    """A kernel function or variable.
+
+    Attributes:
+        name: its name.
+        module: the module it belongs to, or an empty string.
+        offset: of the address asked for, in bytes from its start.
+    """
+
+    name: str
+    module: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.offset:#x}" + (f" [{self.module}]" if self.module else "")
+
+
+class _Table(NamedTuple):
+    addresses: list[int]
+    names: list[str]
+
+
+@cache
+def _table() -> _Table:
+    rows = []
+    try:
+        with open("/proc/kallsyms") as file:
+            for line in file:
+                address, kind, name = line.rstrip("\n").split(" ", 2)
+                if kind in "tTwW":
+                    rows.append((int(address, 16), name))
+    except OSError:
+        pass
+    rows.sort()
+    return _Table([address for address, _ in rows], [name for _, name in rows])
+
+
+def ksym(address: int) -> KernelSymbol | None:
+    """The kernel function an address lies in; None when it is none, or addresses are hidden (kernel.kptr_restrict).
+
+    Reads /proc/kallsyms once in a process (about a second of work per million symbols).
+    """
+    table = _table()
+    index = bisect_right(table.addresses, address) - 1
+    if index < 0 or not table.addresses[index]:
+        return None
+    name, _, module = table.names[index].partition("\t")
+    return KernelSymbol(name, module.strip("[]"), address - table.addresses[index])
+
+
+def ksym_address(name: str) -> int | None:
+    """The address of a kernel symbol, None when there is none or addresses are hidden."""
+    try:
+        with open("/proc/kallsyms") as file:
+            for line in file:
+                address, _, rest = line.split(" ", 2)
+                if rest.split("\t", 1)[0].rstrip("\n") == name:
+                    return int(address, 16) or None
+    except OSError:
+        pass
+    return None
+
+
+class BtfSymbol(NamedTuple):
+    """A function or variable in the kernel's BTF: its type id there, and a descriptor of the module's BTF (0: vmlinux)."""
+
+    btf: Btf
+    type_id: int
+    fd: int
+
+
+def btf_symbol(name: str, kind: Kind) -> BtfSymbol | None:
+    """A FUNC or VAR of vmlinux or of a loaded module; None when there is none."""
+    try:
+        base = vmlinux()
+    except NotSupported:
+        return None
+    for type_id in base.ids_by_name(name):
+        if base.kind(type_id) == kind:
+            return BtfSymbol(base, type_id, 0)
+    for module in modules():
+        for type_id in module.ids_by_name(name):
+            if type_id >= module.start_id and module.kind(type_id) == kind:
+                return BtfSymbol(module, type_id, btf_fd_of_module(module.name))
+    return None
