@@ -6,7 +6,7 @@ backends, so that the same operation fails alike everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bpf2py.btf.reader import Btf
@@ -57,11 +57,20 @@ class MapSlot(Protocol):
     """Buffers for one operation on a map: fill `key` and `value`, call, read `value` or `next_key`.
 
     `value` has as many bytes as the command transfers: for per-CPU maps all possible CPUs' slots.
+
+    Attributes:
+        fast_lookup, fast_update: `lookup()` and `update()` without flags and without a Python frame: 0, or anything else;
+            calling `lookup()` or `update()` then gives the errno.
+        key_view, value_view: the first number of `key` and `value`, set by the front end where these are plain integers.
     """
 
     key: bytearray
     value: bytearray
     next_key: bytearray
+    fast_lookup: Callable[[], int]
+    fast_update: Callable[[], int]
+    key_view: Any
+    value_view: Any
 
     def lookup(self, flags: int = 0) -> int:
         """BPF_MAP_LOOKUP_ELEM: `value` of `key`."""

@@ -108,7 +108,8 @@ class Object:
         externs = kconfig_externs(spec)
         if not externs or spec.types is None:
             return
-        made = kconfig_section(spec, *self.backend.kconfig(externs), overrides)
+        lookup, special = self.backend.kconfig(externs)
+        made = kconfig_section(spec, lookup, special, overrides)
         made.map.btf = spec.types
         spec.maps[made.map.name] = made.map
         for extern in externs:

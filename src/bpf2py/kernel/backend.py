@@ -13,9 +13,9 @@ from bpf2py.kernel import attach as attach_module
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
+from bpf2py.kernel.prog_test_run import TestRunResult, run
 from bpf2py.kernel.program import KernelProgram, ProgramLoader
 from bpf2py.kernel.syscall import Fd, check
-from bpf2py.kernel.prog_test_run import TestRunResult, run
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.map_spec import MapSpec

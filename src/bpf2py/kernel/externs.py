@@ -59,7 +59,9 @@ class ExternPlacer:
 
     def _call(self, code: bytearray, ref: InstructionRef, extern: ExternSpec, program: str) -> None:
         if extern.section != ".ksyms":
-            raise RelocationError(f"program {program}: function {extern.name!r} is called but defined nowhere", offset=ref.offset)
+            raise RelocationError(
+                f"program {program}: function {extern.name!r} is called but defined nowhere", offset=ref.offset
+            )
         found = btf_symbol(essential_name(extern.name), Kind.FUNC)
         if found is not None and not self._prototypes_agree(extern, found):
             found = None

@@ -12,7 +12,12 @@ from bpf2py.errors import BtfError, NotSupported, RelocationError
 from bpf2py.kernel.btf import vmlinux
 from bpf2py.kernel.syscall import kernel_version
 
-_SYSCALL_PREFIX = {"x86_64": "__x64_sys_", "aarch64": "__arm64_sys_", "s390x": "__s390x_sys_", "riscv64": "__riscv_sys_"}
+_SYSCALL_PREFIX = {
+    "x86_64": "__x64_sys_",
+    "aarch64": "__arm64_sys_",
+    "s390x": "__s390x_sys_",
+    "riscv64": "__riscv_sys_",
+}
 
 
 @cache

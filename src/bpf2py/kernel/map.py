@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import os
 import struct
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from bpf2py.backend import MapInfo
@@ -24,6 +24,7 @@ from bpf2py.kernel.syscall import (
     error_for,
     libc,
     object_name,
+    quick_libc,
     syscall_numbers,
 )
 from bpf2py.spec.check_map import explain_create
@@ -35,6 +36,7 @@ from bpf2py.uapi.map_types import type_info
 _CREATE = struct.Struct("<7I16s5IQii")
 _ELEM = struct.Struct("<IxxxxQQQ")
 _BATCH = struct.Struct("<QQQQIIQQ")
+QUICK = 4096  # bytes of a value that are copied without giving up the interpreter lock
 _MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
 
 
@@ -200,7 +202,21 @@ def _readable(buffer: Any) -> int:
 class KernelSlot:
     """Preset bpf_attr and buffers for the single-element commands."""
 
-    __slots__ = ("_attr", "_attr_bytes", "_keep", "_number", "_syscall", "_value_address", "key", "next_key", "value")
+    __slots__ = (
+        "_attr",
+        "_attr_bytes",
+        "_keep",
+        "_number",
+        "_syscall",
+        "_value_address",
+        "fast_lookup",
+        "fast_update",
+        "key",
+        "key_view",
+        "next_key",
+        "value",
+        "value_view",
+    )
 
     def __init__(self, fd: int, key_size: int, value_bytes: int) -> None:
         self.key = bytearray(max(key_size, 1))
@@ -217,6 +233,11 @@ class KernelSlot:
         _ELEM.pack_into(self._attr_bytes, 0, fd & 0xFFFFFFFF, key_address, self._value_address, 0)
         self._number = syscall_numbers()[0]
         self._syscall = libc().syscall
+        quick = (quick_libc() if value_bytes <= QUICK else libc()).syscall
+        reference = ctypes.byref(self._attr)
+        self.fast_lookup = partial(quick, self._number, 1, reference, 32)
+        self.fast_update = partial(quick, self._number, 2, reference, 32)
+        self.key_view = self.value_view = None
 
     def _call(self, command: int, flags: int) -> int:
         if flags:

@@ -99,7 +99,9 @@ class ProgramLoader:
         from bpf2py.kernel.externs import ExternPlacer
 
         kconfig = maps.get(KCONFIG)
-        offsets = {name: variable.offset for name, variable in self.spec.variables.items() if variable.map.name == KCONFIG}
+        offsets = {
+            name: variable.offset for name, variable in self.spec.variables.items() if variable.map.name == KCONFIG
+        }
         placer = ExternPlacer(self.spec, kconfig.fd if kconfig is not None else 0, offsets)
         code = bytearray(self.code)
         placer.place(code, self.linked, self.program.name)

@@ -36,6 +36,15 @@ def libc() -> Any:
 
 
 @cache
+def quick_libc() -> Any:
+    """The C library for calls that return within microseconds: it keeps the interpreter lock and forgets errno.
+
+    Both save time; who needs the errno of a failed call makes it again through `libc()`.
+    """
+    return ctypes.PyDLL(None)
+
+
+@cache
 def syscall_numbers() -> tuple[int, int]:
     """(bpf, perf_event_open) on this CPU. Raises NotSupported where there is no Linux bpf()."""
     machine = platform.machine()

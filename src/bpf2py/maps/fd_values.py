@@ -191,6 +191,9 @@ class DevMap(MappingMap[K, Any]):
         raw = int(device).to_bytes(4, "little")
         slot.value[:] = raw + (fd & 0xFFFFFFFF).to_bytes(4, "little") if self.value_size == 8 else raw
 
+    def __getitem__(self, key: K) -> Any:
+        return self._lookup(key)
+
     def _lookup(self, key: Any, flags: int = 0) -> Any:
         slot = self._slot()
         try:

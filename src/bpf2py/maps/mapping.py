@@ -55,7 +55,22 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
     # -- one element ---------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: K) -> V:
-        return self._lookup(key)
+        # `_lookup` once more without its frame: the single lookup is what loops are made of.
+        try:
+            slot = self._slots.pop()
+        except IndexError:
+            slot = self._slot()
+        try:
+            try:
+                slot.key_view[0] = key
+            except (TypeError, ValueError):
+                self._put_key(slot, key, "lookup")
+            if slot.fast_lookup():
+                self._check("lookup", slot.lookup(), key)
+            view = slot.value_view
+            return self._decode_value(slot.value) if view is None else view[0]
+        finally:
+            self._slots.append(slot)
 
     def __setitem__(self, key: K, value: V) -> None:
         self._update(key, value)
@@ -267,7 +282,11 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
 
     def delete_many(self, keys: Iterable[K]) -> int:
         """Remove keys with BPF_MAP_DELETE_BATCH; missing ones are skipped. The number removed."""
-        encoded = [self.key_codec.encode(key) for key in keys]
+        self.fileno()
+        try:
+            encoded = [self.key_codec.encode(key) for key in keys]
+        except EncodeError as error:
+            raise EncodeError(f"map {self.name}: delete: key: {error.message}") from None
         removed = start = 0
         while start < len(encoded):
             part = encoded[start : start + batch.LAST_BATCH]
