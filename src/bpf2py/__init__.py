@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RelocationError,
         VerifierError,
     )
+    from bpf2py.kernel.ksyms import ksym
     from bpf2py.loading import load
     from bpf2py.maps.base import Map
     from bpf2py.maps.percpu import PerCpu
@@ -77,6 +78,7 @@ _HOMES = {
     "RingReader": "readers.ring",
     "PerfReader": "readers.perf",
     "PerCpu": "maps.percpu",
+    "ksym": "kernel.ksyms",
 }
 _ERRORS = [
     "AttachError",
@@ -142,6 +144,7 @@ __all__ = [
     "VerifierError",
     "compile",
     "errors",
+    "ksym",
     "load",
 ]
 

@@ -237,6 +237,31 @@ class Map(Generic[K, V]):
         finally:
             self._slots.append(slot)
 
+    # -- histograms ----------------------------------------------------------------------------------------------
+
+    def log2_hist(self, unit: str = "value", *, section: Any = None, value: Any = None) -> Any:
+        """The map as a histogram of powers of two: slot (index or key) i counts values from 2**i on.
+
+        Args:
+            unit: what the values measure, for the heading.
+            section: for keys that are structs: a function from key to (section, slot); a dict of histograms is returned.
+            value: a function from an element's value to its count; default: the integer, summed over CPUs.
+
+        Returns:
+            A `bpf2py.maps.histogram.Histogram`: data in `buckets`, text by str(), a table for rich.
+        """
+        from bpf2py.maps.histogram import histograms, log2_buckets
+
+        return histograms(self, log2_buckets, unit, section, value)
+
+    def linear_hist(
+        self, unit: str = "value", *, step: int = 1, start: int = 0, section: Any = None, value: Any = None
+    ) -> Any:
+        """The map as a histogram of equal steps: slot i counts values from ``start + i * step`` on; see `log2_hist`."""
+        from bpf2py.maps.histogram import histograms, linear_buckets
+
+        return histograms(self, lambda counts: linear_buckets(counts, step, start), unit, section, value)
+
     # -- making maps ---------------------------------------------------------------------------------------------
 
     @staticmethod
