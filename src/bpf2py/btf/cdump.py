@@ -12,6 +12,7 @@ from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, DeclTag, Enum, FuncProto, Fwd, Kind, Member, Ref, Struct
 from bpf2py.errors import BtfError
 
+_UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 _COMPOSITES = (Kind.STRUCT, Kind.UNION)
 _ENUMS = (Kind.ENUM, Kind.ENUM64)
 _TYPE_KINDS = (*_COMPOSITES, *_ENUMS, Kind.TYPEDEF)
@@ -308,9 +309,7 @@ class _Dumper:
         if isinstance(btf_type, Enum):
             if btf_type.name:
                 return self.tag(type_id, btf_type)
-            return "int" if btf_type.size == 4 and btf_type.signed else {1: "unsigned char", 2: "unsigned short", 8: "unsigned long long"}.get(
-                btf_type.size, "unsigned int"
-            )  # fmt: skip
+            return "int" if btf_type.size == 4 and btf_type.signed else _UNSIGNED.get(btf_type.size, "unsigned int")
         if isinstance(btf_type, Fwd):
             return f"{'union' if btf_type.union else 'struct'} {btf_type.name}"
         if btf_type.kind == Kind.VOID:
@@ -326,9 +325,7 @@ class _Dumper:
                     if btf_type.name == "__int128 unsigned"
                     else btf_type.name
                 )
-            return {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}.get(
-                self.btf.size_of(type_id), "unsigned __int128"
-            )
+            return _UNSIGNED.get(self.btf.size_of(type_id), "unsigned __int128")
         raise BtfError(f"{self.btf.name}: a {btf_type.kind.name} is no C type")
 
     # -- bodies --------------------------------------------------------------------------------------------------
@@ -423,7 +420,6 @@ class _Dumper:
         """Whether C needs the packed attribute to get this layout."""
         if struct.kind == Kind.UNION:
             return bool(struct.members) and any(struct.size % self.btf.align_of(m.type_id) for m in struct.members)
-        at = 0
         for member in struct.members:
             align = self.btf.align_of(member.type_id)
             if struct.size % align:
@@ -434,7 +430,6 @@ class _Dumper:
                 unit = self.size(member.type_id) * 8
                 if member.bit_offset % unit + member.bits > unit:
                     return True
-            at = member.bit_offset + member.bits
         return False
 
 

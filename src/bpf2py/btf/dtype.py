@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,17 @@ from bpf2py.btf.codec import (
     FloatCodec,
     IntCodec,
 )
-from bpf2py.btf.values import Field, StructCodec, UnionCodec, _bit_signed, _visible
+from bpf2py.btf.values import Field, StructCodec, UnionCodec, _bit_signed
 
 
 def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
     """The dtype of a type's values.
 
     Integers, enums and pointers are integers; char[N] is ``S<N>`` (numpy strips trailing NULs), unsigned char[N] a
-    sub-array of u1, nested structs nested dtypes with C's offsets, unions fields at the same offset. Bitfields become fields of the
-    declared integer type. Anything else is raw ``V<size>``.
+    sub-array of u1, nested structs nested dtypes with C's offsets, unions fields at the same offset (without their
+    bitfields). A struct with bitfields becomes a dtype without padding, in which they are fields of the declared integer
+    type. Anything else is raw ``V<size>``.
     """
-    return _dtype(codec, raw=False)
-
-
-def _dtype(codec: Codec[Any], raw: bool) -> np.dtype[Any]:
     if isinstance(codec, IntCodec):
         return np.dtype(f"<{'i' if codec.signed else 'u'}{codec.size}")
     if isinstance(codec, EnumCodec):
@@ -43,46 +41,37 @@ def _dtype(codec: Codec[Any], raw: bool) -> np.dtype[Any]:
     if isinstance(codec, ByteArrayCodec):
         return np.dtype(("u1", (codec.size,)))
     if isinstance(codec, ArrayCodec):
-        return np.dtype((_dtype(codec.element, raw), (codec.count,)))
-    if isinstance(codec, StructCodec) and not raw and has_bitfields(codec):
-        return _converted_dtype(codec)
+        return np.dtype((dtype_of(codec.element), (codec.count,)))
+    if isinstance(codec, StructCodec) and has_bitfields(codec):
+        return np.dtype([(row.name, dtype_of(row.codec)) for row in _members(codec)])
     if isinstance(codec, StructCodec | UnionCodec):
-        plain = [(f.name, _dtype(f.codec, raw), f.offset) for f in codec.fields if not f.bits]
-        names, formats, offsets = zip(*plain, strict=True) if plain else ((), (), ())
-        if isinstance(codec, StructCodec):
-            names, formats, offsets = _flatten_anonymous(codec, names, formats, offsets, raw)
+        rows = [row for row in _members(codec) if not row.bits]
         return np.dtype(
-            {"names": list(names), "formats": list(formats), "offsets": list(offsets), "itemsize": codec.size}  # type: ignore[call-overload]
+            {
+                "names": [row.name for row in rows],
+                "formats": [dtype_of(row.codec) for row in rows],
+                "offsets": [row.offset for row in rows],
+                "itemsize": codec.size,
+            }
         )
     return np.dtype(f"V{codec.size}")
 
 
-def _flatten_anonymous(codec: StructCodec, names: Any, formats: Any, offsets: Any, raw: bool) -> tuple[Any, Any, Any]:
-    """Members of an anonymous union are members of the struct, at the same offset."""
-    rows = []
-    anonymous = {f.name: f for f in codec.fields if f.anonymous}
-    for name, form, offset in zip(names, formats, offsets, strict=True):
-        field = anonymous.get(name)
-        if field is None or not isinstance(field.codec, UnionCodec):
-            rows.append((name, form, offset))
-            continue
-        rows += [(f.name, _dtype(f.codec, raw), offset + f.offset) for f in field.codec.fields if not f.bits]
-    return tuple(zip(*rows, strict=True)) if rows else ((), (), ())
+def _members(codec: StructCodec | UnionCodec, offset: int = 0) -> Iterator[Field]:
+    """The members, those of anonymous unions among them, with offsets in the outermost struct."""
+    for field in codec.fields:
+        moved = field._replace(offset=field.offset + offset, bit_offset=field.bit_offset + offset * 8)
+        if field.anonymous and isinstance(field.codec, UnionCodec):
+            yield from _members(field.codec, moved.offset)
+        else:
+            yield moved
 
 
 def has_bitfields(codec: Codec[Any]) -> bool:
     """Whether a struct, or a struct in it, has bitfields, which need a copy of the array."""
     if isinstance(codec, StructCodec):
-        return any(f.bits or has_bitfields(f.codec) for f in codec.fields)
+        return any(row.bits or has_bitfields(row.codec) for row in _members(codec))
     return isinstance(codec, ArrayCodec) and has_bitfields(codec.element)
-
-
-def _converted_dtype(codec: StructCodec) -> np.dtype[Any]:
-    return np.dtype([(f.name, _field_dtype(f)) for f in codec.fields if _visible(f) and not f.anonymous])
-
-
-def _field_dtype(field: Field) -> np.dtype[Any]:
-    return _dtype(field.codec, raw=False)
 
 
 def array_from(
@@ -93,73 +82,71 @@ def array_from(
     With `slots` (per-CPU values) the array has the shape (count, slots), else (count,).
     """
     stride = codec.size if stride is None else stride
-    raw = np.dtype(_dtype(codec, raw=True))
-    base, sub = (raw.base, raw.shape) if raw.subdtype is not None else (raw, ())
     shape: tuple[int, ...] = (count, slots) if slots else (count,)
     strides: tuple[int, ...] = (stride * slots, stride) if slots else (stride,)
-    inner: list[int] = []
-    step = base.itemsize
-    for extent in reversed(sub):
-        inner.insert(0, step)
-        step *= extent
     if not count or not codec.size:
-        return np.empty(shape, dtype_of(codec))
-    view: np.ndarray[Any, Any] = np.ndarray(shape + tuple(sub), base, buffer, 0, strides + tuple(inner))
-    if isinstance(codec, StructCodec) and has_bitfields(codec):
-        words = np.ndarray((*shape, codec.size), np.uint8, buffer, 0, (*strides, 1))
-        return _extract(codec, view, words)
-    return view.copy()
+        return np.zeros(shape, dtype_of(codec))
+    octets: np.ndarray[Any, Any] = np.ndarray((*shape, codec.size), np.uint8, buffer, 0, (*strides, 1))
+    made = _extract(codec, octets)
+    return made if made.base is None else made.copy()
 
 
-def _extract(codec: StructCodec, view: np.ndarray[Any, Any], octets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Structs with bitfields: a new array whose fields hold the extracted values."""
-    result = np.zeros(view.shape, dtype_of(codec))
-    for field in codec.fields:
-        if field.anonymous:
-            continue
-        if not field.bits:
-            nested = field.codec
-            if isinstance(nested, StructCodec) and has_bitfields(nested):
-                part = octets[..., field.offset : field.offset + nested.size]
-                result[field.name] = _extract(nested, view[field.name], part)
-            else:
-                result[field.name] = view[field.name]
-            continue
-        start, end = field.bit_offset // 8, (field.bit_offset + field.bits + 7) // 8
-        word = np.zeros(view.shape, np.uint64)
-        for position in range(min(end - start, 8)):
-            word |= octets[..., start + position].astype(np.uint64) << np.uint64(8 * position)
-        word = (word >> np.uint64(field.bit_offset % 8)) & np.uint64((1 << field.bits) - 1)
-        if _bit_signed(field.codec):
-            sign = np.uint64(1 << (field.bits - 1))
-            word = (word ^ sign) - sign
-            result[field.name] = word.astype(np.int64)
-        else:
-            result[field.name] = word
+def _extract(codec: Codec[Any], octets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values from the bytes in the last axis; a view of them where their memory allows."""
+    shape = octets.shape[:-1]
+    if not has_bitfields(codec):
+        dtype = dtype_of(codec)
+        if not dtype.itemsize:
+            return np.zeros(shape, dtype)
+        base, sub = dtype.subdtype if dtype.subdtype is not None else (dtype, ())
+        return np.ascontiguousarray(octets).view(base).reshape(shape + sub)
+    if isinstance(codec, ArrayCodec):
+        return _extract(codec.element, octets.reshape((*shape, codec.count, codec.element.size)))
+    assert isinstance(codec, StructCodec)
+    result = np.zeros(shape, dtype_of(codec))
+    for row in _members(codec):
+        if row.bits:
+            result[row.name] = _bits(row, octets)
+        elif row.codec.size:
+            result[row.name] = _extract(row.codec, octets[..., row.offset : row.offset + row.codec.size])
     return result
+
+
+def _bits(field: Field, octets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The values of a bitfield of up to 64 bits, which may lie in nine bytes."""
+    start, end, shift = field.bit_offset // 8, (field.bit_offset + field.bits + 7) // 8, field.bit_offset % 8
+    word = np.zeros(octets.shape[:-1], np.uint64)
+    for position in range(end - start):
+        octet = octets[..., start + position].astype(np.uint64)
+        move = 8 * position - shift
+        word |= octet << np.uint64(move) if move >= 0 else octet >> np.uint64(-move)
+    word &= np.uint64((1 << field.bits) - 1)
+    if not _bit_signed(field.codec):
+        return word
+    sign = np.uint64(1 << (field.bits - 1))
+    return ((word ^ sign) - sign).astype(np.int64)
 
 
 def bytes_of(codec: Codec[Any], values: Any) -> bytes:
     """The encodings of an array's elements, back to back: the way back from `array_from`.
 
-    Arrays of another dtype are converted where no value changes (else the elements are encoded one by one, range-checked).
+    Arrays of the codec's own dtype are copied, numbers converted where none changes; all else is encoded one by one,
+    range-checked. Raises EncodeError.
     """
-    array = np.asarray(values)
-    wanted = _dtype(codec, raw=True)
-    base = wanted.base if wanted.subdtype is not None else wanted
-    if array.dtype != base and array.dtype.names is None and base.names is None:
-        converted = array.astype(base, casting="unsafe")
-        if (
-            array.dtype.kind in "iub"
-            and base.kind in "iu"
-            and not np.array_equal(converted.astype(object), array.astype(object))
-        ):
-            return codec.encode_many(array.tolist())
-        array = converted
-    elif array.dtype != base:
-        return codec.encode_many([dict(zip(array.dtype.names or (), row, strict=True)) for row in array.tolist()])
-    data = np.ascontiguousarray(array).tobytes()
-    count = len(array)
-    if len(data) != count * codec.size:
-        return codec.encode_many(array.tolist())
-    return data
+    array = np.atleast_1d(np.asarray(values))
+    wanted = dtype_of(codec)
+    base, sub = wanted.subdtype if wanted.subdtype is not None else (wanted, ())
+    if not has_bitfields(codec) and array.shape[1:] == sub:
+        if array.dtype == base:
+            return np.ascontiguousarray(array).tobytes()
+        if array.dtype.kind in "iub" and base.kind in "iu":
+            converted = array.astype(base)
+            # Equal numbers of another sign are none: compare with both signs known.
+            if np.array_equal(converted, array) and np.array_equal(converted < 0, array < 0):
+                return converted.tobytes()
+        if array.dtype.kind in "iuf" and base.kind == "f":
+            return array.astype(base).tobytes()
+    items = array.tolist()
+    if array.dtype.names is not None:
+        items = [dict(zip(array.dtype.names, row, strict=True)) for row in items]
+    return codec.encode_many(items)

@@ -49,7 +49,7 @@ _UNKNOWN = 1 << 40
 _FIXED = (_UNKNOWN, 4, 3, 6, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 3, 3, 4, 3, 3)
 _PER_VLEN = (0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3)
 # Bytes of a row that starts with a name, by kind: members, enumerators, parameters.
-_NAMED_ROWS = {Kind.STRUCT: 12, Kind.UNION: 12, Kind.ENUM: 8, Kind.FUNC_PROTO: 8, Kind.ENUM64: 12}
+_NAMED_ROWS: dict[int, int] = {Kind.STRUCT: 12, Kind.UNION: 12, Kind.ENUM: 8, Kind.FUNC_PROTO: 8, Kind.ENUM64: 12}
 
 _VOID = Void()
 
@@ -305,8 +305,9 @@ class Btf:
         if kind == Kind.ENUM64:
             words = (struct.unpack_from("<III", data, body + 12 * i) for i in range(vlen))
             values = ((n, lo | hi << 32) for n, lo, hi in words)
-            wrap = (lambda v: v - (1 << 64) if v >> 63 else v) if kind_flag else (lambda v: v)
-            return Enum(kind, name, size, tuple(Enumerator(self.string(n), wrap(v)) for n, v in values), kind_flag)
+            wrap = 1 << 64 if kind_flag else 0
+            rows64 = (Enumerator(self.string(n), v - wrap if v >> 63 else v) for n, v in values)
+            return Enum(kind, name, size, tuple(rows64), kind_flag)
         if kind == Kind.ARRAY:
             return Array(*struct.unpack_from("<III", data, body))
         if kind == Kind.FUNC_PROTO:
@@ -365,7 +366,5 @@ def _scan(types: bytes, name: str) -> array[int]:
             f"{name}: a type record is cut short or of an unknown kind", section=".BTF", offset=at * 4
         ) from None
     if at != end:
-        raise BtfError(
-            f"{name}: a type record is cut short or of an unknown kind", section=".BTF", offset=offsets[-1]
-        )
+        raise BtfError(f"{name}: a type record is cut short or of an unknown kind", section=".BTF", offset=offsets[-1])
     return offsets

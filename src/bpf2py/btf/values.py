@@ -184,11 +184,11 @@ def bits_put(value: Any, shift: int, bits: int, signed: bool, name: str) -> int:
     """A bitfield's value in its place. Raises EncodeError when it has too many bits."""
     if not hasattr(value, "__index__"):
         raise EncodeError(f".{name}: {value!r} is no integer")
-    value = int(value)
+    number = int(value)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    if not low <= value <= high:
-        raise EncodeError(f".{name}: {value} does not fit {bits} bits ({low}..{high})")
-    return (value & ((1 << bits) - 1)) << shift
+    if not low <= number <= high:
+        raise EncodeError(f".{name}: {number} does not fit {bits} bits ({low}..{high})")
+    return (number & ((1 << bits) - 1)) << shift
 
 
 def _bit_signed(codec: Codec[Any]) -> bool:

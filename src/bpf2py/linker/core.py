@@ -57,13 +57,13 @@ class RelocKind(IntEnum):
 
 
 class Step(NamedTuple):
-    """One step of an access path: member `name`, or element `index` where there is no name.
+    """One step of an access path: member `name`, or element `position` where there is no name.
 
     `owner` is the type the step starts from; of the last step `type_id` and `bits` are those of the field.
     """
 
     owner: int
-    index: int
+    position: int
     name: str | None
 
 
@@ -126,7 +126,7 @@ def describe(local: Btf, reloc: CoreReloc) -> str:
         text = f"{btf_type.kind.name.lower()} {btf_type.name or '(anonymous)'}"
         if kind.of_field:
             path = local_path(local, reloc)
-            text += "".join(f".{s.name}" if s.name else f"[{s.index}]" for s in path.steps[1:])
+            text += "".join(f".{s.name}" if s.name else f"[{s.position}]" for s in path.steps[1:])
         elif kind.of_enumerator:
             text += f"::{_enumerator(local, reloc).name}"
     except (BtfError, RelocationError, ValueError):
@@ -225,8 +225,9 @@ def _in_candidate(
 
 def _enumerator(btf: Btf, reloc: CoreReloc) -> Enumerator:
     btf_type = btf.resolved(reloc.type_id)
-    if isinstance(btf_type, Enum) and reloc.access.isdecimal() and int(reloc.access) < len(btf_type.values):
-        return btf_type.values[int(reloc.access)]
+    access = reloc.access
+    if isinstance(btf_type, Enum) and access.isdecimal() and len(access) < 10 and int(access) < len(btf_type.values):
+        return btf_type.values[int(access)]
     raise RelocationError(f"the CO-RE access string {reloc.access!r} does not fit its type")
 
 
@@ -243,7 +244,7 @@ def _follow(path: Path, btf: Btf, root_id: int) -> Path | None:
                 return None
             bit_offset += found.bit_offset
             bits = found.bits
-            steps.append(Step(type_id, step.index, step.name))
+            steps.append(Step(type_id, step.position, step.name))
             type_id = found.type_id
             continue
         bits = 0
@@ -251,14 +252,14 @@ def _follow(path: Path, btf: Btf, root_id: int) -> Path | None:
             array = btf.type(type_id)
             if not isinstance(array, Array):
                 return None
-            if step.index >= array.count and not _flexible(btf, steps, array):
+            if step.position >= array.count and not _flexible(btf, steps, array):
                 return None
-            steps.append(Step(type_id, step.index, None))
+            steps.append(Step(type_id, step.position, None))
             type_id = array.type_id
         else:
-            steps.append(Step(type_id, step.index, None))
-        if step.index:
-            bit_offset += step.index * btf.size_of(type_id) * 8
+            steps.append(Step(type_id, step.position, None))
+        if step.position:
+            bit_offset += step.position * btf.size_of(type_id) * 8
     return Path(btf, btf.resolve(root_id), tuple(steps), bit_offset, type_id, bits)
 
 
@@ -284,7 +285,7 @@ def _find_member(path: Path, position: int, name: str, btf: Btf, type_id: int, d
         elif member.name == name:
             local_owner = path.btf.type(path.steps[position].owner)
             assert isinstance(local_owner, Struct)
-            local_member = local_owner.members[path.steps[position].index]
+            local_member = local_owner.members[path.steps[position].position]
             return member if fields_compatible(path.btf, local_member.type_id, btf, member.type_id) else None
     return None
 

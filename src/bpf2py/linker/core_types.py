@@ -6,6 +6,8 @@ flavour (``task_struct___old`` is ``task_struct``), integers may change their si
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, Enum, FuncProto, Fwd, Int, Kind, Ref, Struct
 from bpf2py.errors import BtfError
@@ -56,8 +58,14 @@ def fields_compatible(local: Btf, local_id: int, target: Btf, target_id: int) ->
     raise BtfError(f"{local.name}: type {local_id} is nested too deeply")
 
 
-def types_compatible(local: Btf, local_id: int, target: Btf, target_id: int, depth: int = 0) -> bool:
+Seen = dict[tuple[int, int, bool], bool]  # answers by type ids and behind_ptr: a damaged graph must not take for ever
+
+
+def types_compatible(
+    local: Btf, local_id: int, target: Btf, target_id: int, depth: int = 0, seen: Seen | None = None
+) -> bool:
     """Whether bpf_core_type_exists() holds: kinds agree, through pointers, arrays and function prototypes."""
+    seen = seen if seen is not None else {}
     while True:
         depth += 1
         if depth > MAX_DEPTH:
@@ -70,9 +78,12 @@ def types_compatible(local: Btf, local_id: int, target: Btf, target_id: int, dep
         if isinstance(a, FuncProto) and isinstance(b, FuncProto):
             if len(a.params) != len(b.params):
                 return False
-            pairs = zip(a.params, b.params, strict=True)
-            if not all(types_compatible(local, x.type_id, target, y.type_id, depth) for x, y in pairs):
-                return False
+            for x, y in zip(a.params, b.params, strict=True):
+                key = (x.type_id, y.type_id, False)
+                if key not in seen:
+                    seen[key] = types_compatible(local, x.type_id, target, y.type_id, depth, seen)
+                if not seen[key]:
+                    return False
             local_id, target_id = a.return_type_id, b.return_type_id
         elif isinstance(a, Ref | Array) and isinstance(b, Ref | Array):
             local_id, target_id = a.type_id, b.type_id
@@ -81,9 +92,23 @@ def types_compatible(local: Btf, local_id: int, target: Btf, target_id: int, dep
 
 
 def types_match(
-    local: Btf, local_id: int, target: Btf, target_id: int, behind_ptr: bool = False, depth: int = 0
+    local: Btf,
+    local_id: int,
+    target: Btf,
+    target_id: int,
+    behind_ptr: bool = False,
+    depth: int = 0,
+    seen: Seen | None = None,
 ) -> bool:
     """Whether bpf_core_type_matches() holds: every local member is there with a matching type, sizes of integers agree."""
+    seen = seen if seen is not None else {}
+
+    def same(x: int, y: int, behind: bool) -> bool:
+        key = (x, y, behind)
+        if key not in seen:
+            seen[key] = types_match(local, x, target, y, behind, depth, seen)
+        return seen[key]
+
     while True:
         depth += 1
         if depth > MAX_DEPTH:
@@ -102,7 +127,7 @@ def types_match(
                 if isinstance(b, Fwd):
                     return b.union == (a.kind == Kind.UNION)
                 return a.kind == b.kind
-            return isinstance(b, Struct) and a.kind == b.kind and _members_match(local, a, target, b, depth)
+            return isinstance(b, Struct) and a.kind == b.kind and _members_match(a, b, same)
         if a.kind != b.kind:
             return False
         if isinstance(a, Int) and isinstance(b, Int):
@@ -115,7 +140,7 @@ def types_match(
             if len(a.params) != len(b.params):
                 return False
             pairs = zip(a.params, b.params, strict=True)
-            if not all(types_match(local, x.type_id, target, y.type_id, False, depth) for x, y in pairs):
+            if not all(same(x.type_id, y.type_id, behind_ptr) for x, y in pairs):
                 return False
             local_id, target_id = a.return_type_id, b.return_type_id
         elif isinstance(a, Ref) and isinstance(b, Ref):
@@ -130,12 +155,10 @@ def _enums_match(a: Enum, b: Enum) -> bool:
     return a.size == b.size and all(essential_name(e.name) in names for e in a.values)
 
 
-def _members_match(local: Btf, a: Struct, target: Btf, b: Struct, depth: int) -> bool:
+def _members_match(a: Struct, b: Struct, same: Callable[[int, int, bool], bool]) -> bool:
+    by_name: dict[str, set[int]] = {}
+    for y in b.members:
+        by_name.setdefault(essential_name(y.name), set()).add(y.type_id)
     return len(a.members) <= len(b.members) and all(
-        any(
-            essential_name(x.name) == essential_name(y.name)
-            and types_match(local, x.type_id, target, y.type_id, False, depth)
-            for y in b.members
-        )
-        for x in a.members
+        any(same(x.type_id, y_id, False) for y_id in by_name.get(essential_name(x.name), ())) for x in a.members
     )

@@ -99,6 +99,9 @@ def _read_definition(btf: Btf, definition: Struct, name: str, file: str, inner: 
         # PERF_EVENT_ARRAY and other arrays of fds: sizes are fixed, a type describes the records.
         numbers["key_size"] = numbers.get("key_size") or 4
         numbers["value_size"] = 4 if value_id or not numbers.get("value_size") else numbers["value_size"]
+    for what, number in numbers.items():
+        if number >> 32 and what != "map_extra":
+            raise ObjectError(f"{where}: {what} {number} does not fit 32 bits", section=SECTION)
     try:
         pinning = Pinning(numbers.get("pinning", 0))
     except ValueError:

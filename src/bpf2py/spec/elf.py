@@ -35,7 +35,7 @@ MAX_NAME = 4096  # bytes of a name; without a limit names that overlap could ask
 class Section(NamedTuple):
     """A section header; `data` is read through `ElfFile`."""
 
-    index: int
+    number: int
     name: str
     type: int
     flags: int
@@ -55,7 +55,7 @@ class Section(NamedTuple):
 class Symbol(NamedTuple):
     """A symbol; `section` is an index, or one of the SHN_ numbers."""
 
-    index: int
+    number: int
     name: str
     type: int
     binding: int

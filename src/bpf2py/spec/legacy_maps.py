@@ -24,7 +24,7 @@ def read_legacy_maps(section: Section, symbols: Iterable[Symbol], file: str) -> 
     The fields are type, key_size, value_size, max_entries, map_flags and, in iproute2's longer form, id, pinning,
     inner_id and inner_idx, of which only `pinning` 0 and zeros are accepted.
     """
-    named = sorted({s.value: s.name for s in symbols if s.section == section.index and s.name and s.type != 3}.items())
+    named = sorted({s.value: s.name for s in symbols if s.section == section.number and s.name and s.type != 3}.items())
     if not named:
         raise ObjectError(f"{file}: no symbol names the maps", section=section.name)
     ends = [offset for offset, _ in named[1:]] + [section.size]

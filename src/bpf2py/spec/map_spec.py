@@ -41,8 +41,8 @@ class MapSpec:
     """
 
     __slots__ = (
-        "btf",
         "_data",
+        "btf",
         "contents",
         "data_size",
         "flags",
@@ -119,6 +119,11 @@ class MapSpec:
         if self._data is None and self.data_size is not None:
             self._data = bytearray(self.data_size)
         return self._data
+
+    @data.setter
+    def data(self, data: bytearray | None) -> None:
+        self._data = data
+        self.data_size = len(data) if data is not None else None
 
     @property
     def untouched(self) -> bool:

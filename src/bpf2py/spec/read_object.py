@@ -8,7 +8,7 @@ from bisect import bisect_right
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Kind, Var
 from bpf2py.btf.types import Ref as RefType
-from bpf2py.errors import BtfError, ObjectError, RelocationError
+from bpf2py.errors import ObjectError, RelocationError
 from bpf2py.spec.btf_ext import BtfExt, read_btf_ext
 from bpf2py.spec.btf_maps import SECTION as MAPS_SECTION
 from bpf2py.spec.btf_maps import BtfMap, read_btf_maps
@@ -25,6 +25,7 @@ from bpf2py.spec.elf import (
     STV_HIDDEN,
     STV_INTERNAL,
     ElfFile,
+    Reloc,
     Section,
     Symbol,
 )
@@ -59,7 +60,9 @@ class ObjectReader:
             raise ObjectError(
                 f"{name}: not a BPF object: the ELF machine is {self.elf.machine}, not {EM_BPF}", offset=0x12
             )
-        self.relocations = {section.index: relocs for section, relocs in self.elf.relocations()}
+        self.relocations: dict[int, list[Reloc]] = {}
+        for section, relocs in self.elf.relocations():
+            self.relocations.setdefault(section.number, []).extend(relocs)
         self.btf = self._read_btf()
         self.license = self._read_license()
         self.kernel_version = self._read_version()
@@ -88,7 +91,7 @@ class ObjectReader:
         section = self.elf.find(".BTF")
         if section is None:
             return None
-        relocs = self.relocations.get(section.index)
+        relocs = self.relocations.get(section.number)
         data = section.data
         if relocs:
             # Offsets of global variables in DATASEC records come as relocations.
@@ -154,35 +157,35 @@ class ObjectReader:
         for section in self.elf.sections:
             if is_legacy_section(section.name) and section.size:
                 for spec, offset in read_legacy_maps(section, self.elf.symbols, self.name):
-                    self._add_map(spec, (section.index, offset))
+                    self._add_map(spec, (section.number, offset))
         found = self.elf.find(MAPS_SECTION)
         if found is None or not found.size:
             return
         datasec = self._datasec(MAPS_SECTION)
         if self.btf is None or datasec is None:
             raise self._fail("maps are defined by BTF, but the object has none; compile with -g", found)
-        offsets = {s.name: s.value for s in self.elf.symbols if s.section == found.index and s.type != STT_SECTION}
+        offsets = {s.name: s.value for s in self.elf.symbols if s.section == found.number and s.type != STT_SECTION}
         self._btf_maps = read_btf_maps(self.btf, datasec[1], offsets, self.name)
         for btf_map in self._btf_maps:
-            self._add_map(btf_map.spec, (found.index, btf_map.offset))
+            self._add_map(btf_map.spec, (found.number, btf_map.offset))
 
     def _read_data_sections(self) -> None:
         for section in self.elf.sections:
             if not is_data_section(section.name) or not section.size or section.executable:
                 continue
             rodata = section.name.startswith(".rodata")
-            contents = bytearray(section.size) if section.type == SHT_NOBITS else bytearray(section.data)
             flags = MapFlags.MMAPABLE | (MapFlags.RDONLY_PROG if rodata else MapFlags(0))
             datasec = self._datasec(section.name)
             spec = MapSpec(
                 section.name,
                 MapType.ARRAY,
                 4,
-                len(contents),
+                section.size,
                 1,
                 flags,
                 btf=self.btf,
-                data=contents,
+                data=None if section.type == SHT_NOBITS else bytearray(section.data),
+                data_size=section.size,
                 frozen=rodata,
                 section_type_id=datasec[0] if datasec is not None else 0,
             )
@@ -204,22 +207,13 @@ class ObjectReader:
         symbols = [
             (s.name, s.value, s.size, types.get(s.name, 0))
             for s in self.elf.symbols
-            if s.section == section.index and s.name and s.type not in (STT_SECTION, STT_FUNC) and s.size
+            if s.section == section.number and s.name and s.type not in (STT_SECTION, STT_FUNC) and s.size
         ]
         for name, offset, size, type_id in symbols + statics:
             if offset + size > section.size:
                 raise self._fail(f"variable {name} lies outside its section", section, offset)
             if name not in self.variables:
-                if type_id and self.btf is not None and self._size_or_zero(type_id) > size:
-                    type_id = 0  # a flexible or wrongly described variable: bytes are the truth
                 self.variables[name] = VariableSpec(name, spec, offset, size, type_id)
-
-    def _size_or_zero(self, type_id: int) -> int:
-        assert self.btf is not None
-        try:
-            return self.btf.size_of(type_id)
-        except BtfError:
-            return 1 << 62
 
     def _read_externs(self) -> None:
         weak = {s.name: s.binding == STB_WEAK for s in self.elf.symbols if s.section == 0 and s.name}
@@ -241,37 +235,29 @@ class ObjectReader:
             self.externs.setdefault(name, ExternSpec(name, "", 0, is_weak, False))
 
     def _read_functions(self) -> None:
+        found: dict[Location, Symbol] = {}
         for symbol in self.elf.symbols:
             if symbol.type != STT_FUNC or not symbol.defined:
                 continue
             section = self.elf.section(symbol.section)
             if not section.executable:
                 continue
-            end = symbol.value + symbol.size
-            if symbol.value % 8 or symbol.size % 8 or not symbol.size or end > section.size:
+            if symbol.value % 8 or symbol.size % 8 or not symbol.size or symbol.value + symbol.size > section.size:
                 raise self._fail(f"function {symbol.name} has a wrong place or size", section, symbol.value)
-            code = section.data[symbol.value : end]
+            place = (section.number, symbol.value)
+            if place not in found or symbol.binding != STB_LOCAL:
+                found[place] = symbol
+        previous: Symbol | None = None
+        self._starts: dict[int, list[int]] = {}
+        for place in sorted(found):
+            symbol, section = found[place], self.elf.section(place[0])
+            if previous is not None and previous.section == place[0] and previous.value + previous.size > place[1]:
+                raise self._fail(f"functions {previous.name} and {symbol.name} overlap", section, symbol.value)
+            previous = symbol
+            code = section.data[symbol.value : symbol.value + symbol.size]
             static = symbol.binding == STB_LOCAL or symbol.visibility in (STV_HIDDEN, STV_INTERNAL)
-            function = Function(symbol.name, section.name, section.index, symbol.value, code, static)
-            place = (section.index, symbol.value)
-            if place not in self.functions or symbol.binding != STB_LOCAL:
-                self.functions[place] = function
-        starts: dict[int, list[int]] = {}
-        for section_index, offset in sorted(self.functions):
-            starts.setdefault(section_index, []).append(offset)
-        self._starts = starts
-        previous: Function | None = None
-        for place in sorted(self.functions):
-            function = self.functions[place]
-            if (
-                previous is not None
-                and previous.section == function.section
-                and previous.offset + len(previous.code) > function.offset
-            ):
-                raise self._fail(
-                    f"functions {previous.name} and {function.name} overlap", function.section_name, function.offset
-                )
-            previous = function
+            self.functions[place] = Function(symbol.name, section.name, section.number, symbol.value, code, static)
+            self._starts.setdefault(section.number, []).append(symbol.value)
 
     def _function_at(self, section: int, offset: int) -> Function | None:
         """The function that contains a place."""
@@ -289,16 +275,16 @@ class ObjectReader:
             if section.size % 8:
                 raise self._fail("the code is not made of 8-byte instructions", section)
             done: set[Location] = set()
-            for reloc in self.relocations.get(section.index, []):
-                function = self._function_at(section.index, reloc.offset)
+            for reloc in self.relocations.get(section.number, []):
+                function = self._function_at(section.number, reloc.offset)
                 if function is None or reloc.offset % 8:
                     raise self._fail("a relocation lies outside every function", section, reloc.offset)
                 ref = self._reference(function, reloc.offset - function.offset, self.elf.symbol(reloc.symbol), section)
                 function.refs.append(ref)
-                done.add((section.index, reloc.offset))
+                done.add((section.number, reloc.offset))
             # Calls and function addresses within a section need no relocation.
-            for start in self._starts.get(section.index, []):
-                self._local_calls(self.functions[(section.index, start)], done)
+            for start in self._starts.get(section.number, []):
+                self._local_calls(self.functions[(section.number, start)], done)
 
     def _local_calls(self, function: Function, done: set[Location]) -> None:
         code = function.code
@@ -354,6 +340,8 @@ class ObjectReader:
         if name is not None:
             return Ref(at, RefKind.MAP, name)
         if target_section.name in self.maps and is_data_section(target_section.name):
+            if offset > target_section.size:
+                raise fail(f"offset {offset:#x} lies outside section {target_section.name}")
             return Ref(at, RefKind.DATA, target_section.name, offset)
         raise fail(f"it lies in section {target_section.name}, which programs cannot use")
 
@@ -362,7 +350,7 @@ class ObjectReader:
         if section is None or self.btf is None:
             return
         ext: BtfExt = read_btf_ext(section.data, self.btf, self.name)
-        executable = {s.name: s.index for s in self.elf.sections if s.executable}
+        executable = {s.name: s.number for s in self.elf.sections if s.executable}
         for name, index in executable.items():
             for info in ext.funcs.get(name, []):
                 function = self.functions.get((index, info.offset))
@@ -404,7 +392,10 @@ class ObjectReader:
         found = self.elf.find(MAPS_SECTION)
         if found is None:
             return
-        for reloc in self.relocations.get(found.index, []):
+        self._btf_maps.sort(key=lambda m: m.offset)
+        for reloc in self.relocations.get(found.number, []):
+            if reloc.offset + 8 > found.size:
+                raise self._fail("a relocation lies outside the section", found, reloc.offset)
             symbol = self.elf.symbol(reloc.symbol)
             owner = next((m for m in self._btf_maps if m.offset <= reloc.offset < m.offset + m.size), None)
             if owner is None:

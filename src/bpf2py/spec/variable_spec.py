@@ -45,10 +45,13 @@ class VariableSpec:
         if self._codec is None:
             from bpf2py.btf.codec import BytesCodec, codec_for
 
+            codec: Codec[Any] = BytesCodec(self.size)
             if self.map.btf is not None and self.type_id:
-                self._codec = codec_for(self.map.btf, self.type_id)
-            else:
-                self._codec = BytesCodec(self.size)
+                typed = codec_for(self.map.btf, self.type_id)
+                # Only a struct with a flexible member may be longer than its type; else the bytes are the truth.
+                if typed.size == self.size or (typed.size < self.size and getattr(typed, "flexible", None) is not None):
+                    codec = typed
+            self._codec = codec
         return self._codec
 
     @property
