@@ -53,7 +53,7 @@ class Map(Generic[K, V]):
         self._info = handle.info
         if spec is not None and spec.flags & _MODE:
             # The kernel keeps these two with the descriptor and leaves them out of what it tells about the map.
-            self._info = self._info._replace(flags=self._info.flags | int(spec.flags & _MODE))
+            handle.info = self._info = self._info._replace(flags=self._info.flags | int(spec.flags & _MODE))
         self._slots: list[MapSlot] = []
         self._encode_key = key.encode_into
         self._encode_value = value.encode_into

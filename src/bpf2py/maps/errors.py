@@ -100,7 +100,7 @@ def _not_supported(where: str, command: str, kind: int, operation: str, errno: i
 def _why_not_permitted(info: MapInfo, operation: str) -> str:
     reading = operation in ("lookup", "iterate", "lookup batch")
     flags = MapFlags(info.flags)
-    if flags & MapFlags.WRONLY and reading:
+    if flags & MapFlags.WRONLY and (reading or operation in ("pop", "drain")):
         return "the map is write-only for user space (BPF_F_WRONLY)"
     if flags & MapFlags.RDONLY and not reading:
         return "the map is read-only for user space (BPF_F_RDONLY)"

@@ -382,6 +382,12 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
                 count += 1
         return batch.Chunk(memoryview(keys), memoryview(values), count)
 
+    def to_arrow(self) -> Any:
+        """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""
+        from bpf2py.maps.arrow import table
+
+        return table(self.to_numpy())
+
     def from_numpy(self, array: np.ndarray[Any, Any], values: np.ndarray[Any, Any] | None = None) -> None:
         """Set many elements from arrays, in batches.
 
