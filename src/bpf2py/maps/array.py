@@ -189,6 +189,12 @@ class ArrayMap(Map[int, V]):
         parts = [self._value_array(chunk) for chunk in self._raw_chunks()]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def to_arrow(self) -> Any:
+        """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""
+        from bpf2py.maps.arrow import table
+
+        return table(self.to_numpy())
+
     def from_numpy(self, array: np.ndarray[Any, Any]) -> None:
         """Set the elements from index 0 on, in batches."""
         if len(array) > self.max_entries:

@@ -20,6 +20,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _MODE = MapFlags.RDONLY | MapFlags.WRONLY
+_MODE = MapFlags.RDONLY | MapFlags.WRONLY
 ANY, NOEXIST, EXIST, LOCK = UpdateFlags.ANY, UpdateFlags.NOEXIST, UpdateFlags.EXIST, UpdateFlags.LOCK
 
 
@@ -131,10 +132,12 @@ class Map(Generic[K, V]):
         if os.path.lexists(path):
             raise FileExistsError(f"map {self.name}: pin: {path} exists")
         self.fileno()
+        self.fileno()
         self._check("pin", self._handle.pin(path))
 
     def freeze(self) -> None:
         """Make the map read-only for user space, for good; programs may still write (Linux 5.2)."""
+        self.fileno()
         self.fileno()
         self._check("freeze", self._handle.freeze())
 

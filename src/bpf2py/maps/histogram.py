@@ -16,7 +16,7 @@ class Bucket(NamedTuple):
 
     low: int
     high: int
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 class Histogram:
