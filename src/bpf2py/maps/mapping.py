@@ -284,11 +284,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
         """Remove keys with BPF_MAP_DELETE_BATCH; missing ones are skipped. The number removed."""
         self.fileno()
         try:
-            self.fileno()
-        try:
             encoded = [self.key_codec.encode(key) for key in keys]
-        except EncodeError as error:
-            raise EncodeError(f"map {self.name}: delete: key: {error.message}") from None
         except EncodeError as error:
             raise EncodeError(f"map {self.name}: delete: key: {error.message}") from None
         removed = start = 0
