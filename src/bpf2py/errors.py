@@ -45,6 +45,8 @@ def errno_name(number: int) -> str:
     """
     if number == ENOTSUPP:
         return "ENOTSUPP"
+    if number == _errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"  # Linux has ENOTSUP as another name of it
     return _errno.errorcode.get(number, f"errno {number}")
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bpf2py.backend import MapHandle
 from bpf2py.errors import ENOTSUPP, IterationAborted
-from bpf2py.maps.errors import EINVAL, ENOENT, EOPNOTSUPP, map_error
+from bpf2py.maps.errors import EBADF, EINVAL, ENOENT, EOPNOTSUPP, map_error
 
 FIRST_BATCH = 4096
 LAST_BATCH = 1 << 16
@@ -89,6 +89,8 @@ def walk(name: str, handle: MapHandle) -> Iterator[bytes]:
     budget = STEPS_PER_ELEMENT * max(handle.info.max_entries, 1024)
     first = True
     while True:
+        if handle.fd < 0:  # closed meanwhile; the descriptor's number may be another map's by now
+            raise map_error(name, handle.info, "iterate", EBADF)
         result = slot.get_next_key(first)
         if result == -ENOENT:
             return

@@ -18,10 +18,11 @@ from bpf2py.errors import (
     PermissionDenied,
     QueueEmpty,
 )
-from bpf2py.uapi.map_types import MapFlags, MapType, type_info, type_name
+from bpf2py.uapi.map_types import MapFlags, MapType, map_type, type_info, type_name
 
 ENOTSUPP = errors.ENOTSUPP
-EPERM, ENOENT, E2BIG, EBADF, ENOMEM, EBUSY, EEXIST, EINVAL, EDEADLK, EOPNOTSUPP = 1, 2, 7, 9, 12, 16, 17, 22, 35, 95
+EPERM, ENOENT, E2BIG, EBADF, ENOMEM, EBUSY, EEXIST, EINVAL = 1, 2, 7, 9, 12, 16, 17, 22
+ENODEV, ENOSPC, EDEADLK, EOVERFLOW, ENOPROTOOPT, EOPNOTSUPP = 19, 28, 35, 75, 92, 95
 
 _QUEUES = (MapType.QUEUE, MapType.STACK)
 _COMMANDS = {
@@ -48,6 +49,9 @@ def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object 
     def make(cls: type[BpfError], text: str) -> BpfError:
         return cls(f"{where}: {text}", errno=errno, command=command)
 
+    text = _why_object(info, operation, errno, key) if not flags else None
+    if text is not None:
+        return make(BpfOSError, text)
     if errno == EBADF:
         return make(ClosedError, "the map is closed")
     if operation == "pin":
@@ -66,11 +70,11 @@ def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object 
         if kind in _QUEUES:
             return make(QueueEmpty, f"the {type_name(kind)} is empty")
         if facts.key == "index":
-            if facts.fd_value is None:
+            if facts.fd_value is None and kind not in _OBJECTS:
                 return make(IndexOutOfRange, f"index {key} >= max_entries {info.max_entries}")
             return make(KeyNotFound, f"nothing is stored at index {key}")
         return make(KeyNotFound, f"no key {key!r}")
-    if errno == E2BIG:
+    if errno == E2BIG or (errno == ENOSPC and kind == MapType.LPM_TRIE):
         if facts.key == "index":
             return make(IndexOutOfRange, f"index {key} >= max_entries {info.max_entries}")
         return make(MapFull, f"map is full (max_entries={info.max_entries})")
@@ -86,6 +90,8 @@ def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object 
         return make(BpfOSError, "the map is busy: a program or another process is using the same bucket; try again")
     if errno in (ENOTSUPP, EOPNOTSUPP):
         return _not_supported(where, command, kind, operation, errno)
+    if errno == EINVAL and operation == "delete" and kind == MapType.SOCKMAP:
+        return make(KeyNotFound, f"nothing is stored at index {key}")
     if errno == EINVAL:
         text = _why_invalid(info, operation, key, flags)
         if text is None:
@@ -126,4 +132,46 @@ def _why_invalid(info: MapInfo, operation: str, key: object, flags: int) -> str 
         return f"flags {flags:#x} are not allowed for {type_name(info.type)}"
     if operation == "update" and info.type == MapType.LPM_TRIE:
         return f"the prefix length must be at most {(info.key_size - 4) * 8}"
+    return None
+
+
+# What the values of a map must be, beyond open descriptors.
+_OBJECTS = {
+    MapType.ARRAY_OF_MAPS: "a map that fits the definition the outer map was created with (type, sizes, flags)",
+    MapType.HASH_OF_MAPS: "a map that fits the definition the outer map was created with (type, sizes, flags)",
+    MapType.PROG_ARRAY: "a program of the same type as the programs that use the map",
+    MapType.DEVMAP: 'the index of a network device, with a program of SEC("xdp/devmap") if any',
+    MapType.DEVMAP_HASH: 'the index of a network device, with a program of SEC("xdp/devmap") if any',
+    MapType.CPUMAP: 'a queue size, with a program of SEC("xdp/cpumap") if any',
+    MapType.XSKMAP: "an AF_XDP socket that is bound to a queue",
+    MapType.SOCKMAP: "a socket the kernel can redirect to (TCP: connected or listening)",
+    MapType.SOCKHASH: "a socket the kernel can redirect to (TCP: connected or listening)",
+    MapType.REUSEPORT_SOCKARRAY: "a bound UDP or listening TCP socket with SO_REUSEPORT",
+}
+_OWNERS = {
+    MapType.SK_STORAGE: "socket",
+    MapType.INODE_STORAGE: "file",
+    MapType.TASK_STORAGE: "process (a pidfd)",
+    MapType.CGRP_STORAGE: "cgroup",
+}
+_COOKIES = (MapType.SOCKMAP, MapType.SOCKHASH, MapType.REUSEPORT_SOCKARRAY)
+
+
+def _why_object(info: MapInfo, operation: str, errno: int, key: object) -> str | None:
+    """What is wrong with a value or key that names another kernel object."""
+    kind, facts = map_type(info.type), type_info(info.type)
+    if not isinstance(kind, MapType):
+        return None
+    if errno == EBADF and kind in _OWNERS:
+        return f"the key is no open descriptor of a {_OWNERS[kind]}"
+    if errno == EBADF and operation == "update" and (facts.fd_value is not None or kind in _OBJECTS):
+        return f"the value is no open descriptor of a {facts.fd_value or 'program'}"
+    if errno == ENOSPC and kind in _COOKIES and operation == "lookup":
+        return f"a socket's cookie is read from maps with values of 8 bytes, this one's have {info.value_size}"
+    if operation == "update" and kind == MapType.CPUMAP and errno == EOVERFLOW:
+        return "the queue size must be at most 16384"
+    if operation == "update" and kind == MapType.CPUMAP and errno == ENODEV:
+        return f"CPU {key} is not possible on this machine"
+    if operation == "update" and kind in _OBJECTS and errno in (EINVAL, EOPNOTSUPP, ENOPROTOOPT):
+        return f"the value must be {_OBJECTS[kind]}"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from bpf2py.errors import EncodeError
@@ -23,6 +23,8 @@ from bpf2py.spec.map_spec import MapSpec
 def descriptor(value: Any, open_path: Callable[[str], int] | None = None) -> Iterator[int]:
     """The descriptor of a value: an int, an object with fileno(), or with `open_path` a path, opened meanwhile."""
     if isinstance(value, int):
+        if not 0 <= value < 1 << 31:
+            raise EncodeError(f"{value} is no descriptor")
         yield value
     elif hasattr(value, "fileno"):
         yield value.fileno()
@@ -51,7 +53,11 @@ class FdValueMap(MappingMap[K, Any]):
 
     def put(self, key: K, value: Any, flags: int = 0) -> None:
         """Store an object with update flags."""
-        with self._descriptor(value) as fd:
+        with ExitStack() as stack:
+            try:
+                fd = stack.enter_context(self._descriptor(value))
+            except EncodeError as error:
+                raise EncodeError(f"map {self.name}: update: value: {error.message}") from None
             self._update(key, fd.to_bytes(4, "little").ljust(self.value_size, b"\0"), int(flags))
 
     def _descriptor(self, value: Any) -> Any:
@@ -181,6 +187,14 @@ class DevMap(MappingMap[K, Any]):
                 device = socket.if_nametoindex(device)
             except OSError:
                 raise EncodeError(f"map {self.name}: {operation}: there is no network device {device!r}") from None
+        else:
+            try:
+                socket.if_indextoname(device)
+            except (OSError, OverflowError, TypeError):
+                raise EncodeError(f"map {self.name}: {operation}: there is no network device {device!r}") from None
+        self._put_pair(slot, int(device), program, operation)
+
+    def _put_pair(self, slot: Any, first: int, program: Any, operation: str) -> None:
         fd = -1
         if program is not None:
             fd = program.fileno() if hasattr(program, "fileno") else int(program)
@@ -188,7 +202,7 @@ class DevMap(MappingMap[K, Any]):
             raise EncodeError(
                 f"map {self.name}: {operation}: a program needs values of 8 bytes (struct bpf_devmap_val)"
             )
-        raw = int(device).to_bytes(4, "little")
+        raw = first.to_bytes(4, "little")
         slot.value[:] = raw + (fd & 0xFFFFFFFF).to_bytes(4, "little") if self.value_size == 8 else raw
 
     def __getitem__(self, key: K) -> Any:
@@ -242,7 +256,7 @@ class CpuMap(DevMap[int]):
     """CPUMAP (Linux 4.15): CPUs to redirect to; values are queue sizes, or pairs (queue size, XDP program) (Linux 5.9)."""
 
     def _put_value(self, slot: Any, value: Any, operation: str) -> None:
-        if isinstance(value, str):
-            raise EncodeError(f"map {self.name}: {operation}: a queue size is wanted, not {value!r}")
         size, program = value if isinstance(value, tuple) else (value, None)
-        super()._put_value(slot, (int(size), program), operation)
+        if not isinstance(size, int) or not 0 <= size < 1 << 32:
+            raise EncodeError(f"map {self.name}: {operation}: a queue size is wanted, not {size!r}")
+        self._put_pair(slot, size, program, operation)

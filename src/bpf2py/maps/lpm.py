@@ -56,7 +56,7 @@ class LpmKeyCodec(Codec[Any]):
             return self._pack(value.prefixlen, value.network_address.packed, value)
         if isinstance(value, _ADDRESSES):
             return self._pack(value.max_prefixlen, value.packed, value)
-        if self.btf_codec is not None:
+        if self.btf_codec is not None and not isinstance(value, int):
             return self.btf_codec.encode(value)
         if isinstance(value, bytes | bytearray) and len(value) == self.size:
             return bytes(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
@@ -46,7 +46,11 @@ class StorageMap(Map[Any, V]):
             opener = _open
         elif isinstance(owner, str | os.PathLike):
             raise EncodeError(f"map {self.name}: {owner!r} is no owner of {type_name(kind)}")
-        with descriptor(owner, opener) as fd:
+        with ExitStack() as stack:
+            try:
+                fd = stack.enter_context(descriptor(owner, opener))
+            except EncodeError as error:
+                raise EncodeError(f"map {self.name}: owner: {error.message}") from None
             yield fd
 
     def __getitem__(self, owner: Any) -> V:

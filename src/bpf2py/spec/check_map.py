@@ -12,6 +12,7 @@ MAX_BPF_STACK = 512  # hash keys must fit a program's stack
 _HASH_LIKE = (MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH, MapType.HASH_OF_MAPS)
 _LRU = (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
 _RINGS = (MapType.RINGBUF, MapType.USER_RINGBUF)
+_NEED_BTF = (MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE)
 _LISTS = (MapType.QUEUE, MapType.STACK, MapType.BLOOM_FILTER)
 
 
@@ -36,6 +37,8 @@ def explain_create(spec: MapSpec, page_size: int = 4096) -> str | None:
         reason = check(spec, name, page_size)
         if reason is not None:
             return reason
+    if spec.type in _NEED_BTF and (spec.btf is None or not spec.value_type_id):
+        return f"{name} needs BTF of its key and value: load it from an object, __type(key, int), __type(value, TYPE)"
     if spec.type in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS) and spec.inner is None:
         return f"{name} needs the definition of its inner maps (__array(values, ...) or inner=)"
     return None
@@ -67,8 +70,8 @@ def _check_sizes(spec: MapSpec, name: str, page_size: int) -> str | None:
         unit = 32 if spec.flags & MapFlags.STACK_BUILD_ID else 8
         if spec.value_size < 8 or spec.value_size % unit or spec.value_size // unit > 127:
             return f"value_size of STACK_TRACE must be a multiple of {unit} and hold at most 127 frames, is {spec.value_size}"
-    if kind in _LISTS and spec.value_size >= KMALLOC_MAX:
-        return f"value_size must be below {KMALLOC_MAX} for {name}, is {spec.value_size}"
+    if kind in _LISTS and spec.value_size > KMALLOC_MAX:
+        return f"value_size must be at most {KMALLOC_MAX} for {name}, is {spec.value_size}"
     return None
 
 
@@ -79,6 +82,8 @@ def _check_flags(spec: MapSpec, name: str, _page_size: int) -> str | None:
         return f"NO_PREALLOC is not allowed for {name}"
     if not flags & MapFlags.NO_PREALLOC and rule == "required":
         return f"{name} needs map_flags BPF_F_NO_PREALLOC"
+    if kind == MapType.ARENA and not flags & MapFlags.MMAPABLE:
+        return "ARENA needs map_flags BPF_F_MMAPABLE"
     if flags & MapFlags.NO_COMMON_LRU and kind not in _LRU:
         return f"NO_COMMON_LRU is for LRU_HASH and LRU_PERCPU_HASH, not for {name}"
     if flags & MapFlags.NUMA_NODE and (type_info(kind).per_cpu or flags & MapFlags.NO_COMMON_LRU):

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import bpf2py
+from bpf2py import Map, MapFlags, MapType
+
+pytestmark = pytest.mark.kernel
+
+
+def arena(**options: Any) -> Any:
+    return Map.create(MapType.ARENA, max_entries=4, flags=MapFlags.MMAPABLE, name="arena", **options)
+
+
+def test_memory() -> None:
+    np = pytest.importorskip("numpy")
+    with arena() as made:
+        assert made.size == len(made.memory) == 4 * mmap.PAGESIZE
+        made.memory[4:8] = b"ping"
+        assert bytes(made.memory[:9]) == b"\0\0\0\0ping\0"
+        view = made.array("u4")
+        assert view.shape == (mmap.PAGESIZE,)
+        view[-1] = 0xAABBCCDD
+        assert made.array(np.uint8, made.size - 4, 4).tolist() == [0xDD, 0xCC, 0xBB, 0xAA]
+        assert made.array("u1", 4, 4).tobytes() == b"ping"
+
+
+def test_views_outlive_the_map() -> None:
+    made = arena()
+    view = made.array("u1")
+    view[0] = 5
+    made.close()
+    assert view[0] == 5
+
+
+def test_closed(refused: Callable[..., Any]) -> None:
+    made = arena()
+    made.close()
+    with refused(bpf2py.ClosedError, None, "map arena: the map is closed"):
+        _ = made.memory
+
+
+def test_a_chosen_address() -> None:
+    with arena(map_extra=1 << 44) as made:
+        assert made.info.map_extra == 1 << 44
+        made.memory[0] = 1
+        assert made.array("u1")[0] == 1
+
+
+def test_nothing_leaks(assert_no_leaks: Callable[[], Any]) -> None:
+    with assert_no_leaks(), arena() as made:
+        made.memory[0] = 1
