@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 from bpf2py.backend import LinkHandle, ProgramHandle, ProgramInfo
 from bpf2py.errors import BpfOSError, ClosedError
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
+
+
+def _close_all(handles: list[LinkHandle]) -> None:
+    for handle in handles:
+        handle.close()
 
 
 class Link:
@@ -20,11 +26,12 @@ class Link:
         hook: where it is attached, such as ``"tracepoint/syscalls/sys_enter_execve"``.
     """
 
-    def __init__(self, handle: LinkHandle, program: str) -> None:
-        self._handle: Any = handle
+    def __init__(self, handles: Sequence[LinkHandle], program: str) -> None:
+        self._handles = list(handles)
+        self._handle: Any = handles[0]
         self.program = program
-        self.hook = handle.hook
-        self._finalizer = weakref.finalize(self, handle.close)
+        self.hook = handles[0].hook
+        self._finalizer = weakref.finalize(self, _close_all, self._handles)
 
     @property
     def closed(self) -> bool:
@@ -56,6 +63,42 @@ class Link:
                 errno=-result,
                 command="BPF_OBJ_PIN",
             )
+
+    def update(self, program: Program, old: Program | None = None) -> None:
+        """Put another program in place of the attached one, without a gap (Linux 5.7).
+
+        Args:
+            program: of the same type, loaded for the same hook.
+            old: replace only if this is the one attached.
+
+        Raises BpfOSError when the kind of link does not allow it, or `old` is not the one attached.
+        """
+        self.fileno()
+        for handle in self._handles:
+            result = handle.update(program.fileno(), old.fileno() if old is not None else None)  # type: ignore[attr-defined]
+            if result < 0:
+                raise BpfOSError(
+                    f"link of program {self.program}: update: {self.hook} did not take program {program.name}",
+                    errno=-result,
+                    command="BPF_LINK_UPDATE",
+                )
+        self.program = program.name
+
+    def open(self) -> BinaryIO:
+        """For iterator programs: run it, and read what it writes (Linux 5.8).
+
+        Returns:
+            A binary file; each `open()` starts from the beginning.
+        """
+        self.fileno()
+        fd = self._handle.iterate()
+        if fd < 0:
+            raise BpfOSError(
+                f"link of program {self.program}: open: only iterator programs can be read",
+                errno=-fd,
+                command="BPF_ITER_CREATE",
+            )
+        return os.fdopen(fd, "rb")
 
     def close(self) -> None:
         """Detach; closing twice is harmless."""
@@ -117,7 +160,7 @@ class Program:
         """
         self.fileno()
         handles = self._backend.attach(self._handle, self.spec, dict(options))
-        return Link(handles[0], self.name)
+        return Link(handles, self.name)
 
     def test_run(
         self, data: bytes = b"", context: bytes = b"", *, repeat: int = 1, cpu: int | None = None, flags: int = 0

@@ -72,8 +72,8 @@ class KernelBackend:
         return attach_module.attach(program, spec, options)
 
     def can_attach(self, spec: ProgramSpec) -> bool:
-        """Whether `attach` knows a hook for such programs."""
-        return attach_module.attacher(spec) is not None
+        """Whether the section name alone says where such programs belong."""
+        return attach_module.can_attach_by_name(spec)
 
     def test_run(
         self,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any
 
+from bpf2py.errors import AttachError
 from bpf2py.kernel.map import object_info, pin
-from bpf2py.kernel.syscall import EINVAL, Fd, bpf, libc
+from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, bpf, error_for, libc
 from bpf2py.uapi.commands import Command
 
+BPF_F_REPLACE = 1 << 2
 PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_SET_BPF = 0x2400, 0x2401, 0x40042408
 
 
@@ -53,6 +56,19 @@ class KernelLink:
         """BPF_OBJ_PIN: the attachment then outlives the process."""
         return pin(self._fd.number, path) if self._fd is not None else -EINVAL
 
+    def update(self, program_fd: int, old_fd: int | None) -> int:
+        """BPF_LINK_UPDATE (Linux 5.7): put another program in place, only if `old_fd` is there where it is given."""
+        if self._fd is None:
+            return -EINVAL
+        flags, old = (BPF_F_REPLACE, old_fd) if old_fd is not None else (0, 0)
+        return bpf(Command.LINK_UPDATE, struct.pack("<IIII", self._fd.number, program_fd, flags, old or 0))
+
+    def iterate(self) -> int:
+        """BPF_ITER_CREATE (Linux 5.8): a descriptor to read from, or -errno."""
+        if self._fd is None:
+            return -EINVAL
+        return bpf(Command.ITER_CREATE, struct.pack("<II", self._fd.number, 0))
+
     def info(self) -> dict[str, Any]:
         """Type, id and program id of struct bpf_link_info (Linux 5.8)."""
         if self._fd is None:
@@ -65,6 +81,43 @@ class KernelLink:
 
     def __repr__(self) -> str:
         return f"<KernelLink {self.hook}{'' if self.fd >= 0 else ' (detached)'}>"
+
+
+class ProgAttachment(KernelLink):
+    """A program put on a descriptor by BPF_PROG_ATTACH; closing it takes the program off again.
+
+    Raises AttachError or PermissionDenied when the kernel refuses it.
+    """
+
+    __slots__ = ("_attach_type", "_program", "_target")
+
+    def __init__(self, program: Any, what: str, target_fd: int, attach_type: int, hook: str, flags: int = 0) -> None:
+        super().__init__(None, hook)
+        self._target = Fd(os.dup(target_fd))
+        self._program = Fd(os.dup(program.fd))
+        self._attach_type = attach_type
+        result = bpf(
+            Command.PROG_ATTACH, struct.pack("<IIII", self._target.number, self._program.number, attach_type, flags)
+        )
+        if result < 0:
+            self._target.close()
+            self._program.close()
+            if result in (-EPERM, -EACCES):
+                raise error_for(-result, Command.PROG_ATTACH, what)
+            raise AttachError(f"{what}: {hook} refused the program", errno=-result, command="BPF_PROG_ATTACH")
+
+    @property
+    def fd(self) -> int:
+        """The descriptor the program was put on, negative once closed."""
+        return self._target.number
+
+    def close(self) -> None:
+        """BPF_PROG_DETACH."""
+        if not self._target.closed:
+            attr = struct.pack("<IIII", self._target.number, self._program.number, self._attach_type, 0)
+            bpf(Command.PROG_DETACH, attr)
+            self._target.close()
+            self._program.close()
 
 
 def link_create(program_fd: int, target_fd: int, attach_type: int, flags: int = 0, extra: bytes = b"") -> int:

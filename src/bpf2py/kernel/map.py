@@ -29,6 +29,7 @@ from bpf2py.kernel.syscall import (
 )
 from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import type_info
 
@@ -42,19 +43,8 @@ _MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
 
 @cache
 def possible_cpus() -> int:
-    """Number of possible CPUs: the slots of a per-CPU value (/sys/devices/system/cpu/possible)."""
-    with open("/sys/devices/system/cpu/possible") as file:
-        text = file.read().strip()
-    return parse_cpu_list(text)
-
-
-def parse_cpu_list(text: str) -> int:
-    """Highest CPU number + 1 of a list such as ``0-3,5``.
-
-    >>> parse_cpu_list("0-3"), parse_cpu_list("0"), parse_cpu_list("0,2-5")
-    (4, 1, 6)
-    """
-    return max(int(part.split("-")[-1]) for part in text.split(",")) + 1
+    """Slots of a per-CPU value on this machine, read once."""
+    return cpus.possible_cpus()
 
 
 def create_map(spec: MapSpec, btf_fd: int, inner_fd: int = 0, token_fd: int = 0) -> KernelMap:

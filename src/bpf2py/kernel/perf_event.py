@@ -29,6 +29,7 @@ def open_event(
     bits: int = 0,
     pid: int = -1,
     cpu: int = 0,
+    breakpoint_type: int = 0,
 ) -> Fd:
     """perf_event_open(). Raises PermissionDenied or BpfOSError naming `what`.
 
@@ -36,7 +37,18 @@ def open_event(
     """
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into(
-        "<IIQQQQQII", attr, 0, kind, _ATTR_SIZE, config, sample_period, sample_type, 0, bits, wakeup_events, 0
+        "<IIQQQQQII",
+        attr,
+        0,
+        kind,
+        _ATTR_SIZE,
+        config,
+        sample_period,
+        sample_type,
+        0,
+        bits,
+        wakeup_events,
+        breakpoint_type,
     )
     struct.pack_into("<QQ", attr, 56, config1, config2)
     buffer = ctypes.create_string_buffer(bytes(attr), _ATTR_SIZE)

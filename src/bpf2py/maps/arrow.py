@@ -19,9 +19,7 @@ def table(array: np.ndarray[Any, Any], columns: tuple[str, ...] = ("key", "value
     try:
         import pyarrow as pa
     except ImportError:
-        raise NotSupported(
-            "pyarrow is not installed: pip install 'bpf2py[arrow]'", feature="pyarrow"
-        ) from None
+        raise NotSupported("pyarrow is not installed: pip install 'bpf2py[arrow]'", feature="pyarrow") from None
     if array.dtype.names == columns:
         return pa.table({name: _column(pa, array[name]) for name in columns})
     return pa.table({columns[-1]: _column(pa, array)})

@@ -16,6 +16,7 @@ from bpf2py.maps.base import Map
 from bpf2py.maps.fd_values import PerfEventArrayMap
 from bpf2py.readers.batch import MIN_RUN, Batch, Run, same_words
 from bpf2py.readers.waiter import EventReader
+from bpf2py.uapi.cpus import online_cpus
 
 PERF_COUNT_SW_BPF_OUTPUT = 10
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
@@ -233,14 +234,3 @@ def _event_codec(map: Map[Any, Any]) -> Codec[Any]:
 
         return codec_for(spec.btf, spec.value_type_id)
     return BytesCodec(0)
-
-
-def online_cpus() -> list[int]:
-    """Numbers of the CPUs that are online (/sys/devices/system/cpu/online)."""
-    with open("/sys/devices/system/cpu/online") as file:
-        text = file.read().strip()
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found

@@ -1,32 +1,94 @@
-"""Attaching, one file per hook; the hook follows from the program's type."""
+"""Attaching, one file per hook; the hook follows from the program's type and attach type."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from bpf2py.errors import AttachError, NotSupported
-from bpf2py.kernel.link import KernelLink
+from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, error_for, older_than
 from bpf2py.spec.program_spec import ProgramSpec
-from bpf2py.uapi.program_types import ProgramType
+from bpf2py.uapi.commands import Command
+from bpf2py.uapi.program_types import AttachType as A
+from bpf2py.uapi.program_types import ProgramType as P
 
 Attacher = Callable[[KernelProgram, ProgramSpec, dict[str, Any]], list[KernelLink]]
 
 
-def attacher(spec: ProgramSpec) -> Attacher | None:
-    """The function that attaches programs like `spec`, or None when they have no hook to be attached to by name."""
-    if spec.type == ProgramType.TRACEPOINT:
-        from bpf2py.kernel.attach import tracepoint
+class Hook(NamedTuple):
+    """How programs of a kind are attached.
 
-        return tracepoint.attach
-    if spec.type == ProgramType.RAW_TRACEPOINT or (
-        spec.type == ProgramType.TRACING and spec.attach_type is not None and spec.attach_type.name == "TRACE_RAW_TP"
-    ):
-        from bpf2py.kernel.attach import raw_tracepoint
+    Attributes:
+        module: the file in this package whose ``attach`` does it.
+        by_name: whether the section name alone can say where (`Object.attach()` then attaches them).
+        command: what `BPF_LINK_CREATE` on this hook needs at least, as a kernel version.
+    """
 
-        return raw_tracepoint.attach
-    return None
+    module: str
+    by_name: bool = False
+    since: str = "5.10"
+
+
+_TRAMPOLINES = (A.TRACE_FENTRY, A.TRACE_FEXIT, A.MODIFY_RETURN, A.TRACE_FSESSION)
+_BY_TYPE: dict[P, Hook] = {
+    P.TRACEPOINT: Hook("tracepoint", True),
+    P.RAW_TRACEPOINT: Hook("raw_tracepoint", True),
+    P.RAW_TRACEPOINT_WRITABLE: Hook("raw_tracepoint", True),
+    P.TRACING: Hook("raw_tracepoint", True),
+    P.LSM: Hook("raw_tracepoint", True),
+    P.EXT: Hook("raw_tracepoint", True),
+    P.KPROBE: Hook("kprobe", True),
+    P.XDP: Hook("xdp"),
+    P.SCHED_CLS: Hook("tcx", since="6.6"),
+    P.PERF_EVENT: Hook("perf_event"),
+    P.CGROUP_SKB: Hook("cgroup"),
+    P.CGROUP_SOCK: Hook("cgroup"),
+    P.CGROUP_SOCK_ADDR: Hook("cgroup"),
+    P.CGROUP_SOCKOPT: Hook("cgroup"),
+    P.CGROUP_SYSCTL: Hook("cgroup"),
+    P.CGROUP_DEVICE: Hook("cgroup"),
+    P.SOCK_OPS: Hook("cgroup"),
+    P.SK_LOOKUP: Hook("netns"),
+    P.FLOW_DISSECTOR: Hook("netns"),
+    P.SK_SKB: Hook("sockmap"),
+    P.SK_MSG: Hook("sockmap"),
+    P.SOCKET_FILTER: Hook("socket"),
+    P.SK_REUSEPORT: Hook("socket"),
+    P.NETFILTER: Hook("netfilter", since="6.4"),
+}
+_BY_ATTACH_TYPE: dict[A, Hook] = {
+    A.TRACE_ITER: Hook("iterator", True),
+    A.LSM_CGROUP: Hook("cgroup", since="6.0"),
+    A.TRACE_KPROBE_MULTI: Hook("kprobe_multi", True, "5.18"),
+    A.TRACE_KPROBE_SESSION: Hook("kprobe_multi", True, "6.10"),
+    A.TRACE_UPROBE_MULTI: Hook("uprobe_multi", True, "6.6"),
+    A.TRACE_UPROBE_SESSION: Hook("uprobe_multi", True, "6.13"),
+    A.NETKIT_PRIMARY: Hook("tcx", since="6.7"),
+    A.NETKIT_PEER: Hook("tcx", since="6.7"),
+}
+# Both are KPROBE programs; the section name tells them from kernel probes.
+_USER_PROBES = ("uprobe", "uretprobe")
+
+
+def hook_for(spec: ProgramSpec) -> Hook | None:
+    """How programs like `spec` are attached, or None when they have no hook of their own."""
+    if spec.type == P.KPROBE and spec.attach_type is None:
+        kind = spec.section.split("/", 1)[0].split(".", 1)[0]
+        if kind == "usdt":
+            return None
+        return Hook("uprobe", True) if kind in _USER_PROBES else Hook("kprobe", True)
+    if spec.attach_type is not None and spec.attach_type in _BY_ATTACH_TYPE:
+        return _BY_ATTACH_TYPE[spec.attach_type]
+    return _BY_TYPE.get(spec.type)
+
+
+def can_attach_by_name(spec: ProgramSpec) -> bool:
+    """Whether the section name says where the program belongs."""
+    hook = hook_for(spec)
+    return hook is not None and hook.by_name and bool(spec.target)
 
 
 def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
@@ -36,12 +98,13 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
         AttachError: the hook does not exist or refused the program.
         NotSupported: programs of this type cannot be attached by this backend.
     """
-    function = attacher(spec)
-    if function is None:
+    hook = hook_for(spec)
+    if hook is None:
         raise NotSupported(
             f"program {spec.name}: attach: SEC({spec.section!r}) has no hook this backend attaches to",
             feature=f"attach {spec.type.name}",
         )
+    function: Attacher = import_module(f"bpf2py.kernel.attach.{hook.module}").attach
     return function(program, spec, options)
 
 
@@ -60,3 +123,43 @@ def no_more_options(spec: ProgramSpec, options: dict[str, Any]) -> None:
     if options:
         names = ", ".join(sorted(options))
         raise AttachError(f"program {spec.name}: attach: {spec.type.name} does not take the option {names}")
+
+
+def required(spec: ProgramSpec, options: dict[str, Any], name: str, example: str) -> Any:
+    """An option that must be given."""
+    value = options.pop(name, None)
+    if value is None:
+        raise AttachError(f"program {spec.name}: attach: say where: .attach({name}={example})")
+    return value
+
+
+def make_link(
+    program: KernelProgram,
+    spec: ProgramSpec,
+    target_fd: int,
+    attach_type: int,
+    hook: str,
+    *,
+    flags: int = 0,
+    extra: bytes = b"",
+    reasons: dict[int, str] | None = None,
+) -> KernelLink:
+    """BPF_LINK_CREATE. Raises PermissionDenied, NotSupported or AttachError; `reasons` explains errnos of this hook."""
+    result = link_create(program.fd, target_fd, attach_type, flags, extra)
+    if result >= 0:
+        return KernelLink(Fd(result), hook)
+    errno, what = -result, f"program {spec.name}: attach"
+    found = hook_for(spec)
+    if reasons is not None and errno in reasons:
+        raise AttachError(f"{what}: {hook}: {reasons[errno]}", errno=errno, command="BPF_LINK_CREATE")
+    if errno in (EPERM, EACCES):
+        raise error_for(errno, Command.LINK_CREATE, what)
+    if errno == EINVAL and found is not None and older_than(found.since):
+        raise NotSupported(
+            f"{what}: {hook} needs Linux {found.since}",
+            feature=hook,
+            since=found.since,
+            errno=errno,
+            command="BPF_LINK_CREATE",
+        )
+    raise AttachError(f"{what}: {hook} refused the program", errno=errno, command="BPF_LINK_CREATE")

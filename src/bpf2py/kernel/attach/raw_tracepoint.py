@@ -1,4 +1,6 @@
-"""Raw tracepoints: SEC("raw_tp/NAME"), Linux 4.17, and their typed form SEC("tp_btf/NAME"), Linux 5.5."""
+"""Hooks opened by BPF_RAW_TRACEPOINT_OPEN: SEC("raw_tp/NAME") (Linux 4.17), and what is bound to a BTF id when it is loaded:
+SEC("tp_btf/NAME"), fentry, fexit, fmod_ret (5.5), lsm (5.7), freplace (5.6).
+"""
 
 from __future__ import annotations
 
@@ -18,19 +20,20 @@ from bpf2py.uapi.program_types import ProgramType
 def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``target`` (raw_tp only: tp_btf is bound at load), ``cookie`` (Linux 6.10)."""
     what = f"program {spec.name}: attach"
-    raw = spec.type == ProgramType.RAW_TRACEPOINT
-    target = target_of(spec, options, "raw_tp/name" if raw else "tp_btf/name")
+    raw = spec.type in (ProgramType.RAW_TRACEPOINT, ProgramType.RAW_TRACEPOINT_WRITABLE)
+    kind = spec.section.split("/", 1)[0]
+    target = target_of(spec, options, f"{kind}/name")
     cookie = int(options.pop("cookie", 0))
     no_more_options(spec, options)
     if not raw and target != spec.target:
         raise AttachError(
-            f"{what}: a tp_btf program is bound to {spec.target} when it is loaded; change spec.target before"
+            f"{what}: a {kind} program is bound to {spec.target} when it is loaded; change spec.target before"
         )
     name = target.encode() + b"\0"
     attr = struct.pack("<QIIQ", address_of_bytes(name) if raw else 0, program.fd, 0, cookie)
     result = bpf(Command.RAW_TRACEPOINT_OPEN, attr)
     if result >= 0:
-        return [KernelLink(Fd(result), f"{'raw_tp' if raw else 'tp_btf'}/{target}")]
+        return [KernelLink(Fd(result), f"{kind}/{target}")]
     if result == -ENOENT:
         raise AttachError(
             f"{what}: the kernel has no raw tracepoint {target!r}", errno=ENOENT, command="BPF_RAW_TRACEPOINT_OPEN"
