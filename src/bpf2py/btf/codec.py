@@ -100,6 +100,14 @@ def raw_bytes(value: Any, codec: Codec[Any]) -> bytes:
     raise EncodeError(f"{value!r} is no {codec.name}")
 
 
+def within(step: str, error: EncodeError) -> EncodeError:
+    """The error of a part, said of the whole: ``.many[1].y: 70000 does not fit short``."""
+    path, reason = error.__dict__.get("path", ""), error.__dict__.get("reason", error.message)
+    outer = EncodeError(f"{step}{path}: {reason}")
+    outer.__dict__.update(path=step + path, reason=reason)
+    return outer
+
+
 class BytesCodec(Codec[bytes]):
     """`size` bytes as they are. Integers are accepted for 1, 2, 4 and 8 bytes."""
 
@@ -359,7 +367,7 @@ class ArrayCodec(Codec[Sequence[Any]]):
                 try:
                     self.element.encode(item)
                 except EncodeError as error:
-                    raise EncodeError(f"[{index}]: {error.message}") from None
+                    raise within(f"[{index}]", error) from None
             raise
 
     def decode(self, data: bytes | bytearray | memoryview) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +42,8 @@ def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
     if isinstance(codec, ByteArrayCodec):
         return np.dtype(("u1", (codec.size,)))
     if isinstance(codec, ArrayCodec):
-        return np.dtype((dtype_of(codec.element), (codec.count,)))
+        base, shape = _parts(dtype_of(codec.element))
+        return np.dtype((base, (codec.count, *shape)))
     if isinstance(codec, StructCodec) and has_bitfields(codec):
         return np.dtype([(row.name, dtype_of(row.codec)) for row in _members(codec)])
     if isinstance(codec, StructCodec | UnionCodec):
@@ -55,6 +57,11 @@ def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
             }
         )
     return np.dtype(f"V{codec.size}")
+
+
+def _parts(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """The element's dtype and the shape of a sub-array dtype; any other with the shape ()."""
+    return dtype.subdtype if dtype.subdtype is not None else (dtype, ())
 
 
 def _members(codec: StructCodec | UnionCodec, offset: int = 0) -> Iterator[Field]:
@@ -77,7 +84,7 @@ def has_bitfields(codec: Codec[Any]) -> bool:
 def array_from(
     codec: Codec[Any], buffer: Any, count: int, stride: int | None = None, slots: int = 0
 ) -> np.ndarray[Any, Any]:
-    """`count` values that lie `stride` bytes apart in a buffer, as an array that owns its memory.
+    """`count` values that lie `stride` bytes apart in a buffer, as an array that shares no memory with it.
 
     With `slots` (per-CPU values) the array has the shape (count, slots), else (count,).
     """
@@ -87,19 +94,19 @@ def array_from(
     if not count or not codec.size:
         return np.zeros(shape, dtype_of(codec))
     octets: np.ndarray[Any, Any] = np.ndarray((*shape, codec.size), np.uint8, buffer, 0, (*strides, 1))
-    made = _extract(codec, octets)
-    return made if made.base is None else made.copy()
+    return _extract(codec, octets)
 
 
 def _extract(codec: Codec[Any], octets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Values from the bytes in the last axis; a view of them where their memory allows."""
+    """Values from the bytes in the last axis, copied."""
     shape = octets.shape[:-1]
     if not has_bitfields(codec):
         dtype = dtype_of(codec)
         if not dtype.itemsize:
             return np.zeros(shape, dtype)
-        base, sub = dtype.subdtype if dtype.subdtype is not None else (dtype, ())
-        return np.ascontiguousarray(octets).view(base).reshape(shape + sub)
+        base, sub = _parts(dtype)
+        # Copied as bytes: numpy copies structs by their fields, and leaves what it finds in the padding.
+        return np.array(octets, order="C").view(base).reshape(shape + sub)
     if isinstance(codec, ArrayCodec):
         return _extract(codec.element, octets.reshape((*shape, codec.count, codec.element.size)))
     assert isinstance(codec, StructCodec)
@@ -135,10 +142,10 @@ def bytes_of(codec: Codec[Any], values: Any) -> bytes:
     """
     array = np.atleast_1d(np.asarray(values))
     wanted = dtype_of(codec)
-    base, sub = wanted.subdtype if wanted.subdtype is not None else (wanted, ())
+    base, sub = _parts(wanted)
     if not has_bitfields(codec) and array.shape[1:] == sub:
         if array.dtype == base:
-            return np.ascontiguousarray(array).tobytes()
+            return _without_padding(np.ascontiguousarray(array)).tobytes()
         if array.dtype.kind in "iub" and base.kind in "iu":
             converted = array.astype(base)
             # Equal numbers of another sign are none: compare with both signs known.
@@ -146,7 +153,35 @@ def bytes_of(codec: Codec[Any], values: Any) -> bytes:
                 return converted.tobytes()
         if array.dtype.kind in "iuf" and base.kind == "f":
             return array.astype(base).tobytes()
-    items = array.tolist()
-    if array.dtype.names is not None:
-        items = [dict(zip(array.dtype.names, row, strict=True)) for row in items]
-    return codec.encode_many(items)
+    return codec.encode_many(_items(array))
+
+
+def _items(array: np.ndarray[Any, Any]) -> list[Any]:
+    """The elements as Python values; structs as dicts, which codecs take by name."""
+    if array.dtype.names is None:
+        made: list[Any] = array.tolist()
+        return made
+    if array.ndim > 1:
+        return [_items(part) for part in array]
+    columns = [_items(array[name]) for name in array.dtype.names]
+    return [dict(zip(array.dtype.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _without_padding(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes of a contiguous array, with zeros where structs have padding: keys are compared byte by byte."""
+    if array.dtype.names is None or not array.size:
+        return array
+    mask = _mask(array.dtype)
+    octets = array.reshape(-1).view(np.uint8).reshape(-1, array.dtype.itemsize)
+    return octets if mask.all() else octets & mask
+
+
+def _mask(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """0xff for each byte of a dtype that belongs to a field."""
+    base, shape = _parts(dtype)
+    if base.fields is None:
+        return np.full(dtype.itemsize, 0xFF, np.uint8)
+    mask = np.zeros(base.itemsize, np.uint8)
+    for field, offset, *_ in base.fields.values():
+        mask[offset : offset + field.itemsize] |= _mask(field)
+    return np.tile(mask, math.prod(shape))

@@ -18,6 +18,7 @@ from bpf2py.btf.codec import (
     EnumCodec,
     IntCodec,
     raw_bytes,
+    within,
 )
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Enum, Int, Kind, Member, Struct
@@ -36,7 +37,7 @@ class StructValue:
     _codec: ClassVar[StructCodec]
     _fields: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         self._codec.fill(self, args, kwargs)
 
     def __getitem__(self, name: str) -> Any:
@@ -74,7 +75,7 @@ class StructValue:
         """The members as a dict, nested structs and unions too."""
         return {name: plain(getattr(self, name)) for name in self._fields}
 
-    def _replace(self, **changes: Any) -> Any:
+    def _replace(self, /, **changes: Any) -> Any:
         """A copy with some members changed."""
         new = self._codec.decode(bytes(self))
         for name, value in changes.items():
@@ -94,10 +95,10 @@ class UnionValue:
     _codec: ClassVar[UnionCodec]
     _fields: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, **members: Any) -> None:
+    def __init__(self, /, **members: Any) -> None:
         self._raw = bytearray(self._codec.size)
         for name, value in members.items():
-            attribute = python_name(name)
+            attribute = name if name in self._fields else python_name(name)
             if attribute not in self._fields:
                 raise EncodeError(f"{self._codec.name} has no member {name!r}: {', '.join(self._fields)}")
             setattr(self, attribute, value)
@@ -183,11 +184,11 @@ def bits_get(word: int, shift: int, bits: int, signed: bool) -> int:
 def bits_put(value: Any, shift: int, bits: int, signed: bool, name: str) -> int:
     """A bitfield's value in its place. Raises EncodeError when it has too many bits."""
     if not hasattr(value, "__index__"):
-        raise EncodeError(f".{name}: {value!r} is no integer")
+        raise within(f".{name}", EncodeError(f"{value!r} is no integer"))
     number = int(value)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if not low <= number <= high:
-        raise EncodeError(f".{name}: {number} does not fit {bits} bits ({low}..{high})")
+        raise within(f".{name}", EncodeError(f"{number} does not fit {bits} bits ({low}..{high})"))
     return (number & ((1 << bits) - 1)) << shift
 
 
@@ -303,7 +304,7 @@ class StructCodec(Codec[StructValue]):
         for name, value in zip(cls._fields, args, strict=False):
             setattr(target, name, value)
         for name, value in kwargs.items():
-            attribute = python_name(name)
+            attribute = name if name in cls._fields else python_name(name)
             if attribute not in cls._fields:
                 raise EncodeError(f"{self.name} has no member {name!r}: {', '.join(cls._fields)}")
             setattr(target, attribute, value)
@@ -339,8 +340,7 @@ class StructCodec(Codec[StructValue]):
             try:
                 buffer[field.offset : field.offset + field.codec.size] = field.codec.encode(item)
             except EncodeError as error:
-                separator = "" if error.message.startswith((".", "[")) else ": "
-                raise EncodeError(f".{field.name}{separator}{error.message}") from None
+                raise within(f".{field.name}", error) from None
         return bytes(buffer)
 
     def decode(self, data: bytes | bytearray | memoryview) -> StructValue:
@@ -450,7 +450,7 @@ def _view(field: Field, member: str) -> property:
         try:
             self._raw[offset : offset + codec.size] = codec.encode(value)
         except EncodeError as error:
-            raise EncodeError(f".{member}: {error.message}") from None
+            raise within(f".{member}", error) from None
 
     return property(get, put)
 
@@ -460,7 +460,8 @@ def make_struct_codec(
 ) -> Codec[Any]:
     """The codec of a struct or union; `codec_of` gives those of its members."""
     word = "struct" if btf_type.kind == Kind.STRUCT else "union"
-    name = f"{word} {btf_type.name}".rstrip() if btf_type.name else f"anonymous {word}"
+    shown = btf_type.name.encode("ascii", "backslashreplace").decode()  # class and code must have encodable names
+    name = f"{word} {shown}" if shown else f"anonymous {word}"
     class_name = python_name(btf_type.name) if btf_type.name else word
     fields = list(_fields(btf, btf_type, options, codec_of, 0, 0, btf_type.kind == Kind.UNION, [0, 0]))
     make = UnionCodec if btf_type.kind == Kind.UNION else StructCodec

@@ -18,6 +18,7 @@ from bpf2py.spec.elf import (
     R_BPF_64_NODYLD32,
     SHF_ALLOC,
     SHT_NOBITS,
+    SHT_NULL,
     STB_LOCAL,
     STB_WEAK,
     STT_FUNC,
@@ -171,7 +172,7 @@ class ObjectReader:
 
     def _read_data_sections(self) -> None:
         for section in self.elf.sections:
-            if not is_data_section(section.name) or not section.size or section.executable:
+            if not is_data_section(section.name) or not section.size or section.executable or section.type == SHT_NULL:
                 continue
             rodata = section.name.startswith(".rodata")
             flags = MapFlags.MMAPABLE | (MapFlags.RDONLY_PROG if rodata else MapFlags(0))
