@@ -82,14 +82,14 @@ def _find(data: mmap.mmap, name: str) -> int | None:
     for i in range(count):
         row = _SHDR.unpack_from(data, offset + i * size)
         sections.append(_Section(row[1], row[3], row[4], row[5], row[6]))
-    needle = b"\0" + name.encode() + b"\0"
+    needle = name.encode() + b"\0"  # linkers let a name be the end of a longer one
     for table in sections:
         if table.type not in (SHT_SYMTAB, SHT_DYNSYM) or table.link >= len(sections):
             continue
         strings = sections[table.link]
         names, at = set(), data.find(needle, strings.offset, strings.offset + strings.size)
         while at >= 0:
-            names.add(at + 1 - strings.offset)
+            names.add(at - strings.offset)
             at = data.find(needle, at + 1, strings.offset + strings.size)
         if not names:
             continue

@@ -45,7 +45,11 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
         relative = anchor.fileno()
     index = ifindex_of(what, device)
     hook = f"{attach_type.name.lower().replace('_', '/')}/{device}"
-    reasons = {34: "the anchor is not attached there, or too many programs are", 95: "the device is of another kind"}
+    reasons = {
+        17: "the program is attached there already",
+        34: "the anchor is not attached there, or too many programs are",
+        95: "the device is of another kind",
+    }
     return [
         make_link(
             program,
