@@ -126,6 +126,9 @@ class MapHandle(Protocol):
     def delete_batch(self, keys: Any, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_DELETE_BATCH: (result, elements done)."""
 
+    def count(self) -> int | None:
+        """Number of elements where the backend keeps count, else None."""
+
     def freeze(self) -> int:
         """BPF_MAP_FREEZE."""
 

@@ -7,7 +7,7 @@ import mmap
 import os
 import struct
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapInfo
 from bpf2py.errors import MapCreateError, NotSupported
@@ -32,6 +32,9 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import type_info
+
+if TYPE_CHECKING:
+    from bpf2py.kernel.elem_count import ElemCounter
 
 # union bpf_attr of include/uapi/linux/bpf.h, by command.
 _CREATE = struct.Struct("<7I16s5IQii")
@@ -110,10 +113,11 @@ def _create_error(spec: MapSpec, errno: int) -> Exception:
 class KernelMap:
     """A map descriptor."""
 
-    __slots__ = ("_fd", "info", "possible_cpus", "value_bytes")
+    __slots__ = ("_counter", "_fd", "info", "possible_cpus", "value_bytes")
 
     def __init__(self, fd: Fd) -> None:
         self._fd = fd
+        self._counter: ElemCounter | None = None
         self.info = map_info(fd.number)
         self.possible_cpus = possible_cpus()
         per_cpu = type_info(self.info.type).per_cpu
@@ -160,6 +164,16 @@ class KernelMap:
         result = bpf_inout(command, buffer)
         return result, int.from_bytes(buffer.raw[32:36], "little")
 
+    def count(self) -> int | None:
+        """Elements by the kernel's own counters (hash maps, Linux 6.6), None where they cannot be read."""
+        if self._counter is None:
+            from bpf2py.kernel.elem_count import COUNTED, ElemCounter
+
+            if self.info.type not in COUNTED:
+                return None
+            self._counter = ElemCounter(self.fd)
+        return self._counter.count()
+
     def freeze(self) -> int:
         """BPF_MAP_FREEZE (Linux 5.2)."""
         return bpf(Command.MAP_FREEZE, struct.pack("<I", self.fd & 0xFFFFFFFF))
@@ -177,11 +191,14 @@ class KernelMap:
         """Another descriptor of the same map."""
         new = KernelMap.__new__(KernelMap)
         new._fd = Fd(os.dup(self.fd))
+        new._counter = None
         new.info, new.possible_cpus, new.value_bytes = self.info, self.possible_cpus, self.value_bytes
         return new
 
     def close(self) -> None:
         """Close the descriptor."""
+        if self._counter is not None:
+            self._counter.close()
         self._fd.close()
 
 

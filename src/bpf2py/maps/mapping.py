@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+COUNT_BY_READING = 4096  # up to here one batch call is cheaper than loading the counting program
 _MISSING: Any = object()
 
 
@@ -210,9 +211,17 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
     def count(self) -> int:
         """Number of elements.
 
-        Kernels keep no count user space could read: this reads all elements in batches (about 0.1 us each) and counts them,
-        or walks the keys where the type has no batch commands.
+        Maps of up to 4096 entries are read in batches and counted: exact at the moment each bucket was read. Larger hash maps are
+        counted by the kernel (bpf_map_sum_elem_count(), Linux 6.6): a tiny program is loaded once for the map, after that
+        a count costs microseconds however large the map is; changes of that very moment may be in it or not. Older
+        kernels, other types and processes that may not load programs read everything, or walk the keys where there are
+        no batch commands.
         """
+        if self.max_entries > COUNT_BY_READING:
+            self.fileno()
+            counted = self._handle.count()
+            if counted is not None:
+                return counted
         try:
             return sum(chunk.count for chunk in self._chunks())
         except batch.BatchUnsupported:
