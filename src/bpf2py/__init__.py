@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RelocationError,
         VerifierError,
     )
+    from bpf2py.kernel import features as features
     from bpf2py.kernel.ksyms import ksym
     from bpf2py.loading import load
     from bpf2py.maps.base import Map
@@ -144,6 +145,7 @@ __all__ = [
     "VerifierError",
     "compile",
     "errors",
+    "features",
     "ksym",
     "load",
 ]
@@ -158,6 +160,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"bpf2py.{_HOMES[name]}"), name)
     elif name == "errors":
         value = import_module("bpf2py.errors")
+    elif name == "features":
+        value = import_module("bpf2py.kernel.features")
     else:
         raise AttributeError(f"module 'bpf2py' has no attribute {name!r}")
     globals()[name] = value

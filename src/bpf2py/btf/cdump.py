@@ -203,6 +203,11 @@ class _Dumper:
         if enum.name and not _identifier(enum.name):
             return
         word = self.tag(type_id, enum)
+        if not any(_identifier(e.name) for e in enum.values):
+            # A forward declaration: C has none for enums, compilers accept one that is only pointed to.
+            if enum.name:
+                self.lines.append(f"{word};\n")
+            return
         self.lines.append(f"{word} {self.enum_body(enum)};\n")
 
     def define_typedef(self, type_id: int, typedef: Ref) -> None:
@@ -307,7 +312,7 @@ class _Dumper:
                 else f"{self.tag(type_id, btf_type)} {self.body(type_id, btf_type, depth)}"
             )
         if isinstance(btf_type, Enum):
-            if btf_type.name:
+            if btf_type.name and btf_type.values:
                 return self.tag(type_id, btf_type)
             return "int" if btf_type.size == 4 and btf_type.signed else _UNSIGNED.get(btf_type.size, "unsigned int")
         if isinstance(btf_type, Fwd):
