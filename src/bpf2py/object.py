@@ -145,6 +145,8 @@ class Object:
     # -- maps ----------------------------------------------------------------------------------------------------
 
     def _make_map(self, spec: MapSpec, prepared: Any, given: Map[Any, Any] | None) -> Map[Any, Any]:
+        if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
+            spec.max_entries = self.backend.possible_cpus
         if given is not None:
             check_compatible(spec, given)
             return wrap(given._handle.duplicate(), spec, self._options)
@@ -161,9 +163,6 @@ class Object:
         if spec.data is not None:
             created = spec.copy()
             created.name = data_map_name(self.spec.name, spec.name)
-        if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
-            created = spec.copy()
-            created.max_entries = self.backend.possible_cpus
         inner = None
         if spec.inner is not None:
             inner_spec = spec.inner.copy()

@@ -27,9 +27,15 @@ def scale() -> Callable[[int], int]:
 
 
 @pytest.fixture(scope="session")
-def build(compile_bpf: Callable[[str], bytes]) -> Callable[[str], bpf2py.ObjectSpec]:
-    """The spec of C source text behind the usual includes and licence; each text is compiled once."""
-    return lambda text: bpf2py.ObjectSpec.from_bytes(compile_bpf(HEADER + text))
+def compile_object(compile_bpf: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    """The object of C source text behind the usual includes and licence; each text is compiled once."""
+    return lambda text: compile_bpf(HEADER + text)
+
+
+@pytest.fixture(scope="session")
+def build(compile_object: Callable[[str], bytes]) -> Callable[[str], bpf2py.ObjectSpec]:
+    """The spec of such an object."""
+    return lambda text: bpf2py.ObjectSpec.from_bytes(compile_object(text))
 
 
 @contextmanager

@@ -68,14 +68,15 @@ def test_it_is_a_sequence(totals: Any) -> None:
 
 @pytest.mark.parametrize("index", [4, 1 << 31, 1 << 32, 1 << 70, -5])
 def test_index_out_of_range(totals: Any, refused: Callable[..., Any], index: int) -> None:
-    for operation in (
+    cases: list[Callable[[], Any]] = [
         lambda: totals[index],
         lambda: totals.__setitem__(index, 1),
         lambda: totals.lookup(index),
         lambda: totals.put(index, 1),
         lambda: totals.update({index: 1}),
         lambda: totals.__delitem__(index),
-    ):
+    ]
+    for operation in cases:
         with refused(bpf2py.IndexOutOfRange, None, "map totals", f"index {index} "):
             operation()
     with pytest.raises(IndexError, match="index 4 >= max_entries 4"):
@@ -123,7 +124,7 @@ def test_closed(totals: Any) -> None:
         lambda: totals.clear(),
         lambda: totals.to_numpy(),
     ):
-        with pytest.raises(bpf2py.ClosedError, match="map totals: .*the map is closed"):
+        with pytest.raises(bpf2py.ClosedError, match=r"map totals: .*the map is closed"):
             operation()
 
 

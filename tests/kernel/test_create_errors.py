@@ -69,7 +69,7 @@ CASES: list[tuple[MapType, dict[str, Any], tuple[int, ...], str]] = [
     (T.ARRAY, {"flags": F.NO_COMMON_LRU}, (errno.EINVAL,), "NO_COMMON_LRU is for"),
     (T.PERCPU_ARRAY, {"flags": F.NUMA_NODE}, (errno.EINVAL,), "NUMA_NODE is not allowed for PERCPU_ARRAY"),
     (T.PERCPU_HASH, {"flags": F.NUMA_NODE}, (errno.EINVAL,), "NUMA_NODE is not allowed for PERCPU_HASH"),
-    (T.LRU_HASH, {"flags": F.NUMA_NODE | F.NO_COMMON_LRU}, (errno.EINVAL,), "NUMA_NODE is not allowed for LRU_HASH with NO_COMMON_LRU"),
+    (T.LRU_HASH, {"flags": F.NUMA_NODE | F.NO_COMMON_LRU}, (errno.EINVAL,), "not allowed for LRU_HASH with NO_COMMON_LRU"),
     (T.HASH, {"flags": F.RDONLY | F.WRONLY}, (errno.EINVAL,), "RDONLY and WRONLY exclude each other"),
     (T.HASH, {"flags": F.RDONLY_PROG | F.WRONLY_PROG}, (errno.EINVAL,), "RDONLY_PROG and WRONLY_PROG exclude each other"),
     (T.HASH, {"flags": F.MMAPABLE}, (errno.EINVAL,), "MMAPABLE is for ARRAY and ARENA, not for HASH"),
@@ -82,7 +82,7 @@ CASES: list[tuple[MapType, dict[str, Any], tuple[int, ...], str]] = [
     (T.ARRAY, {"flags": F.ZERO_SEED}, (errno.EINVAL,), "ZERO_SEED is for hash maps and BLOOM_FILTER, not for ARRAY"),
     (T.QUEUE, {"key_size": 0, "flags": F.ZERO_SEED}, (errno.EINVAL,), "ZERO_SEED is for hash maps"),
     (T.HASH, {"map_extra": 1}, (errno.EINVAL,), "map_extra must be 0 for HASH, is 1"),
-    (T.BLOOM_FILTER, {"key_size": 0, "map_extra": 16}, (errno.EINVAL,), "map_extra of BLOOM_FILTER is its number of hash functions"),
+    (T.BLOOM_FILTER, {"key_size": 0, "map_extra": 16}, (errno.EINVAL,), "map_extra of BLOOM_FILTER is its number of hash"),
     (T.ARRAY_OF_MAPS, {"value_size": 4}, (errno.EINVAL, errno.EBADF), "ARRAY_OF_MAPS needs the definition of its inner maps"),
     (T.HASH_OF_MAPS, {"value_size": 4}, (errno.EINVAL, errno.EBADF), "HASH_OF_MAPS needs the definition of its inner maps"),
     (T.ARENA, {"key_size": 0, "value_size": 0}, (errno.EINVAL,), "ARENA needs map_flags BPF_F_MMAPABLE"),
@@ -97,7 +97,7 @@ for _kind in (T.SK_STORAGE, T.INODE_STORAGE, T.TASK_STORAGE, T.CGRP_STORAGE):
 
 
 def new_enough(kind: MapType) -> bool:
-    return RELEASE >= tuple(int(part) for part in MAP_TYPE_INFO[kind].since.split("."))
+    return tuple(int(part) for part in MAP_TYPE_INFO[kind].since.split(".")) <= RELEASE
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,17 @@ def test_large_keys_where_the_kernel_takes_them() -> None:
     try:
         Map.create("HASH", 1000, 4, 10, name="large").close()
     except bpf2py.MapCreateError as error:
-        assert "key_size must be at most 512 for HASH, is 1000" in str(error)
+        refusal = str(error)
+    else:
+        refusal = ""
+    assert refusal == "" or "key_size must be at most 512 for HASH, is 1000" in refusal
 
 
 @pytest.mark.parametrize("number", [200, 1000])
 def test_types_nobody_knows_yet(number: int, refused: Callable[..., Any]) -> None:
-    with refused(bpf2py.MapCreateError, errno.EINVAL, f"map {number}: create: the kernel refused <MapSpec {number}: {number} "):
+    with refused(
+        bpf2py.MapCreateError, errno.EINVAL, f"map {number}: create: the kernel refused <MapSpec {number}: {number} "
+    ):
         Map.create(number, 4, 4, 1)
 
 

@@ -152,7 +152,10 @@ def test_update_flags(counts: Any, refused: Callable[..., Any]) -> None:
 
 
 def test_a_missing_key_is_a_key_error(counts: Any, refused: Callable[..., Any]) -> None:
-    for operation in (lambda: counts[7], lambda: counts.pop(7), lambda: counts.delete(7), lambda: counts.lookup(7)):
+    cases: list[Callable[[], Any]] = [
+        lambda: counts[7], lambda: counts.pop(7), lambda: counts.delete(7), lambda: counts.lookup(7),
+    ]  # fmt: skip
+    for operation in cases:
         with refused(bpf2py.KeyNotFound, errno.ENOENT, "map counts", "no key 7 (ENOENT)"):
             operation()
     with pytest.raises(KeyError):
@@ -209,10 +212,10 @@ def test_a_closed_map(refused: Callable[..., Any]) -> None:
         lambda: counts.fileno(),
         lambda: next(walking),
     ):
-        with pytest.raises(bpf2py.ClosedError, match="map counts: .*the map is closed"):
+        with pytest.raises(bpf2py.ClosedError, match=r"map counts: .*the map is closed"):
             operation()
     for operation in (lambda: counts.freeze(), lambda: counts.pin("/sys/fs/bpf/never")):
-        with pytest.raises(bpf2py.ClosedError, match="map counts: .*the map is closed"):
+        with pytest.raises(bpf2py.ClosedError, match=r"map counts: .*the map is closed"):
             operation()
 
 
@@ -263,9 +266,7 @@ def test_structs_by_their_btf(obj: bpf2py.Object) -> None:
         (7, ""),
     ],
 )
-def test_struct_values_that_do_not_fit(
-    obj: bpf2py.Object, refused: Callable[..., Any], value: Any, words: str
-) -> None:
+def test_struct_values_that_do_not_fit(obj: bpf2py.Object, refused: Callable[..., Any], value: Any, words: str) -> None:
     with refused(bpf2py.EncodeError, None, "map typed: update: value", words):
         obj.maps["typed"]["a", 1] = value
 
@@ -359,7 +360,7 @@ def test_more_elements_than_one_batch_holds(scale: Callable[[int], int]) -> None
         drained = list(made.drain())
         assert len(drained) == count // 2
         assert dict(drained) == {key: key * 2 for key in range(1, count, 2)}
-        made.update({key: 1 for key in range(count)})
+        made.update(dict.fromkeys(range(count), 1))
         made.clear()
         assert not made
 

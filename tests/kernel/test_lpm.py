@@ -109,7 +109,10 @@ def test_other_sizes_are_pairs(data_size: int) -> None:
     with trie(data_size) as made:
         made[8, b"\x0a"] = 1
         made[data_size * 8, b"\x0b".ljust(data_size, b"\1")] = 2
-        assert made.snapshot() == {(8, b"\x0a".ljust(data_size, b"\0")): 1, (data_size * 8, b"\x0b".ljust(data_size, b"\1")): 2}
+        assert made.snapshot() == {
+            (8, b"\x0a".ljust(data_size, b"\0")): 1,
+            (data_size * 8, b"\x0b".ljust(data_size, b"\1")): 2,
+        }
         assert made[data_size * 8, b"\x0a"] == 1
 
 
@@ -126,7 +129,11 @@ def test_other_sizes_are_pairs(data_size: int) -> None:
     ],
 )
 def test_wrong_keys(routes: Any, refused: Callable[..., Any], key: Any, words: str) -> None:
-    for operation, what in ((lambda: routes[key], "lookup"), (lambda: routes.__setitem__(key, 1), "update")):
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: routes[key], "lookup"),
+        (lambda: routes.__setitem__(key, 1), "update"),
+    ]
+    for operation, what in cases:
         with refused(bpf2py.EncodeError, None, f"map routes: {what}: key: ", words):
             operation()
 
@@ -156,7 +163,7 @@ def test_closed_while_iterating(routes: Any) -> None:
     # Another map may get the number of the descriptor that was closed.
     with Map.create("HASH", key="u64", value="u32", max_entries=5) as other:
         other[5] = 5
-        with pytest.raises(bpf2py.ClosedError, match="map routes: .*closed"):
+        with pytest.raises(bpf2py.ClosedError, match=r"map routes: .*closed"):
             next(walking)
 
 

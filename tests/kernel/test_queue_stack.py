@@ -32,7 +32,10 @@ int use(void *ctx)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_push_pop_peek(kind: MapType, refused: Callable[..., Any]) -> None:
     with Map.create(kind, value="u32", max_entries=3, name="made") as made:
-        ordered = (lambda values: values) if kind == MapType.QUEUE else (lambda values: values[::-1])
+
+        def ordered(values: list[int]) -> list[int]:
+            return values if kind == MapType.QUEUE else values[::-1]
+
         assert not made
         made.push(1)
         made.extend([2, 3])

@@ -66,7 +66,7 @@ def test_sockets_leave_when_they_are_closed(pair: Any) -> None:
 def test_cookies_take_values_of_8_bytes(pair: Any) -> None:
     with Map.create("SOCKMAP", value_size=4, max_entries=3, name="made") as made:
         made[0] = pair[0]
-        with pytest.raises(bpf2py.BpfError, match="map made: lookup: .*values of 8 bytes"):
+        with pytest.raises(bpf2py.BpfError, match=r"map made: lookup: .*values of 8 bytes"):
             made[0]
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from bpf2py.backend import MapHandle
+from bpf2py.btf.codec import Codec
 from bpf2py.errors import EncodeError
 from bpf2py.maps import batch
 from bpf2py.maps.base import K, Map
@@ -132,6 +134,12 @@ class CgroupArrayMap(FdValueMap[int]):
 
 class PerfEventArrayMap(FdValueMap[int]):
     """PERF_EVENT_ARRAY (Linux 4.3): perf events by CPU number; `bpf2py.PerfReader` reads what programs put into it."""
+
+    def __init__(
+        self, handle: MapHandle, name: str, key: Codec[int], value: Codec[Any], spec: MapSpec | None = None
+    ) -> None:
+        super().__init__(handle, name, key, value, spec)
+        self.opened_for: dict[int, object] = {}  # CPU -> the reader's buffer whose event is there
 
 
 class SockMap(FdValueMap[K]):

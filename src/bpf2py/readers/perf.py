@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 from bpf2py.btf.codec import BytesCodec, Codec
-from bpf2py.errors import BpfOSError, NotSupported, ObjectError
+from bpf2py.errors import BpfError, BpfOSError, IndexOutOfRange, NotSupported, ObjectError
 from bpf2py.kernel.link import PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_ENABLE
 from bpf2py.kernel.perf_event import PERF_TYPE_SOFTWARE, open_event
 from bpf2py.kernel.syscall import Fd, libc
@@ -146,6 +146,7 @@ class PerfReader(EventReader):
         if pages < 1 or pages & (pages - 1):
             raise BpfOSError(f"map {map.name}: PerfReader: pages must be a power of two, is {pages}")
         self.name = map.name
+        self._map = map
         self.lost = 0
         self.overwritable = overwritable
         self._codec: Codec[Any] = type if type is not None else _event_codec(map)
@@ -153,8 +154,12 @@ class PerfReader(EventReader):
         bits = (WRITE_BACKWARD_BIT if overwritable else 0) | (WATERMARK_BIT if watermark is not None else 0)
         try:
             for cpu in cpus if cpus is not None else online_cpus():
-                if cpu >= map.max_entries:
+                if cpu >= map.max_entries and cpus is None:
                     continue
+                if cpu >= map.max_entries:
+                    raise IndexOutOfRange(
+                        f"map {map.name}: PerfReader: CPU {cpu} has no entry: max_entries is {map.max_entries}"
+                    )
                 fd = open_event(
                     f"map {map.name}: PerfReader: CPU {cpu}",
                     PERF_TYPE_SOFTWARE,
@@ -166,6 +171,7 @@ class PerfReader(EventReader):
                 ring = PerfRing(fd, pages, cpu, overwritable)
                 self._rings.append(ring)
                 map[cpu] = fd.number
+                map.opened_for[cpu] = ring
                 self._ioctl(ring, PERF_EVENT_IOC_ENABLE, 0)
             super().__init__([ring.fd.number for ring in self._rings])
         except BaseException:
@@ -213,17 +219,26 @@ class PerfReader(EventReader):
 
     def pause(self) -> None:
         """Stop recording (Linux 4.7): programs' bpf_perf_event_output() fails meanwhile."""
+        self._require_open()
         for ring in self._rings:
             self._ioctl(ring, PERF_EVENT_IOC_PAUSE_OUTPUT, 1)
 
     def resume(self) -> None:
         """Record again."""
+        self._require_open()
         for ring in self._rings:
             self._ioctl(ring, PERF_EVENT_IOC_PAUSE_OUTPUT, 0)
 
     def _release(self) -> None:
         for ring in self._rings:
             libc().ioctl(ring.fd.number, PERF_EVENT_IOC_DISABLE, 0)
+            if self._map.opened_for.get(ring.cpu) is ring:
+                # Else programs go on writing into a buffer nobody reads.
+                del self._map.opened_for[ring.cpu]
+                try:
+                    self._map.delete(ring.cpu)
+                except BpfError:
+                    pass  # the map is closed
             ring.close()
 
 

@@ -80,6 +80,8 @@ class Ring:
 
     def take(self, most: int) -> Batch | None:
         """What is there now, copied out of the ring, whose space is free again at once."""
+        if self.leased:
+            return None  # what is there belongs to the lease; committing it would take the position back
         start, length, runs = self.committed(most)
         if not length:
             return None

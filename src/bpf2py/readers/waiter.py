@@ -22,7 +22,7 @@ class EventReader:
 
     def __init__(self, fds: list[int]) -> None:
         self._closing = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler that closes may interrupt its own thread within
         self._busy = 0
         self._fds: list[int] = []
         self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -95,14 +95,15 @@ class EventReader:
                 if not ready.done():
                     ready.set_result(None)
 
-            descriptors = [*self._fds, self._waker]
-            for fd in descriptors:
-                loop.add_reader(fd, wake)
-            try:
-                await ready
-            finally:
+            with self._in_use():
+                descriptors = [*self._fds, self._waker]
                 for fd in descriptors:
-                    loop.remove_reader(fd)
+                    loop.add_reader(fd, wake)
+                try:
+                    await ready
+                finally:
+                    for fd in descriptors:
+                        loop.remove_reader(fd)
 
     def batches_async(self) -> AsyncIterator[Batch]:
         """Batches as they come, for ``async for``."""
