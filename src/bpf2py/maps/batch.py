@@ -86,9 +86,11 @@ def walk(name: str, handle: MapHandle) -> Iterator[bytes]:
     """Keys one by one with BPF_MAP_GET_NEXT_KEY, each once. Raises IterationAborted when programs never let it finish."""
     slot = handle.slot()
     seen: set[bytes] = set()
-    budget = STEPS_PER_ELEMENT * max(handle.info.max_entries, 1024)
+    order: list[bytes] = []  # the keys yielded; slot.key is order[at] unless the walk started again
+    at = 0
+    steps = STEPS_PER_ELEMENT * max(handle.info.max_entries, 1024)
     first = True
-    while True:
+    for _ in range(steps):
         if handle.fd < 0:  # closed meanwhile; the descriptor's number may be another map's by now
             raise map_error(name, handle.info, "iterate", EBADF)
         result = slot.get_next_key(first)
@@ -97,15 +99,21 @@ def walk(name: str, handle: MapHandle) -> Iterator[bytes]:
         if result < 0:
             raise map_error(name, handle.info, "iterate", -result)
         first = False
-        budget -= 1
-        if budget < 0:
-            raise IterationAborted(
-                f"map {name}: iterate: keys were deleted so fast that {len(seen)} keys took "
-                f"{STEPS_PER_ELEMENT * max(handle.info.max_entries, 1024)} steps; read it again, or pause the programs",
-                command="BPF_MAP_GET_NEXT_KEY",
-            )
         key = bytes(slot.next_key)
-        slot.key[:] = key
         if key not in seen:
+            slot.key[:] = key
+            at = len(order)
             seen.add(key)
+            order.append(key)
             yield key
+        elif at > 0:
+            # The key was deleted, so the kernel started again at the first one: go on behind the last one still there.
+            at -= 1
+            slot.key[:] = order[at]
+        else:
+            slot.key[:] = key
+    raise IterationAborted(
+        f"map {name}: iterate: keys were deleted so fast that {len(seen)} keys took {steps} steps; "
+        "read it again, or pause the programs",
+        command="BPF_MAP_GET_NEXT_KEY",
+    )
