@@ -63,8 +63,9 @@ test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
 
 bench: venv
-	$(BIN)/python benchmarks/bench_startup.py
-	$(BIN)/python benchmarks/bench_maps.py
+	$(BIN)/python -m benchmarks.bench_startup
+	$(BIN)/python -m benchmarks.bench_maps
+	$(BIN)/python -m benchmarks.bench_events
 
 clean:
 	rm -rf $(VENV) .vm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
