@@ -11,7 +11,7 @@ import pytest
 
 from bpf2py.btf.cdump import dump_c
 from bpf2py.btf.reader import Btf
-from bpf2py.btf.types import Enum, Kind, Ref, Struct
+from bpf2py.btf.types import Array, Enum, Kind, Ref, Struct
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.toolchain.compiler import Compiler, compile_with_log
 from bpf2py.toolchain.find import MINIMUM_CLANG, ziglang_directory
@@ -80,12 +80,12 @@ def compile_clean(header: str, body: str, compiler: Compiler) -> bytes:
 
 
 def has_va_list(btf: Btf, type_id: int, depth: int = 0) -> bool:
-    struct = btf.resolved(type_id)
-    if isinstance(struct, Struct):
-        if "va_list" in struct.name:
+    found = btf.resolved(type_id)
+    if isinstance(found, Struct):
+        if "va_list" in found.name:
             return True
-        return depth < 6 and any(has_va_list(btf, member.type_id, depth + 1) for member in struct.members)
-    return depth < 6 and hasattr(struct, "count") and has_va_list(btf, struct.type_id, depth + 1)
+        return depth < 6 and any(has_va_list(btf, member.type_id, depth + 1) for member in found.members)
+    return depth < 6 and isinstance(found, Array) and has_va_list(btf, found.type_id, depth + 1)
 
 
 @needs_vmlinux
@@ -99,7 +99,7 @@ def test_the_kernels_types_keep_their_layout(vmlinux: Btf, compiler: Compiler) -
     chosen = [i for i in {*nasty, *random.Random(6).sample(unique, 1200)} if not has_va_list(vmlinux, i)]
     assert len(nasty) > 10
     assert len(chosen) > 1000
-    lines = []
+    lines: list[str] = []
     for type_id in chosen:
         struct = vmlinux.type(type_id)
         assert isinstance(struct, Struct)
@@ -111,7 +111,7 @@ def test_the_kernels_types_keep_their_layout(vmlinux: Btf, compiler: Compiler) -
 def test_a_trimmed_header_has_what_was_asked_for(vmlinux: Btf, compiler: Compiler) -> None:
     header = dump_c(vmlinux, ["task_struct", "BPF_MAP_TYPE_HASH", "sockaddr_in", "bpf_iter_num_new", "umode_t"])
     assert len(header) < len(dump_c(vmlinux)) / 5
-    lines = []
+    lines: list[str] = []
     for name in ("task_struct", "sockaddr_in", "list_head"):
         struct = vmlinux.type(vmlinux.find(name, Kind.STRUCT))
         assert isinstance(struct, Struct)
@@ -166,9 +166,8 @@ def shape(btf: Btf, type_id: int, depth: int = 0) -> object:
         return "enum", found.name, found.size, tuple(found.values)
     if isinstance(found, Ref) and found.kind == Kind.PTR:
         return "pointer", shape(btf, found.type_id, depth + 1) if depth < 1 and found.type_id else ""
-    count = getattr(found, "count", None)
-    if count is not None:
-        return "array", count, shape(btf, found.type_id, depth + 1)  # type: ignore[union-attr]
+    if isinstance(found, Array):
+        return "array", found.count, shape(btf, found.type_id, depth + 1)
     return found.kind.name, found.name, getattr(found, "size", 0)
 
 

@@ -214,7 +214,7 @@ def test_char_arrays(spec: ObjectSpec) -> None:
 @given(data=st.binary(min_size=6, max_size=6))
 def test_keys_lose_nothing(data: bytes) -> None:
     for chars in ("str", "bytes"):
-        key = codec_of("char[6]", CodecOptions(key=True, chars=chars))  # type: ignore[arg-type]
+        key = codec_of("char[6]", CodecOptions(key=True, chars=chars))
         assert key.encode(key.decode(data)) == data
 
 
@@ -276,7 +276,7 @@ def test_struct_values(spec: ObjectSpec) -> None:
     assert bytes(value) == struct_codec.encode((1, 2)) == struct_codec.encode([1, 2])
     value["x"] = 7
     changed = value._replace(y=9)
-    assert (value, changed) == ((7, 2), (7, 9))
+    assert [list(value), list(changed)] == [[7, 2], [7, 9]]
     for wrong in (lambda: make(1, 2, 3), lambda: make(z=1), lambda: value._replace(z=1)):
         with pytest.raises(EncodeError):
             wrong()

@@ -50,13 +50,13 @@ def as_python(item: Any) -> Any:
         return {name: as_python(item[name]) for name in item.dtype.names}
     if isinstance(item, np.ndarray):
         return bytes(item) if item.dtype == np.uint8 else [as_python(element) for element in item]
-    return bytes(item) if isinstance(item, np.void) else item.item()
+    return item.tobytes() if isinstance(item, np.void) else item.item()
 
 
 def samples(codec: Codec[Any], count: int, seed: int) -> list[bytes]:
     """Encodings of random values: bools and texts are as C would have them, and padding is zero."""
     rng = random.Random(seed)
-    found = []
+    found: list[bytes] = []
     while len(found) < count:
         data = rng.randbytes(codec.size) if rng.random() < 0.9 else bytes(codec.size)
         found.append(codec.encode(codec.decode(data)))
