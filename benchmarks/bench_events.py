@@ -104,12 +104,11 @@ def measure(obj: Any, kind: str, records: int, rounds: int, directory: str) -> l
     c.close()
     reader = bpf2py.RingReader(obj.maps["ring"]) if kind == "ring" else bpf2py.PerfReader(obj.maps["perf"], pages=pages)
     with reader:
-        rows = [
+        return [
             ("batches", timed(records, rounds, fill, lambda: sum(len(batch) for batch in reader.flush())), base),
             ("to_numpy()", timed(records, rounds, fill, lambda: sum(len(b.to_numpy()) for b in reader.flush())), base),
             ("typed events", timed(records, rounds, fill, lambda: sum(len(b.events()) for b in reader.flush())), base),
         ]
-    return rows
 
 
 def live(obj: Any, total: int) -> str:
