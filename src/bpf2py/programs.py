@@ -162,6 +162,36 @@ class Program:
         handles = self._backend.attach(self._handle, self.spec, dict(options))
         return Link(handles, self.name)
 
+    def xlated(self) -> bytes:
+        """The instructions as the kernel runs them, after the verifier's rewriting (Linux 4.13, CAP_SYS_ADMIN); else empty."""
+        self.fileno()
+        return bytes(self._backend.program_code(self._handle, False))
+
+    def jited(self) -> bytes:
+        """The machine code; empty where the kernel does not show it (kernel.kptr_restrict, no JIT)."""
+        self.fileno()
+        return bytes(self._backend.program_code(self._handle, True))
+
+    def disassemble(self) -> str:
+        """The instructions the kernel runs, one a line."""
+        from bpf2py.isa.disasm import disassemble
+
+        return "\n".join(f"{line.slot}: {line.text}" for line in disassemble(self.xlated()))
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Pin to a file of the BPF file system (Linux 4.4): the program then outlives the process."""
+        self.fileno()
+        path = os.fspath(path)
+        if os.path.lexists(path):
+            raise FileExistsError(f"program {self.name}: pin: {path} exists")
+        result = self._handle.pin(path)  # type: ignore[attr-defined]
+        if result < 0:
+            raise BpfOSError(
+                f"program {self.name}: pin: {path} must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)",
+                errno=-result,
+                command="BPF_OBJ_PIN",
+            )
+
     def test_run(
         self, data: bytes = b"", context: bytes = b"", *, repeat: int = 1, cpu: int | None = None, flags: int = 0
     ) -> Any:

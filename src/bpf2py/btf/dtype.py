@@ -51,7 +51,10 @@ def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
         return np.dtype(
             {
                 "names": [row.name for row in rows],
-                "formats": [dtype_of(row.codec) for row in rows],
+                # What would be converted, in a union, stays bytes.
+                "formats": [
+                    np.dtype(f"V{row.codec.size}") if has_bitfields(row.codec) else dtype_of(row.codec) for row in rows
+                ],
                 "offsets": [row.offset for row in rows],
                 "itemsize": codec.size,
             }
@@ -163,6 +166,8 @@ def _items(array: np.ndarray[Any, Any]) -> list[Any]:
         return made
     if array.ndim > 1:
         return [_items(part) for part in array]
+    if not array.dtype.names:
+        return [{} for _ in array]
     columns = [_items(array[name]) for name in array.dtype.names]
     return [dict(zip(array.dtype.names, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -88,6 +88,12 @@ class KernelBackend:
         """BPF_PROG_TEST_RUN."""
         return run(f"program {name}: test_run", program.fd, data, context, repeat, cpu, flags)
 
+    def program_code(self, program: KernelProgram, jited: bool) -> bytes:
+        """The code as the kernel runs it."""
+        from bpf2py.kernel.inspect import code
+
+        return code(program.fd, jited)
+
     def open_map_fd(self, fd: int) -> KernelMap:
         """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is no map's."""
         try:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from bpf2py.backend import MapHandle, ProgramInfo
 from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Kind
 from bpf2py.errors import BpfOSError, NotSupported, ObjectError, PermissionDenied, RelocationError, VerifierError
-from bpf2py.kernel.btf import LoadedBtf, attach_btf_id
+from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
 from bpf2py.kernel.map import object_info, pin
 from bpf2py.kernel.syscall import (
     E2BIG,
@@ -83,10 +84,11 @@ class ProgramLoader:
         self.license = spec.license.encode() + b"\0"
         self.attach_btf_id = self.attach_btf_fd = 0
         definition = program.definition
-        if definition is not None and definition.attach_btf and program.target:
-            self.attach_btf_id, self.attach_btf_fd = attach_btf_id(
-                program.attach_type.name if program.attach_type else "", program.target
-            )
+        if program.target_program is not None:
+            self.attach_btf_id, self.attach_btf_fd = self._function_of_program()
+        elif definition is not None and definition.attach_btf and program.target:
+            attach_type = program.attach_type.name if program.attach_type is not None else ""
+            self.attach_btf_id, self.attach_btf_fd = attach_btf_id(attach_type, program.target)
         self.func_info = self.line_info = b""
         if btf.fd and all(function.type_id for _, function in linked.starts):
             self.func_info = b"".join(struct.pack("<II", f.offset // 8, f.type_id) for f in linked.funcs)
@@ -94,6 +96,17 @@ class ProgramLoader:
                 struct.pack("<IIII", line.offset // 8, line.file_off, line.line_off, line.line_col)
                 for line in linked.lines
             )
+
+    def _function_of_program(self) -> tuple[int, int]:
+        """(BTF id of the function to replace or trace in another program, that program's descriptor)."""
+        target = self.program.target_program
+        btf = btf_by_id(target.info.btf_id) if target.info.btf_id else None
+        if btf is None:
+            raise ObjectError(
+                f"program {self.program.name}: load: program {target.name} has no BTF to find its functions by"
+            )
+        name = self.program.target or target.name
+        return btf.find(name, Kind.FUNC), target.fileno()
 
     def _place_externs(self, maps: Mapping[str, MapHandle]) -> None:
         from bpf2py.kernel.externs import ExternPlacer
@@ -262,13 +275,17 @@ class KernelProgram:
 
     def info(self) -> ProgramInfo:
         """struct bpf_prog_info, read now."""
-        result, buffer = object_info(self.fd, _PROG_INFO_SIZE)
+        return self.info_of(self.fd)
+
+    def info_of(self, fd: int) -> ProgramInfo:
+        """struct bpf_prog_info of any program's descriptor."""
+        result, buffer = object_info(fd, _PROG_INFO_SIZE)
         check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
         map_count = int.from_bytes(buffer.raw[52:56], "little")
         map_ids = (ctypes.c_uint32 * max(map_count, 1))()
         initial = bytearray(64)
         struct.pack_into("<IQ", initial, 52, map_count, ctypes.addressof(map_ids))
-        result, buffer = object_info(self.fd, _PROG_INFO_SIZE, bytes(initial))
+        result, buffer = object_info(fd, _PROG_INFO_SIZE, bytes(initial))
         check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
         raw = buffer.raw
         kind, ident, tag, jited, xlated, _, _, load_time, _uid, _n, _ids, name, _ifindex, gpl = _PROG_INFO.unpack_from(

@@ -233,6 +233,42 @@ class ArrayMap(Map[int, V]):
         parts = [self._value_array(chunk) for chunk in self._raw_chunks()]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def mmap(self, writable: bool = True) -> np.ndarray[Any, Any]:
+        """The elements themselves as an array, shared with programs (maps with BPF_F_MMAPABLE, Linux 5.5).
+
+        Reading and writing it needs no system call. The mapping lives as long as the array does, also when the map is closed; a
+        writable one must be gone before `freeze()`.
+
+        Raises:
+            NotSupported: the map lacks the flag, or its values have bitfields, which no array can show in place.
+            BpfOSError: the map is frozen and `writable` was asked for.
+        """
+        import mmap
+
+        import numpy as np
+
+        from bpf2py.btf.dtype import dtype_of, has_bitfields
+
+        where = f"map {self.name}: mmap"
+        self.fileno()
+        if not self.flags & MapFlags.MMAPABLE:
+            raise NotSupported(f"{where}: the map was made without map_flags BPF_F_MMAPABLE", feature="mmap")
+        if has_bitfields(self.value_codec):
+            raise NotSupported(f"{where}: values with bitfields cannot be shown in place; use to_numpy()", feature="mmap")
+        stride = (self.value_size + 7) // 8 * 8
+        length = (stride * self.max_entries + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+        try:
+            memory = self._handle.mmap(length, writable)
+        except OSError as error:
+            hint = " (a frozen or read-only map takes writable=False)" if writable else ""
+            raise BpfOSError(f"{where}: mmap failed{hint}", errno=error.errno, command="mmap") from None
+        dtype = dtype_of(self.value_codec)
+        inner = [dtype.base.itemsize]
+        for extent in dtype.shape[:0:-1]:
+            inner.insert(0, inner[0] * extent)
+        strides = (stride, *(inner if dtype.shape else ()))
+        return np.ndarray((self.max_entries, *dtype.shape), dtype.base, memory, 0, strides)
+
     def to_arrow(self) -> Any:
         """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""
         from bpf2py.maps.arrow import table

@@ -59,13 +59,13 @@ def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object 
             return make(BpfOSError, "the directory does not exist")
         return make(BpfOSError, "the place must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")
     if operation == "freeze" and errno == EBUSY:
-        return make(BpfOSError, "the map is frozen already, or mapped writable: close the mapping first")
+        return make(BpfOSError, "the map is mapped writable: the mapping must go first")
     if operation == "pin":
         if errno == ENOENT:
             return make(BpfOSError, "the directory does not exist")
         return make(BpfOSError, "the place must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")
     if operation == "freeze" and errno == EBUSY:
-        return make(BpfOSError, "the map is frozen already, or mapped writable: close the mapping first")
+        return make(BpfOSError, "the map is mapped writable: the mapping must go first")
     if errno == ENOENT:
         if kind in _QUEUES:
             return make(QueueEmpty, f"the {type_name(kind)} is empty")
@@ -117,7 +117,7 @@ def _why_not_permitted(info: MapInfo, operation: str) -> str:
     if flags & MapFlags.RDONLY and not reading:
         return "the map is read-only for user space (BPF_F_RDONLY)"
     if operation == "freeze":
-        return "CAP_BPF is missing"
+        return "the map is frozen already or was opened read-only, or CAP_BPF is missing"
     if not reading:
         return "the map is frozen, or was opened read-only"
     return "the map was opened write-only, or a right is missing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bpf2py.spec.btf_ext import CoreReloc, LineInfo
 from bpf2py.uapi.program_types import AttachType, ProgramType
@@ -93,6 +93,7 @@ class ProgramSpec:
         autoattach: False: `Object.attach()` skips it.
         flags: BPF_F_* flags of BPF_PROG_LOAD.
         definition: the row of the SEC() table, or None.
+        target_program: for freplace, and fentry or fexit of a BPF program: the loaded `Program` whose function `target` names.
     """
 
     __slots__ = (
@@ -105,6 +106,7 @@ class ProgramSpec:
         "name",
         "section",
         "target",
+        "target_program",
         "type",
     )
 
@@ -118,6 +120,7 @@ class ProgramSpec:
         self.type: ProgramType = ProgramType.UNSPEC
         self.attach_type: AttachType | None = None
         self.target = ""
+        self.target_program: Any = None
         self.definition: SectionDef | None = None
         found = match(function.section_name)
         if found is not None:

@@ -1,0 +1,122 @@
+"""Looking at programs, links and maps of the whole machine: by id, and what the kernel made of the code."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bpf2py.backend import MapInfo, ProgramInfo
+from bpf2py.kernel.btf import ids
+from bpf2py.kernel.map import map_info, object_info, open_id
+from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.syscall import ENOENT, Fd, bpf, check
+from bpf2py.uapi.commands import Command
+
+BPF_STATS_RUN_TIME = 0
+# enum bpf_link_type.
+LINK_TYPES = (
+    "unspec", "raw_tracepoint", "tracing", "cgroup", "iter", "netns", "xdp", "perf_event", "kprobe_multi", "struct_ops",
+    "netfilter", "tcx", "uprobe_multi", "netkit", "sockmap",
+)  # fmt: skip
+
+
+class LinkInfo(NamedTuple):
+    """Facts of a link (struct bpf_link_info): `details` are those of its type."""
+
+    id: int
+    type: str
+    program_id: int
+    details: dict[str, Any]
+
+
+def _opened(list_command: Command, open_command: Command) -> Iterator[Fd]:
+    """A descriptor of each object of a kind; those that go away meanwhile are skipped."""
+    for ident in ids(list_command):
+        fd = open_id(open_command, ident)
+        if fd == -ENOENT:
+            continue
+        owner = Fd(check(fd, open_command, f"id {ident}"))
+        try:
+            yield owner
+        finally:
+            owner.close()
+
+
+def programs() -> Iterator[ProgramInfo]:
+    """Every program of the machine (Linux 4.13, CAP_SYS_ADMIN)."""
+    for fd in _opened(Command.PROG_GET_NEXT_ID, Command.PROG_GET_FD_BY_ID):
+        yield KernelProgram(Fd(-1), "").info_of(fd.number)
+
+
+def maps() -> Iterator[MapInfo]:
+    """Every map of the machine (Linux 4.13, CAP_SYS_ADMIN)."""
+    for fd in _opened(Command.MAP_GET_NEXT_ID, Command.MAP_GET_FD_BY_ID):
+        yield map_info(fd.number)
+
+
+def links() -> Iterator[LinkInfo]:
+    """Every link of the machine (Linux 5.8, CAP_SYS_ADMIN)."""
+    for fd in _opened(Command.LINK_GET_NEXT_ID, Command.LINK_GET_FD_BY_ID):
+        yield link_info(fd.number)
+
+
+def link_info(fd: int) -> LinkInfo:
+    """struct bpf_link_info of a link's descriptor."""
+    text = ctypes.create_string_buffer(128)
+    initial = bytearray(32)
+    result, buffer = object_info(fd, 64)
+    check(result, Command.OBJ_GET_INFO_BY_FD, "link: info")
+    kind, ident, program_id = struct.unpack_from("<III", buffer.raw)
+    name = LINK_TYPES[kind] if kind < len(LINK_TYPES) else str(kind)
+    details: dict[str, Any] = {}
+    words = struct.unpack_from("<IIII", buffer.raw, 16)
+    if name == "raw_tracepoint":
+        struct.pack_into("<QI", initial, 16, ctypes.addressof(text), len(text))
+        if object_info(fd, 64, bytes(initial))[0] >= 0:
+            details["name"] = text.value.decode("utf-8", "replace")
+    elif name in ("xdp", "tcx", "netkit"):
+        details["ifindex"] = words[0]
+    elif name == "tracing":
+        details["attach_type"], details["target_obj_id"], details["target_btf_id"] = words[:3]
+    elif name == "cgroup":
+        details["cgroup_id"] = words[0] | words[1] << 32
+        details["attach_type"] = words[2]
+    elif name == "netfilter":
+        details["family"], details["hook"], details["priority"] = (
+            words[0],
+            words[1],
+            struct.unpack_from("<i", buffer.raw, 24)[0],
+        )
+    return LinkInfo(ident, name, program_id, details)
+
+
+def code(fd: int, jited: bool = False) -> bytes:
+    """The program as the kernel runs it: after the verifier (8 bytes an instruction), or machine code with `jited`.
+
+    Empty where the kernel does not show it: without CAP_SYS_ADMIN, or with kernel.kptr_restrict for machine code.
+    """
+    result, buffer = object_info(fd, 64)
+    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
+    size = int.from_bytes(buffer.raw[16:20] if jited else buffer.raw[20:24], "little")
+    if not size:
+        return b""
+    data = ctypes.create_string_buffer(size)
+    initial = bytearray(48)
+    if jited:
+        struct.pack_into("<I", initial, 16, size)
+        struct.pack_into("<Q", initial, 24, ctypes.addressof(data))
+    else:
+        struct.pack_into("<I", initial, 20, size)
+        struct.pack_into("<Q", initial, 32, ctypes.addressof(data))
+    result, buffer = object_info(fd, 64, bytes(initial))
+    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
+    shown = int.from_bytes(buffer.raw[24:32] if jited else buffer.raw[32:40], "little")
+    return data.raw if shown else b""
+
+
+def enable_stats() -> Fd:
+    """Count runs and run time of all programs until the descriptor is closed (BPF_ENABLE_STATS, Linux 5.8)."""
+    result = bpf(Command.ENABLE_STATS, struct.pack("<I", BPF_STATS_RUN_TIME))
+    return Fd(check(result, Command.ENABLE_STATS, "enable_stats"))
