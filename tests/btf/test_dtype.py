@@ -26,9 +26,10 @@ struct plain { u8 first; u64 second; char name[8]; u8 mac[6]; short grid[2][3]; 
 struct with_bits { u16 head; struct bits one, many[3]; union { u32 whole; struct { u8 low : 4, high : 4; }; }; };
 struct tight { u8 a; u64 b : 60; u64 c : 60; long long d : 61; u8 e; } __attribute__((packed));
 struct unions { int kind; union { u64 whole; u32 half; }; union { u32 n; u8 raw[4]; } named; };
+struct empty { }; struct odd { union { struct bits b; u64 c; u32 d : 3; } u; struct empty e, f[2]; u8 g; u32 h : 3; };
 struct bits bits; struct plain plain_struct; struct with_bits with_bits; struct tight tight; struct unions unions;
 struct bits many_bits[2][2]; int numbers[4]; u64 number; char text[6]; struct point point; _Bool yes; u8 octets[5];
-unsigned __int128 big; enum color color; float real;
+unsigned __int128 big; enum color color; float real; struct odd odd;
 """
 NAMES = [
     "bits", "plain_struct", "with_bits", "tight", "unions", "many_bits", "numbers", "number", "text", "point", "yes", "octets",
@@ -143,6 +144,26 @@ def test_numbers_are_converted_but_never_changed(codecs: dict[str, Codec[Any]]) 
     ):
         with pytest.raises(EncodeError):
             bytes_of(codec, values)
+
+
+def test_padding_is_zeroed(codecs: dict[str, Codec[Any]]) -> None:
+    for name in ("plain_struct", "unions"):
+        codec = codecs[name]
+        dirty = np.frombuffer(b"\x01" * codec.size * 3, dtype_of(codec))
+        clean = bytes_of(codec, dirty)
+        assert clean == codec.encode(codec.decode(b"\x01" * codec.size)) * 3
+        assert (0 in clean) == (name == "plain_struct" or codec.size > 16)
+
+
+def test_bitfields_in_unions_and_nothing_at_all(codecs: dict[str, Codec[Any]]) -> None:
+    codec = codecs["odd"]
+    rows = samples(codec, 5, 3)
+    array = array_from(codec, b"".join(rows), 5)
+    assert array.dtype.names == ("u", "e", "f", "g", "h")
+    assert array["u"].dtype.names == ("b", "c")  # a union's own bitfields are left out, its structs' are bytes
+    assert array["u"]["b"][0].tobytes() == rows[0][: array["u"]["b"].itemsize]
+    assert array["h"].tolist() == [codec.decode(row).h for row in rows]
+    assert bytes_of(codec, array) == b"".join(rows)
 
 
 def test_structured_arrays_by_name(codecs: dict[str, Codec[Any]]) -> None:

@@ -38,6 +38,7 @@ typedef int (*function_t)(int, struct thing *);
 enum color { RED, GREEN, BLUE };
 enum color___old { GREY };
 enum wide { HUGE_ONE = 1LL << 40, NOT_THERE = 1LL << 41 };
+struct row { short line[8]; enum color c; enum wide w; int many[2][3]; };
 """
 TARGET = """
 struct inner { long pad; int y; int x; };
@@ -49,7 +50,8 @@ typedef struct { char c; int first; } named_t;
 typedef int (*function_t)(int, struct thing *);
 enum color { GREEN = 10, RED = 11, BLUE = -5 };
 enum wide { HUGE_ONE = 1LL << 50 };
-struct thing thing; union either either; named_t named; function_t function; enum color color; enum wide wide;
+struct row { short line[3]; enum wide c; enum wide w; int many[1][5]; int end; };
+struct row row; struct thing thing; union either either; named_t named; function_t function; enum color color; enum wide wide;
 """
 F, T = "__builtin_preserve_field_info", "__builtin_preserve_type_info"
 # What a program asks, and the answer; None: the instruction is poisoned.
@@ -89,6 +91,12 @@ QUESTIONS: list[tuple[str, int | None]] = [
     (f"{F}(((struct missing *)p)->a, 2)", 0),
     (f"{F}(((struct missing *)p)->a, 0)", None),
     (f"{F}(((named_t *)p)->first, 0)", 4),
+    (f"{F}(((struct row *)p)->line[2], 2)", 1),
+    (f"{F}(((struct row *)p)->line[3], 2)", 0),
+    (f"{F}(((struct row *)p)->c, 2)", 0),
+    (f"{F}(((struct row *)p)->w, 2)", 1),
+    (f"{F}(((struct row *)p)->many[0][2], 0)", 32),
+    (f"{F}(((struct row *)p)->many[1][2], 2)", 0),
     (f"{T}(*(struct thing *)0, 0)", 1),
     (f"{T}(*(struct thing___v2 *)0, 0)", 1),
     (f"{T}(*(struct missing *)0, 0)", 0),
