@@ -176,7 +176,9 @@ class Program:
         """The instructions the kernel runs, one a line."""
         from bpf2py.isa.disasm import disassemble
 
-        return "\n".join(f"{line.slot}: {line.text}" for line in disassemble(self.xlated()))
+        code = self.xlated()
+        symbols = self._backend.helper_names(code)
+        return "\n".join(str(line) for line in disassemble(code, symbols=symbols))
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system (Linux 4.4): the program then outlives the process."""

@@ -76,6 +76,11 @@ def vmlinux_header(roots: Iterable[str] | None = None) -> str:
     return dump_c(vmlinux(), roots)
 
 
+def declaration(btf: Btf, type_id: int, name: str = "") -> str:
+    """A type as C writes it: ``struct event``, ``char [16]``; with a name, a declaration of it."""
+    return _Dumper(btf, frozenset()).declare(type_id, name)
+
+
 def dump_c(btf: Btf, roots: Iterable[str] | None = None) -> str:
     """A header with the types of `btf`: all of them, or those reached from names in `roots`. Raises BtfError."""
     dumper = _Dumper(btf, None if roots is None else frozenset(roots))

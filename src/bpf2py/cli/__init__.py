@@ -17,6 +17,9 @@ COMMANDS = {
     "run": "bpf2py.cli.run",
     "doctor": "bpf2py.cli.doctor",
     "vmlinux": "bpf2py.cli.vmlinux",
+    "inspect": "bpf2py.cli.inspect",
+    "prog": "bpf2py.cli.prog",
+    "link": "bpf2py.cli.prog",
 }
 
 

@@ -94,6 +94,12 @@ class KernelBackend:
 
         return code(program.fd, jited)
 
+    def helper_names(self, code: bytes) -> dict[int, str]:
+        """Names of the helpers that code as the kernel runs it calls, by instruction."""
+        from bpf2py.kernel.inspect import helper_names
+
+        return helper_names(code)
+
     def open_map_fd(self, fd: int) -> KernelMap:
         """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is no map's."""
         try:

@@ -116,6 +116,22 @@ def code(fd: int, jited: bool = False) -> bytes:
     return data.raw if shown else b""
 
 
+def helper_names(code: bytes) -> dict[int, str]:
+    """Names of the helpers a program as the kernel runs it calls, by instruction: calls hold distances from __bpf_call_base."""
+    from bpf2py.kernel.ksyms import ksym, ksym_address
+
+    base = ksym_address("__bpf_call_base")
+    names: dict[int, str] = {}
+    if base is None:
+        return names
+    for at in range(0, len(code), 8):
+        if code[at] == 0x85 and code[at + 1] >> 4 == 0:
+            symbol = ksym(base + int.from_bytes(code[at + 4 : at + 8], "little", signed=True))
+            if symbol is not None and symbol.offset == 0:
+                names[at // 8] = symbol.name
+    return names
+
+
 def enable_stats() -> Fd:
     """Count runs and run time of all programs until the descriptor is closed (BPF_ENABLE_STATS, Linux 5.8)."""
     result = bpf(Command.ENABLE_STATS, struct.pack("<I", BPF_STATS_RUN_TIME))

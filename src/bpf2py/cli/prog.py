@@ -1,0 +1,135 @@
+"""`bpf2py prog` and `bpf2py link`: programs and links of the machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from bpf2py.errors import BpfError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    programs = typer.Typer(help="Programs of the machine: list, show, dump.", no_args_is_help=True)
+    programs.command("list")(list_programs)
+    programs.command("show")(show)
+    programs.command("dump")(dump)
+    app.add_typer(programs, name="prog")
+    links = typer.Typer(help="Links of the machine: list.", no_args_is_help=True)
+    links.command("list")(list_links)
+    app.add_typer(links, name="link")
+
+
+def list_programs(as_json: bool = typer.Option(False, "--json", help="Print a JSON list, for programs.")) -> None:
+    """List every program: id, type, name, tag, size, how often it ran. Needs CAP_SYS_ADMIN."""
+    from bpf2py.kernel import inspect
+
+    rows = [_program(info) for info in inspect.programs()]
+    _rows(rows, ["id", "type", "name", "tag", "instructions", "jited_bytes", "runs", "run_time_ns", "maps"], as_json)
+
+
+def show(
+    program: str = typer.Argument(..., help="Id, or name."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object, for programs."),
+) -> None:
+    """Show one program. Needs CAP_SYS_ADMIN."""
+    row = _program(_find(program))
+    if as_json:
+        typer.echo(json.dumps(row))
+        return
+    for name, value in row.items():
+        typer.echo(f"{name:>14}  {value}")
+
+
+def dump(
+    program: str = typer.Argument(..., help="Id, or name."),
+    jited: bool = typer.Option(False, "--jited", help="Print the machine code as hex instead of BPF instructions."),
+) -> None:
+    """Print the instructions of a program as the kernel runs them. Needs CAP_SYS_ADMIN."""
+    from bpf2py.isa.disasm import disassemble
+    from bpf2py.kernel import inspect
+    from bpf2py.kernel.map import open_id
+    from bpf2py.kernel.syscall import Fd, check
+    from bpf2py.uapi.commands import Command
+
+    info = _find(program)
+    fd = Fd(check(open_id(Command.PROG_GET_FD_BY_ID, info.id), Command.PROG_GET_FD_BY_ID, f"program id {info.id}"))
+    try:
+        code = inspect.code(fd.number, jited)
+        if not code:
+            raise BpfError(
+                f"program {info.name}: the kernel does not show its code (CAP_SYS_ADMIN, kernel.kptr_restrict)"
+            )
+        if jited:
+            typer.echo(code.hex(" ", 1))
+            return
+        for line in disassemble(code, symbols=inspect.helper_names(code)):
+            typer.echo(str(line))
+    finally:
+        fd.close()
+
+
+def list_links(as_json: bool = typer.Option(False, "--json", help="Print a JSON list, for programs.")) -> None:
+    """List every link: id, type, program, where. Needs CAP_SYS_ADMIN."""
+    from bpf2py.kernel import inspect
+
+    rows = [
+        {
+            "id": link.id,
+            "type": link.type,
+            "program": link.program_id,
+            "details": link.details if as_json else ", ".join(f"{k}={v}" for k, v in link.details.items()),
+        }
+        for link in inspect.links()
+    ]
+    _rows(rows, ["id", "type", "program", "details"], as_json)
+
+
+def _program(info: Any) -> dict[str, Any]:
+    from bpf2py.uapi.program_types import ProgramType
+
+    try:
+        kind = ProgramType(info.type).name
+    except ValueError:
+        kind = str(info.type)
+    return {
+        "id": info.id,
+        "type": kind,
+        "name": info.name,
+        "tag": info.tag.hex(),
+        "instructions": info.xlated_len // 8,
+        "jited_bytes": info.jited_len,
+        "runs": info.run_count,
+        "run_time_ns": info.run_time_ns,
+        "maps": list(info.map_ids),
+    }
+
+
+def _find(program: str) -> Any:
+    from bpf2py.kernel import inspect
+
+    found = [info for info in inspect.programs() if program in (str(info.id), info.name)]
+    if not found:
+        raise BpfError(f"there is no program {program!r}; `bpf2py prog list` shows the ones there are")
+    if len(found) > 1:
+        raise BpfError(f"several programs are named {program!r}: ids {', '.join(str(info.id) for info in found)}")
+    return found[0]
+
+
+def _rows(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        cells = [row[column] for column in columns]
+        table.add_row(*[Text(" ".join(map(str, c)) if isinstance(c, list) else str(c)) for c in cells])
+    Console(highlight=False).print(table)
