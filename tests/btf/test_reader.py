@@ -220,6 +220,13 @@ def test_a_damaged_blob(data: bytes, message: str) -> None:
         Btf(data)
 
 
+def test_a_string_that_stands_there_often() -> None:
+    b = Builder()
+    ids = [b.integer("int", 4) for _ in range(20)]
+    b.integer("other", 4)
+    assert b.btf().ids_by_name("int") == ids
+
+
 def test_references_to_nowhere() -> None:
     b = Builder()
     pointer = b.add(Kind.TYPEDEF, "t", 99)

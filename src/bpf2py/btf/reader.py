@@ -274,8 +274,14 @@ class Btf:
             at = strings.find(needle, at + 1)
 
     def _ids_by_name_offset(self, name_offsets: Iterator[int]) -> list[int]:
-        ids = []
-        for name_offset in name_offsets:
+        ids: list[int] = []
+        wanted = list(name_offsets)
+        if len(wanted) > 8:
+            # Strings are unique but in a damaged blob: look at each record once.
+            places, types = set(wanted), self._types
+            words = (int.from_bytes(types[at : at + 4], "little") for at in self._offsets)
+            return [self.start_id + index for index, word in enumerate(words) if word in places]
+        for name_offset in wanted:
             needle = struct.pack("<I", name_offset)
             at = self._types.find(needle)
             while at >= 0:

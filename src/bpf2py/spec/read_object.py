@@ -64,6 +64,9 @@ class ObjectReader:
         self.relocations: dict[int, list[Reloc]] = {}
         for section, relocs in self.elf.relocations():
             self.relocations.setdefault(section.number, []).extend(relocs)
+        self._symbols: dict[int, list[Symbol]] = {}
+        for symbol in self.elf.symbols:
+            self._symbols.setdefault(symbol.section, []).append(symbol)
         self.btf = self._read_btf()
         self.license = self._read_license()
         self.kernel_version = self._read_version()
@@ -157,7 +160,7 @@ class ObjectReader:
     def _read_maps(self) -> None:
         for section in self.elf.sections:
             if is_legacy_section(section.name) and section.size:
-                for spec, offset in read_legacy_maps(section, self.elf.symbols, self.name):
+                for spec, offset in read_legacy_maps(section, self._symbols.get(section.number, ()), self.name):
                     self._add_map(spec, (section.number, offset))
         found = self.elf.find(MAPS_SECTION)
         if found is None or not found.size:
@@ -165,7 +168,7 @@ class ObjectReader:
         datasec = self._datasec(MAPS_SECTION)
         if self.btf is None or datasec is None:
             raise self._fail("maps are defined by BTF, but the object has none; compile with -g", found)
-        offsets = {s.name: s.value for s in self.elf.symbols if s.section == found.number and s.type != STT_SECTION}
+        offsets = {s.name: s.value for s in self._symbols.get(found.number, ()) if s.type != STT_SECTION}
         self._btf_maps = read_btf_maps(self.btf, datasec[1], offsets, self.name)
         for btf_map in self._btf_maps:
             self._add_map(btf_map.spec, (found.number, btf_map.offset))
@@ -207,8 +210,8 @@ class ObjectReader:
                 statics.append((var.name, entry.offset, entry.size, var.type_id))
         symbols = [
             (s.name, s.value, s.size, types.get(s.name, 0))
-            for s in self.elf.symbols
-            if s.section == section.number and s.name and s.type not in (STT_SECTION, STT_FUNC) and s.size
+            for s in self._symbols.get(section.number, ())
+            if s.name and s.type not in (STT_SECTION, STT_FUNC) and s.size
         ]
         for name, offset, size, type_id in symbols + statics:
             if offset + size > section.size:
@@ -394,13 +397,14 @@ class ObjectReader:
         if found is None:
             return
         self._btf_maps.sort(key=lambda m: m.offset)
+        starts = [m.offset for m in self._btf_maps]
         for reloc in self.relocations.get(found.number, []):
             if reloc.offset + 8 > found.size:
                 raise self._fail("a relocation lies outside the section", found, reloc.offset)
             symbol = self.elf.symbol(reloc.symbol)
-            owner = next((m for m in self._btf_maps if m.offset <= reloc.offset < m.offset + m.size), None)
-            if owner is None:
-                owner = next((m for m in reversed(self._btf_maps) if m.offset <= reloc.offset), None)
+            # The values are a flexible array: they go on behind the definition's end.
+            position = bisect_right(starts, reloc.offset) - 1
+            owner = self._btf_maps[position] if position >= 0 else None
             if owner is None or owner.values_offset < 0:
                 raise self._fail("a relocation belongs to no map's values", found, reloc.offset)
             index, rest = divmod(reloc.offset - owner.offset - owner.values_offset, 8)
