@@ -152,13 +152,13 @@ class Object:
             return wrap(given._handle.duplicate(), spec, self._options)
         path = os.path.join(self._pin_path, spec.name)
         if spec.pinning == Pinning.BY_NAME and os.path.lexists(path):
-            existing = wrap(self.backend.open_map_pin(path), spec, self._options)
+            existing = self.backend.open_map_pin(path)
             try:
                 check_compatible(spec, existing, f"pinned at {path}")
             except BaseException:
                 existing.close()
                 raise
-            return existing
+            return wrap(existing, spec, self._options)
         created = spec
         if spec.data is not None:
             created = spec.copy()
@@ -282,7 +282,7 @@ def data_map_name(object_name: str, section: str) -> str:
     return object_name[: 15 - max(len(suffix), 7)] + suffix
 
 
-def check_compatible(spec: MapSpec, existing: Map[Any, Any], where: str = "") -> None:
+def check_compatible(spec: MapSpec, existing: Map[Any, Any] | MapHandle, where: str = "") -> None:
     """Raise MapIncompatible, naming every difference, when a map cannot stand for `spec`."""
     differences = []
     for what, wanted, found in (

@@ -15,7 +15,7 @@ from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
 from bpf2py.kernel.prog_test_run import TestRunResult, run
 from bpf2py.kernel.program import KernelProgram, ProgramLoader
-from bpf2py.kernel.syscall import Fd, check
+from bpf2py.kernel.syscall import EINVAL, Fd, check
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.map_spec import MapSpec
@@ -103,7 +103,7 @@ class KernelBackend:
     def open_map_fd(self, fd: int) -> KernelMap:
         """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is no map's."""
         try:
-            return KernelMap(Fd(os.dup(fd)))
+            return KernelMap(must_be_map(Fd(os.dup(fd)), f"map fd {fd}: open"))
         except OSError as error:
             if isinstance(error, BpfOSError):
                 raise
@@ -111,7 +111,8 @@ class KernelBackend:
 
     def open_map_pin(self, path: str) -> KernelMap:
         """A pinned map. Raises PermissionDenied or BpfOSError."""
-        return KernelMap(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned map {path}: open")))
+        what = f"pinned map {path}: open"
+        return KernelMap(must_be_map(Fd(check(open_pin(path), Command.OBJ_GET, what)), what))
 
     def open_map_id(self, ident: int) -> KernelMap:
         """The map with this id (needs CAP_SYS_ADMIN). Raises PermissionDenied or BpfOSError."""
@@ -122,3 +123,15 @@ class KernelBackend:
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The BTF a map was created with."""
         return btf_module.btf_by_id(info.btf_id) if info.btf_id else None
+
+
+def must_be_map(fd: Fd, what: str) -> Fd:
+    """Raise BpfOSError when a descriptor is another BPF object's, whose facts would pass for a map's."""
+    try:
+        kind = os.readlink(f"/proc/self/fd/{fd.number}")
+    except OSError:
+        return fd  # no /proc here
+    if kind != "anon_inode:bpf-map":
+        fd.close()
+        raise BpfOSError(f"{what}: this is no BPF map but {kind}", errno=EINVAL, command="BPF_OBJ_GET")
+    return fd

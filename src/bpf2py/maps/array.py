@@ -254,7 +254,9 @@ class ArrayMap(Map[int, V]):
         if not self.flags & MapFlags.MMAPABLE:
             raise NotSupported(f"{where}: the map was made without map_flags BPF_F_MMAPABLE", feature="mmap")
         if has_bitfields(self.value_codec):
-            raise NotSupported(f"{where}: values with bitfields cannot be shown in place; use to_numpy()", feature="mmap")
+            raise NotSupported(
+                f"{where}: values with bitfields cannot be shown in place; use to_numpy()", feature="mmap"
+            )
         stride = (self.value_size + 7) // 8 * 8
         length = (stride * self.max_entries + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
         try:

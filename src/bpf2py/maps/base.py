@@ -347,7 +347,7 @@ class Map(Generic[K, V]):
     def open(path: str | os.PathLike[str], *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
         """Open a pinned map; typed by its BTF, or by `key` and `value` (Linux 4.4).
 
-        Raises FileNotFoundError-like BpfOSError when nothing is pinned there, PermissionDenied without the right.
+        Raises BpfOSError (errno ENOENT) when nothing is pinned there, PermissionDenied without the right.
         """
         from bpf2py.loading import resolve_backend
 
@@ -359,6 +359,8 @@ class Map(Generic[K, V]):
         """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`."""
         from bpf2py.loading import resolve_backend
 
+        if not 0 <= ident < 1 << 32:
+            raise EncodeError(f"map id {ident}: ids are unsigned 32-bit numbers")
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_id(ident), key, value)
 

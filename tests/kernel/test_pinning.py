@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bpf2py
+from bpf2py import Map, MapFlags, MapType
+
+pytestmark = pytest.mark.kernel
+
+SOURCE = """
+struct my_stats { __u64 packets; __u32 bytes; };
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 10);
+    __uint(pinning, LIBBPF_PIN_BY_NAME);
+    __type(key, char[8]);
+    __type(value, struct my_stats);
+} shared SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+    __uint(pinning, LIBBPF_PIN_BY_NAME);
+    __type(key, __u32);
+    __type(value, __u32);
+} events SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u32); }
+    private SEC(".maps");
+SEC("syscall")
+int use(void *ctx)
+{
+    char key[8] = "program";
+    struct my_stats stats = { 1, 2 };
+    return bpf_map_update_elem(&shared, key, &stats, BPF_ANY);
+}
+"""
+
+
+@pytest.fixture
+def made() -> Iterator[Any]:
+    with Map.create("HASH", key="u32", value="u64", max_entries=5, name="counts") as found:
+        yield found
+
+
+def test_a_pinned_map_outlives_its_owner(made: Any, bpffs: Path, refused: Callable[..., Any]) -> None:
+    path = bpffs / "counts"
+    made[1] = 5
+    made.pin(path)
+    ident = made.id
+    made.close()
+    with Map.open(path, key="u32", value="u64") as opened:
+        assert (opened.id, opened.name, opened[1], opened.type) == (ident, "counts", 5, MapType.HASH)
+    with Map.open(str(path)) as raw:
+        assert raw.snapshot() == {b"\1\0\0\0": (5).to_bytes(8, "little")}
+    path.unlink()
+    with refused(bpf2py.BpfOSError, errno.ENOENT, f"pinned map {path}: open: "):
+        Map.open(path)
+    with pytest.raises(bpf2py.BpfOSError):
+        Map.from_id(ident)
+
+
+def test_a_path_that_cannot_be(made: Any, bpffs: Path, tmp_path: Path, refused: Callable[..., Any]) -> None:
+    made.pin(bpffs / "counts")
+    with pytest.raises(FileExistsError, match="map counts: pin: .*/counts exists"):
+        made.pin(bpffs / "counts")
+    with refused(bpf2py.BpfOSError, errno.EPERM, "map counts: pin: the place must be on a BPF file system"):
+        made.pin(tmp_path / "counts")
+    with refused(bpf2py.BpfOSError, errno.ENOENT, "map counts: pin: the directory does not exist"):
+        made.pin(bpffs / "none" / "counts")
+    with refused(bpf2py.BpfOSError, errno.ENOENT, f"pinned map {bpffs}/none: open: "):
+        Map.open(bpffs / "none")
+    with pytest.raises(bpf2py.BpfOSError, match="open"):
+        Map.open(tmp_path)
+
+
+def test_types_that_do_not_fit(made: Any, bpffs: Path, assert_no_leaks: Callable[[], Any]) -> None:
+    made.pin(bpffs / "counts")
+    with assert_no_leaks(), pytest.raises(bpf2py.EncodeError, match="the key type u16 has 2 bytes, the map's 4"):
+        Map.open(bpffs / "counts", key="u16", value="u64")
+
+
+def test_something_else_is_pinned_there(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path) -> None:
+    with bpf2py.load(build(SOURCE), pin_path=str(bpffs)) as obj:
+        obj.programs["use"]._handle.pin(str(bpffs / "program"))
+        with pytest.raises(bpf2py.BpfOSError, match="program: open: this is no BPF map but anon_inode:bpf-prog"):
+            Map.open(bpffs / "program")
+        with pytest.raises(bpf2py.BpfOSError, match="map fd .*: this is no BPF map but anon_inode:bpf-prog"):
+            Map.from_fd(obj.programs["use"].fileno())
+
+
+def test_pinned_by_name(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, assert_no_leaks: Any) -> None:
+    spec = build(SOURCE)
+    with assert_no_leaks():
+        with bpf2py.load(spec, pin_path=str(bpffs)) as first:
+            assert sorted(os.listdir(bpffs)) == ["events", "shared"]
+            first.maps["shared"]["first"] = {"packets": 7}
+            first.maps["private"][0] = 9
+            ident = first.maps["shared"].id
+        with bpf2py.load(spec, pin_path=str(bpffs)) as second:
+            assert second.maps["shared"].id == ident
+            second.programs["use"].test_run()
+            assert {key: value.packets for key, value in second.maps["shared"].items()} == {"first": 7, "program": 1}
+            assert second.maps["private"][0] == 0
+            with bpf2py.load(spec, pin_path=str(bpffs)) as third:
+                assert third.maps["shared"]["program"].bytes == 2
+    with Map.open(bpffs / "shared") as opened:  # typed by its BTF
+        assert opened["program"].bytes == 2
+
+
+def test_every_difference_is_named(
+    build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, assert_no_leaks: Any
+) -> None:
+    spec = build(SOURCE)
+    with bpf2py.load(spec, pin_path=str(bpffs)):
+        pass
+    changed = spec.copy()
+    shared = changed.maps["shared"]
+    shared.type = MapType.LRU_HASH
+    shared.max_entries, shared.key_size, shared.value_size = 20, 16, 24
+    shared.flags = MapFlags.NO_COMMON_LRU
+    shared.map_extra = 3
+    with assert_no_leaks(), pytest.raises(bpf2py.MapIncompatible) as caught:
+        bpf2py.load(changed, pin_path=str(bpffs))
+    assert str(caught.value) == (
+        f"map shared: the map pinned at {bpffs}/shared does not fit: type is HASH, wanted LRU_HASH; "
+        "key_size is 8, wanted 16; value_size is 16, wanted 24; max_entries is 10, wanted 20; "
+        "flags is 0x0, wanted 0x2; map_extra is 0, wanted 3"
+    )
+
+
+def test_a_map_given_in_place_of_the_objects_own(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path) -> None:
+    spec = build(SOURCE)
+    with (
+        Map.create("HASH", 8, 16, 10) as fits,
+        Map.create("HASH", 8, 16, 11) as differs,
+        bpf2py.load(spec, pin_path=str(bpffs), maps={"shared": fits}) as obj,
+    ):
+        obj.programs["use"].test_run()
+        assert obj.maps["shared"]["program"].packets == 1
+        assert fits.count() == 1
+        with pytest.raises(bpf2py.MapIncompatible, match="max_entries is 11, wanted 10"):
+            bpf2py.load(spec, pin_path=str(bpffs), maps={"shared": differs})
+        with pytest.raises(bpf2py.MapIncompatible, match="map share: the object has no such map: .*shared"):
+            bpf2py.load(spec, pin_path=str(bpffs), maps={"share": fits})
+    assert os.listdir(bpffs) == ["events"]
+
+
+def test_where_nothing_can_be_pinned(
+    build: Callable[[str], bpf2py.ObjectSpec], tmp_path: Path, assert_no_leaks: Any
+) -> None:
+    spec = build(SOURCE)
+    with assert_no_leaks(), pytest.raises(bpf2py.BpfOSError, match="map shared: pin: the place must be on a BPF file"):
+        bpf2py.load(spec, pin_path=str(tmp_path))
+
+
+def test_read_only_opening_of_flags(bpffs: Path, build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    """The descriptor's own read-only bit is no difference."""
+    spec = build(SOURCE)
+    with bpf2py.load(spec, pin_path=str(bpffs)):
+        pass
+    again = spec.copy()
+    again.maps["shared"].flags |= MapFlags.RDONLY
+    with bpf2py.load(again, pin_path=str(bpffs)) as obj:
+        assert obj.maps["shared"].count() == 0
