@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import struct
+import weakref
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
-from bpf2py.uapi.map_types import type_info
+from bpf2py.uapi.map_types import MapType, type_info
 
 if TYPE_CHECKING:
     from bpf2py.kernel.elem_count import ElemCounter
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _CREATE = struct.Struct("<7I16s5IQii")
 _ELEM = struct.Struct("<IxxxxQQQ")
 _BATCH = struct.Struct("<QQQQIIQQ")
+MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; older kernels take the address as a hint
 QUICK = 4096  # bytes of a value that are copied without giving up the interpreter lock
 _MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
 
@@ -182,8 +184,10 @@ class KernelMap:
         """BPF_OBJ_PIN (Linux 4.4)."""
         return pin(self.fd, path)
 
-    def mmap(self, length: int, writable: bool, offset: int = 0) -> mmap.mmap:
-        """Map the map's memory (BPF_F_MMAPABLE arrays, rings, arenas)."""
+    def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
+        """Map the map's memory (BPF_F_MMAPABLE arrays, rings, arenas; an arena with map_extra at that address)."""
+        if self.info.type == MapType.ARENA and self.info.map_extra:
+            return mmap_at(self.fd, length, self.info.map_extra)
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         return mmap.mmap(self.fd, length, mmap.MAP_SHARED, protection, offset=offset)
 
@@ -200,6 +204,27 @@ class KernelMap:
         if self._counter is not None:
             self._counter.close()
         self._fd.close()
+
+
+def mmap_at(fd: int, length: int, address: int) -> Any:
+    """Shared writable memory at an address, as a buffer that is unmapped when nobody refers to it. Raises OSError."""
+    library = libc()
+    function = library.mmap
+    function.restype = ctypes.c_void_p
+    at = function(
+        ctypes.c_void_p(address),
+        ctypes.c_size_t(length),
+        mmap.PROT_READ | mmap.PROT_WRITE,
+        mmap.MAP_SHARED | MAP_FIXED_NOREPLACE,
+        fd,
+        ctypes.c_long(0),
+    )
+    if at is None or at == ctypes.c_void_p(-1).value:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno))
+    buffer = (ctypes.c_char * length).from_address(at)
+    weakref.finalize(buffer, library.munmap, ctypes.c_void_p(at), ctypes.c_size_t(length))
+    return buffer
 
 
 def _readable(buffer: Any) -> int:

@@ -40,7 +40,7 @@ class ArenaMap(Map[None, None]):
                     errno=getattr(error, "errno", None),
                     command="mmap",
                 ) from None
-        return memoryview(self._memory)
+        return memoryview(self._memory).cast("B")
 
     def array(self, dtype: Any = "u1", offset: int = 0, count: int = -1) -> np.ndarray[Any, Any]:
         """A numpy view of the memory from byte `offset` on, without a copy."""
@@ -51,7 +51,7 @@ class ArenaMap(Map[None, None]):
     def close(self) -> None:
         """Unmap (unless views are still in use) and give up the descriptor."""
         memory, self._memory = self._memory, None
-        if memory is not None:
+        if hasattr(memory, "close"):
             try:
                 memory.close()
             except BufferError:
