@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import functools
+import gc
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -144,6 +145,7 @@ def open_fds() -> dict[int, str]:
 @contextlib.contextmanager
 def no_leaks() -> Iterator[None]:
     """Fail when the block leaves file descriptors open that were not before, or closes some that it did not open."""
+    gc.collect()  # garbage of earlier tests must not close its descriptors in between
     before = open_fds()
     yield
     after = open_fds()

@@ -44,11 +44,33 @@ def test_closed(refused: Callable[..., Any]) -> None:
         _ = made.memory
 
 
-def test_a_chosen_address() -> None:
-    with arena(map_extra=1 << 44) as made:
-        assert made.info.map_extra == 1 << 44
-        made.memory[0] = 1
-        assert made.array("u1")[0] == 1
+def test_a_chosen_address(assert_no_leaks: Callable[[], Any]) -> None:
+    np = pytest.importorskip("numpy")
+    place = 1 << 44
+    for _ in range(2):  # the address is free again afterwards
+        with assert_no_leaks(), arena(map_extra=place) as made:
+            assert made.info.map_extra == place
+            made.memory[1] = 5
+            assert made.array("u1")[1] == 5
+            assert made.array("u1").__array_interface__["data"][0] == place
+            assert made.array(np.uint16)[0] == 5 << 8
+            with arena(map_extra=place) as second, pytest.raises(bpf2py.BpfOSError, match="mmap of 16384 bytes failed"):
+                _ = second.memory
+
+
+def test_from_c(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    source = """
+    struct {
+        __uint(type, BPF_MAP_TYPE_ARENA);
+        __uint(map_flags, BPF_F_MMAPABLE);
+        __uint(max_entries, 4);
+        __ulong(map_extra, 0x1ull << 44);
+    } arena SEC(".maps");
+    """
+    with bpf2py.load(build(source)) as obj:
+        made = obj.maps["arena"]
+        made.memory[:4] = b"ping"
+        assert bytes(made.memory[:4]) == b"ping"
 
 
 def test_nothing_leaks(assert_no_leaks: Callable[[], Any]) -> None:

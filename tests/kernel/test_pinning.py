@@ -65,7 +65,7 @@ def test_a_pinned_map_outlives_its_owner(made: Any, bpffs: Path, refused: Callab
 
 def test_a_path_that_cannot_be(made: Any, bpffs: Path, tmp_path: Path, refused: Callable[..., Any]) -> None:
     made.pin(bpffs / "counts")
-    with pytest.raises(FileExistsError, match="map counts: pin: .*/counts exists"):
+    with pytest.raises(FileExistsError, match=r"map counts: pin: .*/counts exists"):
         made.pin(bpffs / "counts")
     with refused(bpf2py.BpfOSError, errno.EPERM, "map counts: pin: the place must be on a BPF file system"):
         made.pin(tmp_path / "counts")
@@ -85,10 +85,10 @@ def test_types_that_do_not_fit(made: Any, bpffs: Path, assert_no_leaks: Callable
 
 def test_something_else_is_pinned_there(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path) -> None:
     with bpf2py.load(build(SOURCE), pin_path=str(bpffs)) as obj:
-        obj.programs["use"]._handle.pin(str(bpffs / "program"))
+        obj.programs["use"].pin(bpffs / "program")
         with pytest.raises(bpf2py.BpfOSError, match="program: open: this is no BPF map but anon_inode:bpf-prog"):
             Map.open(bpffs / "program")
-        with pytest.raises(bpf2py.BpfOSError, match="map fd .*: this is no BPF map but anon_inode:bpf-prog"):
+        with pytest.raises(bpf2py.BpfOSError, match=r"map fd .*: this is no BPF map but anon_inode:bpf-prog"):
             Map.from_fd(obj.programs["use"].fileno())
 
 
@@ -144,7 +144,7 @@ def test_a_map_given_in_place_of_the_objects_own(build: Callable[[str], bpf2py.O
         assert fits.count() == 1
         with pytest.raises(bpf2py.MapIncompatible, match="max_entries is 11, wanted 10"):
             bpf2py.load(spec, pin_path=str(bpffs), maps={"shared": differs})
-        with pytest.raises(bpf2py.MapIncompatible, match="map share: the object has no such map: .*shared"):
+        with pytest.raises(bpf2py.MapIncompatible, match=r"map share: the object has no such map: .*shared"):
             bpf2py.load(spec, pin_path=str(bpffs), maps={"share": fits})
     assert os.listdir(bpffs) == ["events"]
 
