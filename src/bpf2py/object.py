@@ -19,6 +19,7 @@ from bpf2py.linker.kconfig import build as kconfig_section
 from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
 from bpf2py.maps.base import Map, wrap
+from bpf2py.maps.struct_ops import StructOpsMap
 from bpf2py.programs import Link, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
@@ -128,6 +129,11 @@ class Object:
             if prepared.warning:
                 self.warnings.append(prepared.warning)
             for map_spec in spec.maps.values():
+                if map_spec.struct_ops is not None:
+                    handle, binding = self.backend.create_struct_ops(map_spec, spec.programs, prepared)
+                    self._maps[map_spec.name] = made = StructOpsMap.wrap(handle, map_spec, self.backend, binding)
+                    made.programs = self._programs
+                    continue
                 self._maps[map_spec.name] = self._make_map(map_spec, prepared, given.get(map_spec.name))
             for map_spec in spec.maps.values():
                 self._fill_maps(map_spec)
@@ -226,6 +232,12 @@ class Object:
             for program in self._programs.values():
                 if program.spec.autoattach and self.backend.can_attach(program.spec):
                     new.append(program.attach())
+        except BaseException:
+            for link in new:
+                link.close()
+            raise
+        try:
+            new += [m.attach() for m in self._maps.values() if isinstance(m, StructOpsMap)]
         except BaseException:
             for link in new:
                 link.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapHandle, MapInfo
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BpfOSError
 from bpf2py.kernel import attach as attach_module
 from bpf2py.kernel import btf as btf_module
-from bpf2py.kernel.link import KernelLink
+from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
 from bpf2py.kernel.prog_test_run import TestRunResult, run
 from bpf2py.kernel.program import KernelProgram, ProgramLoader
@@ -23,6 +23,10 @@ from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.spec.variable_spec import ExternSpec
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.program_types import AttachType
+
+if TYPE_CHECKING:
+    from bpf2py.kernel.struct_ops import Binding
 
 
 class KernelBackend:
@@ -44,6 +48,30 @@ class KernelBackend:
     ) -> KernelMap:
         """BPF_MAP_CREATE."""
         return create_map(spec, prepared.fd if prepared is not None else 0, inner.fd if inner is not None else 0)
+
+    def create_struct_ops(
+        self, spec: MapSpec, programs: Mapping[str, ProgramSpec], prepared: btf_module.LoadedBtf
+    ) -> tuple[KernelMap, Binding]:
+        """Create a STRUCT_OPS map and bind its programs to the kernel's struct, before they are loaded."""
+        from bpf2py.kernel.struct_ops import bind
+
+        binding = bind(spec)
+        for name, member in binding.programs:
+            programs[name].btf_target = (binding.type_id, binding.btf_fd, member)
+        sized = spec.copy()
+        sized.value_size = binding.value_size
+        return create_map(sized, prepared.fd, kernel_value=(binding.value_type_id, binding.btf_fd)), binding
+
+    def struct_ops_value(self, spec: MapSpec, binding: Binding, program_fds: Mapping[str, int]) -> bytes:
+        """The value that registers a STRUCT_OPS map."""
+        from bpf2py.kernel.struct_ops import value
+
+        return value(spec, binding, program_fds)
+
+    def attach_struct_ops(self, name: str, handle: KernelMap) -> KernelLink:
+        """A link for a filled STRUCT_OPS map with BPF_F_LINK (Linux 6.4)."""
+        result = link_create(handle.fd, 0, AttachType.STRUCT_OPS)
+        return KernelLink(Fd(check(result, Command.LINK_CREATE, f"map {name}: attach")), f"struct_ops/{name}")
 
     def kconfig(self, externs: Sequence[ExternSpec]) -> tuple[Any, Any]:
         """(lookup of CONFIG_ values, lookup of LINUX_ values); an unreadable configuration matters where one is not weak."""

@@ -32,7 +32,7 @@ from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
-from bpf2py.uapi.map_types import MapType, type_info
+from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
     from bpf2py.kernel.elem_count import ElemCounter
@@ -52,7 +52,9 @@ def possible_cpus() -> int:
     return cpus.possible_cpus()
 
 
-def create_map(spec: MapSpec, btf_fd: int, inner_fd: int = 0, token_fd: int = 0) -> KernelMap:
+def create_map(
+    spec: MapSpec, btf_fd: int, inner_fd: int = 0, token_fd: int = 0, kernel_value: tuple[int, int] = (0, 0)
+) -> KernelMap:
     """BPF_MAP_CREATE.
 
     Raises:
@@ -65,7 +67,10 @@ def create_map(spec: MapSpec, btf_fd: int, inner_fd: int = 0, token_fd: int = 0)
         key_id, value_id = 0, spec.section_type_id if btf_fd else 0
     if type_info(spec.type).fd_value is not None or not value_id:
         key_id = value_id = 0
-    attempts = [(btf_fd if value_id else 0, key_id, value_id)]
+    if kernel_value[1]:
+        spec = spec.copy()
+        spec.flags |= MapFlags.VTYPE_BTF_OBJ_FD
+    attempts = [(btf_fd if value_id or kernel_value[0] else 0, key_id, value_id)]
     if value_id:
         attempts.append((0, 0, 0))  # some types take no BTF, and kernels differ in which
     result = -1
@@ -83,9 +88,9 @@ def create_map(spec: MapSpec, btf_fd: int, inner_fd: int = 0, token_fd: int = 0)
             fd,
             key,
             value,
-            0,
+            kernel_value[0],
             spec.map_extra,
-            0,
+            kernel_value[1],
             token_fd,
         )
         result = bpf(Command.MAP_CREATE, attr)

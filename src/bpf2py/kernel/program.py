@@ -84,7 +84,10 @@ class ProgramLoader:
         self.license = spec.license.encode() + b"\0"
         self.attach_btf_id = self.attach_btf_fd = 0
         definition = program.definition
-        if program.target_program is not None:
+        self.expected_attach_type = int(program.attach_type) if program.attach_type is not None else 0
+        if program.btf_target is not None:
+            self.attach_btf_id, self.attach_btf_fd, self.expected_attach_type = program.btf_target
+        elif program.target_program is not None:
             self.attach_btf_id, self.attach_btf_fd = self._function_of_program()
         elif definition is not None and definition.attach_btf and program.target:
             attach_type = program.attach_type.name if program.attach_type is not None else ""
@@ -137,7 +140,7 @@ class ProgramLoader:
             program.flags,
             object_name(program.name),
             0,
-            int(program.attach_type) if program.attach_type is not None else 0,
+            self.expected_attach_type,
             self.btf.fd if self.func_info else 0,
             8 if self.func_info else 0,
             address_of_bytes(self.func_info) if self.func_info else 0,

@@ -10,6 +10,7 @@ from bpf2py.uapi.map_types import MapFlags, MapType, map_type, type_name
 if TYPE_CHECKING:
     from bpf2py.btf.codec import Codec
     from bpf2py.btf.reader import Btf
+    from bpf2py.spec.struct_ops import StructOps
 
 
 class Pinning(IntEnum):
@@ -37,6 +38,7 @@ class MapSpec:
         contents: elements put in after creation: (key, value) pairs; a str value names a map or program.
         data: initial bytes of a data section (.data, .rodata, .bss), else None; zeros are made when asked for.
         data_size: their number.
+        struct_ops: what a STRUCT_OPS map is made from, else None.
         frozen: made read-only for user space once filled (.rodata).
     """
 
@@ -57,6 +59,7 @@ class MapSpec:
         "numa_node",
         "pinning",
         "section_type_id",
+        "struct_ops",
         "type",
         "value",
         "value_size",
@@ -107,6 +110,7 @@ class MapSpec:
         self.data_size = len(data) if data is not None else data_size
         self.frozen = frozen
         self.section_type_id = section_type_id
+        self.struct_ops: StructOps | None = None
 
     @property
     def type_name(self) -> str:

@@ -33,8 +33,11 @@ from bpf2py.spec.elf import (
 from bpf2py.spec.legacy_maps import is_legacy_section, read_legacy_maps
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind
+from bpf2py.spec.struct_ops import SECTIONS as STRUCT_OPS_SECTIONS
+from bpf2py.spec.struct_ops import read_struct_ops
 from bpf2py.spec.variable_spec import ExternSpec, VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType
+from bpf2py.uapi.program_types import ProgramType
 
 OP_CALL = 0x85
 OP_LD_IMM64 = 0x18
@@ -85,6 +88,7 @@ class ObjectReader:
         self._attach_ext_info()
         self._find_programs()
         self._read_initial_contents()
+        self._read_struct_ops()
 
     def _fail(self, what: str, section: Section | str | None = None, offset: int | None = None) -> ObjectError:
         return ObjectError(
@@ -421,6 +425,32 @@ class ObjectReader:
         for btf_map in self._btf_maps:
             if btf_map.values_kind == "program" and not btf_map.spec.max_entries and btf_map.spec.contents:
                 btf_map.spec.max_entries = max(i for i, _ in btf_map.spec.contents) + 1
+
+    def _read_struct_ops(self) -> None:
+        used: set[str] = set()
+        for section in self.elf.sections:
+            if section.name not in STRUCT_OPS_SECTIONS or not section.size:
+                continue
+            datasec = self._datasec(section.name)
+            if self.btf is None or datasec is None:
+                raise self._fail("struct_ops need BTF; compile with -g", section)
+
+            def program_at(reloc: Reloc, addend: int) -> str | None:
+                symbol = self.elf.symbol(reloc.symbol)
+                base = addend if symbol.type == STT_SECTION else symbol.value
+                function = self.functions.get((symbol.section, base))
+                return function.name if function is not None and function.name in self.programs else None
+
+            relocs = self.relocations.get(section.number, [])
+            for spec in read_struct_ops(self.btf, section, datasec[1], relocs, program_at, self.name):
+                if spec.name in self.maps:
+                    raise self._fail(f"map {spec.name} is defined twice", section)
+                self.maps[spec.name] = spec
+                assert spec.struct_ops is not None
+                used.update(spec.struct_ops.functions.values())
+        for program in self.programs.values():
+            if program.type == ProgramType.STRUCT_OPS and program.name not in used:
+                program.autoload = False  # it implements nothing
 
     def _initial_value(self, owner: BtfMap, symbol: Symbol) -> str | None:
         if owner.values_kind == "map":

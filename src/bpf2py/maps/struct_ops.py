@@ -1,0 +1,72 @@
+"""STRUCT_OPS: BPF_MAP_TYPE_STRUCT_OPS, Linux 5.6."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bpf2py.btf.codec import BytesCodec, IntCodec
+from bpf2py.errors import NotSupported
+from bpf2py.maps.base import Map
+from bpf2py.programs import Link
+from bpf2py.spec.map_spec import MapSpec
+
+
+class StructOpsMap(Map[int, bytes]):
+    """An implementation of a kernel interface, such as a TCP congestion control; `attach()` registers it.
+
+    Comes from an object's ``SEC(".struct_ops")`` or ``SEC(".struct_ops.link")`` variable.
+
+    Attributes:
+        programs: the loaded programs its function pointers may lead to, by name.
+    """
+
+    _backend: Any = None
+    _binding: Any = None
+    programs: Mapping[str, Any]
+
+    @classmethod
+    def wrap(cls, handle: Any, spec: MapSpec, backend: Any, binding: Any) -> StructOpsMap:
+        """The map of a handle, bound to the kernel's struct."""
+        index = IntCodec("index", 4, signed=False)
+        made = cls(handle, spec.name, index, BytesCodec(handle.info.value_size), spec)
+        made._backend, made._binding, made.programs = backend, binding, {}
+        return made
+
+    def attach(self) -> Link:
+        """Register the implementation; closing the link takes it away again (as soon as nothing uses it).
+
+        Raises BpfOSError when the kernel refuses it: EEXIST means that one of this name is registered.
+        """
+        if self._backend is None or self.spec is None or self.spec.struct_ops is None:
+            raise NotSupported(
+                f"map {self.name}: attach: only a map made from an object can be attached", feature="struct_ops"
+            )
+        used = self.spec.struct_ops.functions.values()
+        descriptors = {name: self.programs[name].fileno() for name in used}
+        self._update(0, self._backend.struct_ops_value(self.spec, self._binding, descriptors))
+        if self.spec.struct_ops.link:
+            return Link([self._backend.attach_struct_ops(self.name, self._handle)], self.name)
+        return Link([_Registration(self)], self.name)
+
+
+class _Registration:
+    """A registration without a link: deleting the element takes it away."""
+
+    def __init__(self, bpf_map: StructOpsMap) -> None:
+        self.hook = f"struct_ops/{bpf_map.name}"
+        self._handle = bpf_map._handle.duplicate()
+
+    @property
+    def fd(self) -> int:
+        return self._handle.fd
+
+    def info(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        if self._handle.fd >= 0:
+            slot = self._handle.slot()
+            slot.key[:] = bytes(4)
+            slot.delete()
+            self._handle.close()
