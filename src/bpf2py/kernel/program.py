@@ -10,9 +10,18 @@ from collections.abc import Mapping
 from bpf2py.backend import MapHandle, ProgramInfo
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
-from bpf2py.errors import BpfOSError, NotSupported, ObjectError, PermissionDenied, RelocationError, VerifierError
+from bpf2py.errors import (
+    BpfOSError,
+    BtfError,
+    NotSupported,
+    ObjectError,
+    PermissionDenied,
+    RelocationError,
+    VerifierError,
+)
 from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
 from bpf2py.kernel.map import object_info, pin
+from bpf2py.kernel.suggest import did_you_mean
 from bpf2py.kernel.syscall import (
     E2BIG,
     EACCES,
@@ -91,7 +100,11 @@ class ProgramLoader:
             self.attach_btf_id, self.attach_btf_fd = self._function_of_program()
         elif definition is not None and definition.attach_btf and program.target:
             attach_type = program.attach_type.name if program.attach_type is not None else ""
-            self.attach_btf_id, self.attach_btf_fd = attach_btf_id(attach_type, program.target)
+            try:
+                self.attach_btf_id, self.attach_btf_fd = attach_btf_id(attach_type, program.target)
+            except BtfError as error:
+                near = did_you_mean(attach_type, program.target)
+                raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
         self.func_info = self.line_info = b""
         if btf.fd and all(function.type_id for _, function in linked.starts):
             self.func_info = b"".join(struct.pack("<II", f.offset // 8, f.type_id) for f in linked.funcs)

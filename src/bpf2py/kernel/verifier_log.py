@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 # A state line: "12: (85) call bpf_map_lookup_elem#1"; kernels before 5.x and the newest agree on it.
 _INSTRUCTION = re.compile(r"^(\d+): \([0-9a-f]{2}\) (.*)")
+# What the verifier writes behind an instruction, without a new line.
+_SAME_LINE = re.compile(r" (infinite loop detected at insn \d+)$")
 _NOISE = re.compile(
     r"^(processed \d+ insns|verification time|stack depth|max_states|peak_states|mark_precise|from \d+ to \d+|"
     r"R\d+(_w)?=|frame\d+:|caller:|callee:|last_idx|regs=|parent didn't|func#\d+ @|Validating |arg#\d+ |"
@@ -39,6 +41,9 @@ def summarize(log: str) -> LogSummary:
         if found:
             instruction, text = int(found[1]), found[2].split(" ;", 1)[0].strip()
             shown_source, message = source, []
+            behind = _SAME_LINE.search(text)
+            if behind:
+                text, message = text[: behind.start()], [behind[1]]
         elif line.startswith("; "):
             source = line[2:].strip()
         elif not _NOISE.match(line):

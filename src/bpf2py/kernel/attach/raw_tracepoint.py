@@ -11,6 +11,7 @@ from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import no_more_options, target_of
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.suggest import did_you_mean
 from bpf2py.kernel.syscall import EINVAL, ENOENT, EPERM, Fd, address_of_bytes, bpf, error_for
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.commands import Command
@@ -36,7 +37,9 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
         return [KernelLink(Fd(result), f"{kind}/{target}")]
     if result == -ENOENT:
         raise AttachError(
-            f"{what}: the kernel has no raw tracepoint {target!r}", errno=ENOENT, command="BPF_RAW_TRACEPOINT_OPEN"
+            f"{what}: the kernel has no raw tracepoint {target!r}{did_you_mean('TRACE_RAW_TP', target)}",
+            errno=ENOENT,
+            command="BPF_RAW_TRACEPOINT_OPEN",
         )
     if result == -EPERM:
         raise error_for(EPERM, Command.RAW_TRACEPOINT_OPEN, what)
