@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, cast
 
+from bpf2py.btf.reader import Btf
 from bpf2py.errors import NotSupported, ObjectError
 from bpf2py.object import Object
 from bpf2py.spec.object_spec import ObjectSpec, object_name
@@ -66,6 +67,16 @@ def read_spec(
     return ObjectSpec.from_file(path)
 
 
+def read_btf(source: str | os.PathLike[str] | bytes | Btf | None) -> Btf | None:
+    """The BTF of a file (raw or ELF), of its bytes, or as it is."""
+    if source is None or isinstance(source, Btf):
+        return source
+    if isinstance(source, bytes):
+        return Btf.from_elf_or_raw(source)
+    with open(source, "rb") as file:
+        return Btf.from_elf_or_raw(file.read(), name=os.fspath(source))
+
+
 def load(
     source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any],
     backend: Any = None,
@@ -75,6 +86,7 @@ def load(
     pin_path: str = "/sys/fs/bpf",
     maps: dict[str, Any] | None = None,
     kconfig: dict[str, Any] | None = None,
+    btf: str | os.PathLike[str] | bytes | Btf | None = None,
 ) -> Object:
     """Create the maps and load the programs of an object; nothing is attached yet.
 
@@ -85,6 +97,8 @@ def load(
         chars: decode char arrays as ``"str"`` or ``"bytes"``.
         pin_path: directory of the BPF file system for maps that ask for pinning by name.
         maps: maps to use in place of the object's own, by name (checked for compatibility).
+        btf: types to resolve CO-RE relocations against, in place of the running kernel's: a raw BTF file, an ELF file with
+            a .BTF section, their bytes, or a `Btf`. For kernels built without BTF.
         kconfig: values of ``extern ... __kconfig`` variables to take instead of the kernel's.
 
     Returns:
@@ -102,4 +116,4 @@ def load(
     """
     found = resolve_backend(backend)
     spec = read_spec(source, cflags)
-    return Object(spec, found, chars=chars, pin_path=pin_path, maps=maps, kconfig=kconfig)
+    return Object(spec, found, chars=chars, pin_path=pin_path, maps=maps, kconfig=kconfig, btf=read_btf(btf))

@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 from bpf2py.backend import MapHandle
 from bpf2py.btf.codec import CodecOptions
+from bpf2py.btf.reader import Btf
 from bpf2py.errors import (
     AttachError,
     ClosedError,
     EncodeError,
     MapIncompatible,
 )
+from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import build as kconfig_section
 from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
@@ -77,6 +79,7 @@ class Object:
         pin_path: str = "/sys/fs/bpf",
         maps: dict[str, Map[Any, Any]] | None = None,
         kconfig: Mapping[str, Any] | None = None,
+        btf: Btf | None = None,
     ) -> None:
         if chars not in ("str", "bytes"):
             raise EncodeError(f"chars must be 'str' or 'bytes', is {chars!r}")
@@ -86,6 +89,7 @@ class Object:
         self.links: list[Link] = []
         self._options = CodecOptions(chars="bytes" if chars == "bytes" else "str")
         self._pin_path = pin_path
+        self._btf = btf
         self._maps: dict[str, Map[Any, Any]] = {}
         self._programs: dict[str, Program] = {}
         self._sections: dict[str, DataSection] = {}
@@ -138,7 +142,7 @@ class Object:
             for map_spec in spec.maps.values():
                 self._fill_maps(map_spec)
             handles: dict[str, MapHandle] = {name: m._handle for name, m in self._maps.items()}
-            linker = Linker(spec, self.backend.core_target() if _needs_target(spec) else None)
+            linker = Linker(spec, self._core_target())
             for program in wanted:
                 linked = linker.link(program)
                 handle = self.backend.load_program(program, linked, spec, handles, prepared)
@@ -147,6 +151,11 @@ class Object:
                 self._fill_programs(map_spec)
         finally:
             prepared.close()
+
+    def _core_target(self) -> CoreTarget | None:
+        if self._btf is not None:
+            return CoreTarget(self._btf)
+        return self.backend.core_target() if _needs_target(self.spec) else None
 
     # -- maps ----------------------------------------------------------------------------------------------------
 
@@ -190,11 +199,12 @@ class Object:
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]
         if spec.data is not None:
-            slot = made._slot()
-            slot.key[:] = bytes(4)
-            slot.value[:] = spec.data
-            made._check("update", slot.update(), 0)
-            made._slots.append(slot)
+            if not spec.untouched:  # the kernel's maps start as zeros
+                slot = made._slot()
+                slot.key[:] = bytes(4)
+                slot.value[:] = spec.data
+                made._check("update", slot.update(), 0)
+                made._slots.append(slot)
             if spec.frozen:
                 made.freeze()
             self._sections[spec.name] = DataSection(made, spec.frozen)

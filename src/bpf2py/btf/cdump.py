@@ -71,7 +71,7 @@ def vmlinux_header(roots: Iterable[str] | None = None) -> str:
     Raises:
         NotSupported: the kernel was built without BTF.
     """
-    from bpf2py.kernel.btf import vmlinux
+    from bpf2py.btf.vmlinux import vmlinux
 
     return dump_c(vmlinux(), roots)
 

@@ -11,6 +11,7 @@ from functools import cache
 
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Enum, Fwd, Int, Kind, Ref, Struct, Var
+from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
 from bpf2py.kernel.map import object_info, open_id
 from bpf2py.kernel.syscall import ENOENT, Fd, address_of_bytes, bpf, bpf_inout, check
@@ -18,33 +19,7 @@ from bpf2py.linker.core import CoreTarget
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.uapi.commands import Command
 
-VMLINUX = "/sys/kernel/btf/vmlinux"
-# Where distributions keep a kernel image with BTF when sysfs has none.
-_FALLBACKS = (
-    "/boot/vmlinux-{0}",
-    "/lib/modules/{0}/vmlinux-{0}",
-    "/lib/modules/{0}/build/vmlinux",
-    "/usr/lib/debug/boot/vmlinux-{0}",
-)
 _LOG_SIZE = 1 << 16
-
-
-@cache
-def vmlinux() -> Btf:
-    """The running kernel's types, read once in a process. Raises NotSupported when the kernel was built without BTF."""
-    release = os.uname().release
-    for path in (VMLINUX, *(pattern.format(release) for pattern in _FALLBACKS)):
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except OSError:
-            continue
-        return Btf.from_elf_or_raw(data, name="vmlinux")
-    raise NotSupported(
-        f"the kernel has no type information: {VMLINUX} is missing; it needs CONFIG_DEBUG_INFO_BTF=y (or give btf=FILE)",
-        feature="CONFIG_DEBUG_INFO_BTF",
-        since="5.2",
-    )
 
 
 @cache

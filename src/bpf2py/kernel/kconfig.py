@@ -8,8 +8,8 @@ import platform
 from functools import cache
 
 from bpf2py.btf.types import Enum, Kind
+from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported, RelocationError
-from bpf2py.kernel.btf import vmlinux
 from bpf2py.kernel.syscall import kernel_version
 
 _SYSCALL_PREFIX = {

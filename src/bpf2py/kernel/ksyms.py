@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
+from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import NotSupported
-from bpf2py.kernel.btf import btf_fd_of_module, modules, vmlinux
+from bpf2py.kernel.btf import btf_fd_of_module, modules
 
 
 class KernelSymbol(NamedTuple):

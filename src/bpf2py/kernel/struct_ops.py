@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind, Member, Ref, Struct
+from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported, ObjectError
-from bpf2py.kernel.btf import btf_fd_of_module, modules, vmlinux
+from bpf2py.kernel.btf import btf_fd_of_module, modules
 from bpf2py.linker.core_types import essential_name
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.struct_ops import StructOps
