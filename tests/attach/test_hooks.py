@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.attach.conftest import Loader
 
 import bpf2py
 from bpf2py.kernel import cgroups
 from bpf2py.kernel.syscall import older_than
-from tests.attach.conftest import Loader
 
 pytestmark = pytest.mark.kernel
 

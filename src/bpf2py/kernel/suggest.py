@@ -12,7 +12,7 @@ def did_you_mean(attach_type: str, target: str) -> str:
     """``"; did you mean ...?"`` with the nearest names in the kernel's BTF, or an empty string."""
     import difflib
 
-    from bpf2py.kernel.btf import vmlinux
+    from bpf2py.btf.vmlinux import vmlinux
 
     prefix = PREFIXES.get(attach_type, "")
     # Functions are many: only those that begin alike are compared.

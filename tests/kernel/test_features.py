@@ -1,0 +1,43 @@
+"""Feature probes agree with the kernel's version."""
+
+from __future__ import annotations
+
+import pytest
+
+from bpf2py import features
+from bpf2py.kernel.syscall import older_than
+from bpf2py.uapi.map_types import MAP_TYPE_INFO, MapType
+from bpf2py.uapi.program_types import ProgramType
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.mark.parametrize("kind", MAP_TYPE_INFO, ids=lambda kind: kind.name)
+def test_map_types(kind: MapType) -> None:
+    answer = features.map_type(kind)
+    if answer is None:
+        pytest.skip("needs BTF of the value")
+    assert answer is not older_than(MAP_TYPE_INFO[kind].since)
+
+
+@pytest.mark.parametrize("name", ["xdp", "tracepoint", "sched_cls", "tracing", "sk_lookup", "syscall", "netfilter"])
+def test_program_types(name: str) -> None:
+    since = ProgramType[name.upper()].since
+    assert since is not None
+    assert features.program_type(name) is not older_than(since)
+
+
+def test_helpers_by_program_type() -> None:
+    assert features.helper("bpf_map_lookup_elem", "xdp") is True
+    assert features.helper("bpf_skb_load_bytes", "xdp") is False
+    assert features.helper("bpf_ringbuf_output", "tracepoint") is True
+
+
+def test_map_flags() -> None:
+    assert features.map_flag("mmapable", "array") is True
+    assert features.map_flag("no_prealloc", "array") is False
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(KeyError):
+        features.map_type("no such type")
