@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "bpf2py.cli.doctor",
     "vmlinux": "bpf2py.cli.vmlinux",
     "inspect": "bpf2py.cli.inspect",
+    "map": "bpf2py.cli.map",
     "prog": "bpf2py.cli.prog",
     "link": "bpf2py.cli.prog",
 }

@@ -48,15 +48,15 @@ def elements(bpf_map: Map[Any, Any]) -> list[tuple[Any, Any]]:
 def view(bpf_map: Map[Any, Any], most: int) -> MapView:
     """The `most` busiest elements of a map as text."""
     found = elements(bpf_map)
-    key_columns, value_columns = _columns("key", bpf_map.key_codec), _columns("value", bpf_map.value_codec)
+    key_columns, value_columns = columns("key", bpf_map.key_codec), columns("value", bpf_map.value_codec)
     if isinstance(bpf_map, ArrayMap):
         key_columns = ["index"]
         found.sort(key=lambda element: element[0])
         fill = f"{len(found)} of {bpf_map.max_entries} elements are not zero"
     else:
-        found.sort(key=lambda element: _weight(element[1]), reverse=True)
+        found.sort(key=lambda element: weight(element[1]), reverse=True)
         fill = f"{len(found)} of {bpf_map.max_entries} elements"
-    rows = [_cells(key) + _cells(value) for key, value in found[:most]]
+    rows = [cells(key) + cells(value) for key, value in found[:most]]
     title = f"{bpf_map.name} ({type_name(bpf_map.type)}, {fill})"
     return MapView(title, key_columns + value_columns, len(key_columns), rows, max(0, len(found) - most))
 
@@ -74,7 +74,7 @@ def table(shown: MapView) -> Table:
         style = "cyan" if position < shown.key_columns else None
         result.add_column(column, justify="right" if numeric else "left", style=style, overflow="fold")
     for row in shown.rows:
-        result.add_row(*[Text(cell) for cell in row])
+        result.add_row(*[Text(text) for text in row])
     if shown.hidden:
         result.caption = f"{shown.hidden} more"
         result.caption_justify = "left"
@@ -115,43 +115,46 @@ def map_json(bpf_map: Map[Any, Any]) -> dict[str, Any]:
     return {"type": type_name(bpf_map.type), "max_entries": bpf_map.max_entries, "elements": found}
 
 
-def _columns(word: str, codec: Any) -> list[str]:
+def columns(word: str, codec: Any) -> list[str]:
+    """Headings for values of a type: a struct's members, else `word`."""
     if isinstance(codec, StructCodec) and codec.cls._fields:
         return list(codec.cls._fields)
     return [word]
 
 
-def _cells(value: Any) -> list[str]:
+def cells(value: Any) -> list[str]:
+    """A value as the texts under `columns`."""
     if isinstance(value, StructValue) and value._fields:
-        return [_cell(item) for item in value]
-    return [_cell(value)]
+        return [cell(item) for item in value]
+    return [cell(value)]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as one line of text that is safe to print."""
     if isinstance(value, str):
         # Control characters of another process' name must not reach the terminal.
         return "".join(c if c.isprintable() else f"\\x{ord(c) & 0xFF:02x}" for c in value)
     if isinstance(value, bytes | bytearray):
         return value.hex(" ")
     if isinstance(value, StructValue | UnionValue):
-        return ", ".join(f"{name}={_cell(getattr(value, name))}" for name in value._fields)
+        return ", ".join(f"{name}={cell(getattr(value, name))}" for name in value._fields)
     if isinstance(value, list | tuple):
-        return " ".join(_cell(item) for item in value)
+        return " ".join(cell(item) for item in value)
     name = getattr(value, "name", None)
     return name if isinstance(name, str) else str(value)
 
 
-def _weight(value: Any) -> float:
+def weight(value: Any) -> float:
     """The first number of a value, to put the busiest elements first."""
     if isinstance(value, bool | str | bytes):
         return 0
     if isinstance(value, int | float):
         return value
     if isinstance(value, StructValue):
-        return next((_weight(item) for item in value if isinstance(item, int | float)), 0)
+        return next((weight(item) for item in value if isinstance(item, int | float)), 0)
     total = getattr(value, "sum", None)
-    return _weight(total()) if callable(total) else 0
+    return weight(total()) if callable(total) else 0
 
 
-def _numeric(cell: str) -> bool:
-    return cell.lstrip("-").replace(".", "", 1).isdigit()
+def _numeric(text: str) -> bool:
+    return text.lstrip("-").replace(".", "", 1).isdigit()

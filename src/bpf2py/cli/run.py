@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -113,6 +115,27 @@ def _progress(text: str) -> Iterator[None]:
         yield
 
 
+class Stop:
+    """Tells the main thread to stop; unlike threading.Event it may be set by a signal handler that interrupts its wait."""
+
+    def __init__(self) -> None:
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._set = False
+
+    def set(self) -> None:
+        """From now on `is_set` is true and nobody waits."""
+        self._set = True
+        os.eventfd_write(self._event, 1)
+
+    def is_set(self) -> bool:
+        """Whether `set` was called."""
+        return self._set
+
+    def wait(self, seconds: float) -> None:
+        """Wait for `set`, at most so many seconds."""
+        select.select([self._event], [], [], seconds)
+
+
 class Session:
     """One run: the command, the live view and the final tables."""
 
@@ -128,7 +151,7 @@ class Session:
         self.maps = shown
         self.rows = rows
         self.as_json = as_json
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.started = time.monotonic()
 
     def run(self, command: list[str], interval: float, duration: float | None, live: bool) -> int:

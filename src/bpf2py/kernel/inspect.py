@@ -56,6 +56,20 @@ def maps() -> Iterator[MapInfo]:
         yield map_info(fd.number)
 
 
+def map_memory(ident: int) -> int | None:
+    """Bytes the kernel accounts to a map (``memlock`` of /proc/PID/fdinfo), None when the map is gone."""
+    fd = open_id(Command.MAP_GET_FD_BY_ID, ident)
+    if fd < 0:
+        return None
+    owner = Fd(fd)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as file:
+            rows = dict(line.split(":", 1) for line in file if ":" in line)
+        return int(rows.get("memlock", "0"))
+    finally:
+        owner.close()
+
+
 def links() -> Iterator[LinkInfo]:
     """Every link of the machine (Linux 5.8, CAP_SYS_ADMIN)."""
     for fd in _opened(Command.LINK_GET_NEXT_ID, Command.LINK_GET_FD_BY_ID):

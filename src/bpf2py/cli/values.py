@@ -1,0 +1,103 @@
+"""Keys and values as they are written on the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bpf2py.btf.codec import BytesCodec, CharArrayCodec, Codec
+from bpf2py.btf.values import StructCodec, UnionCodec
+from bpf2py.errors import BpfError, EncodeError
+from bpf2py.maps.base import Map
+from bpf2py.maps.lpm import LpmKeyCodec
+
+
+def parse(codec: Codec[Any], text: str, what: str) -> Any:
+    """A key or value from text.
+
+    ``5``, ``0x1f``, ``bash`` or ``10.0.0.0/8`` as the type says; a struct as ``pid=1,comm=bash`` or JSON; ``hex:0a 0b``
+    for raw bytes.
+
+    Raises BpfError, naming what is expected, when the text does not fit.
+    """
+    text = text.strip()
+    try:
+        if text.startswith("hex:"):
+            return codec.decode(_hex(text[4:], codec.size))
+        value = _parse(codec, text)
+        codec.encode(value)
+        return value
+    except (EncodeError, ValueError) as error:
+        message = error.message if isinstance(error, EncodeError) else str(error)
+        raise BpfError(f"{what} {text!r} does not fit {codec.name}: {message}; {_expected(codec)}") from None
+
+
+def _parse(codec: Codec[Any], text: str) -> Any:
+    if isinstance(codec, LpmKeyCodec):
+        return text
+    if isinstance(codec, CharArrayCodec):
+        return json.loads(text) if text.startswith('"') else text
+    if text[:1] in "{[":
+        return json.loads(text)
+    if isinstance(codec, StructCodec | UnionCodec):
+        pairs = [part.split("=", 1) for part in text.split(",")]
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError("a struct is written member=value,member=value or as JSON")
+        members = {field.name: field.codec for field in codec.fields if not field.anonymous}
+        found = {}
+        for name, value in pairs:
+            member = members.get(name.strip())
+            found[name.strip()] = _parse(member, value.strip()) if member is not None else _scalar(value.strip())
+        return found
+    if "=" in text and text.split("=", 1)[0] in ("key", "value", "index"):
+        text = text.split("=", 1)[1]
+    if isinstance(codec, BytesCodec):
+        try:
+            return int(text, 0)
+        except ValueError:
+            return _hex(text, codec.size)
+    return _scalar(text)
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return int(text, 0)
+    except ValueError:
+        pass
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _hex(text: str, size: int) -> bytes:
+    data = bytes.fromhex(text.replace("0x", ""))
+    if len(data) != size:
+        raise ValueError(f"{len(data)} bytes given, {size} are needed")
+    return data
+
+
+def _expected(codec: Codec[Any]) -> str:
+    if isinstance(codec, StructCodec):
+        members = ",".join(f"{name}=..." for name in codec.cls._fields)
+        return f"write it as {members} or as JSON"
+    return f"write it as a {codec.name}, or as hex: and {codec.size} bytes"
+
+
+def open_map(reference: str) -> Map[Any, Any]:
+    """The map meant by an id, a pin path or a name. Raises BpfError when there is none, or several of that name."""
+    from bpf2py.kernel import inspect
+
+    if reference.isdecimal():
+        found: Map[Any, Any] = Map.from_id(int(reference))
+        return found
+    if "/" in reference:
+        pinned: Map[Any, Any] = Map.open(reference)
+        return pinned
+    ids = [info.id for info in inspect.maps() if info.name == reference[:15]]
+    if not ids:
+        raise BpfError(f"there is no map {reference!r}; `bpf2py map list` shows the ones there are")
+    if len(ids) > 1:
+        raise BpfError(f"several maps are named {reference!r}: give one of the ids {', '.join(map(str, ids))}")
+    named: Map[Any, Any] = Map.from_id(ids[0])
+    return named

@@ -1,0 +1,129 @@
+"""bpf2py map, prog, link and inspect, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bpf2py
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "exec_counts.bpf.c"
+NAME = f"t{os.getpid() % 100000}"
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bpf2py", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def ok(*arguments: str) -> str:
+    done = cli(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fails(*arguments: str) -> str:
+    """The one or two lines a refused command leaves on stderr."""
+    done = cli(*arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    return done.stderr
+
+
+@pytest.fixture
+def counts() -> Iterator[Any]:
+    """A loaded example whose map has one element; its id is its name for the command line."""
+    with bpf2py.load(EXAMPLE) as obj:
+        counts = obj.maps["exec_counts"]
+        counts[{"comm": "bash"}] = {"count": 7, "last_pid": 5}
+        yield counts
+
+
+@pytest.mark.kernel
+def test_get_set_delete_typed_by_btf(counts: Any) -> None:
+    ident = str(counts.id)
+    assert ok("map", "get", ident, "comm=bash") == "count=7, last_ns=0, last_pid=5, last_uid=0\n"
+    ok("map", "set", ident, '{"comm": "make"}', "count=0x10")
+    assert counts[{"comm": "make"}].count == 16
+    assert json.loads(ok("map", "get", ident, "comm=make", "--json"))["count"] == 16
+    assert "EEXIST" in fails("map", "set", ident, "comm=make", "count=1", "--create")
+    ok("map", "delete", ident, "comm=make")
+    assert "ENOENT" in fails("map", "get", ident, "comm=make")
+    assert "count=..." in fails("map", "set", ident, "comm=make", "count=many")
+
+
+@pytest.mark.kernel
+def test_dump_as_table_json_and_csv(counts: Any) -> None:
+    ident = str(counts.id)
+    assert "exec_counts (HASH, 1 of 4096 elements)" in ok("map", "dump", ident)
+    row = {"key": {"comm": "bash"}, "value": {"count": 7, "last_ns": 0, "last_pid": 5, "last_uid": 0}}
+    assert json.loads(ok("map", "dump", ident, "--json")) == [row]
+    assert ok("map", "dump", ident, "--csv") == "comm,count,last_ns,last_pid,last_uid\nbash,7,0,5,0\n"
+
+
+@pytest.mark.kernel
+def test_dump_as_parquet(counts: Any, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    ok("map", "dump", str(counts.id), "--parquet", str(tmp_path / "counts.parquet"))
+    (row,) = parquet.read_table(tmp_path / "counts.parquet").to_pylist()
+    assert row["key"] == {"comm": "bash"}
+    assert row["value"]["count"] == 7
+
+
+@pytest.mark.kernel
+def test_list_show_top_and_watch(counts: Any) -> None:
+    rows = {row["id"]: row for row in json.loads(ok("map", "list", "--json"))}
+    assert rows[counts.id]["name"] == "exec_counts"
+    assert rows[counts.id]["memory"] > 0
+    shown = json.loads(ok("map", "show", str(counts.id), "--json"))
+    assert (shown["key"], shown["elements"], shown["max_entries"]) == ("struct command", 1, 4096)
+    usage = {row["id"]: row for row in json.loads(ok("map", "top", "--json"))}
+    assert usage[counts.id]["elements"] == 1
+    assert "bash" in ok("map", "watch", str(counts.id), "--count", "1")
+
+
+@pytest.mark.kernel
+def test_queue_by_name() -> None:
+    with bpf2py.Map.create("QUEUE", value="u32", max_entries=4, name=NAME) as queue:
+        ok("map", "push", NAME, "hex:01 02 00 00")
+        ok("map", "push", NAME, "7")
+        assert ok("map", "pop", NAME) == "01 02 00 00\n"
+        assert queue.pop() == 7
+        assert "empty" in fails("map", "pop", NAME)
+        with bpf2py.Map.create("QUEUE", value="u32", max_entries=4, name=NAME):
+            assert f"several maps are named '{NAME}'" in fails("map", "pop", NAME)
+    assert "there is no map" in fails("map", "pop", NAME)
+
+
+@pytest.mark.kernel
+def test_programs_and_links(counts: Any) -> None:
+    with bpf2py.load(EXAMPLE) as obj:
+        (link,) = obj.attach()
+        program = obj.programs["count_exec"]
+        rows = {row["id"]: row for row in json.loads(ok("prog", "list", "--json"))}
+        assert rows[program.info.id]["tag"] == program.info.tag.hex()
+        assert "call bpf_get_current_uid_gid" in ok("prog", "dump", str(program.info.id))
+        if link.info:
+            links = {row["id"]: row for row in json.loads(ok("link", "list", "--json"))}
+            assert links[link.info["id"]]["program"] == program.info.id
+    assert "there is no program 'none_of_this_name'" in fails("prog", "show", "none_of_this_name")
+
+
+def test_inspect_needs_no_rights() -> None:
+    report = json.loads(ok("inspect", str(EXAMPLE), "--json"))
+    assert report["maps"]["exec_counts"]["key"] == "struct command"
+    assert report["programs"]["count_exec"]["type"] == "TRACEPOINT"
+    listing = ok("inspect", str(EXAMPLE), "--code", "--types")
+    assert "call bpf_map_update_elem" in listing
+    assert "exec_counts.bpf.c:" in listing
+    assert "struct executions {" in listing
+    assert "not an ELF file" in fails("inspect", __file__)
