@@ -81,29 +81,7 @@ _HOMES = {
     "PerCpu": "maps.percpu",
     "ksym": "kernel.ksyms",
 }
-_ERRORS = [
-    "AttachError",
-    "BpfError",
-    "BpfOSError",
-    "BtfError",
-    "ClosedError",
-    "CompileError",
-    "CompilerNotFound",
-    "EncodeError",
-    "IndexOutOfRange",
-    "IterationAborted",
-    "KeyExists",
-    "KeyNotFound",
-    "MapCreateError",
-    "MapFull",
-    "MapIncompatible",
-    "NotSupported",
-    "ObjectError",
-    "PermissionDenied",
-    "QueueEmpty",
-    "RelocationError",
-    "VerifierError",
-]
+_MODULES = {"errors": "bpf2py.errors", "features": "bpf2py.kernel.features"}
 
 __all__ = [
     "AttachError",
@@ -154,14 +132,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in _ERRORS:
-        value = getattr(import_module("bpf2py.errors"), name)
-    elif name in _HOMES:
+    if name in _HOMES:
         value = getattr(import_module(f"bpf2py.{_HOMES[name]}"), name)
-    elif name == "errors":
-        value = import_module("bpf2py.errors")
-    elif name == "features":
-        value = import_module("bpf2py.kernel.features")
+    elif name in _MODULES:
+        value = import_module(_MODULES[name])
+    elif name in __all__:
+        value = getattr(import_module("bpf2py.errors"), name)
     else:
         raise AttributeError(f"module 'bpf2py' has no attribute {name!r}")
     globals()[name] = value

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported, PermissionDenied
+from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
 from bpf2py.maps.base import Map, V
 from bpf2py.maps.errors import EINVAL, ENOTSUPP, EOPNOTSUPP, map_error
@@ -175,49 +174,6 @@ class ArrayMap(Map[int, V]):
         for start in range(0, self.max_entries, step):
             count = min(step, self.max_entries - start)
             self._update_batch(self.key_codec.encode_many(range(start, start + count)), bytes(size * count), count)
-
-    def mapped(self, writable: bool = True) -> np.ndarray[Any, Any]:
-        """The elements in place, as a numpy array of shape (max_entries,): no system call to read or write them.
-
-        For arrays created with BPF_F_MMAPABLE (Linux 5.5); a frozen map can only be mapped with ``writable=False``. The array stays
-        valid after the map is closed. Structs with bit-fields are shown as raw bytes (dtype V).
-
-        Raises NotSupported for an array without the flag, PermissionDenied for a writable view of a frozen map.
-        """
-        import numpy as np
-
-        from bpf2py.btf.dtype import dtype_of, has_bitfields
-
-        self.fileno()
-        if not self.flags & MapFlags.MMAPABLE:
-            raise NotSupported(
-                f"map {self.name}: mmap: the map was created without BPF_F_MMAPABLE",
-                feature="BPF_F_MMAPABLE",
-                since="5.5",
-            )
-        stride = (self.value_size + 7) // 8 * 8
-        length = (stride * self.max_entries + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
-        try:
-            memory = self._handle.mmap(length, writable)
-        except PermissionError as error:
-            raise PermissionDenied(
-                f"map {self.name}: mmap: the map is frozen or read-only; map it with writable=False",
-                errno=error.errno,
-                command="mmap",
-            ) from None
-        except (OSError, ValueError) as error:
-            raise BpfOSError(
-                f"map {self.name}: mmap: {error}", errno=getattr(error, "errno", None), command="mmap"
-            ) from None
-        codec = self.value_codec
-        dtype = np.dtype(f"V{codec.size}") if has_bitfields(codec) else dtype_of(codec)
-        base, inner = (dtype.base, dtype.shape) if dtype.subdtype is not None else (dtype, ())
-        steps: list[int] = []
-        step = base.itemsize
-        for extent in reversed(inner):
-            steps.insert(0, step)
-            step *= extent
-        return np.ndarray((self.max_entries, *inner), base, memory, 0, (stride, *steps))
 
     # -- numpy ---------------------------------------------------------------------------------------------------
 
