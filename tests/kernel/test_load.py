@@ -326,9 +326,9 @@ def test_an_unknown_section(build: Callable[[str], bpf2py.ObjectSpec], assert_no
 
 
 def test_loading_the_wrong_things(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="none.bpf.c"):
+    with pytest.raises(FileNotFoundError, match=r"none\.bpf\.c"):
         bpf2py.load(tmp_path / "none.bpf.c")
-    with pytest.raises(FileNotFoundError, match="none.bpf.o"):
+    with pytest.raises(FileNotFoundError, match=r"none\.bpf\.o"):
         bpf2py.load(tmp_path / "none.bpf.o")
     (tmp_path / "text.o").write_text("hello\n" * 100)
     for wrong in (tmp_path / "text.o", b"", b"\x7fELF", sys.executable, tmp_path):

@@ -11,7 +11,7 @@ from bpf2py.maps.mapping import MappingMap
 from bpf2py.uapi.map_types import type_name
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 
 class MapView(NamedTuple):
@@ -61,24 +61,24 @@ def view(bpf_map: Map[Any, Any], most: int) -> MapView:
     return MapView(title, key_columns + value_columns, len(key_columns), rows, max(0, len(found) - most))
 
 
-def table(shown: MapView) -> Table:
-    """A rich table of a view."""
+def table(shown: MapView) -> Group:
+    """A view for rich: the title, the table, and how much is left out."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(
-        title=shown.title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
-    )
+    rows = Table(header_style="bold", box=None, pad_edge=False)
     for position, column in enumerate(shown.columns):
         numeric = all(_numeric(row[position]) for row in shown.rows)
         style = "cyan" if position < shown.key_columns else None
-        result.add_column(column, justify="right" if numeric else "left", style=style, overflow="fold")
+        rows.add_column(column, justify="right" if numeric else "left", style=style, overflow="fold")
     for row in shown.rows:
-        result.add_row(*[Text(text) for text in row])
+        rows.add_row(*[Text(cell) for cell in row])
+    # Beside the table, not its own: rich folds those to the width of the columns.
+    parts = [Text(shown.title, style="bold"), rows]
     if shown.hidden:
-        result.caption = f"{shown.hidden} more"
-        result.caption_justify = "left"
-    return result
+        parts.append(Text(f"{shown.hidden} more", style="dim"))
+    return Group(*parts)
 
 
 def lines(shown: MapView) -> list[str]:

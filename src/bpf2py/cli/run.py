@@ -66,14 +66,15 @@ def run(
                 raise BpfError(f"{file}: there is no map {name!r}: {', '.join(obj.maps)}")
         for warning in obj.warnings:
             _say(f"warning: {warning}")
-        links = obj.attach()
-        hooks = ", ".join(link.hook for link in links)
-        _say(
-            f"{obj.backend.name} backend ({backend_reason(backend)}): "
-            f"attached {len(links)} of {len(obj.programs)} programs: {hooks}"
-        )
         session = Session(obj, only, rows, as_json)
-        status = session.run(command or [], interval, duration, live)
+        with session.signals():
+            links = obj.attach()
+            hooks = ", ".join(link.hook for link in links)
+            _say(
+                f"{obj.backend.name} backend ({backend_reason(backend)}): "
+                f"attached {len(links)} of {len(obj.programs)} programs: {hooks}"
+            )
+            status = session.run(command or [], interval, duration, live)
         session.finish(command or [], status)
     raise typer.Exit(status)
 
@@ -154,26 +155,35 @@ class Session:
         self.stop = Stop()
         self.started = time.monotonic()
 
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the run, which then shows the maps for the last time."""
+        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
     def run(self, command: list[str], interval: float, duration: float | None, live: bool) -> int:
         """Run until the command ends, the time is over, or SIGINT or SIGTERM; the command's exit status."""
         terminal = live and sys.stdout.isatty() and not self.as_json
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         child: subprocess.Popen[bytes] | None = None
+        if command:
+            child = self._start(command, terminal)
+            threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+        elif not self.as_json:
+            _say("press Ctrl-C to stop" if duration is None else f"running for {duration:g} s")
+        deadline = None if duration is None else self.started + duration
         try:
-            if command:
-                child = self._start(command, terminal)
-                threading.Thread(target=self._wait, args=(child,), daemon=True).start()
-            elif not self.as_json:
-                _say("press Ctrl-C to stop" if duration is None else f"running for {duration:g} s")
-            deadline = None if duration is None else self.started + duration
             if terminal:
                 self._live(child, interval, deadline)
             else:
                 self._plain(child, interval, deadline)
-            return self._end(child)
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        except BaseException:
+            self._end(child)  # the command does not go on alone
+            raise
+        return self._end(child)
 
     def _start(self, command: list[str], terminal: bool) -> subprocess.Popen[bytes]:
         # On a terminal the command's output is printed above the live view; with --json stdout is for the JSON alone.

@@ -28,12 +28,17 @@ def vmlinux(
 
         bpf2py vmlinux --root task_struct | less
     """
-    from bpf2py.btf.cdump import dump_c, vmlinux_header
+    from bpf2py.btf.cdump import dump_c
     from bpf2py.btf.reader import Btf
+    from bpf2py.btf.vmlinux import vmlinux as running
+    from bpf2py.errors import BtfError
 
     if btf is None:
-        text = vmlinux_header(root or None)
+        types = running()
     else:
         with open(btf, "rb") as file:
-            text = dump_c(Btf.from_elf_or_raw(file.read(), name=btf), root or None)
-    sys.stdout.write(text)
+            types = Btf.from_elf_or_raw(file.read(), name=btf)
+    for name in root or ():
+        if not types.ids_by_name(name):
+            raise BtfError(f"there is no type {name!r} in {btf or 'the types of the running kernel'}")
+    sys.stdout.write(dump_c(types, root or None))
