@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 MAPS = {
     "map_basics": {"my_hash_map": ("HASH", 1003), "my_array_map": ("ARRAY", 16)},
     "exec_counts": {"exec_counts": ("HASH", 4096)},
+    "exec_events": {"events": ("RINGBUF", 1 << 18)},
     "map_limits": {"full_hash": ("HASH", 1003), "full_lru": ("LRU_HASH", 1003), "results": ("ARRAY", 6)},
 }
 
@@ -89,3 +90,15 @@ def test_map_limits_shows_what_a_full_map_does(tracefs: Path) -> None:
         assert 0 < len(remembered) <= 1003
         assert all(value == key * key for key, value in remembered.items())
         assert 1003 in remembered
+
+
+@pytest.mark.kernel
+def test_exec_events_reports_each_execution(tracefs: Path) -> None:
+    with load("exec_events") as obj, bpf2py.RingReader(obj.maps["events"]) as reader:
+        obj.attach()
+        with subprocess.Popen(["/bin/true"]) as process:
+            pass
+        event = next(event for event in reader if event.pid == process.pid)
+        assert (event.comm, event.uid) == ("true", os.getuid())
+        assert event.time_ns > 0
+        assert obj.variables["lost"].value == 0
