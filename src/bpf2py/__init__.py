@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from bpf2py.maps.base import Map
     from bpf2py.maps.percpu import PerCpu
     from bpf2py.object import Object
-    from bpf2py.programs import Link, Program
+    from bpf2py.programs import Link, Program, enable_stats
     from bpf2py.readers.perf import PerfReader
     from bpf2py.readers.ring import RingReader
     from bpf2py.spec.map_spec import MapSpec
@@ -66,6 +66,7 @@ _HOMES = {
     "Object": "object",
     "Link": "programs",
     "Program": "programs",
+    "enable_stats": "programs",
     "MapSpec": "spec.map_spec",
     "ObjectSpec": "spec.object_spec",
     "ProgramSpec": "spec.program_spec",
@@ -122,6 +123,7 @@ __all__ = [
     "Variable",
     "VerifierError",
     "compile",
+    "enable_stats",
     "errors",
     "features",
     "ksym",

@@ -239,8 +239,9 @@ class Object:
         self._require_open()
         new: list[Link] = []
         try:
-            for program in self._programs.values():
-                if program.spec.autoattach and self.backend.can_attach(program.spec):
+            for name, program in self._programs.items():
+                spec = self.spec.programs[name]
+                if spec.autoattach and self.backend.can_attach(spec):
                     new.append(program.attach())
         except BaseException:
             for link in new:
@@ -253,7 +254,7 @@ class Object:
                 link.close()
             raise
         if not new and self._programs:
-            sections = ", ".join(program.spec.section for program in self._programs.values())
+            sections = ", ".join(self.spec.programs[name].section for name in self._programs)
             raise AttachError(f"object {self.spec.name}: no program can be attached by its section name ({sections})")
         self.links += new
         return new

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from bpf2py.backend import LinkHandle, ProgramHandle, ProgramInfo
-from bpf2py.errors import BpfOSError, ClosedError
+from bpf2py.errors import AttachError, BpfOSError, ClosedError
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
 
@@ -104,6 +104,37 @@ class Link:
         """Detach; closing twice is harmless."""
         self._finalizer()
 
+    @staticmethod
+    def from_pin(path: str | os.PathLike[str], *, backend: Any = None) -> Link:
+        """Open a pinned link (Linux 5.7); closing it leaves the program attached as long as the pin is there."""
+        from bpf2py.loading import resolve_backend
+
+        handle = resolve_backend(backend).open_link_pin(os.fspath(path))
+        return Link([handle], str(handle.info().get("prog_id", "")))
+
+    @staticmethod
+    def from_id(ident: int, *, backend: Any = None) -> Link:
+        """Open the link with this id (Linux 5.8, CAP_SYS_ADMIN); `detach()` takes the program off its hook."""
+        from bpf2py.loading import resolve_backend
+
+        handle = resolve_backend(backend).open_link_id(ident)
+        return Link([handle], str(handle.info().get("prog_id", "")))
+
+    def detach(self) -> None:
+        """Take the program off its hook at once, also where the link is pinned or open elsewhere (Linux 5.9).
+
+        Raises BpfOSError for kinds of links that only go with their last descriptor.
+        """
+        self.fileno()
+        for handle in self._handles:
+            result = handle.detach()  # type: ignore[attr-defined]
+            if result < 0:
+                raise BpfOSError(
+                    f"link of program {self.program}: detach: {self.hook} is detached by closing it and removing its pins",
+                    errno=-result,
+                    command="BPF_LINK_DETACH",
+                )
+
     def __enter__(self) -> Link:
         return self
 
@@ -114,25 +145,77 @@ class Link:
         return f"<Link {self.program} at {self.hook}{' (closed)' if self.closed else ''}>"
 
 
+class Stats:
+    """While it is open the kernel counts runs and run time of all programs (`Program.info`); a context manager."""
+
+    def __init__(self, handle: Any) -> None:
+        self._finalizer = weakref.finalize(self, handle.close)
+
+    def close(self) -> None:
+        """Stop counting; closing twice is harmless."""
+        self._finalizer()
+
+    def __enter__(self) -> Stats:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def enable_stats() -> Stats:
+    """Count runs and run time of all programs of the machine (Linux 5.8, CAP_SYS_ADMIN).
+
+    Example:
+        >>> with bpf2py.enable_stats():          # doctest: +SKIP
+        ...     ...
+        ...     print(obj.programs["count"].info.run_count)
+    """
+    from bpf2py.loading import resolve_backend
+
+    return Stats(resolve_backend("kernel").enable_stats())
+
+
 class Program:
     """A program the kernel (or engine) accepted.
 
     Attributes:
-        name: the C function's name.
-        spec: what it was loaded from.
+        name: the C function's name (15 characters of it for a program that was opened, not loaded).
+        spec: what it was loaded from, None for a program that was opened.
     """
 
-    def __init__(self, handle: ProgramHandle, spec: ProgramSpec, backend: Any) -> None:
+    def __init__(self, handle: ProgramHandle, spec: ProgramSpec | None, backend: Any) -> None:
         self._handle = handle
         self._backend = backend
         self.spec = spec
-        self.name = spec.name
+        self.name = spec.name if spec is not None else handle.info().name
         self._finalizer = weakref.finalize(self, handle.close)
 
+    @staticmethod
+    def open(path: str | os.PathLike[str], *, backend: Any = None) -> Program:
+        """Open a pinned program (Linux 4.4). Raises BpfOSError when nothing is pinned there."""
+        from bpf2py.loading import resolve_backend
+
+        found = resolve_backend(backend)
+        return Program(found.open_program_pin(os.fspath(path)), None, found)
+
+    @staticmethod
+    def from_id(ident: int, *, backend: Any = None) -> Program:
+        """Open the program with this id (Linux 4.13, CAP_SYS_ADMIN)."""
+        from bpf2py.loading import resolve_backend
+
+        found = resolve_backend(backend)
+        return Program(found.open_program_id(ident), None, found)
+
     @property
-    def type(self) -> ProgramType:
-        """The program type."""
-        return self.spec.type
+    def type(self) -> ProgramType | int:
+        """The program type, a number where it is newer than this library."""
+        if self.spec is not None:
+            return self.spec.type
+        number = self.info.type
+        try:
+            return ProgramType(number)
+        except ValueError:
+            return number
 
     @property
     def info(self) -> ProgramInfo:
@@ -159,6 +242,10 @@ class Program:
             PermissionDenied: a right is missing.
         """
         self.fileno()
+        if self.spec is None:
+            raise AttachError(
+                f"program {self.name}: attach: an opened program does not know its section; attach the loaded one"
+            )
         handles = self._backend.attach(self._handle, self.spec, dict(options))
         return Link(handles, self.name)
 
@@ -220,4 +307,6 @@ class Program:
         self._finalizer()
 
     def __repr__(self) -> str:
-        return f"<Program {self.name}: {self.type.name} SEC({self.spec.section!r}){' (closed)' if self.closed else ''}>"
+        kind = "closed" if self.closed else getattr(self.type, "name", self.type)
+        where = f" SEC({self.spec.section!r})" if self.spec is not None else ""
+        return f"<Program {self.name}: {kind}{where}>"

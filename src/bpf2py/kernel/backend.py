@@ -11,6 +11,7 @@ from bpf2py.btf.reader import Btf
 from bpf2py.errors import BpfOSError
 from bpf2py.kernel import attach as attach_module
 from bpf2py.kernel import btf as btf_module
+from bpf2py.kernel import usdt_specs
 from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
 from bpf2py.kernel.prog_test_run import TestRunResult, run
@@ -93,7 +94,15 @@ class KernelBackend:
         prepared: btf_module.LoadedBtf,
     ) -> KernelProgram:
         """BPF_PROG_LOAD."""
-        return ProgramLoader(program, linked, spec, maps, prepared).load()
+        loader = ProgramLoader(program, linked, spec, maps, prepared)
+        if not usdt_specs.is_usdt(program):
+            return loader.load()
+        if program.attach_type is None and usdt_specs.uses_multi():
+            loader.expected_attach_type = AttachType.TRACE_UPROBE_MULTI
+        loaded = loader.load()
+        loaded.expected_attach_type = loader.expected_attach_type
+        loaded.usdt_map = maps.get(usdt_specs.MAP)
+        return loaded
 
     def attach(self, program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[KernelLink]:
         """Attach to the hook the section name or the options say."""
@@ -127,6 +136,30 @@ class KernelBackend:
         from bpf2py.kernel.inspect import helper_names
 
         return helper_names(code)
+
+    def open_program_pin(self, path: str) -> KernelProgram:
+        """A pinned program."""
+        return KernelProgram(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned program {path}: open")), path)
+
+    def open_program_id(self, ident: int) -> KernelProgram:
+        """The program with this id."""
+        fd = check(open_id(Command.PROG_GET_FD_BY_ID, ident), Command.PROG_GET_FD_BY_ID, f"program id {ident}: open")
+        return KernelProgram(Fd(fd), str(ident))
+
+    def open_link_pin(self, path: str) -> KernelLink:
+        """A pinned link."""
+        return KernelLink(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned link {path}: open")), path)
+
+    def open_link_id(self, ident: int) -> KernelLink:
+        """The link with this id."""
+        fd = check(open_id(Command.LINK_GET_FD_BY_ID, ident), Command.LINK_GET_FD_BY_ID, f"link id {ident}: open")
+        return KernelLink(Fd(fd), f"link id {ident}")
+
+    def enable_stats(self) -> Fd:
+        """BPF_ENABLE_STATS: counted while the descriptor is open."""
+        from bpf2py.kernel.inspect import enable_stats
+
+        return enable_stats()
 
     def open_map_fd(self, fd: int) -> KernelMap:
         """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is no map's."""

@@ -1,0 +1,119 @@
+"""Programs and links of the machine: opened by id and pin, detached, counted, looked at."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bpf2py
+
+pytestmark = pytest.mark.kernel
+
+SOURCE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+__u64 runs;
+SEC("tracepoint/syscalls/sys_enter_getppid") int count(void *ctx) { __sync_fetch_and_add(&runs, 1); return 0; }
+SEC("freplace/hook") int replacement(void *ctx) { return 42; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+libc = ctypes.CDLL(None)
+
+
+@pytest.fixture
+def obj(compile_bpf: Callable[[str], bytes], tracefs: Any) -> Any:
+    spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(SOURCE))
+    spec.programs["replacement"].autoload = False
+    with spec.load() as loaded:
+        yield loaded
+
+
+def test_a_pinned_program_is_opened_again(obj: Any, bpffs: Path) -> None:
+    program = obj.programs["count"]
+    program.pin(bpffs / "count")
+    with pytest.raises(FileExistsError):
+        program.pin(bpffs / "count")
+    opened = bpf2py.Program.open(bpffs / "count")
+    assert (opened.info.id, opened.name, opened.type) == (program.info.id, "count", bpf2py.ProgramType.TRACEPOINT)
+    with pytest.raises(bpf2py.AttachError, match="does not know its section"):
+        opened.attach()
+    opened.close()
+    (bpffs / "count").unlink()
+    with pytest.raises(bpf2py.BpfOSError, match="ENOENT"):
+        bpf2py.Program.open(bpffs / "count")
+
+
+def test_code_is_shown_as_the_kernel_runs_it(obj: Any) -> None:
+    program = bpf2py.Program.from_id(obj.programs["count"].info.id)
+    assert len(program.xlated()) == program.info.xlated_len
+    assert program.disassemble().splitlines()[-1].endswith("exit")
+    program.close()
+    with pytest.raises(bpf2py.ClosedError):
+        program.xlated()
+
+
+def test_runs_are_counted_while_statistics_are_on(obj: Any) -> None:
+    obj.attach()
+    program = obj.programs["count"]
+    with bpf2py.enable_stats():
+        before = program.info.run_count
+        libc.getppid()
+        counted = program.info
+    assert counted.run_count > before
+    assert counted.run_time_ns > 0
+
+
+def test_a_pinned_link_outlives_its_closing(obj: Any, bpffs: Path) -> None:
+    link = obj.programs["count"].attach()
+    if not link.info:
+        pytest.skip("perf links came with Linux 5.15")
+    link.pin(bpffs / "link")
+    link.close()
+    before = obj.variables["runs"].value
+    libc.getppid()
+    assert obj.variables["runs"].value > before, "the pin keeps it attached"
+    again = bpf2py.Link.from_pin(bpffs / "link")
+    assert again.info["prog_id"] == obj.programs["count"].info.id
+    assert bpf2py.Link.from_id(again.info["id"]).info == again.info
+    (bpffs / "link").unlink()
+    again.close()
+    libc.getppid()
+    settled = obj.variables["runs"].value
+    libc.getppid()
+    assert obj.variables["runs"].value == settled
+
+
+def test_detach_takes_an_xdp_link_off_at_once(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
+"""
+    with bpf2py.load(compile_bpf(source)) as obj, obj.programs["pass"].attach(device="lo", mode="generic") as link:
+        bpf2py.Link.from_id(link.info["id"]).detach()
+        obj.programs["pass"].attach(device="lo", mode="generic").close()
+
+
+@pytest.mark.kprobe
+def test_freplace_replaces_a_function(compile_bpf: Callable[[str], bytes]) -> None:
+    target = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+int hook(struct xdp_md *ctx) __attribute__((noinline));
+int hook(struct xdp_md *ctx) { volatile int answer = 1; return answer; }
+SEC("xdp") int entry(struct xdp_md *ctx) { return hook(ctx); }
+char LICENSE[] SEC("license") = "GPL";
+"""
+    replacement = SOURCE.replace("int replacement(void *ctx)", "int replacement(struct xdp_md *ctx)")
+    with bpf2py.load(compile_bpf(target)) as base:
+        assert base.programs["entry"].test_run(data=bytes(64)).return_value == 1
+        spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(replacement))
+        spec.programs["count"].autoload = False
+        spec.programs["replacement"].target_program = base.programs["entry"]
+        with spec.load() as obj, obj.programs["replacement"].attach():
+            assert base.programs["entry"].test_run(data=bytes(64)).return_value == 42
+        assert base.programs["entry"].test_run(data=bytes(64)).return_value == 1
