@@ -45,6 +45,11 @@ class KernelLink:
             if owner is not None:
                 owner.close()
 
+    def release(self) -> tuple[Fd | None, Fd | None]:
+        """Hand the descriptors of the link and the perf event over to another object."""
+        owned, self._fd, self._perf = (self._fd, self._perf), None, None
+        return owned
+
     def detach(self) -> int:
         """BPF_LINK_DETACH (Linux 5.9): detach even if the link is pinned or open elsewhere."""
         if self._fd is None:

@@ -276,13 +276,21 @@ class ProgramLoader:
 
 
 class KernelProgram:
-    """A program descriptor."""
+    """A program descriptor.
 
-    __slots__ = ("_fd", "name")
+    Attributes:
+        name: the C function's name.
+        expected_attach_type: what it was loaded for, 0 where that does not matter.
+        usdt_map: for USDT programs: the map that tells them where a probe's arguments are.
+    """
+
+    __slots__ = ("_fd", "expected_attach_type", "name", "usdt_map")
 
     def __init__(self, fd: Fd, name: str) -> None:
         self._fd = fd
         self.name = name
+        self.expected_attach_type = 0
+        self.usdt_map: MapHandle | None = None
 
     @property
     def fd(self) -> int:

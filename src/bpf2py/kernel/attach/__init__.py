@@ -78,7 +78,7 @@ def hook_for(spec: ProgramSpec) -> Hook | None:
     if spec.type == P.KPROBE and spec.attach_type is None:
         kind = spec.section.split("/", 1)[0].split(".", 1)[0]
         if kind == "usdt":
-            return None
+            return Hook("usdt", True, "5.15")
         return Hook("uprobe", True) if kind in _USER_PROBES else Hook("kprobe", True)
     if spec.attach_type is not None and spec.attach_type in _BY_ATTACH_TYPE:
         return _BY_ATTACH_TYPE[spec.attach_type]
