@@ -9,7 +9,7 @@ import pytest
 import bpf2py
 from bpf2py import Map, MapFlags, MapType
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.since("6.9")]
 
 
 def arena(**options: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import bpf2py
 from bpf2py import Map, MapFlags, MapType
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.since("5.16")]
 
 
 @pytest.mark.parametrize("hashes", [0, 1, 5, 15])

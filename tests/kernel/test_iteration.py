@@ -29,6 +29,7 @@ slot, batch = made._handle.slot(), range(10000, 10200)
 keys = [made.key_codec.encode(key(number)) for number in batch]
 slot.value[:] = bytes(len(slot.value))
 print("ready", flush=True)
+sys.stdin.readline()
 while not select.select([sys.stdin], [], [], 0)[0]:
     for one in keys:
         slot.key[:] = one
@@ -42,7 +43,7 @@ KINDS = [MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LPM_TRIE]
 
 @contextmanager
 def running(source: str, bpf_map: Any, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process with the map as its first argument; it ends when its standard input does."""
+    """Another process with the map as its first argument; told to go; it ends when its standard input does."""
     fd = bpf_map.fileno()
     with subprocess.Popen(
         [sys.executable, "-c", source, str(fd), *arguments],
@@ -52,9 +53,11 @@ def running(source: str, bpf_map: Any, *arguments: str) -> Iterator[subprocess.P
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
         assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        yield process
         process.stdin.close()
         assert process.wait(60) == 0
 
@@ -180,6 +183,7 @@ import bpf2py
 counts = bpf2py.Map.from_fd(int(sys.argv[1]))
 with bpf2py.load(sys.argv[2], maps={"counts": counts}) as obj:
     print("ready", flush=True)
+    sys.stdin.readline()
     for _ in range(int(sys.argv[3])):
         obj.programs["emit"].test_run()
     print(obj.variables["done"].value, obj.variables["failed"].value, flush=True)
@@ -194,6 +198,7 @@ import sys
 import bpf2py
 made = bpf2py.Map.from_fd(int(sys.argv[1]), key="u32", value="u32")
 print("ready", flush=True)
+sys.stdin.readline()
 for number in range(int(sys.argv[2])):
     while True:
         try:

@@ -199,22 +199,17 @@ def test_the_verifier_says_where_and_why(
 @pytest.mark.parametrize(
     ("body", "words", "hint"),
     [
-        ("char large[600]; bpf_probe_read_kernel(large, 600, ctx); return large[5];", "stack", "512 bytes"),
         ("for (;;) { if (bpf_ktime_get_ns() == 5) break; } return 0;", "", "bound the loop"),
         ("int i = bpf_get_prandom_u32(); return table[i];", "", "bound the index"),
         ("return bpf_get_attach_cookie((void *)0);", "", None),
     ],
-    ids=["stack", "loop", "index", "context"],
+    ids=["loop", "index", "context"],
 )
 def test_other_rejections(build: Callable[[str], bpf2py.ObjectSpec], body: str, words: str, hint: str | None) -> None:
     source = (
         f'static volatile int table[16]; SEC("tracepoint/syscalls/sys_enter_getppid") int count(void *ctx) {{ {body} }}'
     )
-    try:
-        spec = build(source)
-    except bpf2py.CompileError as error:
-        assert "stack" in str(error)  # newer compilers refuse that themselves
-        return
+    spec = build(source)
     with pytest.raises(bpf2py.VerifierError, match="program count: load: the verifier rejected it: ") as caught:
         bpf2py.load(spec)
     assert words in str(caught.value)

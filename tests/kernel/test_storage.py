@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ from bpf2py import Map, MapFlags, MapType, UpdateFlags
 
 pytestmark = pytest.mark.kernel
 
-KINDS = ["SK", "INODE", "TASK", "CGRP"]
+RELEASE = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+KINDS = ["SK", "INODE", "TASK", *(["CGRP"] if RELEASE >= (6, 2) else [])]
 SOURCE = "struct my_note { __u64 seen; char who[8]; };" + "".join(
     f"""
     struct {{

@@ -11,7 +11,7 @@ import pytest
 import bpf2py
 from bpf2py import Map, MapType
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.since("6.1")]
 
 SOURCE = """
 struct my_command { __u32 op; __s64 amount; };

@@ -8,6 +8,7 @@ from bpf2py.btf.values import StructCodec, StructValue, UnionValue, plain
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import Map
 from bpf2py.maps.mapping import MappingMap
+from bpf2py.maps.percpu import PerCpu
 from bpf2py.uapi.map_types import type_name
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def table(shown: MapView) -> Group:
     for row in shown.rows:
         rows.add_row(*[Text(cell) for cell in row])
     # Beside the table, not its own: rich folds those to the width of the columns.
-    parts = [Text(shown.title, style="bold"), rows]
+    parts: list[Any] = [Text(shown.title, style="bold"), rows]
     if shown.hidden:
         parts.append(Text(f"{shown.hidden} more", style="dim"))
     return Group(*parts)
@@ -97,6 +98,8 @@ def lines(shown: MapView) -> list[str]:
 
 def to_json(value: Any) -> Any:
     """A key or value as JSON: structs as objects, bytes as hex."""
+    if isinstance(value, PerCpu):
+        return [to_json(item) for item in value]
     value = plain(value)
     if isinstance(value, bytes | bytearray):
         return value.hex()
@@ -106,7 +109,7 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return value
+    return value if value is None or isinstance(value, int | float) else str(value)
 
 
 def map_json(bpf_map: Map[Any, Any]) -> dict[str, Any]:
