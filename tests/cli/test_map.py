@@ -80,6 +80,43 @@ def test_dump_as_parquet(counts: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("kind", "options", "content"),
+    [
+        ("HASH", {"key": "u32", "value": "u64"}, {1: 2, 3: 4}),
+        ("PERCPU_HASH", {"key": "u32", "value": "u32"}, {7: 5}),
+        ("LPM_TRIE", {"key_size": 8, "value": "u32", "flags": 1}, {"10.0.0.0/8": 1}),
+        ("HASH", {"key_size": 6, "value_size": 3}, {b"abcdef": b"xyz"}),
+    ],
+)
+def test_export_and_import(tmp_path: Path, kind: str, options: dict[str, Any], content: dict[Any, Any]) -> None:
+    file = tmp_path / "elements.json"
+    with (
+        bpf2py.Map.create(kind, max_entries=10, **options) as source,
+        bpf2py.Map.create(kind, max_entries=10, **options) as copy,
+    ):
+        source.update(content)
+        ok("map", "export", str(source.id), str(file))
+        assert "1 elements set" in cli("map", "import", str(copy.id), str(file)).stderr or len(content) > 1
+        assert copy.snapshot() == source.snapshot()
+        file.write_text("no json\n")
+        assert "elements.json:1: no {key, value} object" in fails("map", "import", str(copy.id), str(file))
+        assert "the suffix must be one of .json" in fails("map", "export", str(source.id), str(tmp_path / "x.xml"))
+
+
+@pytest.mark.kernel
+def test_events_are_typed_and_counted(tracefs: Any) -> None:
+    example = EXAMPLE.with_name("exec_events.bpf.c")
+    with bpf2py.load(example) as obj:
+        obj.attach()
+        ident = str(obj.maps["events"].id)
+        subprocess.run(["/bin/true"], check=True)
+        out = ok("events", ident, "--types", str(example), "--type", "event", "--json", "--count", "1")
+        assert set(json.loads(out)) == {"time_ns", "pid", "uid", "comm"}
+        assert "belong together" in fails("events", ident, "--type", "event")
+
+
+@pytest.mark.kernel
 def test_list_show_top_and_watch(counts: Any) -> None:
     rows = {row["id"]: row for row in json.loads(ok("map", "list", "--json"))}
     assert rows[counts.id]["name"] == "exec_counts"

@@ -19,6 +19,7 @@ COMMANDS = {
     "vmlinux": "bpf2py.cli.vmlinux",
     "inspect": "bpf2py.cli.inspect",
     "map": "bpf2py.cli.map",
+    "events": "bpf2py.cli.map",
     "prog": "bpf2py.cli.prog",
     "link": "bpf2py.cli.prog",
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from bpf2py.cli import transfer
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import type_name
 
@@ -35,7 +36,10 @@ def register(app: typer.Typer) -> None:
     maps.command("pop")(pop)
     maps.command("watch")(watch)
     maps.command("top")(top)
+    maps.command("export")(transfer.export)
+    maps.command("import")(transfer.import_elements)
     app.add_typer(maps, name="map")
+    app.command("events")(transfer.events)
 
 
 def _facts(info: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from bpf2py.btf.values import StructCodec, UnionCodec
 from bpf2py.errors import BpfError, EncodeError
 from bpf2py.maps.base import Map
 from bpf2py.maps.lpm import LpmKeyCodec
+from bpf2py.maps.percpu import PerCpuCodec
 
 
 def parse(codec: Codec[Any], text: str, what: str) -> Any:
@@ -82,6 +83,20 @@ def _expected(codec: Codec[Any]) -> str:
         members = ",".join(f"{name}=..." for name in codec.cls._fields)
         return f"write it as {members} or as JSON"
     return f"write it as a {codec.name}, or as hex: and {codec.size} bytes"
+
+
+def from_json(codec: Codec[Any], value: Any) -> Any:
+    """The way back from `bpf2py.cli.render.to_json`: bytes come as hex."""
+    if isinstance(codec, PerCpuCodec):
+        return [from_json(codec.element, item) for item in value]
+    if isinstance(codec, LpmKeyCodec) and isinstance(value, list):
+        return int(value[0]), bytes.fromhex(value[1])
+    if isinstance(codec, BytesCodec) and isinstance(value, str):
+        return bytes.fromhex(value)
+    if isinstance(codec, StructCodec) and isinstance(value, dict):
+        members = {field.name: field.codec for field in codec.fields if not field.anonymous}
+        return {name: from_json(members[name], item) if name in members else item for name, item in value.items()}
+    return value
 
 
 def open_map(reference: str) -> Map[Any, Any]:

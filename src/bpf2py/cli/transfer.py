@@ -1,0 +1,146 @@
+"""`bpf2py map export` and `import`: a map's elements in a file; `bpf2py events`: a ring or perf buffer, followed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from bpf2py.errors import BpfError, NotSupported
+from bpf2py.uapi.map_types import MapType, type_name
+
+FORMATS = (".json", ".npy", ".parquet")
+
+
+@contextmanager
+def progress(text: str, total: int | None) -> Iterator[Any]:
+    """A progress bar on stderr where that is a terminal; yields a function that takes the number done."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def export(
+    reference: str = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map."),
+    file: Path = typer.Argument(..., help="Where to write; the suffix says how: .json, .npy or .parquet."),
+) -> None:
+    """Write all elements of a map to a file; `import` reads .json back."""
+    from bpf2py.cli.render import elements, readable, to_json
+    from bpf2py.cli.values import open_map
+
+    if file.suffix not in FORMATS:
+        raise BpfError(f"{file}: the suffix must be one of {', '.join(FORMATS)}")
+    with open_map(reference) as bpf_map:
+        if not readable(bpf_map):
+            raise NotSupported(f"map {bpf_map.name}: a {type_name(bpf_map.info.type)} has no elements to export")
+        source: Any = bpf_map
+        if file.suffix == ".npy":
+            import numpy as np
+
+            np.save(file, source.to_numpy())
+        elif file.suffix == ".parquet":
+            try:
+                from pyarrow import parquet
+            except ImportError:
+                raise NotSupported("pyarrow is not installed: pip install 'bpf2py[arrow]'", feature="pyarrow") from None
+            parquet.write_table(source.to_arrow(), file)
+        else:
+            rows = elements(bpf_map)
+            with open(file, "w") as out, progress(f"writing {file}", len(rows)) as advance:
+                for done, (key, value) in enumerate(rows, 1):
+                    out.write(json.dumps({"key": to_json(key), "value": to_json(value)}) + "\n")
+                    if done % 4096 == 0:
+                        advance(done)
+
+
+def import_elements(
+    reference: str = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map."),
+    file: Path = typer.Argument(..., help="A .json file with one {key, value} object a line, as `export` writes it."),
+) -> None:
+    """Set the elements a file holds; others stay."""
+    from bpf2py.cli.values import from_json, open_map
+
+    with open(file) as source, open_map(reference) as bpf_map:
+        pairs = []
+        for number, line in enumerate(source, 1):
+            try:
+                row = json.loads(line)
+                pairs.append((from_json(bpf_map.key_codec, row["key"]), from_json(bpf_map.value_codec, row["value"])))
+            except (ValueError, KeyError, TypeError) as error:
+                raise BpfError(f"{file}:{number}: no {{key, value}} object of this map: {error}") from None
+        target: Any = bpf_map
+        target.update(dict(pairs) if not pairs or _hashable(pairs[0][0]) else pairs)
+        typer.echo(f"{len(pairs)} elements set", err=True)
+
+
+def _hashable(key: object) -> bool:
+    return not isinstance(key, dict | list)
+
+
+def events(
+    reference: str = typer.Argument(
+        ..., metavar="MAP", help="Id, name, or path of a pinned RINGBUF or PERF_EVENT_ARRAY."
+    ),
+    types: Path = typer.Option(None, help="An object file (or .c source) that declares the records' type."),
+    type_of: str = typer.Option(None, "--type", help="The records' type in it, such as 'event' for struct event."),
+    count: int = typer.Option(None, min=1, help="Stop after this many events."),
+    timeout: float = typer.Option(None, min=0.0, help="Stop after this many seconds."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON object for each event."),
+) -> None:
+    """Follow a ring buffer or perf buffer. Reading takes the events: another reader of the same ring does not see them.
+
+    Example:
+
+        bpf2py events events --types exec_events.bpf.c --type event --json
+    """
+    from bpf2py.cli.render import cell, to_json
+    from bpf2py.cli.values import open_map
+    from bpf2py.readers.perf import PerfReader
+    from bpf2py.readers.ring import RingReader
+
+    if (types is None) != (type_of is None):
+        raise BpfError("--types and --type belong together")
+    codec = _record_codec(types, type_of) if types is not None and type_of is not None else None
+    with open_map(reference) as bpf_map:
+        kind = bpf_map.info.type
+        if kind not in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY):
+            raise BpfError(
+                f"map {bpf_map.name}: events come from RINGBUF and PERF_EVENT_ARRAY, this is a {type_name(kind)}"
+            )
+        reader: Any = RingReader(bpf_map, type=codec) if kind == MapType.RINGBUF else PerfReader(bpf_map, type=codec)
+        seen = 0
+        with reader:
+            try:
+                for event in reader.events(timeout):
+                    print(json.dumps(to_json(event)) if as_json else cell(event), flush=True)
+                    seen += 1
+                    if count is not None and seen >= count:
+                        break
+            except KeyboardInterrupt:
+                pass
+        lost = getattr(reader, "lost", 0)
+        if lost:
+            print(f"bpf2py: {lost} events were lost: the buffer was full", file=sys.stderr)
+
+
+def _record_codec(file: Path, name: str) -> Any:
+    from bpf2py.btf.codec import codec_for
+    from bpf2py.btf.types import Kind
+    from bpf2py.loading import read_spec
+
+    spec = read_spec(str(file))
+    if spec.types is None:
+        raise BpfError(f"{file}: the object has no types; compile with -g")
+    bare = name.removeprefix("struct ").strip()
+    return codec_for(spec.types, spec.types.find(bare, Kind.STRUCT, Kind.UNION, Kind.TYPEDEF, Kind.INT))
