@@ -178,7 +178,7 @@ def test_json_report_and_exit_status_agree() -> None:
     done = run("doctor", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["kernel_usable"] else 1)
-    assert report["backend"] == ("kernel" if report["kernel_usable"] else "engine")
+    assert report["backend"] == ("kernel" if report["kernel_usable"] else None)
     assert {"name", "value", "state", "effect", "remedy"} == set(report["findings"][0])
     assert done.stderr == ""
 
@@ -226,4 +226,4 @@ main(["doctor"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "BPF_MAP_CREATE: EPERM" in done.stdout
-    assert "engine" in done.stdout
+    assert "cannot load programs" in done.stdout

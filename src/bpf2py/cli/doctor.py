@@ -23,7 +23,7 @@ def doctor(
     """
     environment, probes = Environment.read(), Probes.run()
     rows = [*findings(environment, probes), find_compiler_row()]
-    backend = "kernel" if probes.kernel_usable else "engine"
+    backend = "kernel" if probes.kernel_usable else None
     if as_json:
         import json
 
@@ -38,7 +38,7 @@ def doctor(
         if probes.kernel_usable:
             typer.echo("\nPrograms are loaded into the kernel (backend: kernel).")
         else:
-            typer.echo("\nThis process cannot load programs; `bpf2py run` uses the engine (backend: engine).")
+            typer.echo("\nThis process cannot load programs: see what is missing above.")
     if not probes.kernel_usable:
         raise typer.Exit(1)
 

@@ -36,7 +36,7 @@ def run(
     command: list[str] = typer.Argument(
         None, metavar="[-- COMMAND...]", help="What to run while the programs are attached."
     ),
-    backend: str = typer.Option("auto", help="kernel, engine, or auto: the kernel where bpf() is permitted."),
+    backend: str = typer.Option("auto", help="kernel, or auto: the kernel where bpf() is permitted, else say why not."),
     as_json: bool = typer.Option(False, "--json", help="Print the maps as one JSON object at the end, nothing else."),
     interval: float = typer.Option(1.0, min=0.05, help="Seconds between two views of the maps."),
     duration: float = typer.Option(None, min=0.0, help="Stop after this many seconds."),

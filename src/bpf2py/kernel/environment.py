@@ -348,7 +348,7 @@ def _judge_bpf(found: Environment, probes: Probes) -> Finding:
     for command, code in (("BPF_MAP_CREATE", probes.map_create), ("BPF_PROG_LOAD", probes.prog_load)):
         if code:
             why = explain_eperm(command, found) if code in (1, 13) else "the kernel refuses it"
-            return Finding("bpf()", f"{command}: {errno_name(code)}", "missing", why, 'test with backend="engine"')
+            return Finding("bpf()", f"{command}: {errno_name(code)}", "missing", why, grant(found))
     return Finding("bpf()", "maps and programs can be loaded")
 
 
