@@ -104,8 +104,15 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
             f"program {spec.name}: attach: SEC({spec.section!r}) has no hook this backend attaches to",
             feature=f"attach {spec.type.name}",
         )
-    function: Attacher = import_module(f"bpf2py.kernel.attach.{hook.module}").attach
+    module = "tc" if hook.module == "tcx" and _by_qdisc(spec, options) else hook.module
+    function: Attacher = import_module(f"bpf2py.kernel.attach.{module}").attach
     return function(program, spec, options)
+
+
+def _by_qdisc(spec: ProgramSpec, options: dict[str, Any]) -> bool:
+    # What only tcx has is not silently replaced by something else.
+    wants_tcx = spec.section.startswith(("tcx/", "netkit/")) or "before" in options or "after" in options
+    return "qdisc" in options or (older_than("6.6") and not wants_tcx)
 
 
 def target_of(spec: ProgramSpec, options: dict[str, Any], form: str) -> str:
