@@ -101,6 +101,8 @@ def test_it_is_a_mapping(counts: Any) -> None:
     assert counts.delete_many([1, 9, 4]) == 2
     assert counts.snapshot() == {2: 3}
     assert counts.popitem() == (2, 3)
+    with pytest.raises(bpf2py.KeyNotFound, match="map counts: popitem: the map is empty"):
+        counts.popitem()
     counts.update({1: 1, 2: 2})
     assert sorted(counts.drain()) == [(1, 1), (2, 2)]
     counts.update({1: 1, 2: 2})

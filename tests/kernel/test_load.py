@@ -267,7 +267,9 @@ def test_one_bad_hook_detaches_the_others(build: Callable[[str], bpf2py.ObjectSp
         with pytest.raises(bpf2py.AttachError, match="program second: attach: "):
             obj.attach()
         assert obj.links == []
-        obj.programs["second"].spec.autoattach = False
+        second = obj.programs["second"].spec
+        assert second is not None
+        second.autoattach = False
         assert [link.program for link in obj.attach()] == ["first"]
 
 

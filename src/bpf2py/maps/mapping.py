@@ -131,11 +131,22 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
 
     def setdefault(self, key: K, default: V, /) -> V:
         """The value of a key, inserted first if it is missing, atomically by BPF_NOEXIST."""
-        try:
-            self._update(key, default, NOEXIST)
-        except KeyExists:
-            return self._lookup(key)
-        return default
+        while True:
+            try:
+                self._update(key, default, NOEXIST)
+                return default
+            except KeyExists:
+                found = self.get(key, _MISSING)
+                if found is not _MISSING:  # else it was deleted in between
+                    return found
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove some key and return it with its value, as `pop` does. Raises KeyNotFound when the map is empty."""
+        for key in self:
+            value = self.pop(key, _MISSING)
+            if value is not _MISSING:
+                return key, value
+        raise KeyNotFound(f"map {self.name}: popitem: the map is empty")
 
     def pop(self, key: K, default: Any = _MISSING, /) -> Any:
         """Remove a key and return its value, atomically by BPF_MAP_LOOKUP_AND_DELETE_ELEM (hash maps: Linux 5.14).
