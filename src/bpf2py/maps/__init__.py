@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from bpf2py.maps.base import Map
@@ -44,11 +45,14 @@ _CLASSES: dict[MapType, tuple[str, str]] = {
 }
 
 
+def class_home(number: int) -> tuple[str, str]:
+    """(module in this package, class) of a map type."""
+    kind = map_type(number)
+    return _CLASSES.get(kind, ("raw", "RawMap")) if isinstance(kind, MapType) else ("raw", "RawMap")
+
+
 def class_for(number: int) -> type[Map[Any, Any]]:
     """The class of a map type; `RawMap` for types newer than this library."""
-    kind = map_type(number)
-    module, name = _CLASSES.get(kind, ("raw", "RawMap")) if isinstance(kind, MapType) else ("raw", "RawMap")
-    from importlib import import_module
-
+    module, name = class_home(number)
     found: type[Map[Any, Any]] = getattr(import_module(f"bpf2py.maps.{module}"), name)
     return found

@@ -1,0 +1,1 @@
+"""Typed Python modules from eBPF objects, as bpf2go makes Go packages."""
