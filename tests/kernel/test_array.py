@@ -19,6 +19,13 @@ struct {
     __type(key, __u32);
     __type(value, struct my_point);
 } points SEC(".maps");
+struct my_locked { struct bpf_spin_lock lock; __u32 number; };
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 4);
+    __type(key, __u32);
+    __type(value, struct my_locked);
+} locked SEC(".maps");
 SEC("syscall")
 int use(void *ctx)
 {
@@ -138,6 +145,15 @@ def test_typed_by_btf(build: Callable[[str], bpf2py.ObjectSpec], refused: Callab
         assert [(p.x, p.y) for p in points] == [(0, 0), (0, 0), (-32768, 6), (1, 2)]
         with refused(bpf2py.EncodeError, None, "map points: update: value.x: "):
             points[0] = {"x": 32768}
+
+
+def test_spin_locks(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    with bpf2py.load(build(SOURCE)) as obj:
+        locked = obj.maps["locked"]
+        locked.put(3, {"number": 5}, UpdateFlags.LOCK)
+        locked.put(3, {"number": 6}, UpdateFlags.LOCK | UpdateFlags.EXIST)
+        assert locked.lookup(3, UpdateFlags.LOCK).number == 6
+        assert [value.number for value in locked] == [0, 0, 0, 6]
 
 
 @pytest.mark.parametrize("value_size", [1, 3, 8, 100, 4096, 65536])
