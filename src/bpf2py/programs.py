@@ -13,7 +13,9 @@ from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
 
 
-def _close_all(handles: list[LinkHandle]) -> None:
+def _close_all(handles: list[LinkHandle], owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a forked child that ends must not detach what its parent attached
     for handle in handles:
         handle.close()
 
@@ -31,7 +33,7 @@ class Link:
         self._handle: Any = handles[0]
         self.program = program
         self.hook = handles[0].hook
-        self._finalizer = weakref.finalize(self, _close_all, self._handles)
+        self._finalizer = weakref.finalize(self, _close_all, self._handles, os.getpid())
 
     @property
     def closed(self) -> bool:

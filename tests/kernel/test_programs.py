@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 
 import bpf2py
+from bpf2py.kernel.syscall import bpf
+from bpf2py.uapi.commands import Command
 
 pytestmark = pytest.mark.kernel
 
@@ -96,6 +100,25 @@ SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
     with bpf2py.load(compile_bpf(source)) as obj, obj.programs["pass"].attach(device="lo", mode="generic") as link:
         bpf2py.Link.from_id(link.info["id"]).detach()
         obj.programs["pass"].attach(device="lo", mode="generic").close()
+
+
+def test_a_forked_child_detaches_nothing(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_SOCKHASH); __uint(max_entries, 2); __type(key, __u32); __type(value, __u64); }
+    sockets SEC(".maps");
+SEC("sk_msg") int pass(struct sk_msg_md *msg) { return SK_PASS; }
+"""
+    with bpf2py.load(compile_bpf(source)) as obj:
+        link = obj.programs["pass"].attach(map=obj.maps["sockets"])
+        child = os.fork()
+        if child == 0:
+            link.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        attr = struct.pack("<IIII", obj.maps["sockets"].fileno(), obj.programs["pass"].fileno(), 7, 0)
+        assert bpf(Command.PROG_DETACH, attr) == 0, "it was still attached after the child had gone"
 
 
 @pytest.mark.kprobe
