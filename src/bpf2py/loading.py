@@ -52,9 +52,11 @@ def read_spec(
     if isinstance(source, list | tuple):
         if len(source) == 1:
             return read_spec(source[0], cflags)
-        raise NotSupported(
-            "linking several objects into one is not supported by this version", feature="static linking"
-        )
+        if not source:
+            raise ObjectError("an empty list was given: name at least one source or object")
+        from bpf2py.linker.static import link_objects
+
+        return link_objects([read_spec(item, cflags) for item in source])
     path = os.fspath(cast("str | os.PathLike[str]", source))
     if path.endswith(".c"):
         from bpf2py.toolchain.compiler import compile
@@ -91,7 +93,8 @@ def load(
     """Create the maps and load the programs of an object; nothing is attached yet.
 
     Args:
-        source: a ``.c`` file (compiled once, then cached), an object file, its bytes, or an `ObjectSpec`.
+        source: a ``.c`` file (compiled once, then cached), an object file, its bytes, or an `ObjectSpec`; or a list of
+            such, which are linked into one (``extern`` functions, variables and maps of one are defined by another).
         backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise) or a backend.
         cflags: extra compiler flags.
         chars: decode char arrays as ``"str"`` or ``"bytes"``.

@@ -60,7 +60,9 @@ class ExternPlacer:
     def _call(self, code: bytearray, ref: InstructionRef, extern: ExternSpec, program: str) -> None:
         if extern.section != ".ksyms":
             raise RelocationError(
-                f"program {program}: function {extern.name!r} is called but defined nowhere", offset=ref.offset
+                f"program {program}: function {extern.name!r} is called but defined nowhere; load the object that defines it "
+                "together with this one (bpf2py.load([...]))",
+                offset=ref.offset,
             )
         found = btf_symbol(essential_name(extern.name), Kind.FUNC)
         if found is not None and not self._prototypes_agree(extern, found):
@@ -88,6 +90,12 @@ class ExternPlacer:
         return types_compatible(local, extern.type_id, found.btf, function.type_id)
 
     def _variable(self, code: bytearray, ref: InstructionRef, extern: ExternSpec, program: str) -> None:
+        if not extern.section and not extern.weak:
+            raise RelocationError(
+                f"program {program}: {extern.name!r} is declared extern but defined nowhere; load the object that defines it "
+                "together with this one (bpf2py.load([...])), or declare it __ksym",
+                offset=ref.offset,
+            )
         local = self.spec.types
         untyped = local is None or not extern.type_id or local.resolved(extern.type_id).kind == Kind.VOID
         if extern.function or not untyped:

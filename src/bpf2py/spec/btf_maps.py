@@ -14,6 +14,7 @@ from bpf2py.uapi.map_types import MapFlags, type_info
 
 SECTION = ".maps"
 
+EXTERN = 2  # enum btf_func_linkage, and of variables
 _NUMBERS = ("type", "max_entries", "map_flags", "key_size", "value_size", "numa_node", "pinning", "map_extra")
 
 
@@ -37,17 +38,20 @@ def read_btf_maps(btf: Btf, datasec: DataSec, offsets: dict[str, int], file: str
         var = btf.type(entry.type_id)
         if not isinstance(var, Var):
             raise ObjectError(f"{file}: an entry of {SECTION} is no variable", section=".BTF")
+        if var.linkage == EXTERN:
+            continue  # another object defines it
         definition = btf.resolved(var.type_id)
         if not isinstance(definition, Struct) or definition.kind != Kind.STRUCT:
             raise ObjectError(f"{file}: map {var.name}: the definition is no struct", section=SECTION)
         if var.name not in offsets:
             raise ObjectError(f"{file}: map {var.name}: there is no symbol for it", section=SECTION)
-        spec, values_offset, values_kind = _read_definition(btf, definition, var.name, file, inner=False)
+        spec, values_offset, values_kind = read_definition(btf, definition, var.name, file, inner=False)
         maps.append(BtfMap(spec, offsets[var.name], definition.size, values_offset, values_kind))
     return maps
 
 
-def _read_definition(btf: Btf, definition: Struct, name: str, file: str, inner: bool) -> tuple[MapSpec, int, str]:
+def read_definition(btf: Btf, definition: Struct, name: str, file: str, inner: bool) -> tuple[MapSpec, int, str]:
+    """(spec, offset and kind of ``values``) of a definition. Raises ObjectError when it is wrong."""
     where = f"{file}: map {name}"
     numbers: dict[str, int] = {}
     key_id = value_id = 0
@@ -78,7 +82,7 @@ def _read_definition(btf: Btf, definition: Struct, name: str, file: str, inner: 
             pointee = _values_pointee(btf, member.type_id, where)
             if isinstance(pointee, Struct):
                 values_kind = "map"
-                inner_spec = _read_definition(btf, pointee, f"{name}.inner", file, inner=True)[0]
+                inner_spec = read_definition(btf, pointee, f"{name}.inner", file, inner=True)[0]
             else:
                 values_kind = "program"
         else:

@@ -45,6 +45,7 @@ class Section(NamedTuple):
     info: int
     entry_size: int
     data: bytes
+    align: int = 1
 
     @property
     def executable(self) -> bool:
@@ -129,11 +130,11 @@ class ElfFile:
         if sum(header[5] for header in headers if header[1] not in (SHT_NULL, SHT_NOBITS)) > MAX_OVERLAP * len(data):
             raise ObjectError(f"{name}: the sections overlap", offset=0x28)
         self.sections: list[Section] = []
-        for index, (name_off, kind, flags, _addr, offset, size, link, info, _align, entry_size) in enumerate(headers):
+        for index, (name_off, kind, flags, _addr, offset, size, link, info, align, entry_size) in enumerate(headers):
             section_name = _string(names, name_off, name, "section names")
             contents = self._contents(data, section_name, kind, flags, 0, offset, size)
             self.sections.append(
-                Section(index, section_name, kind, flags, offset, size, link, info, entry_size, contents)
+                Section(index, section_name, kind, flags, offset, size, link, info, entry_size, contents, align)
             )
         self.symbols = list(self._read_symbols())
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import ObjectError
+from bpf2py.spec.layout import Layout
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec
 from bpf2py.spec.read_object import Location, ObjectReader
@@ -35,13 +36,25 @@ class ObjectSpec:
         >>> with spec.load() as obj: ...                       # doctest: +SKIP
     """
 
-    __slots__ = ("externs", "functions", "kernel_version", "license", "maps", "name", "programs", "types", "variables")
+    __slots__ = (
+        "externs",
+        "functions",
+        "kernel_version",
+        "layout",
+        "license",
+        "maps",
+        "name",
+        "programs",
+        "types",
+        "variables",
+    )
 
     maps: dict[str, MapSpec]
     programs: dict[str, ProgramSpec]
     variables: dict[str, VariableSpec]
     externs: dict[str, ExternSpec]
     functions: dict[Location, Function]
+    layout: Layout
     license: str
     kernel_version: int
     name: str
@@ -73,6 +86,7 @@ class ObjectSpec:
         spec.license = reader.license
         spec.kernel_version = reader.kernel_version
         spec.types = reader.btf
+        spec.layout = reader.layout()
         return spec
 
     @classmethod

@@ -30,6 +30,7 @@ from bpf2py.spec.elf import (
     Section,
     Symbol,
 )
+from bpf2py.spec.layout import GlobalSymbol, Layout
 from bpf2py.spec.legacy_maps import is_legacy_section, read_legacy_maps
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind
@@ -89,6 +90,22 @@ class ObjectReader:
         self._find_programs()
         self._read_initial_contents()
         self._read_struct_ops()
+
+    def layout(self) -> Layout:
+        """Global symbols and alignments, for linking with other objects."""
+        symbols = {}
+        for symbol in self.elf.symbols:
+            if (
+                symbol.binding != STB_LOCAL
+                and symbol.defined
+                and symbol.name
+                and symbol.section < len(self.elf.sections)
+            ):
+                home = self.elf.sections[symbol.section]
+                symbols[symbol.name] = GlobalSymbol(
+                    home.number, home.name, symbol.value, symbol.size, symbol.binding == STB_WEAK, home.executable
+                )
+        return Layout(symbols, {s.name: s.align for s in self.elf.sections if is_data_section(s.name)})
 
     def _fail(self, what: str, section: Section | str | None = None, offset: int | None = None) -> ObjectError:
         return ObjectError(

@@ -32,6 +32,12 @@ class StructOps:
         self.link = link
         self.functions: dict[int, str] = {}
 
+    def copy(self) -> StructOps:
+        """An independent copy."""
+        new = StructOps(self.type_id, bytearray(self.data), self.link)
+        new.functions = dict(self.functions)
+        return new
+
 
 def read_struct_ops(
     btf: Btf,
