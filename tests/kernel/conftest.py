@@ -13,11 +13,15 @@ import pytest
 import bpf2py
 from bpf2py.errors import BpfError
 
+# vmlinux.h differs with the kernel, so that what includes it is compiled anew on each: only sources that say so get it.
 HEADER = """
-#include "vmlinux.h"
+#ifndef __VMLINUX_H__
+#include <linux/bpf.h>
+#endif
 #include <bpf/bpf_helpers.h>
 char LICENSE[] SEC("license") = "GPL";
 """
+VMLINUX = '#include "vmlinux.h"\n'
 EMULATED = os.environ.get("BPF2PY_EMULATED") == "1" or os.environ.get("BPF2PY_REQUIRE_KERNEL") == "1"
 
 
@@ -44,7 +48,12 @@ def scale() -> Callable[[int], int]:
 @pytest.fixture(scope="session")
 def compile_object(compile_bpf: Callable[[str], bytes]) -> Callable[[str], bytes]:
     """The object of C source text behind the usual includes and licence; each text is compiled once."""
-    return lambda text: compile_bpf(HEADER + text)
+
+    def compile_text(text: str) -> bytes:
+        include = VMLINUX if text.startswith(VMLINUX) else ""
+        return compile_bpf(include + HEADER + text.removeprefix(VMLINUX))
+
+    return compile_text
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_a_chosen_address(assert_no_leaks: Callable[[], Any]) -> None:
 
 
 def test_from_c(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
-    source = """
+    source = """#include "vmlinux.h"
     struct {
         __uint(type, BPF_MAP_TYPE_ARENA);
         __uint(map_flags, BPF_F_MMAPABLE);

@@ -21,7 +21,7 @@ struct my_value {
     enum my_state state;
     __u32 kind : 4;
     __s32 level : 12;
-    bool up;
+    _Bool up;
     union { __u32 word; __u16 half; };
     __u32 list[3];
 };
@@ -49,7 +49,7 @@ SEC("syscall")
 int use(void *ctx)
 {
     struct my_key key = { .comm = "program", .port = 1 };
-    struct my_value value = { .count = 41, .inner = { -5, { 1, 2, 3 } }, .state = BUSY, .kind = 9, .level = -2, .up = true };
+    struct my_value value = { .count = 41, .inner = { -5, { 1, 2, 3 } }, .state = BUSY, .kind = 9, .level = -2, .up = 1 };
     struct my_value *found;
     bpf_map_update_elem(&typed, &key, &value, BPF_ANY);
     found = bpf_map_lookup_elem(&typed, &key);

@@ -17,7 +17,7 @@ import bpf2py
 
 pytestmark = pytest.mark.kernel
 
-FIRES = """
+FIRES = """#include "vmlinux.h"
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 __u32 pid;

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kernel
 
 RELEASE = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
 KINDS = ["SK", "INODE", "TASK", *(["CGRP"] if RELEASE >= (6, 2) else [])]
-SOURCE = "struct my_note { __u64 seen; char who[8]; };" + "".join(
+SOURCE = '#include "vmlinux.h"\nstruct my_note { __u64 seen; char who[8]; };' + "".join(
     f"""
     struct {{
         __uint(type, BPF_MAP_TYPE_{kind}_STORAGE);
@@ -149,7 +149,7 @@ def test_programs_see_it(build: Callable[[str], bpf2py.ObjectSpec], tracefs: Pat
         return 0;
     }
     """
-    with bpf2py.load(build("#include <bpf/bpf_tracing.h>\n" + source)) as obj:
+    with bpf2py.load(build('#include "vmlinux.h"\n#include <bpf/bpf_tracing.h>\n' + source)) as obj:
         calls = obj.maps["calls"]
         calls[os.getpid()] = 1000
         obj.attach()

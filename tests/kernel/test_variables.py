@@ -24,7 +24,7 @@ __u32 a32;
 __s32 b32 = -5;
 __u64 a64 = 1ULL << 60;
 __s64 b64;
-bool flag = true;
+_Bool flag = 1;
 char text[12];
 __u32 list[3] = { 1, 2, 3 };
 __u8 octets[4];
