@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 import shutil
 import subprocess
 import sys
@@ -243,6 +244,23 @@ def test_damaged_files(binary: Path, tmp_path: Path) -> None:
         damaged.write_bytes(change)
         with pytest.raises(bpf2py.AttachError, match=r"damaged|cannot be read"):
             read_notes("test", str(damaged))
+
+
+def test_any_damage_gives_probes_or_a_typed_error(binary: Path, tmp_path: Path) -> None:
+    data, damaged, chance, read = binary.read_bytes(), tmp_path / "damaged", random.Random(7), 0
+    note = data.index(b"stapsdt\0") - 12
+    header = int.from_bytes(data[0x28:0x30], "little")
+    for _ in range(500):
+        changed = bytearray(data)
+        start, size = chance.choice(((0, 0x200), (note, 600), (header, len(data) - header)))
+        at = start + chance.randrange(size // 4) * 4
+        changed[at : at + 4] = chance.choice((0, 1, 3, 0x7FFFFFFF, 0xFFFFFFFF)).to_bytes(4, "little")
+        damaged.write_bytes(changed)
+        try:
+            read += len(read_notes("test", str(damaged)).probes) > 0
+        except bpf2py.AttachError:
+            pass
+    assert read > 100
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -326,3 +327,21 @@ def test_what_nobody_defines(compile_bpf: Compile, declaration: str) -> None:
         bpf2py.RelocationError, match=r"'missing' is .* defined nowhere; load the object that defines it"
     ):
         bpf2py.load([compile_bpf(source), compile_bpf(HEAD + GPL + "int other = 1;\n")])
+
+
+def test_damaged_objects_give_typed_errors(compile_bpf: Compile) -> None:
+    data, sound = compile_bpf(FIRST), compiled(compile_bpf, SECOND)[0]
+    chance, linked = random.Random(5), 0
+    for _ in range(400):
+        damaged = bytearray(data)
+        for _ in range(chance.choice((1, 1, 3))):
+            at = chance.randrange(len(damaged) - 4)
+            word = chance.choice((0, 1, 2, 5, 100, 0x7FFFFFFF, 0xFFFFFFFF))
+            damaged[at : at + 4] = word.to_bytes(4, "little")
+        try:
+            spec = bpf2py.ObjectSpec.from_bytes(damaged)
+            link_objects(chance.choice(([spec, sound], [sound, spec])))
+            linked += 1
+        except bpf2py.ObjectError:
+            pass
+    assert linked > 100, "most damage is not met by the reader"
