@@ -17,7 +17,7 @@ struct my_job { __u32 number; char what[4]; };
 struct { __uint(type, BPF_MAP_TYPE_QUEUE); __uint(max_entries, 4); __type(value, struct my_job); } jobs SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_STACK); __uint(max_entries, 4); __type(value, __u64); } undo SEC(".maps");
 int result;
-SEC("syscall")
+SEC("raw_tp/sched_switch")
 int use(void *ctx)
 {
     struct my_job job = { 5, "now" };

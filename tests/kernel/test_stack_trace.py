@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -25,15 +26,17 @@ struct {
     __uint(value_size, 32 * 10);
     __uint(map_flags, BPF_F_STACK_BUILD_ID);
 } build_ids SEC(".maps");
-long kernel_stack, user_stack;
+long kernel_stack = -1, user_stack = -1;
 __u32 pid;
-SEC("tracepoint/syscalls/sys_enter_getppid")
+SEC("raw_tp/sys_enter")
 int use(void *ctx)
 {
     if (bpf_get_current_pid_tgid() >> 32 != pid)
         return 0;
-    kernel_stack = bpf_get_stackid(ctx, &stacks, 0);
-    user_stack = bpf_get_stackid(ctx, &build_ids, BPF_F_USER_STACK);
+    if (kernel_stack < 0)
+        kernel_stack = bpf_get_stackid(ctx, &stacks, 0);
+    if (user_stack < 0)
+        user_stack = bpf_get_stackid(ctx, &build_ids, BPF_F_USER_STACK);
     return 0;
 }
 """
@@ -41,8 +44,6 @@ int use(void *ctx)
 
 @pytest.fixture
 def obj(build: Callable[[str], bpf2py.ObjectSpec], tracefs: object) -> Any:
-    import os
-
     spec = build(SOURCE)
     spec.variables["pid"].value = os.getpid()
     with bpf2py.load(spec) as loaded:
@@ -78,8 +79,7 @@ def test_deleting(obj: bpf2py.Object, refused: Callable[..., Any]) -> None:
         stacks[number]
     with refused(bpf2py.KeyNotFound, errno.ENOENT, f"map stacks: delete: no key {number}"):
         del stacks[number]
-    import os
-
+    obj.variables["kernel_stack"].value = -1
     os.getppid()
     assert stacks.count() == 1
     stacks.clear()

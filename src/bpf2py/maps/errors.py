@@ -59,13 +59,13 @@ def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object 
             return make(BpfOSError, "the directory does not exist")
         return make(BpfOSError, "the place must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")
     if operation == "freeze" and errno == EBUSY:
-        return make(BpfOSError, "the map is mapped writable: the mapping must go first")
+        return make(BpfOSError, "the map is frozen already, or mapped writable: the mapping must go first")
     if operation == "pin":
         if errno == ENOENT:
             return make(BpfOSError, "the directory does not exist")
         return make(BpfOSError, "the place must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")
     if operation == "freeze" and errno == EBUSY:
-        return make(BpfOSError, "the map is mapped writable: the mapping must go first")
+        return make(BpfOSError, "the map is frozen already, or mapped writable: the mapping must go first")
     if errno == ENOENT:
         if kind in _QUEUES:
             return make(QueueEmpty, f"the {type_name(kind)} is empty")
