@@ -20,7 +20,7 @@ from bpf2py.kernel.syscall import older_than
 pytestmark = pytest.mark.kernel
 
 SOURCE = """
-#include "vmlinux.h"
+#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 int ingress, egress, second, verdict;
 SEC("tc") int count_in(struct __sk_buff *skb) { __sync_fetch_and_add(&ingress, 1); return verdict; }

@@ -210,7 +210,7 @@ def test_errors_say_what_is_there(obj: Any, binary: Path, compile_bpf: Callable[
         program.attach(target=f"{__file__}:demo:plain")
     with pytest.raises(bpf2py.AttachError, match="does not take the option colour"):
         program.attach(target=f"{binary}:demo:plain", colour=1)
-    source = '#include "vmlinux.h"\n#include <bpf/bpf_helpers.h>\nSEC("usdt") int f(void *ctx) { return 0; }\n'
+    source = '#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nSEC("usdt") int f(void *ctx) { return 0; }\n'
     with (
         bpf2py.load(compile_bpf(source + 'char LICENSE[] SEC("license") = "GPL";\n')) as plain,
         pytest.raises(bpf2py.AttachError, match=r"has no map __bpf_usdt_specs; #include <bpf/usdt.bpf.h>"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "vmlinux.h"
+#include <linux/bpf.h>
 #define BPF_USDT_MAX_SPEC_CNT 4
 #include <bpf/usdt.bpf.h>
 

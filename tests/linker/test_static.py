@@ -16,7 +16,8 @@ from bpf2py.btf.types import DataSec, Kind, Var
 from bpf2py.linker.static import link_objects
 
 Compile = Callable[[str], bytes]
-HEAD = '#include "vmlinux.h"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_core_read.h>\n'
+# No vmlinux.h: what is compiled once serves every kernel.
+HEAD = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_core_read.h>\n"
 GPL = 'char LICENSE[] SEC("license") = "GPL";\n'
 MAP = "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4); __type(key, int); __type(value, long); }"
 
@@ -59,6 +60,7 @@ SECOND = (
     + """ shared SEC(".maps");
 struct ring_node { struct ring_node *next; int number; };
 extern struct ring_node first_node;
+struct task_struct { int tgid; } __attribute__((preserve_access_index));
 extern long counter;
 extern int table[8];
 char odd = 9;
