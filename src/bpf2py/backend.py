@@ -183,7 +183,7 @@ class Backend(Protocol):
     def create_map(self, spec: MapSpec, prepared: Any = None, inner: MapHandle | None = None) -> MapHandle:
         """Create a map. Raises a typed error that names the map."""
 
-    def kconfig(self, externs: Any) -> tuple[Any, Any]:
+    def kconfig(self) -> tuple[Any, Any]:
         """(lookup, special) for `bpf2py.linker.kconfig.build`."""
 
     def core_target(self) -> Any:

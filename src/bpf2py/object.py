@@ -113,7 +113,7 @@ class Object:
         externs = kconfig_externs(spec)
         if not externs or spec.types is None:
             return
-        lookup, special = self.backend.kconfig(externs)
+        lookup, special = self.backend.kconfig()
         made = kconfig_section(spec, lookup, special, overrides)
         made.map.btf = spec.types
         spec.maps[made.map.name] = made.map

@@ -22,7 +22,6 @@ from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
-from bpf2py.spec.variable_spec import ExternSpec
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import AttachType
 
@@ -74,12 +73,11 @@ class KernelBackend:
         result = link_create(handle.fd, 0, AttachType.STRUCT_OPS)
         return KernelLink(Fd(check(result, Command.LINK_CREATE, f"map {name}: attach")), f"struct_ops/{name}")
 
-    def kconfig(self, externs: Sequence[ExternSpec]) -> tuple[Any, Any]:
-        """(lookup of CONFIG_ values, lookup of LINUX_ values); an unreadable configuration matters where one is not weak."""
+    def kconfig(self) -> tuple[Any, Any]:
+        """(lookup of CONFIG_ values, lookup of LINUX_ values)."""
         from bpf2py.kernel import kconfig
 
-        weak = all(extern.weak for extern in externs)
-        return kconfig.lookup_weak if weak else kconfig.lookup, kconfig.special
+        return kconfig.lookup, kconfig.special
 
     def core_target(self) -> CoreTarget:
         """The running kernel's types."""

@@ -46,14 +46,6 @@ def lookup(name: str) -> str | None:
     return options().get(name)
 
 
-def lookup_weak(name: str) -> str | None:
-    """As `lookup`, but None as well where the configuration cannot be read."""
-    try:
-        return lookup(name)
-    except RelocationError:
-        return None
-
-
 def special(name: str) -> int | None:
     """LINUX_KERNEL_VERSION, LINUX_HAS_BPF_COOKIE, LINUX_HAS_SYSCALL_WRAPPER; None for other names."""
     if name == "LINUX_KERNEL_VERSION":

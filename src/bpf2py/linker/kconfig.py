@@ -85,7 +85,7 @@ def _value(
             if number is not None:
                 return codec.encode(bool(number) if isinstance(codec, BoolCodec) else number)
         elif name.startswith("CONFIG_"):
-            text = lookup(name)
+            text = _lookup(lookup, extern)
             if text is not None:
                 return _parse(codec, text)
     except EncodeError as error:
@@ -95,6 +95,15 @@ def _value(
     raise RelocationError(
         f"extern {name}: the kernel's configuration has no such value; declare it __weak, or give kconfig={{{name!r}: ...}}"
     )
+
+
+def _lookup(lookup: Callable[[str], str | None], extern: ExternSpec) -> str | None:
+    try:
+        return lookup(extern.name)
+    except RelocationError:
+        if extern.weak:
+            return None  # a configuration that cannot be read is like one without the option
+        raise
 
 
 def _parse(codec: Codec[Any], text: str) -> bytes:
