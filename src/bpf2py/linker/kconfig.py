@@ -100,10 +100,10 @@ def _value(
 def _lookup(lookup: Callable[[str], str | None], extern: ExternSpec) -> str | None:
     try:
         return lookup(extern.name)
-    except RelocationError:
+    except RelocationError as error:
         if extern.weak:
             return None  # a configuration that cannot be read is like one without the option
-        raise
+        raise RelocationError(f"extern {extern.name}: {error.message}") from None
 
 
 def _parse(codec: Codec[Any], text: str) -> bytes:

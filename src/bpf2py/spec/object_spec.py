@@ -71,11 +71,15 @@ class ObjectSpec:
         Raises:
             ObjectError: not a little-endian 64-bit BPF object, or damaged.
         """
-        data = bytes(data)
+        return cls._read(bytes(data), name, name)
+
+    @classmethod
+    def _read(cls, data: bytes, name: str, where: str) -> ObjectSpec:
+        """Read an object called `name`; errors speak of `where`."""
         try:
-            reader = ObjectReader(data, name)
+            reader = ObjectReader(data, where)
         except RecursionError:
-            raise ObjectError(f"{name}: types are nested too deeply", section=".BTF") from None
+            raise ObjectError(f"{where}: types are nested too deeply", section=".BTF") from None
         spec = cls.__new__(cls)
         spec.name = name
         spec.maps = reader.maps
@@ -94,7 +98,7 @@ class ObjectSpec:
         """Read an ELF object file. Raises OSError when it cannot be read, ObjectError when it is no usable object."""
         with open(path, "rb") as file:
             data = file.read()
-        return cls.from_bytes(data, object_name(path))
+        return cls._read(data, object_name(path), os.fspath(path))
 
     def copy(self) -> ObjectSpec:
         """An independent copy: changes to its maps, programs and variables leave this one alone."""
