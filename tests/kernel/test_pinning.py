@@ -166,3 +166,16 @@ def test_read_only_opening_of_flags(bpffs: Path, build: Callable[[str], bpf2py.O
     again.maps["shared"].flags |= MapFlags.RDONLY
     with bpf2py.load(again, pin_path=str(bpffs)) as obj:
         assert obj.maps["shared"].count() == 0
+
+
+def test_unpin_removes_only_a_pin_of_this_map(bpffs: Path) -> None:
+    with (
+        Map.create("HASH", key="u32", value="u32", max_entries=1) as one,
+        Map.create("QUEUE", value="u32", max_entries=1) as other,
+    ):
+        one.pin(bpffs / "one")
+        with pytest.raises(bpf2py.MapIncompatible, match="not this one"):
+            other.unpin(bpffs / "one")
+        one.unpin(bpffs / "one")
+        with pytest.raises(FileNotFoundError):
+            one.unpin(bpffs / "one")

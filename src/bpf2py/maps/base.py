@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bpf2py.backend import MapHandle, MapInfo, MapSlot
 from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_for
-from bpf2py.errors import BtfError, ClosedError, EncodeError
+from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible
 from bpf2py.maps.errors import map_error
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, type_info, type_name
-
-if TYPE_CHECKING:
-    pass
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -134,6 +131,21 @@ class Map(Generic[K, V]):
         self.fileno()
         self.fileno()
         self._check("pin", self._handle.pin(path))
+
+    def unpin(self, path: str | os.PathLike[str]) -> None:
+        """Remove a pin of this map; the map itself goes with its last user.
+
+        Raises FileNotFoundError when nothing is there, MapIncompatible when another map is pinned there.
+        """
+        path = os.fspath(path)
+        if not os.path.lexists(path):
+            raise FileNotFoundError(2, f"map {self.name}: unpin: nothing is pinned", path)
+        with Map.open(path) as pinned:
+            if pinned.id != self.id:
+                raise MapIncompatible(
+                    f"map {self.name}: unpin: {path} pins map {pinned.name} (id {pinned.id}), not this one"
+                )
+        os.unlink(path)
 
     def freeze(self) -> None:
         """Make the map read-only for user space, for good; programs may still write (Linux 5.2)."""
