@@ -63,6 +63,10 @@ class Failure(Exception):
     """Something outside the tests went wrong; str() is what to tell the developer."""
 
 
+class GuestDied(Failure):
+    """The emulator ended before the tests did."""
+
+
 def say(text: str) -> None:
     """Report progress at once, also into a pipe."""
     print(f"vm: {text}", flush=True)
@@ -221,7 +225,7 @@ def boot(kernel: Path, command: str, results: Path, timeout: float, memory: str,
         raise Failure(f"no end after {timeout:.0f} s, the guest was killed")
     if not status.exists():
         log = (results / "vng.log").read_text(errors="replace")
-        raise Failure(f"the guest ended without a result; vng exit status {process.returncode}, its output:\n{log}")
+        raise GuestDied(f"the guest ended without a result; vng exit status {process.returncode}, its output:\n{log}")
     return int(status.read_text())
 
 
@@ -243,7 +247,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", default="6.12", help="kernel series: 6.12 or 6.1")
     parser.add_argument("--timeout", type=float, default=600, help="seconds until the guest is killed")
-    parser.add_argument("--memory", default="1G")
+    parser.add_argument("--memory", default="2G")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--exec", dest="command", help="run this shell command in the guest instead of the tests")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, default: the kernel tests")
@@ -264,7 +268,12 @@ def main() -> int:
                 command = shlex.join(["python", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=300", *selection])
             shutil.copytree(compiled, results / "cache")
             say(f"booting {kernel.name} under emulation: {command}")
-            return boot(kernel, command, results, options.timeout, options.memory, options.cpus)
+            try:
+                return boot(kernel, command, results, options.timeout, options.memory, options.cpus)
+            except GuestDied as error:
+                # Seen now and then on loaded machines. Once more, and loudly: a guest that dies twice has a reason.
+                say(f"{error}\nvm: THE GUEST DIED, BOOTING IT ONCE MORE")
+                return boot(kernel, command, results, options.timeout, options.memory, options.cpus)
         except (Failure, subprocess.SubprocessError, OSError) as error:
             print(f"vm: {error}", file=sys.stderr)
             return 2
