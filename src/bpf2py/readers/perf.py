@@ -14,7 +14,7 @@ from bpf2py.kernel.perf_event import PERF_TYPE_SOFTWARE, open_event
 from bpf2py.kernel.syscall import Fd, libc
 from bpf2py.maps.base import Map
 from bpf2py.maps.fd_values import PerfEventArrayMap
-from bpf2py.readers.batch import MIN_RUN, Batch, Run, same_words
+from bpf2py.readers.batch import MIN_RUN, Batch, Run, owned_copy, same_words
 from bpf2py.readers.waiter import EventReader
 from bpf2py.uapi.cpus import online_cpus
 
@@ -41,7 +41,7 @@ class PerfRing:
         self._tail = view[_TAIL : _TAIL + 8].cast("Q")
         self._data = view[mmap.PAGESIZE :]
 
-    def take(self) -> bytes:
+    def take(self) -> bytes | memoryview:
         """Everything written since the last time, in order; the space is free again."""
         head, tail = self._head[0], self._tail[0]
         if head == tail:
@@ -57,11 +57,11 @@ class PerfRing:
         # Records grow downwards: the newest one starts at head.
         return bytes(self._data[start:]) + bytes(self._data[:start])
 
-    def _linear(self, start: int, end: int) -> bytes:
+    def _linear(self, start: int, end: int) -> memoryview:
         first, last = start % self.size, end % self.size
         if first < last:
-            return bytes(self._data[first:last])
-        return bytes(self._data[first:]) + bytes(self._data[:last])
+            return owned_copy(self._data[first:last])
+        return owned_copy(self._data[first:], self._data[:last])
 
     def close(self) -> None:
         """Unmap and close."""
@@ -74,7 +74,7 @@ class PerfRing:
         self.fd.close()
 
 
-def parse(data: bytes, stop_at_gap: bool = False) -> tuple[list[Run], int]:
+def parse(data: bytes | memoryview, stop_at_gap: bool = False) -> tuple[list[Run], int]:
     """(runs of samples, records lost) of a stretch of perf records; with `stop_at_gap` it ends where no record can be."""
     runs: list[Run] = []
     lost = at = 0
