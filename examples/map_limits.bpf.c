@@ -47,7 +47,8 @@ struct {
 
 __u32 started = 0; /* the keys are inserted once, not at every execve() */
 
-static __always_inline void count_result(long error, __u32 first)
+/* int, not long: before Linux 6.4 map helpers left the upper half of a negative result zero. */
+static __always_inline void count_result(int error, __u32 first)
 {
     __u32 slot = first + (error == 0 ? 0 : error == -7 /* E2BIG */ ? 1 : 2);
     __u32 *count = bpf_map_lookup_elem(&results, &slot);

@@ -73,13 +73,13 @@ SEC("xdp") int on_xdp(struct xdp_md *ctx)
 SEC("tcx/ingress") int on_tcx_ingress(struct __sk_buff *skb)
 {
     hit(S_TCX_INGRESS);
-    return TCX_NEXT;
+    return -1; /* TCX_NEXT, which headers before Linux 6.6 lack */
 }
 
 SEC("tc") int on_tc(struct __sk_buff *skb)
 {
     hit(S_TCX_EGRESS);
-    return TCX_NEXT;
+    return -1; /* TCX_NEXT, which headers before Linux 6.6 lack */
 }
 
 SEC("cgroup_skb/egress") int on_cgroup_skb(struct __sk_buff *skb)
@@ -160,7 +160,7 @@ SEC("sk_reuseport") int on_reuseport(struct sk_reuseport_md *ctx)
     return SK_PASS;
 }
 
-SEC("netfilter") int on_netfilter(struct bpf_nf_ctx *ctx)
+SEC("netfilter") int on_netfilter(void *ctx)
 {
     hit(S_NETFILTER);
     return 1; /* NF_ACCEPT */
