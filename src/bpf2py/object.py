@@ -243,12 +243,10 @@ class Object:
                 spec = self.spec.programs[name]
                 if spec.autoattach and self.backend.can_attach(spec):
                     new.append(program.attach())
-        except BaseException:
-            for link in new:
-                link.close()
-            raise
-        try:
-            new += [m.attach() for m in self._maps.values() if isinstance(m, StructOpsMap)]
+            # One by one: those before a failing one must be in `new`.
+            for bpf_map in self._maps.values():
+                if isinstance(bpf_map, StructOpsMap):
+                    new.append(bpf_map.attach())
         except BaseException:
             for link in new:
                 link.close()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from bpf2py.btf.reader import HEADER, Btf
-from bpf2py.btf.types import DataSec, Enum, Fwd, Int, Kind, Ref, Struct, Var
+from bpf2py.btf.types import DataSec, Enum, Fwd, Int, Kind, Ref, Var
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
 from bpf2py.kernel.map import object_info, open_id
@@ -204,8 +204,6 @@ def _downgrade(data: bytearray, at: int, btf_type: object, integer: int) -> None
             struct.pack_into("<III", data, at + 12 + 12 * i, 0, integer, 0)
     elif kind == Kind.ENUM and info >> 31:
         struct.pack_into("<I", data, at + 4, info & 0x7FFFFFFF)
-    elif isinstance(btf_type, Struct):
-        return
 
 
 def btf_by_id(ident: int) -> Btf | None:

@@ -20,6 +20,11 @@ _SYSCALL_PREFIX = {
 }
 
 
+def wrapper_prefix() -> str:
+    """What this machine's system call wrappers are called by (Linux 4.17): ``__x64_sys_``."""
+    return _SYSCALL_PREFIX.get(platform.machine(), "__x64_sys_")
+
+
 @cache
 def options() -> dict[str, str]:
     """Every ``CONFIG_X=value`` of /boot/config-RELEASE or /proc/config.gz. Raises RelocationError when neither is there."""
@@ -52,7 +57,7 @@ def special(name: str) -> int | None:
         major, minor, patch = kernel_version()
         return (major << 16) + (minor << 8) + min(patch, 255)
     if name == "LINUX_HAS_SYSCALL_WRAPPER":
-        return int(_has_function(_SYSCALL_PREFIX.get(platform.machine(), "__x64_sys_") + "bpf"))
+        return int(_has_function(wrapper_prefix() + "bpf"))
     if name == "LINUX_HAS_BPF_COOKIE":
         return int(_has_helper("BPF_FUNC_get_attach_cookie"))
     return None

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import re
 from typing import Any
 
 from bpf2py.errors import AttachError, BpfOSError, NotSupported
 from bpf2py.kernel import perf_event
 from bpf2py.kernel.attach import no_more_options, target_of
-from bpf2py.kernel.kconfig import special
+from bpf2py.kernel.kconfig import special, wrapper_prefix
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.spec.program_spec import ProgramSpec
 
 _DEVICES = "/sys/bus/event_source/devices"
 _TARGET = re.compile(r"([\w.$]+)(?:\+(0x[0-9a-fA-F]+|\d+))?")
-_WRAPPERS = {"x86_64": "__x64_sys_", "aarch64": "__arm64_sys_", "s390x": "__s390x_sys_", "riscv64": "__riscv_sys_"}
 
 
 def pmu(what: str, kind: str) -> tuple[int, int]:
@@ -51,7 +49,7 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
     function, offset = found[1], int(found[2] or "0", 0)
     if kind in ("ksyscall", "kretsyscall"):
         wrapped = special("LINUX_HAS_SYSCALL_WRAPPER")
-        function = _WRAPPERS.get(platform.machine(), "__x64_sys_") + function if wrapped else f"__se_sys_{function}"
+        function = wrapper_prefix() + function if wrapped else f"__se_sys_{function}"
     if on_return and offset:
         raise AttachError(f"{what}: a return probe takes no offset")
     number, return_bit = pmu(what, "kprobe")
