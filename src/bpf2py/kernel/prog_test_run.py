@@ -63,7 +63,7 @@ def run(
         buffer = ctypes.create_string_buffer(attr, ATTR_SIZE)
         result = bpf_inout(Command.PROG_TEST_RUN, buffer)
         if result == -EINVAL and context_out is not None:
-            context_out = None  # tracing programs take a context but give none back
+            context_out = None  # system call programs change the context in place, tracing programs give none back
             continue
         if result == -ENOSPC and out_size and out_size < MAX_DATA_OUT:
             out_size = MAX_DATA_OUT
@@ -76,7 +76,7 @@ def run(
     return TestRunResult(
         fields[1],
         data_out.raw[: fields[3]] if data_out is not None else b"",
-        context_out.raw[: fields[9]] if context_out is not None else b"",
+        context_out.raw[: fields[9]] if context_out is not None else context_in.raw if context_in is not None else b"",
         fields[7],
     )
 

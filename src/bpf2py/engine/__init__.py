@@ -1,0 +1,1 @@
+"""The embedded engine: eBPF programs and maps in the process, without the kernel and without privileges."""

@@ -1,0 +1,132 @@
+"""The engine's memory: one mapping that holds everything programs and maps address.
+
+An address is an offset into it. The first half GiB is private: structures of maps, which programs cannot reach; what
+follows is public: keys and values, stacks, contexts, packets. Nothing of the process lies in it, so that whatever a program
+computes as an address, it reads and writes here or is stopped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+import weakref
+
+from bpf2py.errors import BpfOSError
+
+__all__ = ["CONTROL", "ENGINE", "FUNCTIONS", "MAX_FUNCTIONS", "PUBLIC", "Memory"]
+
+PUBLIC = 512 << 20  # as in sources/engine.h
+LARGEST = 0x7FE0_0000  # addresses fit a signed 32-bit displacement, and numbers of functions follow them
+SMALLEST = PUBLIC + (64 << 20)
+FUNCTIONS = 0x7FF0_0000  # what a program sees as a function's address: this plus the function's number
+MAX_FUNCTIONS = 1 << 16
+ENGINE = 0x100  # struct engine of sources/engine.h
+FIRST = 0x1000  # first address handed out
+CONTROL = 1 << 16  # bytes in front of address 0 for the code itself; programs have no addresses for them
+MAP_NORESERVE = (
+    0x4000 if sys.platform == "linux" else 0
+)  # include/uapi/asm-generic/mman-common.h; in Python from 3.13 on
+_TABLE = MAX_FUNCTIONS * 8
+_FRONT = CONTROL + _TABLE
+_LINE = 64
+
+
+class Memory:
+    """A zeroed mapping with an allocator for its two parts.
+
+    Attributes:
+        size: bytes that can be addressed.
+        base: where address 0 is in the process.
+        view, u32, u64: the bytes, and as numbers (index: address divided by their size).
+        control: 64-bit numbers in front of address 0: see `bpf2py.engine.native`.
+    """
+
+    __slots__ = ("__weakref__", "_blocks", "_finalizer", "_free", "_map", "_next", "base", "control", "size", "table", "u32", "u64", "view")  # fmt: skip
+
+    def __init__(self, size: int = LARGEST) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+        while True:
+            try:
+                self._map = mmap.mmap(-1, _FRONT + size, flags=flags)
+                break
+            except (OSError, ValueError) as error:
+                if size // 2 < SMALLEST:
+                    raise BpfOSError(
+                        f"engine: no address space for {size >> 20} MiB of memory; raise `ulimit -v`",
+                        errno=getattr(error, "errno", None),
+                        command="mmap",
+                    ) from None
+                size = size // 2 & -4096
+        whole = memoryview(self._map)
+        self.table = whole[:_TABLE].cast("Q")
+        self.control = whole[_TABLE:_FRONT].cast("Q")
+        self.view = whole[_FRONT:]
+        self.u32 = self.view[: size & -8].cast("I")
+        self.u64 = self.view[: size & -8].cast("Q")
+        self.size = size
+        anchor = (ctypes.c_char * 1).from_buffer(self._map)
+        self.base = ctypes.addressof(anchor) + _FRONT
+        del anchor
+        self._next = {True: FIRST, False: PUBLIC + FIRST}
+        self._free: dict[tuple[bool, int], list[int]] = {}
+        self._blocks: dict[int, tuple[bool, int]] = {}
+        self._finalizer = weakref.finalize(
+            self, _unmap, self._map, [self.table, self.control, self.u32, self.u64, self.view, whole]
+        )
+
+    def allocate(self, size: int, private: bool = False) -> int:
+        """The address of so many zeroed bytes, at a multiple of 64 (of 4096 from a page on). Raises BpfOSError (ENOMEM)."""
+        size = _rounded(size)
+        reusable = self._free.get((private, size))
+        if reusable:
+            address = reusable.pop()
+        else:
+            unit = mmap.PAGESIZE if size >= 4096 else _LINE
+            address = (self._next[private] + unit - 1) // unit * unit
+            end = PUBLIC if private else self.size
+            if address + size > end:
+                raise BpfOSError(
+                    f"engine: its {'private' if private else 'public'} memory is used up: {size} bytes asked for",
+                    errno=12,
+                    command="mmap",
+                )
+            self._next[private] = address + size
+        self._blocks[address] = (private, size)
+        return address
+
+    def free(self, address: int) -> None:
+        """Give a block back; it is zeroed at once."""
+        private, size = self._blocks.pop(address)
+        if size >= 1 << 16 and hasattr(self._map, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, _FRONT + address, size)
+        else:
+            self.view[address : address + size] = bytes(size)
+        self._free.setdefault((private, size), []).append(address)
+
+    def read(self, address: int, size: int) -> bytes:
+        """A copy of some bytes."""
+        return bytes(self.view[address : address + size])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Store bytes."""
+        self.view[address : address + len(data)] = data
+
+
+def _rounded(size: int) -> int:
+    # Few different sizes, so that freed blocks fit again: a quarter of a power of two apart.
+    if size <= _LINE:
+        return _LINE
+    step = max(1 << max(size.bit_length() - 3, 6), _LINE)
+    if size >= 4096:
+        step = max(step, 4096) if size < 1 << 20 else 4096
+    return (size + step - 1) // step * step
+
+
+def _unmap(mapping: mmap.mmap, views: list[memoryview]) -> None:
+    for view in views:
+        view.release()
+    try:
+        mapping.close()
+    except BufferError:
+        pass  # somebody still holds a view: the mapping goes with it

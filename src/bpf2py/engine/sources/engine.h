@@ -1,0 +1,71 @@
+/* What the engine's maps are written against.
+ *
+ * This code is compiled to eBPF, and made native (or Python) by the same translators as the user's programs. Addresses are
+ * offsets in the engine's memory, which has two parts: below PUBLIC the engine's own structures, which programs can neither
+ * read nor write, and from PUBLIC on keys, values, stacks and packets, which they may. Address 0 is never mapped.
+ *
+ * There is no verifier here: loops need no bound, but every access is checked to lie in the memory, and fuel ends each run.
+ * No writable globals, no calls to libc, at most five arguments, 512 bytes of stack along a chain of calls.
+ */
+#ifndef BPF2PY_ENGINE_H
+#define BPF2PY_ENGINE_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef signed char s8;
+typedef short s16;
+typedef int s32;
+typedef long long s64;
+
+#ifndef MEMORY
+#define MEMORY 0ULL /* where addresses count from; another value only where this is compiled for the host */
+#endif
+#define PUBLIC (MEMORY + (512ULL << 20))
+
+#define EXPORT __attribute__((section("engine"), used, noinline))
+#define INLINE static inline __attribute__((always_inline))
+#define NULL ((void *)0)
+
+#define EPERM 1
+#define ENOENT 2
+#define E2BIG 7
+#define EAGAIN 11
+#define ENOMEM 12
+#define EBUSY 16
+#define EEXIST 17
+#define EINVAL 22
+#define ENOSPC 28
+#define EOPNOTSUPP 95
+#define ENOTSUPP 524
+
+/* State of the machine that is simulated, at a fixed place; set by the engine before each call. */
+struct engine {
+	u32 cpu;           /* on which what runs now runs */
+	u32 possible_cpus; /* slots of a per-CPU value */
+	u32 version;       /* of the simulated kernel: major << 16 | minor << 8 | patch, patch at most 255 */
+	u32 lru_fixed;     /* the LRU variant of old kernels: local lists of 128 whatever the map's size */
+	u64 random;        /* state of the random numbers */
+	u64 now;           /* frozen time in ns, 0: the real clock */
+};
+#define ENGINE ((struct engine *)(MEMORY + 0x100))
+
+/* A map's header, 256 bytes, below PUBLIC. What a program calls "map" is its address. */
+struct map {
+	u32 type;
+	u32 flags;
+	u32 key_size;
+	u32 value_size;
+	u32 max_entries;
+	u32 id;
+	u32 stride;    /* bytes from one element's data to the next */
+	u32 slot;      /* per-CPU maps: bytes from one CPU's value to the next, round_up(value_size, 8) */
+	u64 data;      /* public: keys and values */
+	u64 meta;      /* private: whatever keeps order among them */
+	u32 frozen;
+	u32 count;     /* elements, where the type counts them */
+	u64 own[26];   /* the rest is for each type to lay out */
+};
+
+#endif

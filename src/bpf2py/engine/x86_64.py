@@ -1,0 +1,778 @@
+"""eBPF to x86-64 machine code, in one pass.
+
+Registers, as the kernel's JIT compiler has them where it can: R0..R5 are rax rdi rsi rdx rcx r8, so that a call needs no moves;
+R6..R9 are rbx r13 r14 r15, which calls preserve; R10 is rbp, which holds the frame's place in the process, while programs see
+the address in the engine's memory. r12 holds the memory's base, r9 the fuel, r10 and r11 are free.
+
+Each access computes its address into r11, compares it with the memory's bounds and leaves the code when it lies outside.
+Accesses through R10 need no test, the check has seen their offsets. Source of facts: Intel's Software Developer's Manual,
+volume 2; RFC 9669.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+
+from bpf2py.engine.code import Code, Function, Op, Target, is_jump, jump_target
+from bpf2py.engine.memory import CONTROL, ENGINE, FUNCTIONS, PUBLIC
+from bpf2py.isa import opcodes as isa
+
+__all__ = ["Fault", "Layout", "Slot", "emit", "runtime"]
+
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
+REGISTER = (RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP)
+SAVED = {6: RBX, 7: R13, 8: R14, 9: R15}
+MAX_LOOPS = 8 * 1024 * 1024  # BPF_MAX_LOOPS of include/linux/bpf.h
+MAX_TAIL_CALLS = 33  # MAX_TAIL_CALL_CNT
+SKB_DATA, SKB_DATA_END = 76, 80  # offsets in struct __sk_buff of include/uapi/linux/bpf.h
+
+
+class Slot:
+    """Indexes of the numbers in `Memory.control`."""
+
+    SAVED_RSP, FAULT, PC, ADDRESS, FUEL, FUNCTIONS, STACK_LOW, TAIL_CALLS, STACK_TOP, UNIT, RESULT = range(11)
+
+
+class Fault:
+    """Why a program was left, in control[FAULT]."""
+
+    MEMORY, FUEL, PYTHON, STACK, FUNCTION, MAP, THROW, POINTER = range(1, 9)
+
+
+class Layout:
+    """What the code has to know of its surroundings.
+
+    Attributes:
+        size: of the memory.
+        callback: address of the C function that runs Python helpers.
+        unwind, python_helper: addresses in the runtime's code, see `runtime`.
+        table: displacement of the table of functions from the memory's base.
+        bmi2: whether the processor shifts by any register.
+        ops_stack: top of the stack of the library's own operations.
+    """
+
+    __slots__ = ("bmi2", "callback", "ops_stack", "python_helper", "size", "table", "unwind")
+
+    def __init__(self, size: int, table: int, callback: int, ops_stack: int, bmi2: bool) -> None:
+        self.size = size
+        self.table = table
+        self.callback = callback
+        self.ops_stack = ops_stack
+        self.bmi2 = bmi2
+        self.unwind = 0
+        self.python_helper = 0
+
+
+# -- encodings ---------------------------------------------------------------------------------------------------
+
+
+def i32(value: int) -> bytes:
+    """Four bytes."""
+    return (value & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+@cache
+def rr(op: int, reg: int, rm: int, wide: bool = True) -> bytes:
+    """``op r/m, r`` between registers; an opcode above 255 has two bytes."""
+    rex = 0x40 | wide << 3 | (reg >> 3) << 2 | rm >> 3
+    head = bytes([rex]) if rex != 0x40 or op & 0xF00 == 0xF00 and op & 0xFE == 0xB6 or op in (0x88, 0x8A) else b""
+    return head + (bytes([op]) if op < 256 else bytes([op >> 8, op & 0xFF])) + bytes([0xC0 | (reg & 7) << 3 | rm & 7])
+
+
+@cache
+def ri(digit: int, rm: int, value: int, wide: bool = True) -> bytes:
+    """``add or adc sbb and sub xor cmp`` (digit 0..7) of a register and an immediate."""
+    rex = 0x40 | wide << 3 | rm >> 3
+    head = bytes([rex]) if rex != 0x40 else b""
+    modrm = bytes([0xC0 | digit << 3 | rm & 7])
+    if -128 <= value <= 127:
+        return head + b"\x83" + modrm + bytes([value & 0xFF])
+    return head + b"\x81" + modrm + i32(value)
+
+
+def mov_imm(reg: int, value: int) -> bytes:
+    """The shortest load of 64 bits."""
+    value &= 0xFFFFFFFFFFFFFFFF
+    if value == 0:
+        return rr(0x31, reg, reg, False)
+    if value <= 0xFFFFFFFF:
+        return (b"\x41" if reg > 7 else b"") + bytes([0xB8 | reg & 7]) + i32(value)
+    if value >= 0xFFFFFFFF80000000:
+        return bytes([0x48 | reg >> 3, 0xC7, 0xC0 | reg & 7]) + i32(value)
+    return bytes([0x48 | reg >> 3, 0xB8 | reg & 7]) + value.to_bytes(8, "little")
+
+
+@cache
+def prefix(op: str, reg: int) -> bytes:
+    """The part of a load or store in front of its ModRM byte's addressing, for memory at [r12 + r11 + disp32]."""
+    legacy, rex_w, code = _MEMORY[op]
+    rex = 0x43 | rex_w << 3 | (reg >> 3) << 2
+    return legacy + bytes([rex]) + code + bytes([0x84 | (reg & 7) << 3, 0x1C])
+
+
+@cache
+def frame_prefix(op: str, reg: int) -> bytes:
+    """The same for memory at [rbp + disp32]."""
+    legacy, rex_w, code = _MEMORY[op]
+    rex = 0x40 | rex_w << 3 | (reg >> 3) << 2
+    return legacy + bytes([rex]) + code + bytes([0x85 | (reg & 7) << 3])
+
+
+@cache
+def base_prefix(op: str, reg: int) -> bytes:
+    """The same for memory at [r12 + disp32]."""
+    legacy, rex_w, code = _MEMORY[op]
+    rex = 0x41 | rex_w << 3 | (reg >> 3) << 2
+    return legacy + bytes([rex]) + code + bytes([0x84 | (reg & 7) << 3, 0x24])
+
+
+_MEMORY = {
+    "ld1": (b"", 0, b"\x0f\xb6"),
+    "ld2": (b"", 0, b"\x0f\xb7"),
+    "ld4": (b"", 0, b"\x8b"),
+    "ld8": (b"", 1, b"\x8b"),
+    "lds1": (b"", 1, b"\x0f\xbe"),
+    "lds2": (b"", 1, b"\x0f\xbf"),
+    "lds4": (b"", 1, b"\x63"),
+    "st1": (b"", 0, b"\x88"),
+    "st2": (b"\x66", 0, b"\x89"),
+    "st4": (b"", 0, b"\x89"),
+    "st8": (b"", 1, b"\x89"),
+    "imm1": (b"", 0, b"\xc6"),
+    "imm2": (b"\x66", 0, b"\xc7"),
+    "imm4": (b"", 0, b"\xc7"),
+    "imm8": (b"", 1, b"\xc7"),
+    "xadd4": (b"", 0, b"\x0f\xc1"),
+    "xadd8": (b"", 1, b"\x0f\xc1"),
+    "xchg4": (b"", 0, b"\x87"),
+    "xchg8": (b"", 1, b"\x87"),
+    "cmpxchg4": (b"", 0, b"\x0f\xb1"),
+    "cmpxchg8": (b"", 1, b"\x0f\xb1"),
+    "add4": (b"", 0, b"\x01"),
+    "add8": (b"", 1, b"\x01"),
+    "or4": (b"", 0, b"\x09"),
+    "or8": (b"", 1, b"\x09"),
+    "and4": (b"", 0, b"\x21"),
+    "and8": (b"", 1, b"\x21"),
+    "xor4": (b"", 0, b"\x31"),
+    "xor8": (b"", 1, b"\x31"),
+    "sub8i": (b"", 1, b"\x81"),
+    "cmp8": (b"", 1, b"\x3b"),
+    "lea": (b"", 1, b"\x8d"),
+    "call": (b"", 0, b"\xff"),
+}
+_SIZE = {isa.BPF_B: 1, isa.BPF_H: 2, isa.BPF_W: 4, isa.BPF_DW: 8}
+_ARITHMETIC = {
+    isa.BPF_ADD: (0x01, 0),
+    isa.BPF_SUB: (0x29, 5),
+    isa.BPF_OR: (0x09, 1),
+    isa.BPF_AND: (0x21, 4),
+    isa.BPF_XOR: (0x31, 6),
+}
+_SHIFT = {
+    isa.BPF_LSH: (4, 1),
+    isa.BPF_RSH: (5, 3),
+    isa.BPF_ARSH: (7, 2),
+}  # digit of the opcode group, prefix of shlx/shrx/sarx
+_CONDITION = {
+    isa.BPF_JEQ: 4, isa.BPF_JNE: 5, isa.BPF_JGT: 7, isa.BPF_JGE: 3, isa.BPF_JLT: 2, isa.BPF_JLE: 6,
+    isa.BPF_JSGT: 15, isa.BPF_JSGE: 13, isa.BPF_JSLT: 12, isa.BPF_JSLE: 14, isa.BPF_JSET: 5,
+}  # fmt: skip
+_ATOMIC = {isa.BPF_ADD: "add", isa.BPF_OR: "or", isa.BPF_AND: "and", isa.BPF_XOR: "xor"}
+
+
+def control(slot: int) -> bytes:
+    """The displacement of a control number from the memory's base."""
+    return i32(slot * 8 - CONTROL)
+
+
+_JB, _JAE, _JE, _JNE, _JA, _JS = 2, 3, 4, 5, 7, 8
+
+
+class _Emitter:
+    def __init__(self, code: Code, layout: Layout, resolve: dict[str, int], unit: int) -> None:
+        self.code = code
+        self.layout = layout
+        self.resolve = resolve
+        self.unit = unit
+        self.out = bytearray()
+        self.low = 0 if code.trusted else PUBLIC
+        self.places: list[int] = [0] * (len(code.ops) + 1)
+        self.jumps: list[tuple[int, int]] = []  # (position of the rel32, slot)
+        self.faults: list[tuple[int, int, int]] = []  # (position of the rel32, fault, slot)
+        self.skips: list[tuple[int, int, int]] = []  # (position of a rel32, register to clear or -1, where to go on)
+        self.entries: dict[int, int] = {}
+        self.saved: list[int] = []
+        self.loops_slot = -1
+        self.function: Function = code.functions[0]
+
+    # -- pieces --------------------------------------------------------------------------------------------------
+
+    def jump_if(self, condition: int, slot: int) -> None:
+        out = self.out
+        out += bytes([0x0F, 0x80 | condition]) + b"\0\0\0\0"
+        self.jumps.append((len(out) - 4, slot))
+
+    def fault_if(self, condition: int, fault: int, slot: int) -> None:
+        out = self.out
+        out += bytes([0x0F, 0x80 | condition]) + b"\0\0\0\0"
+        self.faults.append((len(out) - 4, fault, slot))
+
+    def load_address_value(self, register: int) -> int:
+        """A register to read operand `register` (a BPF number) from: R10's value is made in r11."""
+        if register != 10:
+            return REGISTER[register]
+        self.out += rr(0x89, RBP, R11) + rr(0x29, R12, R11)
+        return R11
+
+    # -- instructions --------------------------------------------------------------------------------------------
+
+    def alu(self, op: Op, slot: int) -> None:
+        out = self.out
+        opcode, _, _, offset, imm = op
+        wide = opcode & 7 == isa.BPF_ALU64
+        operation = opcode & 0xF0
+        dst = REGISTER[op.dst]
+        by_register = bool(opcode & isa.BPF_X)
+        if operation == isa.BPF_END:
+            self.end(dst, imm, wide, by_register)
+            return
+        if operation == isa.BPF_NEG:
+            out += rr(0xF7, 3, dst, wide)
+            return
+        if operation in (isa.BPF_DIV, isa.BPF_MOD):
+            self.divide(op, dst, wide, operation == isa.BPF_MOD, offset == 1)
+            return
+        if by_register:
+            src = self.load_address_value(op.src)
+            if operation == isa.BPF_MOV:
+                if offset == 0 or offset == 1:
+                    if wide and src == dst:
+                        return
+                    out += rr(0x89, src, dst, wide)
+                elif offset == 32:
+                    out += rr(0x63, dst, src, True)
+                else:
+                    out += rr(0x0FBE if offset == 8 else 0x0FBF, dst, src, True)
+                    if not wide:
+                        out += rr(0x89, dst, dst, False)
+            elif operation in _ARITHMETIC:
+                out += rr(_ARITHMETIC[operation][0], src, dst, wide)
+            elif operation == isa.BPF_MUL:
+                out += rr(0x0FAF, dst, src, wide)
+            else:
+                self.shift(operation, dst, src, wide)
+            return
+        if operation == isa.BPF_MOV:
+            out += mov_imm(dst, imm if wide else imm & 0xFFFFFFFF)
+        elif operation in _ARITHMETIC:
+            out += ri(_ARITHMETIC[operation][1], dst, imm, wide)
+        elif operation == isa.BPF_MUL:
+            rex = 0x40 | wide << 3 | (dst >> 3) << 2 | dst >> 3
+            out += (bytes([rex]) if rex != 0x40 else b"") + bytes([0x69, 0xC0 | (dst & 7) << 3 | dst & 7]) + i32(imm)
+        else:
+            rex = 0x40 | wide << 3 | dst >> 3
+            out += (bytes([rex]) if rex != 0x40 else b"") + bytes(
+                [0xC1, 0xC0 | _SHIFT[operation][0] << 3 | dst & 7, imm & (63 if wide else 31)]
+            )
+            if not wide and not imm & 31:
+                out += rr(0x89, dst, dst, False)  # a shift by 0 leaves the upper half alone
+
+    def shift(self, operation: int, dst: int, src: int, wide: bool) -> None:
+        out = self.out
+        digit, pp = _SHIFT[operation]
+        if self.layout.bmi2:
+            # VEX.LZ.pp.0F38 F7: dst, dst, src
+            out += bytes(
+                [
+                    0xC4,
+                    (0 if dst > 7 else 0x80) | 0x40 | (0 if dst > 7 else 0x20) | 0x02,
+                    wide << 7 | (~src & 15) << 3 | pp,
+                    0xF7,
+                    0xC0 | (dst & 7) << 3 | dst & 7,
+                ]
+            )
+            return
+        if src == R11:
+            out += rr(0x89, R11, R10)
+            src = R10
+            out += rr(0x89, dst, R11) + b"\x51" + rr(0x89, src, RCX)  # push rcx
+            out += self._shift_r11(digit, wide) + b"\x59" + rr(0x89, R11, dst)
+            return
+        out += rr(0x89, dst, R11) + rr(0x89, RCX, R10) + rr(0x89, src, RCX)
+        out += self._shift_r11(digit, wide) + rr(0x89, R10, RCX) + rr(0x89, R11, dst)
+
+    @staticmethod
+    def _shift_r11(digit: int, wide: bool) -> bytes:
+        code = bytes([0x49 if wide else 0x41, 0xD3, 0xC3 | digit << 3])
+        return code if wide else code + rr(0x89, R11, R11, False)  # a shift by 0 leaves the upper half alone
+
+    def end(self, dst: int, bits: int, wide: bool, to_big: bool) -> None:
+        out = self.out
+        swap = wide or to_big
+        rex_b = dst >> 3
+        if bits == 16:
+            if swap:
+                out += b"\x66" + (b"\x41" if rex_b else b"") + bytes([0xC1, 0xC0 | dst & 7, 8])  # rol r16, 8
+            out += rr(0x0FB7, dst, dst, False)
+        elif bits == 32:
+            out += (b"\x41" if rex_b else b"") + bytes([0x0F, 0xC8 | dst & 7]) if swap else rr(0x89, dst, dst, False)
+        elif swap:
+            out += bytes([0x48 | rex_b, 0x0F, 0xC8 | dst & 7])
+
+    def divide(self, op: Op, dst: int, wide: bool, modulo: bool, signed: bool) -> None:
+        """By 0: a quotient of 0, a remainder of the dividend. By -1: no overflow."""
+        out = self.out
+        constant = None if op.opcode & isa.BPF_X else op.imm
+        if constant is None:
+            src = self.load_address_value(op.src)
+            if src != R11:
+                out += rr(0x89, src, R11, wide)
+            done = []
+            out += rr(0x85, R11, R11, wide)
+            out += bytes([0x75, 0])  # jne over
+            over = len(out)
+            if not modulo:
+                out += rr(0x31, dst, dst, False)
+            elif not wide:
+                out += rr(0x89, dst, dst, False)
+            out += b"\xe9\0\0\0\0"
+            done.append(len(out))
+            out[over - 1] = len(out) - over
+        else:
+            done = []
+            out += mov_imm(R11, constant if wide else constant & 0xFFFFFFFF)
+        if signed:
+            out += ri(7, R11, -1, wide)
+            out += bytes([0x75, 0])
+            over = len(out)
+            if modulo:
+                out += rr(0x31, dst, dst, False)
+            else:
+                out += rr(0xF7, 3, dst, wide)
+            out += b"\xe9\0\0\0\0"
+            done.append(len(out))
+            out[over - 1] = len(out) - over
+        if dst != RAX:
+            out += b"\x50"  # push rax
+        if dst != RDX:
+            out += b"\x52"  # push rdx
+        if dst != RAX:
+            out += rr(0x89, dst, RAX, wide)
+        if signed:
+            out += b"\x48\x99" if wide else b"\x99"  # cqo, cdq
+            out += rr(0xF7, 7, R11, wide)
+        else:
+            out += rr(0x31, RDX, RDX, False)
+            out += rr(0xF7, 6, R11, wide)
+        out += rr(0x89, RDX if modulo else RAX, R11, wide)
+        if dst != RDX:
+            out += b"\x5a"
+        if dst != RAX:
+            out += b"\x58"
+        out += rr(0x89, R11, dst, wide)
+        for position in done:
+            out[position - 4 : position] = i32(len(out) - position)
+
+    def jump(self, op: Op, slot: int) -> None:
+        out = self.out
+        kind = op.opcode & 0xF0
+        target = jump_target(op, slot)
+        if kind == isa.BPF_JA:
+            if target != slot + 1:
+                out += b"\xe9\0\0\0\0"
+                self.jumps.append((len(out) - 4, target))
+            return
+        if kind == isa.BPF_JCOND:
+            out += b"\x48\x83\xbc\x24" + i32(self.loops_slot) + b"\0"  # cmp qword [rsp + slot], 0
+            self.jump_if(_JE, target)
+            out += b"\x48\x83\xac\x24" + i32(self.loops_slot) + b"\x01"  # sub qword [rsp + slot], 1
+            return
+        wide = op.opcode & 7 == isa.BPF_JMP
+        if op.dst == 10 and op.opcode & isa.BPF_X and op.src == 10:
+            dst = src = self.load_address_value(10)
+        elif op.dst == 10:
+            dst = self.load_address_value(10)
+            src = REGISTER[op.src]
+        else:
+            dst = REGISTER[op.dst]
+            src = self.load_address_value(op.src) if op.opcode & isa.BPF_X else 0
+        if op.opcode & isa.BPF_X:
+            out += rr(0x85 if kind == isa.BPF_JSET else 0x39, src, dst, wide)
+        elif kind == isa.BPF_JSET:
+            rex = 0x40 | wide << 3 | dst >> 3
+            out += (bytes([rex]) if rex != 0x40 else b"") + bytes([0xF7, 0xC0 | dst & 7]) + i32(op.imm)
+        elif op.imm == 0 and kind in (isa.BPF_JEQ, isa.BPF_JNE):
+            out += rr(0x85, dst, dst, wide)
+        else:
+            out += ri(7, dst, op.imm, wide)
+        self.jump_if(_CONDITION[kind], target)
+
+    def access(self, name: str, register: int, base: int, offset: int, slot: int, extra: bytes = b"") -> None:
+        """One load or store; `base` is a BPF register."""
+        out = self.out
+        if base == 10:
+            out += frame_prefix(name, register) + i32(offset) + extra
+            return
+        size = int(name[-1])
+        pointer = REGISTER[base]
+        low = self.low
+        out += bytes([0x4C | pointer >> 3, 0x8D, 0x98 | pointer & 7])
+        out += i32(offset - low)
+        out += b"\x49\x81\xfb" + i32(self.layout.size - low - size)
+        if self.code.probe_reads and name[:2] == "ld":
+            out += b"\x0f\x87\0\0\0\0"
+            at = len(out)
+            out += prefix(name, register) + i32(low)
+            self.skips.append((at - 4, register, len(out)))
+            return
+        out += b"\x0f\x87\0\0\0\0"
+        self.faults.append((len(out) - 4, Fault.MEMORY, slot))
+        out += prefix(name, register) + i32(low) + extra
+
+    def atomic(self, op: Op, slot: int) -> None:
+        out = self.out
+        size = _SIZE[op.opcode & 0x18]
+        suffix = str(size)
+        src = REGISTER[op.src] if op.src != 10 else 0
+        if op.imm == isa.BPF_LOAD_ACQ:
+            self.access(f"ld{size}", REGISTER[op.dst], op.src, op.offset, slot)
+            return
+        if op.src == 10:
+            out += rr(0x89, RBP, R10) + rr(0x29, R12, R10)
+            src = R10
+        if op.imm == isa.BPF_STORE_REL:
+            self.access(f"st{size}", src, op.dst, op.offset, slot)
+            return
+        if op.imm == isa.BPF_XCHG:
+            self.access("xchg" + suffix, src, op.dst, op.offset, slot)
+        elif op.imm == isa.BPF_CMPXCHG:
+            self.access("cmpxchg" + suffix, src, op.dst, op.offset, slot)
+            if size == 4:
+                out += rr(0x89, RAX, RAX, False)
+        elif op.imm & isa.BPF_FETCH:
+            operation = op.imm & 0xF0
+            if operation == isa.BPF_ADD:
+                self.access("xadd" + suffix, src, op.dst, op.offset, slot)
+            else:
+                # Nothing runs at the same time: read, change, and hand over what was read.
+                self.access("ld" + suffix if not self.code.probe_reads else "ld" + suffix, R10, op.dst, op.offset, slot)
+                self.access(_ATOMIC[operation] + suffix, src, op.dst, op.offset, slot)
+                out += rr(0x89, R10, src, size == 8)
+        else:
+            self.access(_ATOMIC[op.imm & 0xF0] + suffix, src, op.dst, op.offset, slot)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def enter_frame(self) -> bytes:
+        return ri(5, RBP, self.function.frame) if self.function.frame else b""
+
+    def leave_frame(self) -> bytes:
+        return ri(0, RBP, self.function.frame) if self.function.frame else b""
+
+    def call(self, op: Op, slot: int) -> None:
+        out = self.out
+        if op.src == isa.BPF_PSEUDO_CALL and op.opcode == isa.CALL:
+            out += self.enter_frame() + b"\xe8\0\0\0\0"
+            self.jumps.append((len(out) - 4, slot + 1 + op.imm))
+            out += self.leave_frame()
+            return
+        if op.opcode == isa.CALLX:
+            register = REGISTER[op.dst if op.dst else op.imm & 15]
+            out += bytes([0x4C | register >> 3, 0x8D, 0x98 | register & 7]) + i32(-FUNCTIONS)
+            out += base_prefix("cmp8", R11) + control(Slot.FUNCTIONS)
+            self.fault_if(_JAE, Fault.FUNCTION, slot)
+            out += self.enter_frame()
+            out += b"\x43\xff\x94\xdc" + i32(self.layout.table)  # call [r12 + r11 * 8 + table]
+            out += self.leave_frame()
+            return
+        self.helper(self.code.helpers[slot], slot)
+
+    def helper(self, target: Target, slot: int) -> None:
+        out = self.out
+        for register in target.pointers:
+            pointer = REGISTER[register]
+            out += bytes([0x4C | pointer >> 3, 0x8D, 0x98 | pointer & 7]) + i32(-PUBLIC)
+            out += b"\x49\x81\xfb" + i32(self.layout.size - PUBLIC)
+            self.fault_if(_JA, Fault.POINTER, slot)
+        if target.map:
+            self.check_map(slot)
+        if target.kind == "inline":
+            getattr(self, "inline_" + target.name)(slot)
+        elif target.kind == "native":
+            out += self.enter_frame()
+            out += b"\x49\xbb" + self.resolve[target.name].to_bytes(8, "little") + b"\x41\xff\xd3"  # call r11
+            out += self.leave_frame()
+        else:
+            self.place(slot)
+            out += self.enter_frame()
+            out += b"\x41\xb9" + i32(target.number)  # mov r9d, number; the runtime keeps the fuel
+            out += b"\x49\xbb" + self.layout.python_helper.to_bytes(8, "little") + b"\x41\xff\xd3"
+            out += self.leave_frame()
+
+    def place(self, slot: int) -> None:
+        """Note where the program is, for what a Python helper raises; the fuel goes to memory."""
+        self.out += base_prefix("imm4", 0) + control(Slot.PC) + i32(slot)
+        self.out += base_prefix("imm4", 0) + control(Slot.UNIT) + i32(self.unit)
+        self.out += base_prefix("st8", R9) + control(Slot.FUEL)
+
+    def check_map(self, slot: int) -> None:
+        """R1 must be the address of a map's header: a program may have made it up."""
+        out = self.out
+        low, high = self.resolve["maps"], self.resolve["maps_end"]
+        out += bytes([0x4C, 0x8D, 0x98 | RDI]) + i32(-low)
+        out += b"\x49\x81\xfb" + i32(high - low - 256)
+        self.fault_if(_JA, Fault.MAP, slot)
+        out += b"\x41\xf6\xc3\xff"  # test r11b, 255
+        self.fault_if(_JNE, Fault.MAP, slot)
+        out += b"\x41\x83\xbc\x3c" + i32(0) + b"\0"  # cmp dword [r12 + rdi], 0: no map's type is 0
+        self.fault_if(_JE, Fault.MAP, slot)
+
+    def inline_get_smp_processor_id(self, slot: int) -> None:
+        self.out += base_prefix("ld4", RAX) + i32(ENGINE)
+
+    def inline_tail_call(self, slot: int) -> None:
+        """Jump to the program in slot R3 of the map in R2, on this function's own frame; go on behind when there is none."""
+        out = self.out
+        out += b"\x57"  # push rdi: the context
+        out += rr(0x89, RSI, RDI) + rr(0x89, RDX, RSI, False)
+        out += self.enter_frame()
+        out += b"\x49\xbb" + self.resolve["prog_array_function"].to_bytes(8, "little") + b"\x41\xff\xd3"
+        out += self.leave_frame()
+        out += b"\x5f"
+        out += b"\x4c\x8d\x98" + i32(-FUNCTIONS)  # lea r11, [rax - FUNCTIONS]
+        out += base_prefix("cmp8", R11) + control(Slot.FUNCTIONS)
+        out += b"\x0f\x83\0\0\0\0"
+        missing = len(out)
+        out += base_prefix("ld8", R10) + control(Slot.TAIL_CALLS)
+        out += ri(7, R10, MAX_TAIL_CALLS)
+        out += b"\x0f\x83\0\0\0\0"
+        too_many = len(out)
+        out += ri(0, R10, 1) + base_prefix("st8", R10) + control(Slot.TAIL_CALLS)
+        out += self.epilogue()[:-1]
+        out += b"\x43\xff\xa4\xdc" + i32(self.layout.table)  # jmp [r12 + r11 * 8 + table]
+        for position in (missing, too_many):
+            out[position - 4 : position] = i32(len(out) - position)
+        out += mov_imm(RAX, -2)
+
+    def inline_throw(self, slot: int) -> None:
+        """bpf_throw(cookie): leave the program with the cookie as its result."""
+        self.out += base_prefix("st8", RDI) + control(Slot.RESULT)
+        self.out += b"\xe9\0\0\0\0"
+        self.faults.append((len(self.out) - 4, Fault.THROW, slot))
+
+    # -- functions -----------------------------------------------------------------------------------------------
+
+    def epilogue(self) -> bytes:
+        out = b""
+        if self.loops_slot >= 0:
+            out += b"\x48\x83\xc4\x08"  # add rsp, 8
+        for register in reversed(self.saved):
+            out += (b"\x41" if register > 7 else b"") + bytes([0x58 | register & 7])
+        return out + b"\xc3"
+
+    def prologue(self, function: Function) -> None:
+        out = self.out
+        ops = [op for op in self.code.ops[function.start : function.end] if op is not None]
+        written = {op.dst for op in ops} | {op.src for op in ops if op.opcode & 0xE7 == isa.BPF_STX | isa.BPF_ATOMIC}
+        self.saved = [SAVED[register] for register in (6, 7, 8, 9) if register in written]
+        for register in self.saved:
+            out += (b"\x41" if register > 7 else b"") + bytes([0x50 | register & 7])
+        out += bytes([0x4C | RBP >> 3, 0x8D, 0x98 | RBP & 7]) + i32(-function.frame)  # lea r11, [rbp - frame]
+        out += base_prefix("cmp8", R11) + control(Slot.STACK_LOW)
+        self.fault_if(_JB, Fault.STACK, function.start)
+        self.loops_slot = -1
+        if any(op.opcode & 0xF7 == isa.BPF_JMP | isa.BPF_JCOND and is_jump(op) for op in ops):
+            out += b"\x68" + i32(MAX_LOOPS)  # push imm32
+            self.loops_slot = 0
+
+    def run(self) -> None:
+        for function in self.code.functions:
+            self.function = function
+            self.out += b"\x90" * (-len(self.out) % 16)
+            self.entries[function.start] = len(self.out)
+            self.prologue(function)
+            self.body(function)
+        self.finish()
+
+    def body(self, function: Function) -> None:
+        out, ops, places = self.out, self.code.ops, self.places
+        _, loops = self.code.targets(function)
+        classes = (None, self.load, self.store_imm, self.store, self.alu, None, None, self.alu)
+        for slot in range(function.start, function.end):
+            places[slot] = len(out)
+            op = ops[slot]
+            if op is None:
+                continue
+            cost = loops.get(slot)
+            if cost is not None:
+                out += ri(5, R9, cost)
+                self.fault_if(_JB, Fault.FUEL, slot)
+            kind = op.opcode & 7
+            handler = classes[kind]
+            if handler is not None:
+                handler(op, slot)
+            elif op.opcode == isa.LD_IMM64:
+                self.load_imm64(op, slot)
+            elif op.opcode in (isa.CALL, isa.CALLX):
+                self.call(op, slot)
+            elif op.opcode == isa.EXIT:
+                out += self.epilogue()
+            elif kind == isa.BPF_LD:
+                self.legacy_load(op, slot)
+            else:
+                self.jump(op, slot)
+        places[function.end] = len(out)
+
+    def load_imm64(self, op: Op, slot: int) -> None:
+        value = op.imm
+        if op.src == isa.BPF_PSEUDO_FUNC:
+            callee = self.code.function_at(
+                slot + 1 + (op.imm ^ 1 << 31 & 0xFFFFFFFF) - (1 << 31) if op.imm >> 31 else slot + 1 + op.imm
+            )
+            assert callee is not None
+            value = FUNCTIONS + callee.number
+        self.out += mov_imm(REGISTER[op.dst], value)
+
+    def load(self, op: Op, slot: int) -> None:
+        name = "lds" if op.opcode & 0xE0 == isa.BPF_MEMSX else "ld"
+        self.access(f"{name}{_SIZE[op.opcode & 0x18]}", REGISTER[op.dst], op.src, op.offset, slot)
+
+    def store(self, op: Op, slot: int) -> None:
+        if op.opcode & 0xE0 == isa.BPF_ATOMIC:
+            self.atomic(op, slot)
+            return
+        register = REGISTER[op.src]
+        if op.src == 10:
+            self.out += rr(0x89, RBP, R10) + rr(0x29, R12, R10)
+            register = R10
+        self.access(f"st{_SIZE[op.opcode & 0x18]}", register, op.dst, op.offset, slot)
+
+    def store_imm(self, op: Op, slot: int) -> None:
+        size = _SIZE[op.opcode & 0x18]
+        extra = (op.imm & (1 << 8 * min(size, 4)) - 1).to_bytes(min(size, 4), "little")
+        self.access(f"imm{size}", 0, op.dst, op.offset, slot, extra)
+
+    def legacy_load(self, op: Op, slot: int) -> None:
+        """BPF_ABS and BPF_IND: from the packet of the context in R6, big-endian; outside of it the program ends with 0."""
+        out = self.out
+        size = _SIZE[op.opcode & 0x18]
+        out += mov_imm(RAX, op.imm & 0xFFFFFFFF)
+        if op.opcode & 0xE0 == isa.BPF_IND:
+            out += rr(0x01, REGISTER[op.src], RAX, False)
+        self.access("ld4", RDI, 6, SKB_DATA, slot)
+        self.access("ld4", RSI, 6, SKB_DATA_END, slot)
+        out += rr(0x01, RDI, RAX) + b"\x48\x8d\x50" + bytes([size])  # lea rdx, [rax + size]
+        out += rr(0x39, RSI, RDX) + b"\x76\0"  # jbe over
+        over = len(out)
+        out += rr(0x31, RAX, RAX, False) + self.epilogue()
+        out[over - 1] = len(out) - over
+        self.access(f"ld{size}", RAX, 0, 0, slot)
+        if size > 1:
+            self.end(RAX, size * 8, False, True)
+
+    def finish(self) -> None:
+        out, places = self.out, self.places
+        for position, slot in self.jumps:
+            target = self.entries.get(slot, places[slot]) if slot in self.entries else places[slot]
+            struct.pack_into("<i", out, position, target - position - 4)
+        for position, register, back in self.skips:
+            struct.pack_into("<i", out, position, len(out) - position - 4)
+            out += rr(0x31, register, register, False)
+            out += b"\xe9" + i32(back - len(out) - 5)
+        stubs: dict[tuple[int, int], int] = {}
+        ends = []
+        for position, fault, slot in self.faults:
+            stub = stubs.get((fault, slot))
+            if stub is None:
+                stub = stubs[fault, slot] = len(out)
+                out += (
+                    b"\x41\xba" + i32(slot) + b"\xb8" + i32(fault) + b"\xe9\0\0\0\0"
+                )  # mov r10d, slot; mov eax, fault
+                ends.append(len(out))
+            struct.pack_into("<i", out, position, stub - position - 4)
+        for position in ends:
+            struct.pack_into("<i", out, position - 4, len(out) - position)
+        if self.low:
+            out += b"\x49\x81\xc3" + i32(self.low)  # add r11, low: the address itself
+        out += base_prefix("st8", RAX) + control(Slot.FAULT)
+        out += base_prefix("st8", R10) + control(Slot.PC)
+        out += base_prefix("st8", R11) + control(Slot.ADDRESS)
+        out += base_prefix("imm4", 0) + control(Slot.UNIT) + i32(self.unit)
+        out += b"\x49\xbb" + self.layout.unwind.to_bytes(8, "little") + b"\x41\xff\xe3"  # jmp r11
+
+
+def emit(code: Code, layout: Layout, resolve: dict[str, int], unit: int) -> tuple[bytes, dict[int, int]]:
+    """(machine code, where each function starts in it by its slot).
+
+    Args:
+        code: checked instructions, their functions numbered.
+        layout: of the surroundings.
+        resolve: addresses of the library's functions by name, and the bounds of the maps' headers.
+        unit: a number that says which code a fault was in.
+    """
+    emitter = _Emitter(code, layout, resolve, unit)
+    emitter.run()
+    return bytes(emitter.out), emitter.entries
+
+
+_PUSHED = (RBP, RBX, R12, R13, R14, R15)
+
+
+def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
+    """The code around programs: (machine code, offsets of ``program``, ``operation``, ``unwind`` and ``python_helper``).
+
+    ``program``: C function (function, base, context): runs a program with the fuel and stack of the control numbers.
+    ``operation``: jumped to with a function in rax, the base in r10 and arguments in place: an operation of the library.
+    ``unwind``: ends the innermost of both. ``python_helper``: calls back with five arguments and the number in r9.
+    """
+    out = bytearray()
+    places: dict[str, int] = {}
+
+    def enter() -> None:
+        for register in _PUSHED:
+            out.extend((b"\x41" if register > 7 else b"") + bytes([0x50 | register & 7]))
+        out.extend(rr(0x89, R10, R12))
+        # push qword [r12 + SAVED_RSP]; mov [r12 + SAVED_RSP], rsp
+        out.extend(b"\x41\xff\xb4\x24" + control(Slot.SAVED_RSP))
+        out.extend(base_prefix("st8", RSP) + control(Slot.SAVED_RSP))
+
+    def leave() -> None:
+        out.extend(b"\x41\x8f\x84\x24" + control(Slot.SAVED_RSP))  # pop qword
+        for register in reversed(_PUSHED):
+            out.extend((b"\x41" if register > 7 else b"") + bytes([0x58 | register & 7]))
+        out.extend(b"\xc3")
+
+    places["program"] = len(out)
+    out += rr(0x89, RDI, RAX) + rr(0x89, RSI, R10) + rr(0x89, RDX, RDI)
+    enter()
+    out += base_prefix("ld8", R9) + control(Slot.FUEL)
+    out += base_prefix("ld8", RBP) + control(Slot.STACK_TOP)
+    out += b"\xff\xd0"  # call rax
+    out += base_prefix("st8", R9) + control(Slot.FUEL)
+    leave()
+
+    places["operation"] = len(out)
+    enter()
+    out += mov_imm(R9, 1 << 40)
+    out += base_prefix("lea", RBP) + i32(layout.ops_stack)
+    out += b"\xff\xd0"
+    leave()
+
+    places["unwind"] = len(out)
+    out += base_prefix("ld8", RSP) + control(Slot.SAVED_RSP)
+    out += base_prefix("st8", R9) + control(Slot.FUEL)
+    out += mov_imm(RAX, -14)
+    leave()
+
+    places["python_helper"] = len(out)
+    out += b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0"  # push rbp; mov rbp, rsp; and rsp, -16
+    out += b"\x48\xb8" + layout.callback.to_bytes(8, "little") + b"\xff\xd0"  # call callback
+    out += rr(0x89, RBP, RSP) + b"\x5d"
+    out += base_prefix("ld8", R9) + control(Slot.FUEL)
+    out += base_prefix("ld8", R11) + control(Slot.FAULT)
+    out += rr(0x85, R11, R11)
+    out += b"\x0f\x85" + i32(places["unwind"] - len(out) - 6)
+    out += b"\xc3"
+    return bytes(out), places
