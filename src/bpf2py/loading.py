@@ -89,6 +89,7 @@ def load(
     maps: dict[str, Any] | None = None,
     kconfig: dict[str, Any] | None = None,
     btf: str | os.PathLike[str] | bytes | Btf | None = None,
+    token_path: str | os.PathLike[str] | None = None,
 ) -> Object:
     """Create the maps and load the programs of an object; nothing is attached yet.
 
@@ -102,6 +103,8 @@ def load(
         maps: maps to use in place of the object's own, by name (checked for compatibility).
         btf: types to resolve CO-RE relocations against, in place of the running kernel's: a raw BTF file, an ELF file with
             a .BTF section, their bytes, or a `Btf`. For kernels built without BTF.
+        token_path: mount point of a BPF file system that delegates rights to this user namespace (Linux 6.9); by default
+            what the environment variable LIBBPF_BPF_TOKEN_PATH says, an empty string for none.
         kconfig: values of ``extern ... __kconfig`` variables to take instead of the kernel's.
 
     Returns:
@@ -119,4 +122,13 @@ def load(
     """
     found = resolve_backend(backend)
     spec = read_spec(source, cflags)
-    return Object(spec, found, chars=chars, pin_path=pin_path, maps=maps, kconfig=kconfig, btf=read_btf(btf))
+    return Object(
+        spec,
+        found,
+        chars=chars,
+        pin_path=pin_path,
+        maps=maps,
+        kconfig=kconfig,
+        btf=read_btf(btf),
+        token_path=token_path,
+    )

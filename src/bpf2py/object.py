@@ -80,6 +80,7 @@ class Object:
         maps: dict[str, Map[Any, Any]] | None = None,
         kconfig: Mapping[str, Any] | None = None,
         btf: Btf | None = None,
+        token_path: str | os.PathLike[str] | None = None,
     ) -> None:
         if chars not in ("str", "bytes"):
             raise EncodeError(f"chars must be 'str' or 'bytes', is {chars!r}")
@@ -90,6 +91,7 @@ class Object:
         self._options = CodecOptions(chars="bytes" if chars == "bytes" else "str")
         self._pin_path = pin_path
         self._btf = btf
+        self._token_path = token_path
         self._maps: dict[str, Map[Any, Any]] = {}
         self._programs: dict[str, Program] = {}
         self._sections: dict[str, DataSection] = {}
@@ -128,7 +130,8 @@ class Object:
             if name not in spec.maps:
                 raise MapIncompatible(f"map {name}: the object has no such map: {', '.join(spec.maps)}")
         wanted = [program for program in spec.programs.values() if program.autoload]
-        prepared = self.backend.prepare(spec)
+        given_token = {} if self._token_path is None else {"token_path": self._token_path}
+        prepared = self.backend.prepare(spec, **given_token)
         try:
             if prepared.warning:
                 self.warnings.append(prepared.warning)

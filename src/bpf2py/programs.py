@@ -13,6 +13,9 @@ from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
 
 
+TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
+
+
 def _close_all(handles: list[LinkHandle], owner: int) -> None:
     if os.getpid() != owner:
         return  # a forked child that ends must not detach what its parent attached
@@ -284,7 +287,15 @@ class Program:
             )
 
     def test_run(
-        self, data: bytes = b"", context: bytes = b"", *, repeat: int = 1, cpu: int | None = None, flags: int = 0
+        self,
+        data: bytes = b"",
+        context: bytes = b"",
+        *,
+        repeat: int = 1,
+        cpu: int | None = None,
+        flags: int = 0,
+        live_frames: bool = False,
+        batch_size: int = 0,
     ) -> Any:
         """Run the program without attaching it (Linux 4.12; by program type up to 6.x).
 
@@ -294,6 +305,9 @@ class Program:
             repeat: how often, for packet programs.
             cpu: run on this CPU (raw_tp programs).
             flags: BPF_F_TEST_* flags.
+            live_frames: XDP: the frames really go where the program sends them: up the stack, back, to other devices
+                (BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18); no data comes back.
+            batch_size: live frames sent at once, 1..256; 0: the kernel's choice (64).
 
         Returns:
             A `TestRunResult`: return_value, data, context, duration_ns.
@@ -302,7 +316,10 @@ class Program:
             NotSupported: this program type cannot be run so.
         """
         self.fileno()
-        return self._backend.test_run(self._handle, self.name, data, context, repeat, cpu, flags)
+        if not live_frames:
+            return self._backend.test_run(self._handle, self.name, data, context, repeat, cpu, flags)
+        flags |= TEST_XDP_LIVE_FRAMES
+        return self._backend.test_run(self._handle, self.name, data, context, repeat, cpu, flags, batch_size)
 
     def close(self) -> None:
         """Give up the descriptor; links keep the program alive."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,20 +22,6 @@ char LICENSE[] SEC("license") = "GPL";
 """
 VMLINUX = '#include "vmlinux.h"\n'
 EMULATED = os.environ.get("BPF2PY_EMULATED") == "1" or os.environ.get("BPF2PY_REQUIRE_KERNEL") == "1"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "since(version): the first kernel version that has what the test is about")
-
-
-@pytest.fixture(autouse=True)
-def new_enough(request: pytest.FixtureRequest) -> None:
-    """Tests marked ``since("6.9")`` are skipped on older kernels; on newer ones the feature must be there."""
-    marker = request.node.get_closest_marker("since")
-    if marker is not None:
-        running = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
-        if running < tuple(int(part) for part in marker.args[0].split(".")):
-            pytest.skip(f"kernel {platform.release()} is older than {marker.args[0]}")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible
 from bpf2py.kernel.prog_test_run import TestRunResult, run
 from bpf2py.kernel.program import KernelProgram, ProgramLoader
 from bpf2py.kernel.syscall import EINVAL, Fd, check
+from bpf2py.kernel.token import open_token
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.map_spec import MapSpec
@@ -39,15 +40,18 @@ class KernelBackend:
         """CPUs a per-CPU value has slots for."""
         return possible_cpus()
 
-    def prepare(self, spec: ObjectSpec) -> btf_module.LoadedBtf:
-        """Load the object's BTF."""
-        return btf_module.load_object_btf(spec)
+    def prepare(self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None) -> btf_module.LoadedBtf:
+        """Load the object's BTF; with a BPF token where one is asked for. Raises what `open_token` raises."""
+        return btf_module.load_object_btf(spec, open_token(token_path))
 
     def create_map(
         self, spec: MapSpec, prepared: btf_module.LoadedBtf | None = None, inner: MapHandle | None = None
     ) -> KernelMap:
         """BPF_MAP_CREATE."""
-        return create_map(spec, prepared.fd if prepared is not None else 0, inner.fd if inner is not None else 0)
+        inner_fd = inner.fd if inner is not None else 0
+        if prepared is None:
+            return create_map(spec, 0, inner_fd)
+        return create_map(spec, prepared.fd, inner_fd, prepared.token_fd)
 
     def create_struct_ops(
         self, spec: MapSpec, programs: Mapping[str, ProgramSpec], prepared: btf_module.LoadedBtf
@@ -60,7 +64,9 @@ class KernelBackend:
             programs[name].btf_target = (binding.type_id, binding.btf_fd, member)
         sized = spec.copy()
         sized.value_size = binding.value_size
-        return create_map(sized, prepared.fd, kernel_value=(binding.value_type_id, binding.btf_fd)), binding
+        return create_map(
+            sized, prepared.fd, token_fd=prepared.token_fd, kernel_value=(binding.value_type_id, binding.btf_fd)
+        ), binding
 
     def struct_ops_value(self, spec: MapSpec, binding: Binding, program_fds: Mapping[str, int]) -> bytes:
         """The value that registers a STRUCT_OPS map."""
@@ -119,9 +125,10 @@ class KernelBackend:
         repeat: int,
         cpu: int | None,
         flags: int,
+        batch_size: int = 0,
     ) -> TestRunResult:
         """BPF_PROG_TEST_RUN."""
-        return run(f"program {name}: test_run", program.fd, data, context, repeat, cpu, flags)
+        return run(f"program {name}: test_run", program.fd, data, context, repeat, cpu, flags, batch_size)
 
     def program_code(self, program: KernelProgram, jited: bool) -> bytes:
         """The code as the kernel runs it."""

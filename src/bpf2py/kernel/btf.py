@@ -15,6 +15,7 @@ from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
 from bpf2py.kernel.map import object_info, open_id
 from bpf2py.kernel.syscall import ENOENT, Fd, address_of_bytes, bpf, bpf_inout, check
+from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.linker.core import CoreTarget
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.uapi.commands import Command
@@ -96,12 +97,13 @@ def attach_btf_id(attach_type: str, target: str) -> tuple[int, int]:
 
 
 class LoadedBtf:
-    """An object's BTF in the kernel; `fd` is 0 when there is none."""
+    """What maps and programs of an object share: its BTF in the kernel (`fd` is 0 when there is none), and a BPF token."""
 
-    __slots__ = ("_fd", "btf", "warning")
+    __slots__ = ("_fd", "_token", "btf", "warning")
 
-    def __init__(self, fd: Fd | None, btf: Btf | None, warning: str = "") -> None:
+    def __init__(self, fd: Fd | None, btf: Btf | None, warning: str = "", token: Fd | None = None) -> None:
         self._fd = fd
+        self._token = token
         self.btf = btf
         self.warning = warning
 
@@ -110,38 +112,46 @@ class LoadedBtf:
         """The descriptor's number, or 0."""
         return self._fd.number if self._fd is not None and not self._fd.closed else 0
 
+    @property
+    def token_fd(self) -> int:
+        """The token's descriptor, or 0."""
+        return self._token.number if self._token is not None and not self._token.closed else 0
+
     def close(self) -> None:
-        """Close the descriptor; maps and programs keep the BTF alive."""
-        if self._fd is not None:
-            self._fd.close()
+        """Close the descriptors; maps and programs keep the BTF alive."""
+        for owner in (self._fd, self._token):
+            if owner is not None:
+                owner.close()
 
 
-def load_object_btf(spec: ObjectSpec) -> LoadedBtf:
+def load_object_btf(spec: ObjectSpec, token: Fd | None = None) -> LoadedBtf:
     """BPF_BTF_LOAD of an object's types, adapted to what kernels accept.
 
     A kernel that refuses them is no failure yet: maps and programs work without, as far as they do not need types.
     """
     if spec.types is None:
-        return LoadedBtf(None, None)
+        return LoadedBtf(None, None, token=token)
     log = ""
     for old_kernel in (False, True):
         data = kernel_form(spec, old_kernel)
-        result, log = _load(data)
+        result, log = _load(data, token.number if token is not None else 0)
         if result >= 0:
-            return LoadedBtf(Fd(result), spec.types)
+            return LoadedBtf(Fd(result), spec.types, token=token)
     lines = [line for line in log.strip().splitlines() if line.strip()]
-    return LoadedBtf(
-        None, spec.types, f"the kernel refused the object's BTF: {lines[-1] if lines else os.strerror(-result)}"
-    )
+    warning = f"the kernel refused the object's BTF: {lines[-1] if lines else os.strerror(-result)}"
+    return LoadedBtf(None, spec.types, warning, token)
 
 
-def _load(data: bytes) -> tuple[int, str]:
-    attr = struct.pack("<QQIIIIIi", address_of_bytes(data), 0, len(data), 0, 0, 0, 0, 0)
+def _load(data: bytes, token_fd: int) -> tuple[int, str]:
+    flags = BPF_F_TOKEN_FD if token_fd else 0
+    attr = struct.pack("<QQIIIIIi", address_of_bytes(data), 0, len(data), 0, 0, 0, flags, token_fd)
     result = bpf(Command.BTF_LOAD, attr)
     if result >= 0:
         return result, ""
     log = ctypes.create_string_buffer(_LOG_SIZE)
-    attr = struct.pack("<QQIIIIIi", address_of_bytes(data), ctypes.addressof(log), len(data), _LOG_SIZE, 1, 0, 0, 0)
+    attr = struct.pack(
+        "<QQIIIIIi", address_of_bytes(data), ctypes.addressof(log), len(data), _LOG_SIZE, 1, 0, flags, token_fd
+    )
     retried = bpf(Command.BTF_LOAD, attr)
     return (retried if retried >= 0 else result), log.value.decode("utf-8", "replace")
 

@@ -269,7 +269,10 @@ def explain_eperm(command: str, environment: Environment | None = None) -> str:
         return f"the directory is not in a bpf file system, or not writable; `{_MOUNTS['bpf']}` mounts one"
     found = Environment.read() if environment is None else environment
     if found.user_namespace:
-        return "the process runs in a user namespace, where bpf() ignores capabilities; run it outside, as root"
+        return (
+            "the process runs in a user namespace, where bpf() ignores capabilities; run it outside, as root, or with a BPF "
+            "token (token_path=, Linux 6.9)"
+        )
     needed = _COMMAND_NEEDS.get(command, WANTED)
     missing = [name for name in needed if not found.has(name)]
     sysctl = ""

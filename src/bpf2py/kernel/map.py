@@ -28,6 +28,7 @@ from bpf2py.kernel.syscall import (
     quick_libc,
     syscall_numbers,
 )
+from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
@@ -80,7 +81,7 @@ def create_map(
             spec.key_size,
             spec.value_size,
             spec.max_entries & 0xFFFFFFFF,
-            int(spec.flags) & 0xFFFFFFFF,
+            (int(spec.flags) | (BPF_F_TOKEN_FD if token_fd else 0)) & 0xFFFFFFFF,
             inner_fd,
             spec.numa_node or 0,
             object_name(spec.name),

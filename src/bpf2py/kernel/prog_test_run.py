@@ -7,7 +7,17 @@ import struct
 from typing import NamedTuple
 
 from bpf2py.errors import BpfOSError, NotSupported
-from bpf2py.kernel.syscall import ATTR_SIZE, EINVAL, ENOSPC, ENOTSUPP, EOPNOTSUPP, EPERM, bpf_inout, error_for
+from bpf2py.kernel.syscall import (
+    ATTR_SIZE,
+    EINVAL,
+    ENOSPC,
+    ENOTSUPP,
+    EOPNOTSUPP,
+    EPERM,
+    bpf_inout,
+    error_for,
+    older_than,
+)
 from bpf2py.uapi.commands import Command
 
 BPF_F_TEST_RUN_ON_CPU, BPF_F_TEST_XDP_LIVE_FRAMES = 1, 2
@@ -32,14 +42,22 @@ class TestRunResult(NamedTuple):
 
 
 def run(
-    what: str, fd: int, data: bytes = b"", context: bytes = b"", repeat: int = 1, cpu: int | None = None, flags: int = 0
+    what: str,
+    fd: int,
+    data: bytes = b"",
+    context: bytes = b"",
+    repeat: int = 1,
+    cpu: int | None = None,
+    flags: int = 0,
+    batch_size: int = 0,
 ) -> TestRunResult:
     """Run the program with this descriptor; see `Program.test_run`."""
     data_in = ctypes.create_string_buffer(data, len(data)) if data else None
-    out_size = len(data) + 256 if data else 0
+    live = bool(flags & BPF_F_TEST_XDP_LIVE_FRAMES)  # frames that went on cannot be given back
+    out_size = len(data) + 256 if data and not live else 0
     data_out = ctypes.create_string_buffer(out_size) if out_size else None
     context_in = ctypes.create_string_buffer(context, len(context)) if context else None
-    context_out = ctypes.create_string_buffer(len(context)) if context else None
+    context_out = ctypes.create_string_buffer(len(context)) if context and not live else None
     if cpu is not None:
         flags |= BPF_F_TEST_RUN_ON_CPU
     while True:
@@ -47,9 +65,9 @@ def run(
             fd & 0xFFFFFFFF,
             0,
             len(data),
-            out_size if not flags & BPF_F_TEST_XDP_LIVE_FRAMES else 0,
+            out_size,
             ctypes.addressof(data_in) if data_in is not None else 0,
-            ctypes.addressof(data_out) if data_out is not None and not flags & BPF_F_TEST_XDP_LIVE_FRAMES else 0,
+            ctypes.addressof(data_out) if data_out is not None else 0,
             repeat if repeat > 1 else 0,  # programs without data refuse even a 1
             0,
             len(context),
@@ -58,7 +76,7 @@ def run(
             ctypes.addressof(context_out) if context_out is not None else 0,
             flags,
             cpu or 0,
-            0,
+            batch_size,
         )
         buffer = ctypes.create_string_buffer(attr, ATTR_SIZE)
         result = bpf_inout(Command.PROG_TEST_RUN, buffer)
@@ -71,7 +89,7 @@ def run(
             continue
         break
     if result < 0:
-        raise _error(what, -result)
+        raise _error(what, -result, live)
     fields = _ATTR.unpack_from(buffer.raw)
     return TestRunResult(
         fields[1],
@@ -81,7 +99,15 @@ def run(
     )
 
 
-def _error(what: str, errno: int) -> Exception:
+def _error(what: str, errno: int, live: bool) -> Exception:
+    if live and errno == EINVAL:
+        if older_than("5.18"):
+            return NotSupported(
+                f"{what}: live frames need Linux 5.18", feature="BPF_F_TEST_XDP_LIVE_FRAMES", since="5.18", errno=errno,
+                command="BPF_PROG_TEST_RUN",
+            )  # fmt: skip
+        text = "live frames are for XDP programs, of at least 14 bytes and at most a page less headers, in batches of up to 256"
+        return BpfOSError(f"{what}: {text}", errno=errno, command="BPF_PROG_TEST_RUN")
     if errno in (ENOTSUPP, EOPNOTSUPP):
         return NotSupported(
             f"{what}: programs of this type cannot be run by BPF_PROG_TEST_RUN on this kernel",

@@ -19,6 +19,7 @@ from bpf2py.errors import (
     RelocationError,
     VerifierError,
 )
+from bpf2py.kernel import features
 from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
 from bpf2py.kernel.map import object_info, pin
 from bpf2py.kernel.suggest import did_you_mean
@@ -26,6 +27,7 @@ from bpf2py.kernel.syscall import (
     E2BIG,
     EACCES,
     EAGAIN,
+    EINVAL,
     ENOSPC,
     EPERM,
     Fd,
@@ -36,6 +38,7 @@ from bpf2py.kernel.syscall import (
     object_name,
     older_than,
 )
+from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.kernel.verifier_log import hint_for, summarize
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.kconfig import SECTION as KCONFIG
@@ -150,7 +153,7 @@ class ProgramLoader:
             len(log) if log is not None else 0,
             ctypes.addressof(log) if log is not None else 0,
             self.spec.kernel_version,
-            program.flags,
+            program.flags | (BPF_F_TOKEN_FD if self.btf.token_fd else 0),
             object_name(program.name),
             0,
             self.expected_attach_type,
@@ -168,7 +171,7 @@ class ProgramLoader:
             0,
             0,
             0,
-            0,
+            self.btf.token_fd,
             0,
         )
 
@@ -214,11 +217,20 @@ class ProgramLoader:
                     command="BPF_PROG_LOAD",
                 )
             return error_for(errno, Command.PROG_LOAD, what)
+        since = program.definition.since if program.definition is not None else None
+        # An old kernel that does not know an attach type refuses it, or takes it for a type that cannot sleep.
+        if since is not None and older_than(since) and (not summary.lines or "can be sleepable" in log):
+            return NotSupported(
+                f"{what}: SEC({program.section!r}) needs Linux {since}, this is {os.uname().release}",
+                feature=program.section,
+                since=since,
+                errno=errno,
+                command="BPF_PROG_LOAD",
+            )
         if not summary.lines:
-            since = program.definition.since if program.definition is not None else None
-            if since is not None and older_than(since):
+            if errno == EINVAL and features.program_type(program.type) is False:
                 return NotSupported(
-                    f"{what}: SEC({program.section!r}) needs Linux {since}, this is {os.uname().release}",
+                    f"{what}: this kernel was built without programs of type {program.type.name}",
                     feature=program.section,
                     since=since,
                     errno=errno,
