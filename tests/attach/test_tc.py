@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.attach.network import in_new_network
 
 import bpf2py
 from bpf2py.kernel import attach as attach_module
@@ -30,31 +28,7 @@ SEC("tc/ingress") int by_section(struct __sk_buff *skb) { __sync_fetch_and_add(&
 SEC("tcx/ingress") int for_tcx(struct __sk_buff *skb) { return 0; }
 char LICENSE[] SEC("license") = "GPL";
 """
-CLONE_NEWNET, SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8913, 0x8914, 1
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT = -1, 0, 2
-
-
-def in_new_network(function: Callable[[], None]) -> None:
-    """Run in a thread that has a network namespace of its own, with its loopback device up."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "unshare")
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
-                (flags,) = struct.unpack_from("h", answer, 16)
-                fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
 
 
 def send(arrives: bool = True) -> None:

@@ -112,6 +112,17 @@ def test_registers_constants_and_memory(obj: Any, target: Target, binary: Path) 
 
 
 @pytest.mark.kernel
+@pytest.mark.fires("usdt.s")
+def test_programs_that_may_sleep(usdt_spec: bpf2py.ObjectSpec, target: Target, binary: Path) -> None:
+    spec = usdt_spec.copy()
+    for name, program in spec.programs.items():
+        program.autoload = name == "may_sleep"
+    with spec.load() as loaded, loaded.programs["may_sleep"].attach(target=f"{binary}:demo:plain"):
+        target.fire(3)
+        assert (value(loaded, "runs"), value(loaded, "args")[0], value(loaded, "errors")[7]) == (1, -3, -14)
+
+
+@pytest.mark.kernel
 def test_stack_memory(obj: Any, target: Target, binary: Path) -> None:
     with obj.programs["record"].attach(target=f"{binary}:demo:stack"):
         target.fire(4)
@@ -128,6 +139,7 @@ def test_a_probe_without_arguments(obj: Any, target: Target, binary: Path) -> No
 
 
 @pytest.mark.kernel
+@pytest.mark.fires("usdt")
 def test_every_location_is_attached(obj: Any, target: Target, binary: Path) -> None:
     with obj.programs["sum"].attach(target=f"{binary}:demo:twice"):
         target.fire(9)

@@ -37,4 +37,14 @@ SEC("usdt") int BPF_USDT(with_types, int a, unsigned long b, short c)
     return 0;
 }
 
+SEC("?usdt.s") int may_sleep(struct pt_regs *ctx)
+{
+    char byte;
+
+    bpf_usdt_arg(ctx, 0, &args[0]);
+    errors[7] = bpf_copy_from_user(&byte, 1, (void *)8); /* only programs that may sleep can; nothing is there: -EFAULT */
+    __sync_fetch_and_add(&runs, 1);
+    return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";

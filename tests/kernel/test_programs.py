@@ -22,7 +22,6 @@ SOURCE = """
 #include <bpf/bpf_helpers.h>
 __u64 runs;
 SEC("tracepoint/syscalls/sys_enter_getppid") int count(void *ctx) { __sync_fetch_and_add(&runs, 1); return 0; }
-SEC("freplace/hook") int replacement(void *ctx) { return 42; }
 char LICENSE[] SEC("license") = "GPL";
 """
 libc = ctypes.CDLL(None)
@@ -31,7 +30,6 @@ libc = ctypes.CDLL(None)
 @pytest.fixture
 def obj(compile_bpf: Callable[[str], bytes], tracefs: Any) -> Any:
     spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(SOURCE))
-    spec.programs["replacement"].autoload = False
     with spec.load() as loaded:
         yield loaded
 
@@ -119,24 +117,3 @@ SEC("sk_msg") int pass(struct sk_msg_md *msg) { return SK_PASS; }
         assert os.waitpid(child, 0)[1] == 0
         attr = struct.pack("<IIII", obj.maps["sockets"].fileno(), obj.programs["pass"].fileno(), 7, 0)
         assert bpf(Command.PROG_DETACH, attr) == 0, "it was still attached after the child had gone"
-
-
-@pytest.mark.kprobe
-def test_freplace_replaces_a_function(compile_bpf: Callable[[str], bytes]) -> None:
-    target = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-int hook(struct xdp_md *ctx) __attribute__((noinline));
-int hook(struct xdp_md *ctx) { volatile int answer = 1; return answer; }
-SEC("xdp") int entry(struct xdp_md *ctx) { return hook(ctx); }
-char LICENSE[] SEC("license") = "GPL";
-"""
-    replacement = SOURCE.replace("int replacement(void *ctx)", "int replacement(struct xdp_md *ctx)")
-    with bpf2py.load(compile_bpf(target)) as base:
-        assert base.programs["entry"].test_run(data=bytes(64)).return_value == 1
-        spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(replacement))
-        spec.programs["count"].autoload = False
-        spec.programs["replacement"].target_program = base.programs["entry"]
-        with spec.load() as obj, obj.programs["replacement"].attach():
-            assert base.programs["entry"].test_run(data=bytes(64)).return_value == 42
-        assert base.programs["entry"].test_run(data=bytes(64)).return_value == 1

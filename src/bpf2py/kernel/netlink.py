@@ -17,6 +17,8 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLM_F_ACK_TLVS = 0x200  # on answers: attributes follow the error
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 270, 10, 11
 NLMSGERR_ATTR_MSG = 1
+RTM_SETLINK, IFLA_XDP, NLA_F_NESTED = 19, 43, 0x8000
+IFLA_XDP_FD, IFLA_XDP_FLAGS, IFLA_XDP_EXPECTED_FD = 1, 3, 8
 RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER = 36, 37, 44, 45
 TCA_KIND, TCA_OPTIONS = 1, 2
 TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS = 6, 7, 8
@@ -30,6 +32,7 @@ EPERM, ENOENT, EEXIST = 1, 2, 17
 _HEADER = struct.Struct("<IHHII")
 _TCMSG = struct.Struct("<BxxxiIII")
 _COMMANDS = {
+    RTM_SETLINK: "RTM_SETLINK",
     RTM_NEWQDISC: "RTM_NEWQDISC",
     RTM_DELQDISC: "RTM_DELQDISC",
     RTM_NEWTFILTER: "RTM_NEWTFILTER",
@@ -138,6 +141,21 @@ class Netlink:
         error = NetlinkError(f"{what}: {reason or f'{command} failed'}", errno=errno, command=command)
         error.reason = reason
         return error
+
+    def set_xdp(self, what: str, device: int, program_fd: int, flags: int, expected_fd: int | None = None) -> None:
+        """Make a program the XDP program of a device (Linux 4.8), or with descriptor -1 take the one there off.
+
+        Args:
+            flags: XDP_FLAGS_* of include/uapi/linux/if_link.h.
+            expected_fd: with XDP_FLAGS_REPLACE: the program that must be there now (Linux 5.7).
+        """
+        values = attribute(IFLA_XDP_FD, struct.pack("<i", program_fd)) + attribute(
+            IFLA_XDP_FLAGS, struct.pack("<I", flags)
+        )
+        if expected_fd is not None:
+            values += attribute(IFLA_XDP_EXPECTED_FD, struct.pack("<i", expected_fd))
+        info = struct.pack("<BxHiII", 0, 0, device, 0, 0)  # struct ifinfomsg
+        self.request(what, RTM_SETLINK, 0, info + attribute(IFLA_XDP | NLA_F_NESTED, values))
 
     def add_clsact(self, what: str, device: int) -> bool:
         """Give a device a clsact qdisc (Linux 4.5); False when it has one (or ingress) already.

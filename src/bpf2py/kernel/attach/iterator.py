@@ -6,6 +6,7 @@ import ctypes
 import struct
 from typing import Any
 
+from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options, target_of
 from bpf2py.kernel.cgroups import open_cgroup
 from bpf2py.kernel.link import KernelLink
@@ -31,8 +32,11 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
     elif "pid" in options or "tid" in options:
         info = struct.pack("<III", int(options.pop("tid", 0)), int(options.pop("pid", 0)), 0)
     elif "cgroup" in options:
-        keep = Fd(open_cgroup(f"program {spec.name}: attach", str(options.pop("cgroup"))))
-        info = struct.pack("<IIQ", ORDERS[options.pop("order", "descendants_pre")], keep.number, 0)
+        what, order = f"program {spec.name}: attach", options.pop("order", "descendants_pre")
+        if order not in ORDERS:
+            raise AttachError(f"{what}: order must be one of {', '.join(ORDERS)}, is {order!r}")
+        keep = Fd(open_cgroup(what, str(options.pop("cgroup"))))
+        info = struct.pack("<IIQ", ORDERS[order], keep.number, 0)
     no_more_options(spec, options)
     buffer = ctypes.create_string_buffer(info.ljust(16, b"\0"), 16)
     extra = struct.pack("<QI", ctypes.addressof(buffer) if info else 0, 16 if info else 0)

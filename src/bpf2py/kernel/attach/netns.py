@@ -13,11 +13,11 @@ from bpf2py.spec.program_spec import ProgramSpec
 
 
 def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
-    """Attach; options: ``netns``: path of a network namespace (default: this process').
+    """Attach; options: ``netns``: path of a network namespace (default: that of this thread).
 
     A namespace takes one flow dissector (none where the initial namespace has one), and several sk_lookup programs.
     """
-    path = str(options.pop("netns", "/proc/self/ns/net"))
+    path = str(options.pop("netns", "/proc/thread-self/ns/net"))
     no_more_options(spec, options)
     assert spec.attach_type is not None
     try:

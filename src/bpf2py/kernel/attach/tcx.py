@@ -10,9 +10,11 @@ from bpf2py.kernel.attach import make_link, no_more_options, required
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.network import ifindex_of
 from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.syscall import EACCES, EINVAL, ENOENT, older_than
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import AttachType
 
+ENXIO = 6
 BPF_F_BEFORE, BPF_F_AFTER, BPF_F_LINK = 1 << 3, 1 << 4, 1 << 13
 DIRECTIONS = {"ingress": AttachType.TCX_INGRESS, "egress": AttachType.TCX_EGRESS}
 
@@ -47,9 +49,15 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
     hook = f"{attach_type.name.lower().replace('_', '/')}/{device}"
     reasons = {
         17: "the program is attached there already",
+        ENOENT: "the anchor is not attached there",
         34: "the anchor is not attached there, or too many programs are",
         95: "the device is of another kind",
     }
+    if attach_type in (AttachType.NETKIT_PRIMARY, AttachType.NETKIT_PEER):
+        reasons[ENXIO] = "this is no netkit device"
+        reasons[EACCES] = "programs of a pair are attached through its primary device"
+        if not older_than("6.7"):
+            reasons[EINVAL] = "the kernel was built without CONFIG_NETKIT, or the program is of another kind"
     return [
         make_link(
             program,
