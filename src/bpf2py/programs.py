@@ -321,6 +321,25 @@ class Program:
         flags |= TEST_XDP_LIVE_FRAMES
         return self._backend.test_run(self._handle, self.name, data, context, repeat, cpu, flags, batch_size)
 
+    def stream(self, number: int) -> bytes:
+        """Take everything out of an output stream: 1 is the standard output, 2 the errors (Linux 6.17).
+
+        Programs write with ``bpf_stream_printk(BPF_STDOUT, "...")``; the kernel reports faults and timeouts at run time to 2.
+        A stream holds 100,000 bytes; what is written while it is full is lost.
+
+        Raises NotSupported on older kernels, BpfOSError when there is no such stream.
+        """
+        self.fileno()
+        return bytes(self._backend.read_stream(self._handle, self.name, number))
+
+    def stdout(self) -> str:
+        """What the program wrote to stream 1 since the last call."""
+        return self.stream(1).decode("utf-8", "replace")
+
+    def stderr(self) -> str:
+        """What the program and the kernel wrote to stream 2 since the last call: also faults and timeouts at run time."""
+        return self.stream(2).decode("utf-8", "replace")
+
     def close(self) -> None:
         """Give up the descriptor; links keep the program alive."""
         self._finalizer()

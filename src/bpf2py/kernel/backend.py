@@ -130,6 +130,12 @@ class KernelBackend:
         """BPF_PROG_TEST_RUN."""
         return run(f"program {name}: test_run", program.fd, data, context, repeat, cpu, flags, batch_size)
 
+    def read_stream(self, program: KernelProgram, name: str, stream: int) -> bytes:
+        """What is in a stream of a program, taken out of it."""
+        from bpf2py.kernel.stream import read_stream
+
+        return read_stream(f"program {name}: stream {stream}", program.fd, stream)
+
     def program_code(self, program: KernelProgram, jited: bool) -> bytes:
         """The code as the kernel runs it."""
         from bpf2py.kernel.inspect import code

@@ -100,7 +100,8 @@ class ExternPlacer:
         untyped = local is None or not extern.type_id or local.resolved(extern.type_id).kind == Kind.VOID
         if extern.function or not untyped:
             found = btf_symbol(essential_name(extern.name), Kind.FUNC if extern.function else Kind.VAR)
-            if found is not None:
+            # A kfunc of another prototype cannot be called, so it is not there.
+            if found is not None and (not extern.function or self._prototypes_agree(extern, found)):
                 self._load(code, ref.offset, BPF_PSEUDO_BTF_ID, found.type_id, found.fd)
                 return
             what = "the kernel's BTF has no such " + ("function" if extern.function else "variable")

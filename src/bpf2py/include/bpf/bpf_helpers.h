@@ -221,6 +221,29 @@ static __always_inline void bpf_tail_call_static(void *ctx, const void *map, con
 /* Into /sys/kernel/tracing/trace_pipe */
 #define bpf_printk(fmt, args...) ___bpf_pick_printk(args)(fmt, ##args)
 
+/*
+ * Into a stream of the program's own, BPF_STDOUT or BPF_STDERR, which user space reads (Linux 6.17). The kfunc was renamed in
+ * 6.18. Kernels without either do nothing and say -EOPNOTSUPP.
+ */
+extern int bpf_stream_vprintk_impl(int stream_id, const char *fmt__str, const void *args, __u32 len__sz,
+				   void *aux__prog) __weak __ksym;
+extern int bpf_stream_vprintk___v617(int stream_id, const char *fmt__str, const void *args, __u32 len__sz,
+				     void *aux__prog) __weak __ksym;
+
+#define bpf_stream_printk(stream_id, fmt, args...)                                                 \
+	({                                                                                         \
+		static const char ___fmt[] = fmt;                                                  \
+		int ___written = -95;                                                              \
+		___bpf_words(___param, args)                                                       \
+		if (bpf_ksym_exists(bpf_stream_vprintk_impl))                                      \
+			___written = bpf_stream_vprintk_impl(stream_id, ___fmt, ___param,          \
+							     sizeof(___param), (void *)0);         \
+		else if (bpf_ksym_exists(bpf_stream_vprintk___v617))                               \
+			___written = bpf_stream_vprintk___v617(stream_id, ___fmt, ___param,        \
+							       sizeof(___param), (void *)0);       \
+		___written;                                                                        \
+	})
+
 /* ---- Loops whose end the verifier need not find (Linux 6.4) ---- */
 
 struct bpf_iter_num;
