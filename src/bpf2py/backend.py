@@ -53,6 +53,22 @@ class ProgramInfo(NamedTuple):
     gpl_compatible: bool
 
 
+class TestRunResult(NamedTuple):
+    """What a test run gave.
+
+    Attributes:
+        return_value: the program's return value, unsigned 32 bits.
+        data: the packet as the program left it, or empty.
+        context: the context as the program left it, or empty.
+        duration_ns: mean time of a run in nanoseconds, as the kernel measured it (0 where it does not).
+    """
+
+    return_value: int
+    data: bytes
+    context: bytes
+    duration_ns: int
+
+
 class MapSlot(Protocol):
     """Buffers for one operation on a map: fill `key` and `value`, call, read `value` or `next_key`.
 
@@ -186,8 +202,8 @@ class Backend(Protocol):
     def kconfig(self) -> tuple[Any, Any]:
         """(lookup, special) for `bpf2py.linker.kconfig.build`."""
 
-    def core_target(self) -> Any:
-        """The `CoreTarget` CO-RE relocations are resolved against."""
+    def core_target(self, spec: ObjectSpec | None = None) -> Any:
+        """The `CoreTarget` the CO-RE relocations of an object are resolved against."""
 
     def load_program(
         self, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: dict[str, MapHandle], prepared: Any

@@ -28,6 +28,7 @@ __all__ = [
     "NotSupported",
     "ObjectError",
     "PermissionDenied",
+    "ProgramFault",
     "QueueEmpty",
     "RelocationError",
     "VerifierError",
@@ -232,3 +233,32 @@ class VerifierError(BpfError, ValueError):
         self.summary = summary
         self.source_line = source_line
         self.hint = hint
+
+
+class ProgramFault(BpfError, RuntimeError):
+    """The engine stopped a program: a bad address, no end in sight, a stack that overflowed.
+
+    Attributes:
+        program: its name.
+        kind: ``"memory"``, ``"fuel"``, ``"stack"``, ``"function"``, ``"map"`` or ``"helper"``.
+        instruction: the instruction's index.
+        source_line: ``file:line: text`` of it, or None without line information.
+        address: the address concerned, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        program: str = "",
+        kind: str = "memory",
+        instruction: int = 0,
+        source_line: str | None = None,
+        address: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.program = program
+        self.kind = kind
+        self.instruction = instruction
+        self.source_line = source_line
+        self.address = address

@@ -12,29 +12,36 @@ from bpf2py.object import Object
 from bpf2py.spec.object_spec import ObjectSpec, object_name
 
 _kernel: Any = None
+_engine: Any = None
 
 
 def resolve_backend(backend: Any = None) -> Any:
     """The backend meant by ``None``, ``"kernel"``, ``"engine"``, ``"auto"`` or a backend object.
 
-    None means the environment variable BPF2PY_BACKEND, and the kernel where that is unset.
+    None means the environment variable BPF2PY_BACKEND, and the kernel where that is unset. ``"engine"`` is one engine for the
+    whole process, as there is one kernel. ``"auto"`` is the kernel where bpf() is permitted, else the engine.
     """
-    global _kernel
+    global _kernel, _engine
     if backend is None:
         backend = os.environ.get("BPF2PY_BACKEND") or "kernel"
     if not isinstance(backend, str):
         return backend
-    if backend in ("kernel", "auto"):
+    if backend == "auto":
+        from bpf2py.kernel.environment import Probes
+
+        backend = "kernel" if Probes.run().kernel_usable else "engine"
+    if backend == "kernel":
         if _kernel is None:
             from bpf2py.kernel.backend import KernelBackend
 
             _kernel = KernelBackend()
         return _kernel
     if backend == "engine":
-        raise NotSupported(
-            'backend="engine" is not part of this version of bpf2py; use the kernel, which needs root or CAP_BPF and CAP_PERFMON',
-            feature="engine",
-        )
+        if _engine is None:
+            from bpf2py.engine.machine import Engine
+
+            _engine = Engine()
+        return _engine
     raise NotSupported(f"there is no backend {backend!r}; choose kernel, engine or auto", feature=backend)
 
 
@@ -96,7 +103,8 @@ def load(
     Args:
         source: a ``.c`` file (compiled once, then cached), an object file, its bytes, or an `ObjectSpec`; or a list of
             such, which are linked into one (``extern`` functions, variables and maps of one are defined by another).
-        backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise) or a backend.
+        backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise), ``"engine"``, ``"auto"`` (the
+            kernel where bpf() is permitted, else the engine), or a `bpf2py.engine.Engine`.
         cflags: extra compiler flags.
         chars: decode char arrays as ``"str"`` or ``"bytes"``.
         pin_path: directory of the BPF file system for maps that ask for pinning by name.

@@ -158,7 +158,7 @@ class Object:
     def _core_target(self) -> CoreTarget | None:
         if self._btf is not None:
             return CoreTarget(self._btf)
-        return self.backend.core_target() if _needs_target(self.spec) else None
+        return self.backend.core_target(self.spec) if _needs_target(self.spec) else None
 
     # -- maps ----------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class DataSection:
         """Unmap."""
         memory, self._memory = self._memory, None
         if memory is not None:
-            memory.close()
+            (memory.release if isinstance(memory, memoryview) else memory.close)()
 
 
 class Variable:

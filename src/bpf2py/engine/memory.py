@@ -14,7 +14,19 @@ import weakref
 
 from bpf2py.errors import BpfOSError
 
-__all__ = ["CONTROL", "ENGINE", "FUNCTIONS", "MAX_FUNCTIONS", "PUBLIC", "Memory"]
+__all__ = [
+    "CONTROL",
+    "ENGINE",
+    "FUNCTIONS",
+    "HEADER",
+    "HEADERS",
+    "MAX_FUNCTIONS",
+    "OPS_STACK",
+    "PUBLIC",
+    "STACK",
+    "STACKS",
+    "Memory",
+]
 
 PUBLIC = 512 << 20  # as in sources/engine.h
 LARGEST = 0x7FE0_0000  # addresses fit a signed 32-bit displacement, and numbers of functions follow them
@@ -23,6 +35,13 @@ FUNCTIONS = 0x7FF0_0000  # what a program sees as a function's address: this plu
 MAX_FUNCTIONS = 1 << 16
 ENGINE = 0x100  # struct engine of sources/engine.h
 FIRST = 0x1000  # first address handed out
+HEADERS = FIRST  # where the headers of maps are, see sources/engine.h
+HEADER = 256  # bytes
+MAX_MAPS = 1 << 13
+STACK = 1 << 16  # bytes of the stack of a run; runs within runs have their own
+NESTING = 8
+STACKS = PUBLIC + FIRST  # the highest is the one of the library's own operations
+OPS_STACK = STACKS + (NESTING + 1) * STACK  # its top
 CONTROL = 1 << 16  # bytes in front of address 0 for the code itself; programs have no addresses for them
 MAP_NORESERVE = (
     0x4000 if sys.platform == "linux" else 0
@@ -42,7 +61,23 @@ class Memory:
         control: 64-bit numbers in front of address 0: see `bpf2py.engine.native`.
     """
 
-    __slots__ = ("__weakref__", "_blocks", "_finalizer", "_free", "_map", "_next", "base", "control", "size", "table", "u32", "u64", "view")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "_blocks",
+        "_finalizer",
+        "_free",
+        "_headers",
+        "_map",
+        "_next",
+        "_next_header",
+        "base",
+        "control",
+        "size",
+        "table",
+        "u32",
+        "u64",
+        "view",
+    )
 
     def __init__(self, size: int = LARGEST) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
@@ -68,9 +103,11 @@ class Memory:
         anchor = (ctypes.c_char * 1).from_buffer(self._map)
         self.base = ctypes.addressof(anchor) + _FRONT
         del anchor
-        self._next = {True: FIRST, False: PUBLIC + FIRST}
+        self._next = {True: HEADERS + MAX_MAPS * HEADER, False: OPS_STACK}
         self._free: dict[tuple[bool, int], list[int]] = {}
         self._blocks: dict[int, tuple[bool, int]] = {}
+        self._headers: list[int] = []
+        self._next_header = HEADERS
         self._finalizer = weakref.finalize(
             self, _unmap, self._map, [self.table, self.control, self.u32, self.u64, self.view, whole]
         )
@@ -103,6 +140,25 @@ class Memory:
         else:
             self.view[address : address + size] = bytes(size)
         self._free.setdefault((private, size), []).append(address)
+
+    @property
+    def header_bounds(self) -> tuple[int, int]:
+        """Where headers of maps are: first address and end."""
+        return HEADERS, HEADERS + MAX_MAPS * HEADER
+
+    def new_header(self) -> int:
+        """The address of a zeroed map header. Raises BpfOSError (ENFILE) when there are too many maps."""
+        if self._headers:
+            return self._headers.pop()
+        if self._next_header >= HEADERS + MAX_MAPS * HEADER:
+            raise BpfOSError(f"engine: at most {MAX_MAPS} maps can exist at once", errno=23, command="BPF_MAP_CREATE")
+        self._next_header += HEADER
+        return self._next_header - HEADER
+
+    def free_header(self, address: int) -> None:
+        """Give a header back."""
+        self.view[address : address + HEADER] = bytes(HEADER)
+        self._headers.append(address)
 
     def read(self, address: int, size: int) -> bytes:
         """A copy of some bytes."""

@@ -5,22 +5,24 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
+import os
 import platform
 import sys
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from bpf2py.engine.code import Code
-from bpf2py.engine.memory import CONTROL, FUNCTIONS, MAX_FUNCTIONS, Memory
+from bpf2py.engine.memory import CONTROL, MAX_FUNCTIONS, OPS_STACK, Memory
 from bpf2py.engine.x86_64 import RAX, Layout, Slot, emit, mov_imm, runtime
 
 __all__ = ["NativeCode", "can_run"]
 
 PROT_EXEC = 4
-OPS_STACK = 1 << 14  # bytes
 _ARGUMENTS = (7, 6, 2, 1, 8)  # rdi rsi rdx rcx r8
 _CALLBACK = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5, ctypes.c_uint32)
-_PROGRAM = ctypes.PYFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+_PROGRAM = ctypes.PYFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 6)
 _THUNK = ctypes.PYFUNCTYPE(ctypes.c_int64)
 _OPERATION = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)
 
@@ -34,7 +36,8 @@ def can_run() -> bool:
         executable = Executable(b"\xb8\x2a\0\0\0\xc3")
     except OSError:
         return False
-    return _THUNK(executable.address)() == 42
+    answer: int = _THUNK(executable.address)()
+    return answer == 42
 
 
 @functools.cache
@@ -55,20 +58,59 @@ def _mprotect() -> Any:
 
 
 class Executable:
-    """Machine code in memory of its own: written, then made executable and no longer writable. Raises OSError."""
+    """Machine code in memory of its own, which may be executed but not written. Raises OSError."""
 
-    __slots__ = ("_map", "address")
+    __slots__ = ("_map", "address", "code")
 
     def __init__(self, code: bytes) -> None:
-        size = (len(code) + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
-        self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.code = code
+        self._map = mmap.mmap(-1, _pages(len(code)), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._map.write(code)
-        anchor = (ctypes.c_char * 1).from_buffer(self._map)
-        self.address = ctypes.addressof(anchor)
-        del anchor
-        if _mprotect()(self.address, size, mmap.PROT_READ | PROT_EXEC):
-            errno = ctypes.get_errno()
-            raise OSError(errno, "no memory may be made executable here")
+        self.address = _address(self._map)
+        if _mprotect()(self.address, len(self._map), mmap.PROT_READ | PROT_EXEC):
+            raise OSError(ctypes.get_errno(), "no memory may be made executable here")
+
+
+def _pages(size: int) -> int:
+    return (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+
+
+def _address(mapping: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+
+
+class _Runtime:
+    """The code around programs, one for each size of memory; all engines of that size share it and the library's code."""
+
+    def __init__(self, size: int) -> None:
+        self.callback = _CALLBACK(_dispatch)
+        address = ctypes.cast(self.callback, ctypes.c_void_p).value or 0
+        self.layout = Layout(size, -CONTROL - MAX_FUNCTIONS * 8, address, OPS_STACK, has_bmi2())
+        code, places = runtime(self.layout)
+        self.executable = Executable(code)
+        start = self.executable.address
+        self.layout.unwind = start + places["unwind"]
+        self.layout.python_helper = start + places["python_helper"]
+        self.operation = start + places["operation"]
+        self.program = _PROGRAM(start + places["program"])
+        self.library: dict[str, tuple[Executable, dict[int, int]]] = {}
+
+
+_runtime = functools.cache(_Runtime)
+
+
+class _Running(threading.local):
+    """Whose program runs in this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.codes: list[NativeCode] = []
+
+
+_running = _Running()
+
+
+def _dispatch(a: int, b: int, c: int, d: int, e: int, number: int) -> int:
+    return _running.codes[-1].callback(a, b, c, d, e, number)
 
 
 class NativeCode:
@@ -76,34 +118,31 @@ class NativeCode:
 
     Attributes:
         memory: the engine's.
+        callback: runs the Python helper with a number.
+        resolve: what code may call by name: addresses of the library's functions.
     """
 
     def __init__(self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int]) -> None:
         self.memory = memory
-        self._callback = _CALLBACK(callback)
-        callback_address = ctypes.cast(self._callback, ctypes.c_void_p).value or 0
-        stack = memory.allocate(OPS_STACK)
-        table = -CONTROL - MAX_FUNCTIONS * 8
-        self.layout = Layout(memory.size, table, callback_address, stack + OPS_STACK, has_bmi2())
-        code, places = runtime(self.layout)
-        self._runtime = Executable(code)
-        start = self._runtime.address
-        self.layout.unwind = start + places["unwind"]
-        self.layout.python_helper = start + places["python_helper"]
-        self._operation = start + places["operation"]
-        self._program = _PROGRAM(start + places["program"])
+        self.callback = callback
+        self._runtime = _runtime(memory.size)
+        self.layout = self._runtime.layout
         self._kept: dict[int, Executable] = {}
-        self._page: list[Executable] = []
-        self._thunks: _ThunkPages = _ThunkPages()
+        self._thunks = _Thunks()
         self.resolve: dict[str, int] = {}
-        memory.control[Slot.FUNCTIONS] = 0
 
     def add(self, code: Code, unit: int) -> dict[int, int]:
         """Make code runnable: the address of each function by its slot. The functions' numbers lead to them from now on."""
-        machine, entries = emit(code, self.layout, self.resolve, unit)
-        executable = Executable(machine)
+        shared = self._runtime.library.get(code.name) if code.trusted else None
+        if shared is None:
+            machine, entries = emit(code, self.layout, self.resolve, unit)
+            executable = Executable(machine)
+            addresses = {slot: executable.address + offset for slot, offset in entries.items()}
+            if code.trusted:
+                self._runtime.library[code.name] = executable, addresses
+        else:
+            executable, addresses = shared
         self._kept[unit] = executable
-        addresses = {slot: executable.address + offset for slot, offset in entries.items()}
         control, table = self.memory.control, self.memory.table
         for function in code.functions:
             if function.number >= 0:
@@ -118,13 +157,28 @@ class NativeCode:
                 self.memory.table[function.number] = instead
         self._kept.pop(unit, None)
 
-    def run(self, function: int, context: int) -> int:
-        """Run the program at an address; control[FAULT] says how it ended."""
-        return self._program(function, self.memory.base, context)
+    def run(self, function: int, a: int, b: int = 0, c: int = 0, d: int = 0) -> int:
+        """Run the function at an address as a program; control[FAULT] says how it ended."""
+        _running.codes.append(self)
+        try:
+            result: int = self._runtime.program(function, self.memory.base, a, b, c, d)
+        finally:
+            _running.codes.pop()
+        return result
 
     def operation(self, function: int) -> Callable[..., int]:
-        """A library function as a Python callable of five numbers."""
-        return self._bind(function, 5)
+        """A library function as a Python callable of five numbers: C's arguments and BPF's are in the same registers."""
+        return _OPERATION(self._thunks.add(self._enter(function)))
+
+    def numbered(self, number: int) -> int:
+        """The function with a number, to be run. Raises IndexError."""
+        if not 0 <= number < self.memory.control[Slot.FUNCTIONS]:
+            raise IndexError(number)
+        return self.memory.table[number]
+
+    def machine_code(self, unit: int) -> bytes:
+        """The machine code of a unit."""
+        return self._kept[unit].code
 
     def bound(self, function: int, *arguments: int) -> Callable[[], int]:
         """A library function with its arguments, as a callable without any: the fastest way in."""
@@ -134,49 +188,62 @@ class NativeCode:
     def _enter(self, function: int) -> bytes:
         code = mov_imm(RAX, function)
         code += b"\x49\xba" + self.memory.base.to_bytes(8, "little")  # mov r10, base
-        return code + b"\x49\xbb" + self._operation.to_bytes(8, "little") + b"\x41\xff\xe3"  # mov r11, ...; jmp r11
-
-    def _bind(self, function: int, _count: int) -> Callable[..., int]:
-        # C arguments and BPF's are in the same registers.
-        return _OPERATION(self._thunks.add(self._enter(function)))
-
-    def address_of_number(self, value: int) -> int:
-        """The machine address behind a function's address as programs see it."""
-        return self.memory.table[value - FUNCTIONS]
+        return (
+            code + b"\x49\xbb" + self._runtime.operation.to_bytes(8, "little") + b"\x41\xff\xe3"
+        )  # mov r11, ...; jmp r11
 
 
-class _ThunkPages:
-    """Small pieces of code, many to a page, kept as long as the engine."""
+class _Thunks:
+    """Small pieces of code, many to a page: a file in memory mapped twice, once to be written and once to be executed."""
 
-    PAGE = 1 << 14
+    SIZE = 1 << 14
 
     def __init__(self) -> None:
-        self._executable: list[mmap.mmap] = []
+        self._kept: list[Any] = []
+        self._writable: mmap.mmap | None = None
         self._address = 0
-        self._used = self.PAGE
+        self._used = self.SIZE
 
     def add(self, code: bytes) -> int:
         size = (len(code) + 15) & -16
-        if self._used + size > self.PAGE:
-            mapping = mmap.mmap(-1, self.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self._executable.append(mapping)
-            anchor = (ctypes.c_char * 1).from_buffer(mapping)
-            self._address = ctypes.addressof(anchor)
-            del anchor
-            self._used = 0
+        if self._used + size > self.SIZE and not self._more():
+            alone = Executable(code)
+            self._kept.append(alone)
+            return alone.address
+        assert self._writable is not None
         address = self._address + self._used
-        # Not writable and executable at once; nobody else runs meanwhile, for the interpreter lock is held.
-        _mprotect_held()(self._address, self.PAGE, mmap.PROT_READ | mmap.PROT_WRITE)
-        try:
-            ctypes.memmove(address, code, len(code))
-        finally:
-            _mprotect_held()(self._address, self.PAGE, mmap.PROT_READ | PROT_EXEC)
+        self._writable[self._used : self._used + len(code)] = code
         self._used += size
         return address
 
+    def _more(self) -> bool:
+        try:
+            fd = os.memfd_create("bpf2py", os.MFD_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            os.truncate(fd, self.SIZE)
+            self._writable = mmap.mmap(fd, self.SIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            executable = _Shared(fd, self.SIZE)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        self._kept.append(executable)
+        self._address, self._used = executable.address, 0
+        return True
 
-@functools.cache
-def _mprotect_held() -> Any:
-    function = ctypes.PyDLL(None).mprotect
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return function
+
+class _Shared:
+    """A file's pages, to be executed; unmapped with this object."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        library.mmap.restype = ctypes.c_void_p
+        at = library.mmap(
+            None, ctypes.c_size_t(size), mmap.PROT_READ | PROT_EXEC, mmap.MAP_SHARED, fd, ctypes.c_long(0)
+        )
+        if at is None or at == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), "no memory may be made executable here")
+        self.address: int = at
+        weakref.finalize(self, library.munmap, ctypes.c_void_p(at), ctypes.c_size_t(size))

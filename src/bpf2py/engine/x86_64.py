@@ -76,7 +76,7 @@ def i32(value: int) -> bytes:
 def rr(op: int, reg: int, rm: int, wide: bool = True) -> bytes:
     """``op r/m, r`` between registers; an opcode above 255 has two bytes."""
     rex = 0x40 | wide << 3 | (reg >> 3) << 2 | rm >> 3
-    head = bytes([rex]) if rex != 0x40 or op & 0xF00 == 0xF00 and op & 0xFE == 0xB6 or op in (0x88, 0x8A) else b""
+    head = bytes([rex]) if rex != 0x40 or op == 0x0FB6 or op in (0x88, 0x8A) else b""
     return head + (bytes([op]) if op < 256 else bytes([op >> 8, op & 0xFF])) + bytes([0xC0 | (reg & 7) << 3 | rm & 7])
 
 
@@ -457,7 +457,7 @@ class _Emitter:
                 self.access("xadd" + suffix, src, op.dst, op.offset, slot)
             else:
                 # Nothing runs at the same time: read, change, and hand over what was read.
-                self.access("ld" + suffix if not self.code.probe_reads else "ld" + suffix, R10, op.dst, op.offset, slot)
+                self.access("ld" + suffix, R10, op.dst, op.offset, slot)
                 self.access(_ATOMIC[operation] + suffix, src, op.dst, op.offset, slot)
                 out += rr(0x89, R10, src, size == 8)
         else:
@@ -531,6 +531,9 @@ class _Emitter:
 
     def inline_get_smp_processor_id(self, slot: int) -> None:
         self.out += base_prefix("ld4", RAX) + i32(ENGINE)
+
+    def inline_nothing(self, slot: int) -> None:
+        self.out += mov_imm(RAX, 0)
 
     def inline_tail_call(self, slot: int) -> None:
         """Jump to the program in slot R3 of the map in R2, on this function's own frame; go on behind when there is none."""
@@ -723,7 +726,7 @@ _PUSHED = (RBP, RBX, R12, R13, R14, R15)
 def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
     """The code around programs: (machine code, offsets of ``program``, ``operation``, ``unwind`` and ``python_helper``).
 
-    ``program``: C function (function, base, context): runs a program with the fuel and stack of the control numbers.
+    ``program``: C function (function, base, four arguments): runs a program with the fuel and stack of the control numbers.
     ``operation``: jumped to with a function in rax, the base in r10 and arguments in place: an operation of the library.
     ``unwind``: ends the innermost of both. ``python_helper``: calls back with five arguments and the number in r9.
     """
@@ -745,7 +748,8 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
         out.extend(b"\xc3")
 
     places["program"] = len(out)
-    out += rr(0x89, RDI, RAX) + rr(0x89, RSI, R10) + rr(0x89, RDX, RDI)
+    out += rr(0x89, RDI, RAX) + rr(0x89, RSI, R10)
+    out += rr(0x89, RDX, RDI) + rr(0x89, RCX, RSI) + rr(0x89, R8, RDX) + rr(0x89, R9, RCX)
     enter()
     out += base_prefix("ld8", R9) + control(Slot.FUEL)
     out += base_prefix("ld8", RBP) + control(Slot.STACK_TOP)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapHandle, MapInfo
+from bpf2py.backend import MapHandle, MapInfo, TestRunResult
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BpfOSError
 from bpf2py.kernel import attach as attach_module
@@ -14,7 +14,7 @@ from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel import usdt_specs
 from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
-from bpf2py.kernel.prog_test_run import TestRunResult, run
+from bpf2py.kernel.prog_test_run import run
 from bpf2py.kernel.program import KernelProgram, ProgramLoader
 from bpf2py.kernel.syscall import EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
@@ -85,7 +85,7 @@ class KernelBackend:
 
         return kconfig.lookup, kconfig.special
 
-    def core_target(self) -> CoreTarget:
+    def core_target(self, _spec: ObjectSpec | None = None) -> CoreTarget:
         """The running kernel's types."""
         return btf_module.core_target()
 

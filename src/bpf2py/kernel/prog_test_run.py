@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import NamedTuple
 
+from bpf2py.backend import TestRunResult
 from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
@@ -23,22 +23,6 @@ from bpf2py.uapi.commands import Command
 BPF_F_TEST_RUN_ON_CPU, BPF_F_TEST_XDP_LIVE_FRAMES = 1, 2
 _ATTR = struct.Struct("<IIIIQQIIIIQQIII")
 MAX_DATA_OUT = 1 << 16
-
-
-class TestRunResult(NamedTuple):
-    """What a test run gave.
-
-    Attributes:
-        return_value: the program's return value, unsigned 32 bits.
-        data: the packet as the program left it, or empty.
-        context: the context as the program left it, or empty.
-        duration_ns: mean time of a run in nanoseconds, as the kernel measured it (0 where it does not).
-    """
-
-    return_value: int
-    data: bytes
-    context: bytes
-    duration_ns: int
 
 
 def run(

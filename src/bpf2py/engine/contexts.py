@@ -1,0 +1,248 @@
+"""Contexts of programs from Python values: structs by member, arguments in order, registers of probed functions."""
+
+from __future__ import annotations
+
+import platform
+import struct
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bpf2py.btf.codec import codec_for
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
+from bpf2py.engine.kernel_objects import member, pointer
+from bpf2py.errors import BtfError, EncodeError
+from bpf2py.uapi.program_types import AttachType
+from bpf2py.uapi.program_types import ProgramType as P
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.program import EngineProgram
+
+__all__ = ["context_type", "encode_context"]
+
+# Registers of function arguments and of the result, as include/bpf/bpf_tracing.h has them; the names in struct pt_regs.
+_REGISTERS = {
+    "x86_64": (("di", "rdi"), ("si", "rsi"), ("dx", "rdx"), ("cx", "rcx"), ("r8", "r8"), ("r9", "r9")),
+}
+_RESULT = ("ax", "rax")
+_SYSCALL_NUMBER = ("orig_ax", "orig_rax")
+PT_REGS_SIZE = 168  # struct pt_regs of x86-64
+_OFFSETS = {
+    "di": 112,
+    "si": 104,
+    "dx": 96,
+    "cx": 88,
+    "r8": 72,
+    "r9": 64,
+    "r10": 56,
+    "ax": 80,
+    "orig_ax": 120,
+    "ip": 128,
+    "sp": 152,
+}
+_ARGUMENT_TYPES = (P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE)
+_RETURNS = ("kretprobe", "uretprobe", "kretsyscall", "kretprobe.multi", "uretprobe.multi", "uretprobe.s")
+
+
+def context_type(program: EngineProgram) -> tuple[Btf, int] | None:
+    """(types, id of the struct) the program's C function takes a pointer to, or None."""
+    btf = program.object_spec.types
+    type_id = program.spec.function.type_id
+    if btf is None or not type_id:
+        return None
+    function = btf.type(type_id)
+    if not isinstance(function, Ref):
+        return None
+    prototype = btf.resolved(function.type_id)
+    if not isinstance(prototype, FuncProto) or not prototype.params:
+        return None
+    first = btf.resolved(prototype.params[0].type_id)
+    if isinstance(first, Ref) and first.kind == Kind.PTR and isinstance(btf.resolved(first.type_id), Struct):
+        return btf, btf.resolve(first.type_id)
+    return None
+
+
+def takes_arguments(program: EngineProgram) -> bool:
+    """Whether the context is an array of 64-bit arguments."""
+    return program.type in _ARGUMENT_TYPES or (
+        program.type in (P.TRACING, P.LSM, P.EXT) and program.spec.attach_type != AttachType.TRACE_ITER
+    )
+
+
+def encode_context(
+    engine: Engine, program: EngineProgram, run: Run, value: Any, arguments: Sequence[Any], fields: Mapping[str, Any]
+) -> bytes:
+    """The bytes of a context.
+
+    Args:
+        value: the bytes themselves, a mapping of members, or a sequence of arguments; None where the others say all.
+        arguments: of a raw tracepoint, a traced or a probed function.
+        fields: members of the context's struct.
+
+    Raises:
+        EncodeError: there is no such member, or a value does not fit.
+    """
+    what = f"program {program.name}: run"
+    if isinstance(value, bytes | bytearray | memoryview):
+        if arguments or fields:
+            raise EncodeError(f"{what}: a context given as bytes takes no members or arguments")
+        return bytes(value)
+    if isinstance(value, Mapping):
+        fields = {**value, **fields}
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        arguments = [*value, *arguments]
+    elif value is not None:
+        to_bytes = getattr(value, "__bytes__", None)
+        if to_bytes is None:
+            raise EncodeError(
+                f"{what}: a context is bytes, a mapping of members or a sequence of arguments, not {value!r}"
+            )
+        return bytes(value)
+    try:
+        if takes_arguments(program):
+            run.arguments = len(arguments)
+            return _arguments(engine, program, run, arguments, fields)
+        if program.type == P.KPROBE:
+            return _registers(engine, program, run, arguments, fields)
+        if arguments:
+            raise EncodeError("the context is a struct: give its members by name")
+        return _members(engine, program, run, fields)
+    except (EncodeError, BtfError, struct.error) as error:
+        raise EncodeError(f"{what}: context: {getattr(error, 'message', error)}") from None
+
+
+def _arguments(
+    engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
+) -> bytes:
+    if fields:
+        raise EncodeError(f"the context is an array of arguments, which have no names: {', '.join(fields)}")
+    btf = program.object_spec.types
+    raw = bytearray()
+    for position, item in enumerate(arguments):
+        number = item
+        if not isinstance(item, int):
+            target = _argument_target(btf, program, position)
+            if btf is None:
+                raise EncodeError("without types an argument is a number")
+            if isinstance(item, Mapping):
+                name = item.get("__type__")
+                if name is not None:
+                    target = btf.find(str(name), Kind.STRUCT)
+                    item = {key: part for key, part in item.items() if key != "__type__"}
+                if not target:
+                    raise EncodeError(
+                        f'argument {position}: say which struct it is: {{"__type__": "task_struct", ...}}'
+                    )
+            number = pointer(engine, btf, target, item, run.owned)
+        raw += (number & (1 << 64) - 1).to_bytes(8, "little")
+    return bytes(raw)
+
+
+def _argument_target(btf: Btf | None, program: EngineProgram, position: int) -> int:
+    """What the argument is a pointer to, by the function that BPF_PROG() makes: ____NAME(ctx, arguments...)."""
+    if btf is None:
+        return 0
+    try:
+        function = btf.type(btf.find(f"____{program.name}", Kind.FUNC))
+    except BtfError:
+        return 0
+    prototype = btf.resolved(function.type_id) if isinstance(function, Ref) else None
+    if not isinstance(prototype, FuncProto) or position + 1 >= len(prototype.params):
+        return 0
+    kind = btf.resolved(prototype.params[position + 1].type_id)
+    return kind.type_id if isinstance(kind, Ref) and kind.kind == Kind.PTR else 0
+
+
+def _registers(
+    engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
+) -> bytes:
+    """struct pt_regs: arguments in their registers, the result in its own; members by name."""
+    found = context_type(program)
+    size = max(found[0].size_of(found[1]) if found is not None else 0, PT_REGS_SIZE)
+    raw = bytearray(size)
+    kind = program.spec.section.split("/", 1)[0]
+    names: list[tuple[str, ...]] = [*_REGISTERS.get(platform.machine(), _REGISTERS["x86_64"])]
+    if kind in _RETURNS:
+        names = [_RESULT]
+    elif kind == "ksyscall":
+        names[3] = ("r10", "r10")
+    if len(arguments) > len(names):
+        raise EncodeError(f"at most {len(names)} arguments are in registers")
+    values: dict[str, Any] = {names[i][0]: item for i, item in enumerate(arguments)}
+    values.update(fields)
+    for name, item in values.items():
+        if isinstance(item, str | bytes):
+            btf = program.object_spec.types
+            assert btf is not None
+            item = pointer(engine, btf, 0, item, run.owned)
+        at = _register_offset(found, name)
+        raw[at : at + 8] = (int(item) & (1 << 64) - 1).to_bytes(8, "little")
+    return bytes(raw)
+
+
+def _register_offset(found: tuple[Btf, int] | None, name: str) -> int:
+    if found is not None:
+        for spelled in (name, f"r{name}", name.removeprefix("r")):
+            place = member(found[0], found[1], spelled)
+            if place is not None:
+                return place[1] // 8
+    if name in _OFFSETS:
+        return _OFFSETS[name]
+    raise EncodeError(f"struct pt_regs has no register {name!r}")
+
+
+def _members(engine: Engine, program: EngineProgram, run: Run, fields: Mapping[str, Any]) -> bytes:
+    found = context_type(program)
+    if found is None:
+        if fields:
+            raise EncodeError(
+                f"the program's context has no type that would say where {next(iter(fields))!r} is; give bytes"
+            )
+        return b""
+    btf, type_id = found
+    raw = bytearray(btf.size_of(type_id))
+    tail = bytearray()
+    for name, item in fields.items():
+        place = member(btf, type_id, name)
+        if place is None:
+            place = member(btf, type_id, f"__data_loc_{name}")
+            if place is None:
+                known = ", ".join(m.name for m in _all_members(btf, type_id) if m.name)
+                raise EncodeError(f"{btf.resolved(type_id).name} has no member {name!r}; it has {known}")
+            # The text follows the struct; the member says where and how long it is.
+            text = (item.encode() if isinstance(item, str) else bytes(item)) + b"\0"
+            item = len(text) << 16 | len(raw) + len(tail)
+            tail += text
+        _set(engine, btf, run, raw, place, item)
+    return bytes(raw + tail)
+
+
+def _all_members(btf: Btf, type_id: int) -> Any:
+    kind = btf.resolved(type_id)
+    return kind.members if isinstance(kind, Struct) else ()
+
+
+def _set(engine: Engine, btf: Btf, run: Run, raw: bytearray, place: tuple[int, int, int], item: Any) -> None:
+    type_id, bit_offset, bits = place
+    at = bit_offset // 8
+    if bits:
+        shift = bit_offset % 8
+        size = (shift + bits + 7) // 8
+        mask = (1 << bits) - 1 << shift
+        old = int.from_bytes(raw[at : at + size], "little")
+        raw[at : at + size] = (old & ~mask | int(item) << shift & mask).to_bytes(size, "little")
+        return
+    kind = btf.resolved(type_id)
+    if isinstance(kind, Ref) and kind.kind == Kind.PTR:
+        raw[at : at + 8] = pointer(engine, btf, kind.type_id, item, run.owned).to_bytes(8, "little")
+    elif isinstance(kind, Array) and isinstance(item, Sequence) and not isinstance(item, str | bytes):
+        # Fewer elements than there are: the rest is 0. Text stands for the address of text.
+        size = btf.size_of(kind.type_id)
+        for position, element in enumerate(item):
+            number = element if isinstance(element, int) else pointer(engine, btf, 0, element, run.owned)
+            start = at + position * size
+            raw[start : start + size] = (number & (1 << 8 * size) - 1).to_bytes(size, "little")
+    else:
+        codec = codec_for(btf, type_id)
+        raw[at : at + codec.size] = codec.encode(item)

@@ -1,0 +1,125 @@
+"""Which helpers and kfuncs the engine has, and where: in the library (C), in Python, or in the code itself.
+
+What is missing here is refused when a program is loaded, by name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from bpf2py.engine.code import Target
+from bpf2py.isa.helpers import HELPERS_BY_NAME
+from bpf2py.linker.core import POISON_IMM
+
+__all__ = ["KFUNCS", "Fault", "native_name", "python_helper", "target_of"]
+
+HelperFunction = Callable[[Any, int, int, int, int, int], int]
+
+
+class Fault(Exception):
+    """A helper was given something that ends the program."""
+
+
+# Functions of the library that helpers lead to; their map, where they have one, is in R1.
+_NATIVE = """
+map_lookup_elem map_update_elem map_delete_elem map_push_elem map_pop_elem map_peek_elem map_lookup_percpu_elem for_each_map_elem
+ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query loop
+""".split()
+_INLINE = {
+    "get_smp_processor_id": "get_smp_processor_id",
+    "tail_call": "tail_call",
+    "spin_lock": "nothing",
+    "spin_unlock": "nothing",
+}
+# The module of this package each Python helper is in, as a function of its name.
+_PYTHON = {
+    "task": """
+ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 get_current_pid_tgid get_current_uid_gid
+get_current_comm get_current_task get_current_task_btf task_pt_regs get_current_cgroup_id get_current_ancestor_cgroup_id
+get_ns_current_pid_tgid get_numa_node_id get_prandom_u32 send_signal send_signal_thread get_retval set_retval get_func_ip
+get_attach_cookie get_func_arg get_func_ret get_func_arg_cnt per_cpu_ptr this_cpu_ptr kptr_xchg current_task_under_cgroup
+""",
+    "memory": """
+probe_read probe_read_kernel probe_read_user probe_read_str probe_read_kernel_str probe_read_user_str probe_write_user
+copy_from_user copy_from_user_task
+""",
+    "text": "trace_printk trace_vprintk snprintf seq_printf seq_write strtol strtoul strncmp",
+    "events": "perf_event_output perf_event_read perf_event_read_value get_stackid get_stack get_task_stack skb_output xdp_output",
+    "packet": """
+skb_load_bytes skb_load_bytes_relative skb_store_bytes skb_pull_data skb_change_tail skb_change_head skb_adjust_room
+skb_vlan_push skb_vlan_pop skb_change_type get_hash_recalc set_hash set_hash_invalid get_socket_cookie get_socket_uid
+get_cgroup_classid get_route_realm skb_cgroup_id xdp_adjust_head xdp_adjust_tail xdp_adjust_meta xdp_load_bytes xdp_store_bytes
+xdp_get_buff_len redirect redirect_peer redirect_neigh redirect_map clone_redirect check_mtu
+""",
+    "checksum": "csum_diff csum_update csum_level l3_csum_replace l4_csum_replace",
+    "dynptr": """
+dynptr_from_mem dynptr_read dynptr_write dynptr_data ringbuf_reserve_dynptr ringbuf_submit_dynptr ringbuf_discard_dynptr
+""",
+    "timer": "timer_init timer_set_callback timer_start timer_cancel",
+    "storage": """
+sk_storage_get sk_storage_delete inode_storage_get inode_storage_delete task_storage_get task_storage_delete cgrp_storage_get
+cgrp_storage_delete
+""",
+}
+_MODULES = {name: module for module, names in _PYTHON.items() for name in names.split()}
+_KFUNC_MODULES = {
+    "kfuncs": """
+bpf_iter_num_new bpf_iter_num_next bpf_iter_num_destroy bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
+bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_strcmp bpf_strlen bpf_strnlen bpf_strchr
+bpf_local_irq_save bpf_local_irq_restore bpf_task_acquire bpf_task_release
+""",
+}
+_MAYBE_NULL = {"loop": (3,), "for_each_map_elem": (3,)}
+FIRST_KFUNC = 1 << 16
+_KFUNC_NAMES = [(name, module) for module, names in _KFUNC_MODULES.items() for name in names.split()]
+KFUNCS: dict[str, Target] = {name: Target("python", name, FIRST_KFUNC + i) for i, (name, _) in enumerate(_KFUNC_NAMES)}
+KFUNCS["bpf_throw"] = Target("inline", "throw")
+
+
+@functools.cache
+def target_of(name: str) -> Target | None:
+    """What a call of the helper leads to, None where the engine does not have it."""
+    inline = _INLINE.get(name)
+    if inline is not None:
+        return Target("inline", inline)
+    helper = HELPERS_BY_NAME[name]
+    if name in _NATIVE:
+        pointers = tuple(
+            position
+            for position, parameter in enumerate(helper.parameters, 1)
+            if "*" in parameter.type
+            and parameter.name not in ("map", "ringbuf", "callback_fn", "ctx", "callback_ctx")
+            and position not in _MAYBE_NULL.get(name, ())
+        )
+        takes_map = helper.parameters[0].name in ("map", "ringbuf")
+        return Target("native", name, helper.id, pointers, int(takes_map))
+    return Target("python", name, helper.id) if name in _MODULES else None
+
+
+@functools.cache
+def python_helper(number: int) -> HelperFunction:
+    """The function behind a number: of a helper, or of a kfunc. Raises KeyError."""
+    if number == POISON_IMM:
+        return _poisoned
+    if number >= FIRST_KFUNC:
+        name, module = _KFUNC_NAMES[number - FIRST_KFUNC]
+    else:
+        name = next(helper.name for helper in HELPERS_BY_NAME.values() if helper.id == number)
+        module = _MODULES[name]
+    function: HelperFunction = getattr(import_module(f"bpf2py.engine.helpers.{module}"), name)
+    return function
+
+
+def _poisoned(engine: Any, *_: int) -> int:
+    run = engine.current
+    raise Fault(f"CO-RE relocation failed: the simulated kernel has no {run.program.poisoned(engine.fault_slot)}")
+
+
+def native_name(map_type: int, helper: str) -> str | None:
+    """The library's function for a helper on maps of one type, None where there is just the general one."""
+    from bpf2py.engine.maps import PROGRAM_SIDE
+
+    return PROGRAM_SIDE.get(map_type, {}).get(helper)

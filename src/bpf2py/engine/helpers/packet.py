@@ -1,0 +1,326 @@
+"""Helpers that read and change packets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bpf2py.engine.helpers import Fault
+from bpf2py.engine.packet import ETH_HLEN, SKB, Packet, SkBuff, XdpBuff
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Engine
+
+EINVAL, EFAULT, ENOMEM, ENOTSUPP, EOPNOTSUPP, ERANGE = 22, 14, 12, 524, 95, 34
+MAX_OFFSET, MAX_META = 0x7FFFFFFF, 32
+MTU = 1500
+MAX_SKB = 65535
+VLAN_HLEN, ETH_P_8021Q, ETH_P_8021AD = 4, 0x8100, 0x88A8
+XDP_REDIRECT, XDP_ABORTED, TC_ACT_REDIRECT, TC_ACT_SHOT = 4, 0, 7, 2
+HDR_START_MAC, HDR_START_NET = 0, 1
+
+
+def _packet(engine: Engine) -> Any:
+    packet: Packet | None = engine.current.packet
+    if packet is None:
+        raise Fault("the program has no packet")
+    return packet
+
+
+def _xdp(engine: Engine) -> XdpBuff:
+    packet: XdpBuff = _packet(engine)
+    return packet
+
+
+def skb_load_bytes(engine: Engine, _skb: int, offset: int, target: int, size: int, *_: int) -> int:
+    """Copy from the packet; -EFAULT and zeros where it is shorter."""
+    packet, size, offset = _packet(engine), size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    if offset > MAX_OFFSET or offset + size > len(packet):
+        engine.write(target, bytes(size))
+        return -EFAULT
+    engine.write(target, engine.memory.read(packet.data + offset, size))
+    return 0
+
+
+def skb_load_bytes_relative(engine: Engine, _skb: int, offset: int, target: int, size: int, start: int, *_: int) -> int:
+    """The same from the link layer (0) or network header (1) on."""
+    packet: SkBuff = _packet(engine)
+    size, offset, start = size & 0xFFFFFFFF, offset & 0xFFFFFFFF, start & 0xFFFFFFFF
+    if start not in (HDR_START_MAC, HDR_START_NET) or offset > 0xFFFF:
+        engine.write(target, bytes(size))
+        return -EFAULT
+    mac = packet.data if packet.l2 else packet.data - ETH_HLEN
+    at = (mac if start == HDR_START_MAC else mac + ETH_HLEN) + offset
+    if at + size > packet.end:
+        engine.write(target, bytes(size))
+        return -EFAULT
+    engine.write(target, engine.memory.read(at, size))
+    return 0
+
+
+def skb_store_bytes(engine: Engine, _skb: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
+    """Copy into the packet."""
+    packet, size, offset = _packet(engine), size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    if flags & ~3:
+        return -EINVAL
+    if offset > MAX_OFFSET or offset + size > len(packet):
+        return -EFAULT
+    packet.put(offset, engine.read(source, size))
+    return 0
+
+
+def skb_pull_data(engine: Engine, _skb: int, length: int, *_: int) -> int:
+    """Packets of the engine are in one piece."""
+    return -ENOMEM if length & 0xFFFFFFFF > len(_packet(engine)) else 0
+
+
+def skb_change_tail(engine: Engine, _skb: int, length: int, flags: int, *_: int) -> int:
+    """Make the packet longer or shorter at its end."""
+    packet, length = _packet(engine), length & 0xFFFFFFFF
+    shortest = ETH_HLEN + 20 if packet.l2 else 20  # the network header at least
+    if flags or length > MAX_SKB or length < min(shortest, len(packet)):
+        return -EINVAL
+    return 0 if packet.resize(0, length - len(packet)) else -ENOMEM
+
+
+def skb_change_head(engine: Engine, _skb: int, room: int, flags: int, *_: int) -> int:
+    """Zeros in front of the packet."""
+    packet, room = _packet(engine), room & 0xFFFFFFFF
+    if flags or len(packet) + room > MAX_SKB:
+        return -EINVAL
+    return 0 if packet.resize(room, 0) else -ENOMEM
+
+
+def skb_adjust_room(engine: Engine, _skb: int, difference: int, mode: int, flags: int, *_: int) -> int:
+    """Room behind the link layer header (mode 1, BPF_ADJ_ROOM_MAC) or the network header (mode 0, BPF_ADJ_ROOM_NET)."""
+    packet: SkBuff = _packet(engine)
+    change = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
+    if flags & ~0x1FF:
+        return -EINVAL
+    if abs(change) > 0xFFF:
+        return -EFAULT
+    protocol = packet.number(SKB["protocol"])
+    network = {0x0008: 20, 0xDD86: 40}.get(protocol)
+    if network is None:
+        return -ENOTSUPP
+    if mode & 0xFFFFFFFF > 1:
+        return -ENOTSUPP
+    front = (ETH_HLEN if packet.l2 else 0) + (network if not mode & 0xFFFFFFFF else 0)
+    if change < 0 and (-change >= 0xFFF or len(packet) - front < -change or -change > len(packet) - front - network):
+        return -ENOTSUPP
+    head = engine.memory.read(packet.data, front)
+    if not packet.resize(change, 0):
+        return -ENOMEM
+    packet.put(0, head)
+    if change > 0:
+        packet.put(front, bytes(change))
+    return 0
+
+
+def skb_vlan_push(engine: Engine, _skb: int, protocol: int, tci: int, *_: int) -> int:
+    """A VLAN tag, kept beside the packet; one that was there goes into the packet."""
+    packet: SkBuff = _packet(engine)
+    protocol &= 0xFFFF
+    if int.from_bytes(protocol.to_bytes(2, "little"), "big") not in (ETH_P_8021Q, ETH_P_8021AD):
+        protocol = int.from_bytes(ETH_P_8021Q.to_bytes(2, "big"), "little")
+    if packet.number(SKB["vlan_present"]):
+        old = packet.number(SKB["vlan_tci"])
+        head = engine.memory.read(packet.data, 12)
+        rest = packet.number(SKB["vlan_proto"]).to_bytes(4, "little")[:2] + old.to_bytes(2, "big")
+        if not packet.resize(VLAN_HLEN, 0):
+            return -ENOMEM
+        packet.put(0, head + rest)
+        packet.set_number(SKB["protocol"], packet.number(SKB["vlan_proto"]))
+    packet.set_number(SKB["vlan_present"], 1)
+    packet.set_number(SKB["vlan_tci"], tci & 0xFFFF)
+    packet.set_number(SKB["vlan_proto"], protocol)
+    return 0
+
+
+def skb_vlan_pop(engine: Engine, _skb: int, *_: int) -> int:
+    """Take the outer VLAN tag away."""
+    packet: SkBuff = _packet(engine)
+    if packet.number(SKB["vlan_present"]):
+        for name in ("vlan_present", "vlan_tci", "vlan_proto"):
+            packet.set_number(SKB[name], 0)
+    raw = engine.memory.read(packet.data, min(18, len(packet)))
+    if len(raw) < 18 or int.from_bytes(raw[12:14], "big") not in (ETH_P_8021Q, ETH_P_8021AD):
+        return 0
+    if not packet.resize(-VLAN_HLEN, 0):
+        return -ENOMEM
+    packet.put(0, raw[:12])
+    packet.set_number(SKB["protocol"], int.from_bytes(raw[16:18], "little"))
+    return 0
+
+
+def skb_change_type(engine: Engine, _skb: int, kind: int, *_: int) -> int:
+    """Between PACKET_HOST, BROADCAST, MULTICAST and OTHERHOST."""
+    packet = _packet(engine)
+    if packet.number(SKB["pkt_type"]) > 3 or kind & 0xFFFFFFFF > 3:
+        return -EINVAL
+    packet.set_number(SKB["pkt_type"], kind)
+    return 0
+
+
+def get_hash_recalc(engine: Engine, _skb: int, *_: int) -> int:
+    """The packet's hash; a sum of its addresses and ports where none was set."""
+    packet = _packet(engine)
+    if not packet.number(SKB["hash"]):
+        value = 0x811C9DC5
+        for byte in packet.content()[:64]:
+            value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+        packet.set_number(SKB["hash"], value or 1)
+    return int(packet.number(SKB["hash"]))
+
+
+def set_hash(engine: Engine, _skb: int, value: int, *_: int) -> int:
+    """Set the packet's hash."""
+    _packet(engine).set_number(SKB["hash"], value)
+    return 0
+
+
+def set_hash_invalid(engine: Engine, _skb: int, *_: int) -> int:
+    """Forget the packet's hash."""
+    _packet(engine).set_number(SKB["hash"], 0)
+    return 0
+
+
+def _zero(engine: Engine, *_: int) -> int:
+    return 0
+
+
+get_cgroup_classid = get_route_realm = get_socket_cookie = skb_cgroup_id = _zero
+
+
+def get_socket_uid(engine: Engine, *_: int) -> int:
+    """Packets without a socket belong to the overflow user."""
+    return 65534
+
+
+def xdp_adjust_head(engine: Engine, _context: int, delta: int, *_: int) -> int:
+    """Move the start of the packet: into it where positive."""
+    packet = _xdp(engine)
+    change = (delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
+    meta = packet.data - packet.meta
+    data = packet.data + change
+    # The kernel keeps a struct xdp_frame in front of all.
+    if data < packet.start + XDP_FRAME + meta or data > packet.end - ETH_HLEN:
+        return -EINVAL
+    if meta:
+        engine.memory.write(packet.meta + change, engine.memory.read(packet.meta, meta))
+    packet.meta += change
+    packet.data = data
+    packet.sync()
+    return 0
+
+
+XDP_FRAME = 40  # sizeof(struct xdp_frame)
+
+
+def xdp_adjust_tail(engine: Engine, _context: int, delta: int, *_: int) -> int:
+    """Move the end of the packet; new bytes are zeros."""
+    packet = _xdp(engine)
+    change = (delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
+    end = packet.end + change
+    if end > packet.limit or end < packet.data + ETH_HLEN:
+        return -EINVAL
+    if change > 0:
+        engine.memory.write(packet.end, bytes(change))
+    packet.end = end
+    packet.sync()
+    return 0
+
+
+def xdp_adjust_meta(engine: Engine, _context: int, delta: int, *_: int) -> int:
+    """Move the start of the metadata in front of the packet."""
+    packet = _xdp(engine)
+    meta = packet.meta + ((delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31))
+    if meta < packet.start + XDP_FRAME or meta > packet.data:
+        return -EINVAL
+    length = packet.data - meta
+    if length % 4 or length > (MAX_META if engine.version < (6, 11, 0) else 252):
+        return -13
+    packet.meta = meta
+    packet.sync()
+    return 0
+
+
+def xdp_get_buff_len(engine: Engine, *_: int) -> int:
+    """Bytes of the packet."""
+    return len(_packet(engine))
+
+
+def xdp_load_bytes(engine: Engine, _context: int, offset: int, target: int, size: int, *_: int) -> int:
+    """Copy from the packet."""
+    packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, size & 0xFFFFFFFF
+    if offset > 0xFFFF or size > 0xFFFF or offset + size > len(packet):
+        return -EINVAL
+    engine.write(target, engine.memory.read(packet.data + offset, size))
+    return 0
+
+
+def xdp_store_bytes(engine: Engine, _context: int, offset: int, source: int, size: int, *_: int) -> int:
+    """Copy into the packet."""
+    packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, size & 0xFFFFFFFF
+    if offset > 0xFFFF or size > 0xFFFF or offset + size > len(packet):
+        return -EINVAL
+    packet.put(offset, engine.read(source, size))
+    return 0
+
+
+def redirect(engine: Engine, ifindex: int, flags: int, *_: int) -> int:
+    """Noted as the packet's way; the verdict that sends it there."""
+    xdp = isinstance(_packet(engine), XdpBuff)
+    if flags & (~0 if xdp else ~1):
+        return XDP_ABORTED if xdp else TC_ACT_SHOT
+    engine.current.redirect = ("ifindex", ifindex & 0xFFFFFFFF, flags)
+    return XDP_REDIRECT if xdp else TC_ACT_REDIRECT
+
+
+def redirect_peer(engine: Engine, ifindex: int, flags: int, *_: int) -> int:
+    """Noted as the packet's way."""
+    if flags:
+        return TC_ACT_SHOT
+    engine.current.redirect = ("peer", ifindex & 0xFFFFFFFF, flags)
+    return TC_ACT_REDIRECT
+
+
+def redirect_neigh(engine: Engine, ifindex: int, parameters: int, size: int, flags: int, *_: int) -> int:
+    """Noted as the packet's way."""
+    if flags or (size & 0xFFFFFFFF and size & 0xFFFFFFFF < 20):
+        return TC_ACT_SHOT
+    engine.current.redirect = ("neigh", ifindex & 0xFFFFFFFF, flags)
+    return TC_ACT_REDIRECT
+
+
+def redirect_map(engine: Engine, header: int, key: int, flags: int, *_: int) -> int:
+    """XDP_REDIRECT when the map has the key, else the verdict in the low bits of the flags."""
+    if flags & ~(3 | 8 | 16):
+        return XDP_ABORTED
+    key &= 0xFFFFFFFF
+    handle = engine.map_of_header(header)
+    slot = handle.slot()
+    slot.key[:4] = key.to_bytes(4, "little")
+    if not flags & 8 and slot.lookup():
+        return flags & 3
+    engine.current.redirect = ("map", key, handle.info.id)
+    return XDP_REDIRECT
+
+
+def clone_redirect(engine: Engine, _skb: int, ifindex: int, flags: int, *_: int) -> int:
+    """A copy of the packet for `Engine.cloned`."""
+    if flags & ~1:
+        return -EINVAL
+    engine.cloned.append((ifindex & 0xFFFFFFFF, _packet(engine).content()))
+    return 0
+
+
+def check_mtu(engine: Engine, _context: int, ifindex: int, length: int, difference: int, flags: int, *_: int) -> int:
+    """Whether the packet fits into 1500 bytes behind its link layer header; -ENODEV for interfaces below 0."""
+    if flags & ~1:
+        return -EINVAL
+    packet = _packet(engine)
+    change = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
+    asked = int.from_bytes(engine.read(length, 4), "little")
+    size = asked if asked else len(packet) - ETH_HLEN
+    engine.write(length, MTU.to_bytes(4, "little"))
+    return 0 if size + change <= MTU else 1

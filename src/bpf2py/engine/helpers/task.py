@@ -1,0 +1,181 @@
+"""Helpers that say where and as whom a program runs, and what time it is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from bpf2py.engine.helpers import Fault
+from bpf2py.engine.kernel_objects import current_task
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Engine
+
+EINVAL, EPERM, ENOENT = 22, 1, 2
+HZ = 250
+
+
+def ktime_get_ns(engine: Engine, *_: int) -> int:
+    """Nanoseconds of the engine's clock."""
+    return engine.now()
+
+
+ktime_get_coarse_ns = ktime_get_ns
+
+
+def ktime_get_boot_ns(engine: Engine, *_: int) -> int:
+    """Nanoseconds since the machine started, sleep included; the engine's clock where that is not the real one."""
+    if engine.clock is None and hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return engine.now()
+
+
+def ktime_get_tai_ns(engine: Engine, *_: int) -> int:
+    """Nanoseconds of International Atomic Time; the engine's clock where that is not the real one."""
+    if engine.clock is None and hasattr(time, "CLOCK_TAI"):
+        return time.clock_gettime_ns(time.CLOCK_TAI)
+    return engine.now()
+
+
+def jiffies64(engine: Engine, *_: int) -> int:
+    """Ticks, 250 a second."""
+    return engine.now() * HZ // 1_000_000_000
+
+
+def get_current_pid_tgid(engine: Engine, *_: int) -> int:
+    """tgid << 32 | pid."""
+    task = engine.current.task
+    return task.tgid << 32 | task.pid
+
+
+def get_ns_current_pid_tgid(engine: Engine, dev: int, ino: int, nsdata: int, size: int, *_: int) -> int:
+    """struct bpf_pidns_info of the task; there is one PID namespace."""
+    if size != 8:
+        return -EINVAL
+    task = engine.current.task
+    engine.write(nsdata, task.pid.to_bytes(4, "little") + task.tgid.to_bytes(4, "little"))
+    return 0
+
+
+def get_current_uid_gid(engine: Engine, *_: int) -> int:
+    """gid << 32 | uid."""
+    task = engine.current.task
+    return task.gid << 32 | task.uid
+
+
+def get_current_comm(engine: Engine, buffer: int, size: int, *_: int) -> int:
+    """The task's name, always terminated, the rest zeros."""
+    if not size:
+        return -EINVAL
+    text = engine.current.task.comm.encode()[: min(15, size - 1)]
+    engine.write(buffer, text.ljust(size, b"\0"))
+    return 0
+
+
+def get_current_task(engine: Engine, *_: int) -> int:
+    """The address of a struct task_struct as the object's types lay it out."""
+    return current_task(engine)
+
+
+get_current_task_btf = get_current_task
+
+
+def task_pt_regs(engine: Engine, *_: int) -> int:
+    """The address of the registers user space had: the context of probes that have them."""
+    return engine.current.context
+
+
+def get_current_cgroup_id(engine: Engine, *_: int) -> int:
+    """The task's cgroup."""
+    return engine.current.task.cgroup_id
+
+
+def get_current_ancestor_cgroup_id(engine: Engine, level: int, *_: int) -> int:
+    """The root at level 0, the task's own cgroup at level 1."""
+    return (1, engine.current.task.cgroup_id)[level] if level in (0, 1) else 0
+
+
+def current_task_under_cgroup(engine: Engine, _map: int, _index: int, *__: int) -> int:
+    """Tasks of the engine are in no cgroup that a map could hold."""
+    return -ENOENT
+
+
+def get_numa_node_id(engine: Engine, *_: int) -> int:
+    """There is one node."""
+    return 0
+
+
+def get_prandom_u32(engine: Engine, *_: int) -> int:
+    """The next of the seeded numbers."""
+    return engine.random()
+
+
+def send_signal(engine: Engine, number: int, *_: int) -> int:
+    """Noted in `Engine.signals`; simulated tasks take no signals."""
+    if not 1 <= number <= 64:
+        return -EINVAL
+    engine.signals.append((engine.current.task.pid, number))
+    return 0
+
+
+send_signal_thread = send_signal
+
+
+def get_retval(engine: Engine, *_: int) -> int:
+    """What `set_retval` set, 0 before."""
+    return engine.current.retval
+
+
+def set_retval(engine: Engine, value: int, *_: int) -> int:
+    """Set the result of the operation a cgroup program watches."""
+    engine.current.retval = (value & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
+    return 0
+
+
+def get_func_ip(engine: Engine, *_: int) -> int:
+    """The address of the function a probe is in."""
+    return engine.symbol(engine.current.program.spec.target) or 0
+
+
+def get_attach_cookie(engine: Engine, *_: int) -> int:
+    """What `attach(cookie=...)` was given."""
+    return engine.current.cookie
+
+
+def get_func_arg(engine: Engine, context: int, number: int, value: int, *_: int) -> int:
+    """An argument of the traced function."""
+    count = engine.current.arguments
+    if number >= count:
+        return -EINVAL
+    engine.write(value, engine.read(context + 8 * number, 8))
+    return 0
+
+
+def get_func_ret(engine: Engine, context: int, value: int, *_: int) -> int:
+    """The result of the traced function, which stands behind its arguments."""
+    engine.write(value, engine.read(context + 8 * engine.current.arguments, 8))
+    return 0
+
+
+def get_func_arg_cnt(engine: Engine, *_: int) -> int:
+    """How many arguments the traced function has."""
+    return engine.current.arguments
+
+
+def per_cpu_ptr(engine: Engine, pointer: int, cpu: int, *_: int) -> int:
+    """Per-CPU variables of the simulated kernel are the same on each CPU."""
+    return pointer if cpu < engine.possible_cpus else 0
+
+
+def this_cpu_ptr(engine: Engine, pointer: int, *_: int) -> int:
+    """See `per_cpu_ptr`."""
+    return pointer
+
+
+def kptr_xchg(engine: Engine, place: int, pointer: int, *_: int) -> int:
+    """Exchange the pointer in a map's value."""
+    if place % 8:
+        raise Fault(f"the pointer at {place:#x} is not aligned")
+    before = int.from_bytes(engine.read(place, 8), "little")
+    engine.write(place, pointer.to_bytes(8, "little"))
+    return before

@@ -1,0 +1,177 @@
+"""Hooks of the simulated machine: programs attached to them, and events that let those run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bpf2py.engine.contexts import encode_context
+from bpf2py.engine.prog_test_run import run_once
+from bpf2py.errors import AttachError
+from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.program_types import ProgramType as P
+
+if TYPE_CHECKING:
+    from bpf2py.backend import TestRunResult
+    from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.program import EngineProgram
+
+__all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name", "run_program"]
+
+# The same hook under other names.
+_ALIASES = {
+    "tp": "tracepoint",
+    "raw_tp": "raw_tracepoint",
+    "raw_tp.w": "raw_tracepoint.w",
+    "tp_btf": "raw_tracepoint",
+    "raw_tracepoint.w": "raw_tracepoint",
+    "kprobe.multi": "kprobe",
+    "kretprobe.multi": "kretprobe",
+    "kprobe.session": "kprobe",
+    "uprobe.multi": "uprobe",
+    "uretprobe.multi": "uretprobe",
+    "fentry.s": "fentry",
+    "fexit.s": "fexit",
+    "lsm.s": "lsm",
+    "iter.s": "iter",
+}
+# These programs are attached to something their section name does not say: an interface, a cgroup, a socket.
+_ELSEWHERE = (
+    P.XDP, P.SCHED_CLS, P.SCHED_ACT, P.SOCKET_FILTER, P.CGROUP_SKB, P.CGROUP_SOCK, P.CGROUP_SOCK_ADDR, P.CGROUP_SOCKOPT,
+    P.CGROUP_SYSCTL, P.CGROUP_DEVICE, P.SOCK_OPS, P.SK_SKB, P.SK_MSG, P.SK_LOOKUP, P.SK_REUSEPORT, P.FLOW_DISSECTOR, P.PERF_EVENT,
+    P.NETFILTER, P.SYSCALL,
+)  # fmt: skip
+
+
+def hook_name(text: str) -> str:
+    """A hook's name in one spelling: ``tp/x/y`` is ``tracepoint/x/y``."""
+    kind, slash, target = text.partition("/")
+    return f"{_ALIASES.get(kind, kind)}{slash}{target}"
+
+
+class EngineLink:
+    """A program attached to a hook, until it is closed.
+
+    Attributes:
+        hook: the hook's name.
+        program: the attached program.
+        cookie: what bpf_get_attach_cookie gives.
+    """
+
+    __slots__ = ("cookie", "engine", "hook", "ident", "number", "program")
+
+    def __init__(self, engine: Engine, program: EngineProgram, hook: str, cookie: int) -> None:
+        self.engine = engine
+        self.program = program.duplicate()
+        self.hook = hook
+        self.cookie = cookie
+        self.ident = engine.next_id()
+        self.number = engine.next_fd()
+        engine.hooks.append(self)
+
+    @property
+    def fd(self) -> int:
+        """The number that stands for a descriptor."""
+        return self.number
+
+    def info(self) -> dict[str, Any]:
+        """What the kernel would tell of a link."""
+        return {"type": self.program.spec.section.split("/")[0], "id": self.ident, "prog_id": self.program.ident}
+
+    def update(self, program: int, old: int | None) -> int:
+        """Put the program with a number in place of this one: 0 or -errno."""
+        new = self.engine.programs.get(program)
+        if new is None:
+            return -9
+        if old is not None and self.engine.programs.get(old) is not self.program:
+            return -1
+        if new.type != self.program.type:
+            return -22
+        before, self.program = self.program, new.duplicate()
+        before.close()
+        return 0
+
+    def detach(self) -> int:
+        """Take the program off the hook."""
+        if self in self.engine.hooks:
+            self.engine.hooks.remove(self)
+            self.program.close()
+        return 0
+
+    def pin(self, _path: str) -> int:
+        """There is no BPF file system: EPERM."""
+        return -1
+
+    def iterate(self) -> int:
+        """Iterators of the engine are read by `Program.run`: EINVAL."""
+        return -22
+
+    def close(self) -> None:
+        """Detach."""
+        self.detach()
+
+
+def can_attach(spec: ProgramSpec) -> bool:
+    """Whether the section name alone says where such programs belong."""
+    return spec.type not in _ELSEWHERE and spec.type not in (P.STRUCT_OPS, P.EXT) and bool(spec.target)
+
+
+def attach(engine: Engine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
+    """Attach to a hook: by the section name, or ``target=``; for interfaces and cgroups any name will do.
+
+    Raises AttachError when neither says where.
+    """
+    cookie = int(options.pop("cookie", 0) or 0)
+    target = options.pop("target", None)
+    if target is None and spec.type in _ELSEWHERE:
+        given = [
+            str(options[key]) for key in ("interface", "ifindex", "cgroup", "device", "netns", "map") if key in options
+        ]
+        target = given[0] if given else spec.target or "any"
+        hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
+    else:
+        target = target or spec.target
+        if not target:
+            raise AttachError(
+                f"program {spec.name}: attach: SEC({spec.section!r}) names no target; add one, or give target="
+            )
+        hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
+    return [EngineLink(engine, program, hook, cookie)]
+
+
+def fire(engine: Engine, hook: str, arguments: Sequence[Any], fields: Mapping[str, Any]) -> list[int]:
+    """Run every program attached to a hook, in the order they were attached: their results."""
+    name = hook_name(hook)
+    data = fields.get("data", b"") if "data" in fields else b""
+    others = {key: value for key, value in fields.items() if key != "data"} if data else fields
+    results = []
+    for link in [link for link in engine.hooks if link.hook == name]:
+        results.append(run_program(engine, link.program, None, data, arguments, others, link.cookie).return_value)
+    return results
+
+
+def run_program(
+    engine: Engine,
+    program: EngineProgram,
+    context: Any,
+    data: bytes,
+    arguments: Sequence[Any],
+    fields: Mapping[str, Any],
+    cookie: int = 0,
+) -> TestRunResult:
+    """Run a program on a context made from Python values, or on a packet."""
+    from bpf2py.engine.machine import Run as NewRun
+
+    # What the context points to must exist before the run does.
+    draft = NewRun(program, 0, engine.task)
+    try:
+        raw = encode_context(engine, program, draft, context, arguments, fields)
+
+        def prepare(run: Run) -> None:
+            run.cookie = cookie
+            run.arguments = draft.arguments
+
+        return run_once(engine, program, data, raw, prepare)
+    finally:
+        for address in draft.owned:
+            engine.memory.free(address)

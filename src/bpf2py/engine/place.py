@@ -1,0 +1,124 @@
+"""Putting a linked program into the engine: addresses for what it names, and what its calls lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bpf2py.engine.check_values import MapFacts
+from bpf2py.engine.code import Code, Op, Target
+from bpf2py.engine.helpers import KFUNCS, native_name, target_of
+from bpf2py.errors import NotSupported, RelocationError
+from bpf2py.isa import opcodes as isa
+from bpf2py.isa.helpers import HELPERS
+from bpf2py.linker.core import POISON_IMM
+from bpf2py.linker.kconfig import SECTION as KCONFIG
+from bpf2py.linker.link import LinkedProgram
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import ProgramSpec, Ref, RefKind
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Engine
+
+__all__ = ["Placer"]
+
+
+class Placer:
+    """Places one program; `facts` and `code` are its results."""
+
+    def __init__(
+        self, engine: Engine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
+    ) -> None:
+        self.engine = engine
+        self.program = program
+        self.spec = spec
+        self.maps = maps
+        starts = [(offset, function.name) for offset, function in linked.starts]
+        self.code = Code.decode(program.name, linked.code, starts)
+        self.facts: dict[int, MapFacts] = {}
+        for ref in linked.refs:
+            self._place(ref)
+
+    def _set(self, slot: int, **fields: int) -> None:
+        op = self.code.ops[slot]
+        assert op is not None
+        self.code.ops[slot] = op._replace(**fields)
+
+    def _place(self, ref: Ref) -> None:
+        slot = ref.offset // 8
+        if ref.kind in (RefKind.MAP, RefKind.DATA):
+            handle = self.maps.get(ref.name)
+            if handle is None:
+                raise RelocationError(f"program {self.program.name}: map {ref.name} was not created", offset=ref.offset)
+            if ref.kind == RefKind.MAP:
+                self.facts[handle.header] = MapFacts(ref.name, handle.info.key_size, handle.info.value_size)
+                self._set(slot, src=0, imm=handle.header)
+            else:
+                self._set(slot, src=0, imm=handle.data_address + ref.value)
+            return
+        extern = self.spec.externs.get(ref.name)
+        if extern is None:
+            raise RelocationError(f"program {self.program.name}: {ref.name!r} is defined nowhere", offset=ref.offset)
+        if ref.kind == RefKind.EXTERN_CALL:
+            self._kfunc(slot, ref, extern.weak)
+        elif extern.section == KCONFIG:
+            offset = self.spec.variables[extern.name].offset
+            self._set(slot, src=0, imm=self.maps[KCONFIG].data_address + offset)
+        else:
+            address = self.engine.symbol(ref.name)
+            if address is None and not extern.weak:
+                raise RelocationError(
+                    f"program {self.program.name}: extern {ref.name}: the engine has no such symbol; declare it __weak and test "
+                    f"bpf_ksym_exists({ref.name}), or give it an address: engine.symbols[{ref.name!r}] = ..."
+                )
+            self._set(slot, src=0, imm=address or 0)
+
+    def _kfunc(self, slot: int, ref: Ref, weak: bool) -> None:
+        name = ref.name.split("___")[0]
+        target = KFUNCS.get(name)
+        if target is None:
+            if not weak:
+                raise NotSupported(
+                    f"program {self.program.name}: load: the engine does not have the kfunc {name}; declare it __weak and "
+                    f"test bpf_ksym_exists({name}), or run the program on the kernel",
+                    feature=name,
+                )
+            target = Target("python", "missing", 0)
+        self._set(slot, src=isa.BPF_PSEUDO_KFUNC_CALL, imm=0)
+        self.code.helpers[slot] = target
+
+    def bind_helpers(self, known_maps: Mapping[int, int]) -> set[str]:
+        """Say what each call of a helper leads to; the names of the library's functions that takes.
+
+        Raises:
+            NotSupported: a helper the engine does not have.
+        """
+        names: set[str] = set()
+        for slot, op in enumerate(self.code.ops):
+            if op is None or op.opcode != isa.CALL or op.src == isa.BPF_PSEUDO_CALL:
+                continue
+            if op.src == 0:
+                self.code.helpers[slot] = self._helper(slot, op, known_maps.get(slot))
+            target = self.code.helpers[slot]
+            if target.kind == "native":
+                names.add(target.name)
+            elif target.name == "tail_call":
+                names.add("prog_array_function")
+        return names
+
+    def _helper(self, slot: int, op: Op, header: int | None) -> Target:
+        if op.imm == POISON_IMM:
+            return Target("python", "poisoned", POISON_IMM)
+        helper = HELPERS.get(op.imm)
+        target = target_of(helper.name) if helper is not None else None
+        if target is None or helper is None:
+            name = f"bpf_{helper.name}" if helper is not None else f"number {op.imm}"
+            raise NotSupported(
+                f"program {self.program.name}: load: the engine does not have the helper {name} "
+                f"(instruction {slot}); run the program on the kernel",
+                feature=name,
+            )
+        if header is None or not target.map:
+            return target
+        special = native_name(self.engine.map_of_header(header).info.type, helper.name)
+        return target._replace(name=special or target.name, map=0)
