@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.memory import PUBLIC
-from bpf2py.engine.x86_64 import Fault, Slot
+from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.errors import ProgramFault
 
 if TYPE_CHECKING:

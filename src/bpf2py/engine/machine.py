@@ -16,7 +16,7 @@ from bpf2py.engine.helpers import python_helper
 from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
 from bpf2py.engine.task import Task
-from bpf2py.engine.x86_64 import Fault, Slot
+from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.linker.core import CoreTarget
 from bpf2py.spec.map_spec import MapSpec

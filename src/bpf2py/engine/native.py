@@ -15,7 +15,9 @@ from typing import Any
 
 from bpf2py.engine.code import Code
 from bpf2py.engine.memory import CONTROL, MAX_FUNCTIONS, OPS_STACK, Memory
-from bpf2py.engine.x86_64 import RAX, Layout, Slot, emit, mov_imm, runtime
+from bpf2py.engine.x86_64 import emit
+from bpf2py.engine.x86_encode import RAX, mov_imm
+from bpf2py.engine.x86_runtime import Layout, Slot, runtime
 
 __all__ = ["NativeCode", "can_run"]
 

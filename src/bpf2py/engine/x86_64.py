@@ -12,15 +12,38 @@ volume 2; RFC 9669.
 from __future__ import annotations
 
 import struct
-from functools import cache
 
 from bpf2py.engine.code import Code, Function, Op, Target, is_jump, jump_target
-from bpf2py.engine.memory import CONTROL, ENGINE, FUNCTIONS, PUBLIC
+from bpf2py.engine.memory import ENGINE, FUNCTIONS, PUBLIC
+from bpf2py.engine.x86_encode import (
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    base_prefix,
+    frame_prefix,
+    i32,
+    mov_imm,
+    prefix,
+    ri,
+    rr,
+)  # fmt: skip
+from bpf2py.engine.x86_runtime import Fault, Layout, Slot, control
 from bpf2py.isa import opcodes as isa
 
-__all__ = ["Fault", "Layout", "Slot", "emit", "runtime"]
+__all__ = ["MAX_LOOPS", "MAX_TAIL_CALLS", "SKB_DATA", "SKB_DATA_END", "emit"]
 
-RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
 REGISTER = (RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP)
 SAVED = {6: RBX, 7: R13, 8: R14, 9: R15}
 MAX_LOOPS = 8 * 1024 * 1024  # BPF_MAX_LOOPS of include/linux/bpf.h
@@ -28,140 +51,6 @@ MAX_TAIL_CALLS = 33  # MAX_TAIL_CALL_CNT
 SKB_DATA, SKB_DATA_END = 76, 80  # offsets in struct __sk_buff of include/uapi/linux/bpf.h
 
 
-class Slot:
-    """Indexes of the numbers in `Memory.control`."""
-
-    SAVED_RSP, FAULT, PC, ADDRESS, FUEL, FUNCTIONS, STACK_LOW, TAIL_CALLS, STACK_TOP, UNIT, RESULT = range(11)
-
-
-class Fault:
-    """Why a program was left, in control[FAULT]."""
-
-    MEMORY, FUEL, PYTHON, STACK, FUNCTION, MAP, THROW, POINTER = range(1, 9)
-
-
-class Layout:
-    """What the code has to know of its surroundings.
-
-    Attributes:
-        size: of the memory.
-        callback: address of the C function that runs Python helpers.
-        unwind, python_helper: addresses in the runtime's code, see `runtime`.
-        table: displacement of the table of functions from the memory's base.
-        bmi2: whether the processor shifts by any register.
-        ops_stack: top of the stack of the library's own operations.
-    """
-
-    __slots__ = ("bmi2", "callback", "ops_stack", "python_helper", "size", "table", "unwind")
-
-    def __init__(self, size: int, table: int, callback: int, ops_stack: int, bmi2: bool) -> None:
-        self.size = size
-        self.table = table
-        self.callback = callback
-        self.ops_stack = ops_stack
-        self.bmi2 = bmi2
-        self.unwind = 0
-        self.python_helper = 0
-
-
-# -- encodings ---------------------------------------------------------------------------------------------------
-
-
-def i32(value: int) -> bytes:
-    """Four bytes."""
-    return (value & 0xFFFFFFFF).to_bytes(4, "little")
-
-
-@cache
-def rr(op: int, reg: int, rm: int, wide: bool = True) -> bytes:
-    """``op r/m, r`` between registers; an opcode above 255 has two bytes."""
-    rex = 0x40 | wide << 3 | (reg >> 3) << 2 | rm >> 3
-    head = bytes([rex]) if rex != 0x40 or op == 0x0FB6 or op in (0x88, 0x8A) else b""
-    return head + (bytes([op]) if op < 256 else bytes([op >> 8, op & 0xFF])) + bytes([0xC0 | (reg & 7) << 3 | rm & 7])
-
-
-@cache
-def ri(digit: int, rm: int, value: int, wide: bool = True) -> bytes:
-    """``add or adc sbb and sub xor cmp`` (digit 0..7) of a register and an immediate."""
-    rex = 0x40 | wide << 3 | rm >> 3
-    head = bytes([rex]) if rex != 0x40 else b""
-    modrm = bytes([0xC0 | digit << 3 | rm & 7])
-    if -128 <= value <= 127:
-        return head + b"\x83" + modrm + bytes([value & 0xFF])
-    return head + b"\x81" + modrm + i32(value)
-
-
-def mov_imm(reg: int, value: int) -> bytes:
-    """The shortest load of 64 bits."""
-    value &= 0xFFFFFFFFFFFFFFFF
-    if value == 0:
-        return rr(0x31, reg, reg, False)
-    if value <= 0xFFFFFFFF:
-        return (b"\x41" if reg > 7 else b"") + bytes([0xB8 | reg & 7]) + i32(value)
-    if value >= 0xFFFFFFFF80000000:
-        return bytes([0x48 | reg >> 3, 0xC7, 0xC0 | reg & 7]) + i32(value)
-    return bytes([0x48 | reg >> 3, 0xB8 | reg & 7]) + value.to_bytes(8, "little")
-
-
-@cache
-def prefix(op: str, reg: int) -> bytes:
-    """The part of a load or store in front of its ModRM byte's addressing, for memory at [r12 + r11 + disp32]."""
-    legacy, rex_w, code = _MEMORY[op]
-    rex = 0x43 | rex_w << 3 | (reg >> 3) << 2
-    return legacy + bytes([rex]) + code + bytes([0x84 | (reg & 7) << 3, 0x1C])
-
-
-@cache
-def frame_prefix(op: str, reg: int) -> bytes:
-    """The same for memory at [rbp + disp32]."""
-    legacy, rex_w, code = _MEMORY[op]
-    rex = 0x40 | rex_w << 3 | (reg >> 3) << 2
-    return legacy + bytes([rex]) + code + bytes([0x85 | (reg & 7) << 3])
-
-
-@cache
-def base_prefix(op: str, reg: int) -> bytes:
-    """The same for memory at [r12 + disp32]."""
-    legacy, rex_w, code = _MEMORY[op]
-    rex = 0x41 | rex_w << 3 | (reg >> 3) << 2
-    return legacy + bytes([rex]) + code + bytes([0x84 | (reg & 7) << 3, 0x24])
-
-
-_MEMORY = {
-    "ld1": (b"", 0, b"\x0f\xb6"),
-    "ld2": (b"", 0, b"\x0f\xb7"),
-    "ld4": (b"", 0, b"\x8b"),
-    "ld8": (b"", 1, b"\x8b"),
-    "lds1": (b"", 1, b"\x0f\xbe"),
-    "lds2": (b"", 1, b"\x0f\xbf"),
-    "lds4": (b"", 1, b"\x63"),
-    "st1": (b"", 0, b"\x88"),
-    "st2": (b"\x66", 0, b"\x89"),
-    "st4": (b"", 0, b"\x89"),
-    "st8": (b"", 1, b"\x89"),
-    "imm1": (b"", 0, b"\xc6"),
-    "imm2": (b"\x66", 0, b"\xc7"),
-    "imm4": (b"", 0, b"\xc7"),
-    "imm8": (b"", 1, b"\xc7"),
-    "xadd4": (b"", 0, b"\x0f\xc1"),
-    "xadd8": (b"", 1, b"\x0f\xc1"),
-    "xchg4": (b"", 0, b"\x87"),
-    "xchg8": (b"", 1, b"\x87"),
-    "cmpxchg4": (b"", 0, b"\x0f\xb1"),
-    "cmpxchg8": (b"", 1, b"\x0f\xb1"),
-    "add4": (b"", 0, b"\x01"),
-    "add8": (b"", 1, b"\x01"),
-    "or4": (b"", 0, b"\x09"),
-    "or8": (b"", 1, b"\x09"),
-    "and4": (b"", 0, b"\x21"),
-    "and8": (b"", 1, b"\x21"),
-    "xor4": (b"", 0, b"\x31"),
-    "xor8": (b"", 1, b"\x31"),
-    "sub8i": (b"", 1, b"\x81"),
-    "cmp8": (b"", 1, b"\x3b"),
-    "lea": (b"", 1, b"\x8d"),
-    "call": (b"", 0, b"\xff"),
-}
 _SIZE = {isa.BPF_B: 1, isa.BPF_H: 2, isa.BPF_W: 4, isa.BPF_DW: 8}
 _ARITHMETIC = {
     isa.BPF_ADD: (0x01, 0),
@@ -180,11 +69,6 @@ _CONDITION = {
     isa.BPF_JSGT: 15, isa.BPF_JSGE: 13, isa.BPF_JSLT: 12, isa.BPF_JSLE: 14, isa.BPF_JSET: 5,
 }  # fmt: skip
 _ATOMIC = {isa.BPF_ADD: "add", isa.BPF_OR: "or", isa.BPF_AND: "and", isa.BPF_XOR: "xor"}
-
-
-def control(slot: int) -> bytes:
-    """The displacement of a control number from the memory's base."""
-    return i32(slot * 8 - CONTROL)
 
 
 _JB, _JAE, _JE, _JNE, _JA, _JS = 2, 3, 4, 5, 7, 8
@@ -718,65 +602,3 @@ def emit(code: Code, layout: Layout, resolve: dict[str, int], unit: int) -> tupl
     emitter = _Emitter(code, layout, resolve, unit)
     emitter.run()
     return bytes(emitter.out), emitter.entries
-
-
-_PUSHED = (RBP, RBX, R12, R13, R14, R15)
-
-
-def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
-    """The code around programs: (machine code, offsets of ``program``, ``operation``, ``unwind`` and ``python_helper``).
-
-    ``program``: C function (function, base, four arguments): runs a program with the fuel and stack of the control numbers.
-    ``operation``: jumped to with a function in rax, the base in r10 and arguments in place: an operation of the library.
-    ``unwind``: ends the innermost of both. ``python_helper``: calls back with five arguments and the number in r9.
-    """
-    out = bytearray()
-    places: dict[str, int] = {}
-
-    def enter() -> None:
-        for register in _PUSHED:
-            out.extend((b"\x41" if register > 7 else b"") + bytes([0x50 | register & 7]))
-        out.extend(rr(0x89, R10, R12))
-        # push qword [r12 + SAVED_RSP]; mov [r12 + SAVED_RSP], rsp
-        out.extend(b"\x41\xff\xb4\x24" + control(Slot.SAVED_RSP))
-        out.extend(base_prefix("st8", RSP) + control(Slot.SAVED_RSP))
-
-    def leave() -> None:
-        out.extend(b"\x41\x8f\x84\x24" + control(Slot.SAVED_RSP))  # pop qword
-        for register in reversed(_PUSHED):
-            out.extend((b"\x41" if register > 7 else b"") + bytes([0x58 | register & 7]))
-        out.extend(b"\xc3")
-
-    places["program"] = len(out)
-    out += rr(0x89, RDI, RAX) + rr(0x89, RSI, R10)
-    out += rr(0x89, RDX, RDI) + rr(0x89, RCX, RSI) + rr(0x89, R8, RDX) + rr(0x89, R9, RCX)
-    enter()
-    out += base_prefix("ld8", R9) + control(Slot.FUEL)
-    out += base_prefix("ld8", RBP) + control(Slot.STACK_TOP)
-    out += b"\xff\xd0"  # call rax
-    out += base_prefix("st8", R9) + control(Slot.FUEL)
-    leave()
-
-    places["operation"] = len(out)
-    enter()
-    out += mov_imm(R9, 1 << 40)
-    out += base_prefix("lea", RBP) + i32(layout.ops_stack)
-    out += b"\xff\xd0"
-    leave()
-
-    places["unwind"] = len(out)
-    out += base_prefix("ld8", RSP) + control(Slot.SAVED_RSP)
-    out += base_prefix("st8", R9) + control(Slot.FUEL)
-    out += mov_imm(RAX, -14)
-    leave()
-
-    places["python_helper"] = len(out)
-    out += b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0"  # push rbp; mov rbp, rsp; and rsp, -16
-    out += b"\x48\xb8" + layout.callback.to_bytes(8, "little") + b"\xff\xd0"  # call callback
-    out += rr(0x89, RBP, RSP) + b"\x5d"
-    out += base_prefix("ld8", R9) + control(Slot.FUEL)
-    out += base_prefix("ld8", R11) + control(Slot.FAULT)
-    out += rr(0x85, R11, R11)
-    out += b"\x0f\x85" + i32(places["unwind"] - len(out) - 6)
-    out += b"\xc3"
-    return bytes(out), places
