@@ -28,15 +28,36 @@ typedef long long s64;
 #define INLINE static inline __attribute__((always_inline))
 #define NULL ((void *)0)
 
+#define LOCAL static __attribute__((section("engine"), noinline)) /* code that is too large to repeat */
+
+enum {
+	HASH = 1, ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, CGROUP_ARRAY, LRU_HASH,
+	LRU_PERCPU_HASH, LPM_TRIE, ARRAY_OF_MAPS, HASH_OF_MAPS, DEVMAP, SOCKMAP, CPUMAP, XSKMAP, SOCKHASH, CGROUP_STORAGE,
+	REUSEPORT_SOCKARRAY, PERCPU_CGROUP_STORAGE, QUEUE, STACK, SK_STORAGE, DEVMAP_HASH, STRUCT_OPS, RINGBUF, INODE_STORAGE,
+	TASK_STORAGE, BLOOM_FILTER, USER_RINGBUF, CGRP_STORAGE, ARENA,
+};
+
+#define NO_PREALLOC 1u
+#define NO_COMMON_LRU 2u
+
+#define ANY 0ULL
+#define NOEXIST 1ULL
+#define EXIST 2ULL
+#define LOCK 4ULL
+
+#define VERSION(major, minor, patch) ((major) << 16 | (minor) << 8 | (patch))
+
 #define EPERM 1
 #define ENOENT 2
 #define E2BIG 7
 #define EAGAIN 11
 #define ENOMEM 12
+#define EFAULT 14
 #define EBUSY 16
 #define EEXIST 17
 #define EINVAL 22
 #define ENOSPC 28
+#define ENODATA 61
 #define EOPNOTSUPP 95
 #define ENOTSUPP 524
 
@@ -48,6 +69,7 @@ struct engine {
 	u32 lru_fixed;     /* the LRU variant of old kernels: local lists of 128 whatever the map's size */
 	u64 random;        /* state of the random numbers */
 	u64 now;           /* frozen time in ns, 0: the real clock */
+	u64 rings;         /* headers of the RINGBUF maps, a list: see ringbuf.h */
 };
 #define ENGINE ((struct engine *)(MEMORY + 0x100))
 
@@ -65,7 +87,28 @@ struct map {
 	u64 meta;      /* private: whatever keeps order among them */
 	u32 frozen;
 	u32 count;     /* elements, where the type counts them */
-	u64 own[26];   /* the rest is for each type to lay out */
+	u64 fields;    /* struct field[]: members of the value that only the kernel may touch */
+	u32 n_fields;
+	u32 has_lock;  /* whether one of them is a bpf_spin_lock */
+	u64 own[24];   /* the rest is for each type to lay out */
+};
+
+/* A member of the value that is neither copied in nor out: locks, timers, pointers to kernel objects. */
+struct field {
+	u32 offset;
+	u32 size;
+};
+
+/* A map's elements for a batch command: see sys_lookup_batch() in maps.c. */
+struct batch {
+	u64 keys;
+	u64 values;
+	u32 room;   /* elements there is space for */
+	u32 done;   /* elements written */
+	u32 first;  /* nothing was read yet: start at the beginning */
+	u32 remove; /* BPF_MAP_LOOKUP_AND_DELETE_BATCH */
+	u64 flags;  /* elem_flags */
+	u64 cursor; /* address of the token, which is read and written: a u32 or a key */
 };
 
 #endif

@@ -1,0 +1,284 @@
+"""`MapCore`: a map in the engine's memory, whoever uses it; and the slots its commands go through."""
+
+from __future__ import annotations
+
+import struct
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bpf2py.backend import MapInfo
+from bpf2py.engine.maps.fields import NO_FIELDS, Fields
+from bpf2py.uapi.map_types import type_info
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Engine
+    from bpf2py.spec.map_spec import MapSpec
+
+__all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "MapCore", "Slot", "constant"]
+
+EPERM, ENOENT, E2BIG, ENOMEM, EACCES, EBUSY, EEXIST, EINVAL = 1, 2, 7, 12, 13, 16, 17, 22
+EBADF, EOPNOTSUPP, ENOTSUPP = 9, 95, 524
+
+# struct map of sources/engine.h: up to `own`.
+HEADER = struct.Struct("<8IQQIIQII")
+FROZEN, COUNT = 48, 52  # offsets
+OWN = 72
+_BATCH = struct.Struct("<QQIIIIQQ")
+_LINE = 64
+KEEP = 16 << 20  # bytes of batch buffers that are kept for the next call
+
+
+def constant(result: int) -> Callable[..., int]:
+    """A command that gives always the same."""
+    return lambda *_: result
+
+
+def operation(engine: Engine, name: str) -> Callable[..., int]:
+    """A function of the library that takes exactly five numbers, kept for the engine's life."""
+    kept: dict[str, Callable[..., int]] = engine.__dict__.setdefault("_operations", {})
+    found = kept.get(name)
+    if found is None:
+        found = kept[name] = engine.code.operation(engine.provide(name))
+    return found
+
+
+class MapCore:
+    """A map: its header and blocks of memory, which go when nobody refers to it any more.
+
+    Attributes:
+        header: address of the header, which is what programs know the map by.
+        info: facts, as the kernel would tell them.
+        value_bytes: bytes of a value as commands transfer it.
+        data_address: where elements are.
+        names: the library's functions for commands, by command; an int instead is what the command always gives.
+        batch: ``"buckets"`` (the token is a bucket's number), ``"keys"`` (it is a key), ``"indices"`` (it is an index, and nothing
+            can be deleted) or ``"none"``.
+        by_hand: batches go through single commands, which are not the library's alone.
+        fields: members of the value that are the kernel's.
+        held: what the map holds, by key: the maps, programs or others that must stay alive.
+        slot_type: what `slot()` gives.
+        map_memory: from (length, writable, offset) to the address a mapping starts at; raises OSError.
+        writable_mappings: how many there are.
+    """
+
+    __slots__ = (
+        "__weakref__", "_args", "_blocks", "_buffers", "_finalizer", "batch", "by_hand", "data_address", "engine",
+        "fields", "header", "held", "info", "map_memory", "names", "slot_type", "spec", "value_bytes", "writable_mappings",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, spec: MapSpec, max_entries: int | None = None) -> None:
+        self.engine = engine
+        self.spec = spec
+        memory = engine.memory
+        self.header = memory.new_header()
+        self._blocks: list[int] = []
+        self._finalizer = weakref.finalize(self, _free, memory, self.header, self._blocks)
+        self._finalizer.atexit = False
+        kind = int(spec.type)
+        name = "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in spec.name)[:15]
+        entries = spec.max_entries if max_entries is None else max_entries
+        self.info = MapInfo(
+            kind, engine.next_id(), spec.key_size, spec.value_size, entries, int(spec.flags), name, spec.map_extra
+        )
+        per_cpu = type_info(kind).per_cpu
+        self.value_bytes = (spec.value_size + 7) // 8 * 8 * engine.possible_cpus if per_cpu else spec.value_size
+        self.data_address = 0
+        self.names: dict[str, str | int] = {}
+        self.batch = "none"
+        self.by_hand = False
+        self.held: dict[bytes, Any] = {}
+        self.fields = NO_FIELDS
+        self.slot_type: Callable[[MapCore, bool, bool], Any] = Slot
+        self.map_memory: Callable[[int, bool, int], int] = _not_mappable
+        self.writable_mappings = 0
+        self._args = 0
+        self._buffers = (0, 0, 0)
+
+    def allocate(self, size: int, private: bool = False) -> int:
+        """Zeroed memory that goes with the map. Raises BpfOSError (ENOMEM)."""
+        address = self.engine.memory.allocate(size, private)
+        self._blocks.append(address)
+        return address
+
+    def describe(self, stride: int, slot: int = 0, data: int = 0, meta: int = 0, fields: Fields = NO_FIELDS) -> None:
+        """Fill in the header."""
+        info, memory = self.info, self.engine.memory
+        place = 0
+        if fields.places:
+            place = self.allocate(8 * len(fields.places), True)
+            for i, (offset, size) in enumerate(fields.places):
+                struct.pack_into("<II", memory.view, place + 8 * i, offset, size)
+        HEADER.pack_into(
+            memory.view, self.header, info.type, info.flags, info.key_size, info.value_size, info.max_entries, info.id,
+            stride, slot, data, meta, 0, 0, place, len(fields.places), int(fields.lock),
+        )  # fmt: skip
+        self.data_address = data
+        self.fields = fields
+
+    def own(self, layout: str, *values: int) -> None:
+        """Fill in what the type lays out itself, a `struct` format."""
+        struct.pack_into("<" + layout, self.engine.memory.view, self.header + OWN, *values)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether user space may no longer write."""
+        return bool(self.engine.memory.u32[self.header + FROZEN >> 2])
+
+    def freeze(self) -> None:
+        """User space may no longer write."""
+        self.engine.memory.u32[self.header + FROZEN >> 2] = 1
+
+    @property
+    def count(self) -> int:
+        """Elements, where the library counts them."""
+        return self.engine.memory.u32[self.header + COUNT >> 2]
+
+    def command(self, name: str) -> Callable[..., int]:
+        """The library's function for a command, or one that gives the errno the type answers it with."""
+        found = self.names.get(name, -ENOTSUPP)
+        if isinstance(found, int):
+            return constant(found)
+        return partial(operation(self.engine, found), self.header)
+
+    def lookup_batch(
+        self,
+        token: bytearray | None,
+        token_out: bytearray,
+        keys: Any,
+        values: Any,
+        count: int,
+        flags: int,
+        delete: bool,
+    ) -> tuple[int, int]:
+        """A whole batch by one call of the library: (result, elements)."""
+        key_size, value_bytes = self.info.key_size, self.value_bytes
+        memory = self.engine.memory
+        place, keys_at, values_at = self._batch_buffers(count * key_size, count * value_bytes)
+        width = 4 if self.batch == "buckets" else key_size
+        cursor = place + _LINE
+        if token is not None:
+            memory.view[cursor : cursor + width] = token[:width]
+        _BATCH.pack_into(memory.view, place, keys_at, values_at, count, count, token is None, delete, flags, cursor)
+        result = self.command("lookup_batch")(place, 0, 0, 0)
+        done: int = memory.u32[place + 20 >> 2]
+        if result in (0, -ENOENT, -28) and count:
+            if done:
+                _into(keys, memory.view[keys_at : keys_at + done * key_size])
+                _into(values, memory.view[values_at : values_at + done * value_bytes])
+            if self.batch == "buckets" or done:
+                token_out[:width] = memory.view[cursor : cursor + width]
+        self._trim()
+        return result, done
+
+    def write_batch(self, name: str, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+        """BPF_MAP_UPDATE_BATCH or BPF_MAP_DELETE_BATCH by one call of the library: (result, elements done)."""
+        memory, key_bytes, value_bytes = self.engine.memory, count * self.info.key_size, count * self.value_bytes
+        place, keys_at, values_at = self._batch_buffers(key_bytes, value_bytes if values is not None else 0)
+        memory.view[keys_at : keys_at + key_bytes] = memoryview(keys).cast("B")[:key_bytes]
+        if values is not None:
+            memory.view[values_at : values_at + value_bytes] = memoryview(values).cast("B")[:value_bytes]
+        _BATCH.pack_into(memory.view, place, keys_at, values_at, count, 0, 0, 0, flags, 0)
+        result = operation(self.engine, name)(self.header, place, self.value_bytes, 0, 0)
+        done: int = memory.u32[place + 20 >> 2]
+        self._trim()
+        return result, done
+
+    def _batch_buffers(self, key_bytes: int, value_bytes: int) -> tuple[int, int, int]:
+        """(arguments, keys, values): kept for the next call unless they are large."""
+        memory = self.engine.memory
+        if not self._args:
+            self._args = self.allocate(_LINE + max(self.info.key_size, 4) + 8, True)
+        wanted = key_bytes + value_bytes + 16
+        keys, size, _ = self._buffers
+        if size < wanted:
+            if keys:
+                self._blocks.remove(keys)
+                memory.free(keys)
+            self._buffers = (0, 0, 0)
+            keys = self.allocate(wanted)
+            self._buffers = (keys, wanted, 0)
+        return self._args, keys, keys + (key_bytes + 7 & -8)
+
+    def _trim(self) -> None:
+        keys, size, _ = self._buffers
+        if size > KEEP:
+            self._blocks.remove(keys)
+            self.engine.memory.free(keys)
+            self._buffers = (0, 0, 0)
+
+
+def _into(target: Any, data: memoryview) -> None:
+    view = memoryview(target)
+    if view.format != "B":
+        view = view.cast("B")
+    view[: len(data)] = data
+
+
+def _not_mappable(length: int, writable: bool, offset: int) -> int:
+    raise OSError(ENOTSUPP, "this type of map has no memory to be mapped")
+
+
+def _free(memory: Any, header: int, blocks: list[int]) -> None:
+    for block in blocks:
+        memory.free(block)
+    memory.free_header(header)
+
+
+class Slot:
+    """Buffers for one operation, in the engine's memory: what is put there is what the library reads."""
+
+    __slots__ = (
+        "_block", "_core", "_delete", "_key", "_lookup", "_memory", "_next", "_next_key", "_take", "_update", "_value",
+        "fast_lookup", "fast_update", "key", "key_view", "next_key", "value", "value_view",
+    )  # fmt: skip
+
+    def __init__(self, core: MapCore, readable: bool, writable: bool) -> None:
+        memory = core.engine.memory
+        key_size, value_bytes = core.info.key_size, core.value_bytes
+        step = (key_size + 7) // 8 * 8
+        self._core = core
+        self._memory = memory
+        block = self._block = memory.allocate(2 * step + value_bytes + 8)
+        value = block + 2 * step
+        self._key, self._next, self._value = block if key_size else 0, block + step, value
+        self.key: Any = memory.view[block : block + key_size]
+        self.next_key: Any = memory.view[block + step : block + step + key_size]
+        self.value: Any = memory.view[value : value + max(value_bytes, 1)]
+        self.key_view: Any = None
+        self.value_view: Any = None
+        denied = constant(-EPERM)
+        self._lookup = core.command("lookup") if readable else denied
+        self._update = core.command("update") if writable else denied
+        self._delete = core.command("delete") if writable else denied
+        self._take = core.command("take") if readable and writable else denied
+        self._next_key = core.command("next_key") if readable else denied
+        self.fast_lookup = partial(self._lookup, self._key, value, 0, 0)
+        self.fast_update = partial(self._update, self._key, value, 0, 0)
+
+    def lookup(self, flags: int = 0) -> int:
+        """BPF_MAP_LOOKUP_ELEM."""
+        return self._lookup(self._key, self._value, flags, 0)
+
+    def update(self, flags: int = 0) -> int:
+        """BPF_MAP_UPDATE_ELEM."""
+        return self._update(self._key, self._value, flags, 0)
+
+    def delete(self) -> int:
+        """BPF_MAP_DELETE_ELEM."""
+        return self._delete(self._key, 0, 0, 0)
+
+    def lookup_and_delete(self, flags: int = 0) -> int:
+        """BPF_MAP_LOOKUP_AND_DELETE_ELEM."""
+        return self._take(self._key, self._value, flags, 0)
+
+    def get_next_key(self, first: bool) -> int:
+        """BPF_MAP_GET_NEXT_KEY."""
+        return self._next_key(0 if first else self._key, self._next, 0, 0)
+
+    def __del__(self) -> None:
+        try:
+            self._memory.free(self._block)
+        except (AttributeError, ValueError):
+            pass  # never made in full, or the engine went first

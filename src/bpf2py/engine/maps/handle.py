@@ -1,0 +1,203 @@
+"""`EngineMap`: a descriptor of a map of the engine."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from bpf2py.backend import MapInfo
+from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOTSUPP, EPERM, MapCore
+from bpf2py.errors import NotSupported
+from bpf2py.uapi.map_types import MapFlags, MapType
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapSlot
+
+__all__ = ["EngineMap"]
+
+LOCK = 4
+COUNTED = (
+    MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH, MapType.HASH_OF_MAPS, MapType.LPM_TRIE,
+)  # fmt: skip
+
+
+class EngineMap:
+    """A map by a number of its own, with the rights it was opened with.
+
+    Attributes:
+        core: the map itself, shared by all its descriptors.
+        info: facts of the map.
+    """
+
+    __slots__ = ("__weakref__", "_fd", "_mode", "core", "info")
+
+    def __init__(self, core: MapCore, mode: int = 0) -> None:
+        self.core = core
+        self.info: MapInfo = core.info
+        self._mode = mode & int(MapFlags.RDONLY | MapFlags.WRONLY)
+        engine = core.engine
+        self._fd = engine.next_fd()
+        engine.maps[self._fd] = self
+
+    @property
+    def fd(self) -> int:
+        """The number programs and commands refer to, negative once closed."""
+        return self._fd
+
+    @property
+    def header(self) -> int:
+        """The address programs know the map by."""
+        return self.core.header
+
+    @property
+    def data_address(self) -> int:
+        """Where the elements of an array are."""
+        return self.core.data_address
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a value as the commands transfer it."""
+        return self.core.value_bytes
+
+    @property
+    def possible_cpus(self) -> int:
+        """Slots of a per-CPU value."""
+        return self.core.engine.possible_cpus
+
+    @property
+    def _readable(self) -> bool:
+        return not self._mode & MapFlags.WRONLY
+
+    @property
+    def _writable(self) -> bool:
+        return not self._mode & MapFlags.RDONLY
+
+    def slot(self) -> MapSlot:
+        """Buffers for single operations."""
+        slot: MapSlot = self.core.slot_type(self.core, self._readable, self._writable)
+        return slot
+
+    def lookup_batch(
+        self,
+        token_in: bytearray | None,
+        token_out: bytearray,
+        keys: Any,
+        values: Any,
+        count: int,
+        flags: int,
+        delete: bool,
+    ) -> tuple[int, int]:
+        """BPF_MAP_LOOKUP_BATCH or, with `delete`, BPF_MAP_LOOKUP_AND_DELETE_BATCH."""
+        if self._fd < 0:
+            return -EBADF, count
+        core = self.core
+        if not self._readable or (delete and (not self._writable or core.frozen)):
+            return -EPERM, count
+        if core.batch == "none" or (delete and core.batch != "buckets"):
+            return -ENOTSUPP, count
+        with core.engine.lock:
+            return core.lookup_batch(token_in, token_out, keys, values, count, flags, delete)
+
+    def update_batch(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+        """BPF_MAP_UPDATE_BATCH."""
+        refused = self._refuse_batch(count, flags)
+        if refused is not None:
+            return refused
+        if self.core.by_hand:
+            return self._one_by_one(keys, values, count, flags)
+        with self.core.engine.lock:
+            return self.core.write_batch("sys_update_batch", keys, values, count, flags)
+
+    def delete_batch(self, keys: Any, count: int, flags: int) -> tuple[int, int]:
+        """BPF_MAP_DELETE_BATCH."""
+        refused = self._refuse_batch(count, flags, delete=True)
+        if refused is not None:
+            return refused
+        if self.core.by_hand:
+            return self._one_by_one(keys, None, count, 0)
+        with self.core.engine.lock:
+            return self.core.write_batch("sys_delete_batch", keys, None, count, 0)
+
+    def _one_by_one(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+        slot, size, width = self.slot(), self.info.key_size, self.core.value_bytes
+        key_bytes = memoryview(keys).cast("B")
+        for done in range(count):
+            slot.key[:] = key_bytes[done * size : done * size + size]
+            if values is not None:
+                slot.value[:] = memoryview(values).cast("B")[done * width : done * width + width]
+            result = slot.update(flags) if values is not None else slot.delete()
+            if result:
+                return result, done
+        return 0, count
+
+    def _refuse_batch(self, count: int, flags: int, delete: bool = False) -> tuple[int, int] | None:
+        core = self.core
+        if self._fd < 0:
+            return -EBADF, count
+        if not self._writable or core.frozen:
+            return -EPERM, count
+        if core.batch == "none" or (delete and core.batch == "indices"):
+            return -ENOTSUPP, count
+        if flags & ~LOCK or (flags & LOCK and not core.fields.lock):
+            return -EINVAL, count
+        return None if count else (0, 0)
+
+    def count(self) -> int | None:
+        """Elements, where the map keeps count."""
+        return self.core.count if self.info.type in COUNTED else None
+
+    def freeze(self) -> int:
+        """BPF_MAP_FREEZE."""
+        core = self.core
+        if self._fd < 0:
+            return -EBADF
+        if self.info.type == MapType.STRUCT_OPS or core.fields.places:
+            return -ENOTSUPP
+        if not self._writable or core.frozen:
+            return -EPERM
+        if core.writable_mappings:
+            return -EBUSY
+        core.freeze()
+        return 0
+
+    def pin(self, path: str) -> int:
+        """Raises NotSupported: there is no file system for it."""
+        raise NotSupported(
+            f"map {self.info.name}: pin: the engine has no BPF file system; keep the Map or the Engine instead",
+            feature="BPF_OBJ_PIN",
+        )
+
+    def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
+        """The map's memory itself, as a view that keeps the map alive. Raises OSError."""
+        core = self.core
+        if self._fd < 0:
+            raise OSError(EBADF, "the map is closed")
+        address = core.map_memory(length, writable and self._writable, offset)
+        if writable and not self._writable:
+            raise OSError(EPERM, "the map was opened read-only")
+        view = core.engine.memory.view[address : address + length]
+        if writable:
+            core.writable_mappings += 1
+        else:
+            view = view.toreadonly()
+        weakref.finalize(view, _unmapped, core, writable).atexit = False
+        return view
+
+    def duplicate(self) -> EngineMap:
+        """Another descriptor of the same map."""
+        if self._fd < 0:
+            raise OSError(EBADF, "the map is closed")
+        return EngineMap(self.core, self._mode)
+
+    def close(self) -> None:
+        """Close the descriptor; closing twice is harmless."""
+        number, self._fd = self._fd, -1
+        self.core.engine.maps.pop(number, None)
+
+    def __repr__(self) -> str:
+        return f"<EngineMap {self.info.name} fd={self._fd} id={self.info.id}>"
+
+
+def _unmapped(core: MapCore, writable: bool) -> None:
+    if writable:
+        core.writable_mappings -= 1
