@@ -10,7 +10,7 @@ from __future__ import annotations
 from bpf2py.engine.code import Code, Function, Op, is_function_address, is_jump, jump_target
 from bpf2py.isa import opcodes as isa
 
-__all__ = ["MAX_CALL_DEPTH", "MAX_STACK", "CheckError", "check_form"]
+__all__ = ["MAX_CALL_DEPTH", "MAX_STACK", "CheckError", "check_form", "set_frames"]
 
 MAX_STACK = 512  # MAX_BPF_STACK of include/linux/filter.h
 MAX_CALL_DEPTH = 8  # MAX_CALL_FRAMES of include/linux/bpf_verifier.h
@@ -47,6 +47,12 @@ def check_form(code: Code) -> None:
     for function in code.functions:
         _check_function(code, function, starts)
     _check_calls(code)
+
+
+def set_frames(code: Code) -> None:
+    """Set every function's `frame`, of code that is known to be well formed."""
+    for function in code.functions:
+        function.frame = _frame(code, function)
 
 
 def _check_function(code: Code, function: Function, starts: set[int]) -> None:

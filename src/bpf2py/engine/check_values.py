@@ -60,13 +60,14 @@ _NULLABLE = {
 
 
 class Calls:
-    """Per slot of a helper call: the map in R1, where it is known; per function: how much stack it was seen to use."""
+    """What is known of calls, by their slot: the map in R1, and where on the stack R2 points; of functions: their use of stack."""
 
-    __slots__ = ("depths", "maps")
+    __slots__ = ("depths", "keys", "maps")
 
     def __init__(self) -> None:
         self.maps: dict[int, int] = {}
         self.depths: dict[int, int] = {}
+        self.keys: dict[int, int] = {}
 
 
 class MapFacts(NamedTuple):
@@ -312,6 +313,10 @@ class _Walk:
                 self.unknown_map.add(slot)
         else:
             self.unknown_map.add(slot)
+        key = state[2]
+        place = key.offset if key is not None and key.kind == "stack" else 0
+        if self.calls.keys.setdefault(slot, place) != place:
+            self.calls.keys[slot] = 0
         if helper.name in _LOOKUPS:
             return Value("maybe", 0, address, slot) if address else ANY
         return ANY

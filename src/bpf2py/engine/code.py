@@ -41,6 +41,8 @@ class Target(NamedTuple):
         number: the helper's number, for callbacks.
         pointers: registers (1..5) that must hold public addresses.
         map: whether R1 must be checked to be a map.
+        array: (address of the elements, bytes between them, their number) of the array R1 is.
+        key: where the key is on the stack, from R10, where that is known.
     """
 
     kind: str
@@ -48,6 +50,8 @@ class Target(NamedTuple):
     number: int = 0
     pointers: tuple[int, ...] = ()
     map: int = 0
+    array: tuple[int, int, int] = (0, 0, 0)
+    key: int = 0
 
 
 class Function:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["context_type", "encode_context"]
 
 # Registers of function arguments and of the result, as include/bpf/bpf_tracing.h has them; the names in struct pt_regs.
-_REGISTERS = {
-    "x86_64": (("di", "rdi"), ("si", "rsi"), ("dx", "rdx"), ("cx", "rcx"), ("r8", "r8"), ("r9", "r9")),
-}
+_REGISTERS = (("di", "rdi"), ("si", "rsi"), ("dx", "rdx"), ("cx", "rcx"), ("r8", "r8"), ("r9", "r9"))
 _RESULT = ("ax", "rax")
 _SYSCALL_NUMBER = ("orig_ax", "orig_rax")
 PT_REGS_SIZE = 168  # struct pt_regs of x86-64
@@ -162,7 +159,7 @@ def _registers(
     size = max(found[0].size_of(found[1]) if found is not None else 0, PT_REGS_SIZE)
     raw = bytearray(size)
     kind = program.spec.section.split("/", 1)[0]
-    names: list[tuple[str, ...]] = [*_REGISTERS.get(platform.machine(), _REGISTERS["x86_64"])]
+    names: list[tuple[str, ...]] = [*_REGISTERS]
     if kind in _RETURNS:
         names = [_RESULT]
     elif kind == "ksyscall":

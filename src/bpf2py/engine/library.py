@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 
-from bpf2py.engine.check import check_form
+from bpf2py.engine.check import set_frames
 from bpf2py.engine.code import Code
 from bpf2py.linker.link import Linker
 from bpf2py.spec.object_spec import ObjectSpec
@@ -35,5 +35,5 @@ def library_code(name: str) -> Code:
     linked = linker.link(ProgramSpec(functions[name]))
     code = Code.decode(name, linked.code, [(offset, function.name) for offset, function in linked.starts])
     code.trusted = True
-    check_form(code)
+    set_frames(code)
     return code

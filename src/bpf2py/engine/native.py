@@ -6,7 +6,6 @@ import ctypes
 import functools
 import mmap
 import os
-import platform
 import sys
 import threading
 import weakref
@@ -32,7 +31,7 @@ _OPERATION = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)
 @functools.cache
 def can_run() -> bool:
     """Whether there is an emitter for this processor, and memory may be made executable."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
         return False
     try:
         executable = Executable(b"\xb8\x2a\0\0\0\xc3")

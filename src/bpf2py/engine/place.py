@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.check_values import MapFacts
+from bpf2py.engine.check_values import Calls, MapFacts
 from bpf2py.engine.code import Code, Op, Target
 from bpf2py.engine.helpers import KFUNCS, native_name, target_of
 from bpf2py.errors import NotSupported, RelocationError
@@ -16,6 +16,7 @@ from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec, Ref, RefKind
+from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
@@ -87,7 +88,7 @@ class Placer:
         self._set(slot, src=isa.BPF_PSEUDO_KFUNC_CALL, imm=0)
         self.code.helpers[slot] = target
 
-    def bind_helpers(self, known_maps: Mapping[int, int]) -> set[str]:
+    def bind_helpers(self, calls: Calls) -> set[str]:
         """Say what each call of a helper leads to; the names of the library's functions that takes.
 
         Raises:
@@ -98,7 +99,7 @@ class Placer:
             if op is None or op.opcode != isa.CALL or op.src == isa.BPF_PSEUDO_CALL:
                 continue
             if op.src == 0:
-                self.code.helpers[slot] = self._helper(slot, op, known_maps.get(slot))
+                self.code.helpers[slot] = self._helper(slot, op, calls.maps.get(slot), calls.keys.get(slot, 0))
             target = self.code.helpers[slot]
             if target.kind == "native":
                 names.add(target.name)
@@ -106,7 +107,7 @@ class Placer:
                 names.add("prog_array_function")
         return names
 
-    def _helper(self, slot: int, op: Op, header: int | None) -> Target:
+    def _helper(self, slot: int, op: Op, header: int | None, key: int) -> Target:
         if op.imm == POISON_IMM:
             return Target("python", "poisoned", POISON_IMM)
         helper = HELPERS.get(op.imm)
@@ -120,5 +121,10 @@ class Placer:
             )
         if header is None or not target.map:
             return target
-        special = native_name(self.engine.map_of_header(header).info.type, helper.name)
+        info = self.engine.map_of_header(header).info
+        if info.type == MapType.ARRAY and helper.name == "map_lookup_elem":
+            handle = self.engine.map_of_header(header)
+            array = (handle.data_address, handle.stride, info.max_entries)
+            return Target("inline", "array_lookup", array=array, key=key, pointers=() if key else (2,))
+        special = native_name(info.type, helper.name)
         return target._replace(name=special or target.name, map=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -60,7 +59,7 @@ def load(
             raise CheckError(0, f"stack depth {deepest} exceeds {MAX_STACK} bytes")
     except CheckError as error:
         raise made.refused(error) from None
-    made.use(placer.facts, maps, placer.bind_helpers(calls.maps))
+    made.use(placer.facts, maps, placer.bind_helpers(calls))
     return made
 
 
@@ -177,6 +176,8 @@ class EngineProgram:
 
     def info(self) -> ProgramInfo:
         """Facts of the program."""
+        import hashlib
+
         return ProgramInfo(
             int(self.type), self.ident, self.name[:15], hashlib.sha256(self.bytecode).digest()[:8], len(self.bytecode),
             len(self.machine_code()), self.map_ids, 0, self._loaded_at, self.run_time_ns, self.run_count, 0,

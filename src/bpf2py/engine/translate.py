@@ -236,6 +236,10 @@ class _Writer:
             self.line(depth + 1, f"C[{Slot.TAIL_CALLS}] += 1")
             self.line(depth + 1, "return indirect(b)(r1, 0, 0, 0, 0, r10)")
             self.line(depth, f"r0 = {-2 & M:#x}")
+        elif target.array[0]:
+            data, stride, entries = target.array
+            key = f"ld4(r10 + {target.key})" if target.key else "ld4(r2)"
+            self.line(depth, f"b = {key}; r0 = {data} + b * {stride} if b < {entries} else 0", True)
         elif target.name == "nothing":
             self.line(depth, "r0 = 0", True)
         elif target.name == "throw" and target.kind == "inline":

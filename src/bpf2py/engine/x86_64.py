@@ -383,7 +383,10 @@ class _Emitter:
         if target.map:
             self.check_map(slot)
         if target.kind == "inline":
-            getattr(self, "inline_" + target.name)(slot)
+            if target.array[0]:
+                self.array_lookup(target, slot)
+            else:
+                getattr(self, "inline_" + target.name)(slot)
         elif target.kind == "native":
             out += self.enter_frame()
             out += b"\x49\xbb" + self.resolve[target.name].to_bytes(8, "little") + b"\x41\xff\xd3"  # call r11
@@ -412,6 +415,25 @@ class _Emitter:
         self.fault_if(_JNE, Fault.MAP, slot)
         out += b"\x41\x83\xbc\x3c" + i32(0) + b"\0"  # cmp dword [r12 + rdi], 0: no map's type is 0
         self.fault_if(_JE, Fault.MAP, slot)
+
+    def array_lookup(self, target: Target, slot: int) -> None:
+        """The element's address by its index, null beyond the last."""
+        out = self.out
+        data, stride, entries = target.array
+        if target.key:
+            out += frame_prefix("ld4", R10) + i32(target.key)
+        else:
+            self.access("ld4", R10, 2, 0, slot)
+        out += rr(0x31, RAX, RAX, False)
+        out += ri(7, R10, entries - (1 << 32 if entries >> 31 else 0), False)
+        out += b"\x73\0"  # jae over
+        over = len(out)
+        if stride & stride - 1:
+            out += b"\x4d\x69\xd2" + i32(stride)  # imul r10, r10, imm32
+        else:
+            out += b"\x49\xc1\xe2" + bytes([stride.bit_length() - 1])  # shl r10, imm8
+        out += b"\x49\x8d\x82" + i32(data)  # lea rax, [r10 + disp32]
+        out[over - 1] = len(out) - over
 
     def inline_get_smp_processor_id(self, slot: int) -> None:
         self.out += base_prefix("ld4", RAX) + i32(ENGINE)

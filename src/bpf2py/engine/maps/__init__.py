@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.maps.check import create_errno
 from bpf2py.engine.maps.fields import special_fields
 from bpf2py.engine.maps.handle import EngineMap
+from bpf2py.engine.maps.objects import OBJECT_BUILDERS, TEMPLATE
 from bpf2py.engine.maps.types import BUILDERS, PROGRAM_SIDE
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.spec.check_map import explain_create
@@ -43,7 +44,7 @@ def create(engine: Engine, spec: MapSpec, inner: EngineMap | None = None) -> Eng
     error = create_errno(spec, engine.version, engine.possible_cpus, fields, template)
     if error:
         raise _refused(engine, spec, error, where)
-    builder = BUILDERS.get(spec.type)
+    builder = BUILDERS.get(spec.type) or OBJECT_BUILDERS.get(spec.type)
     if builder is None:
         raise NotSupported(
             f"{where}: the engine has no {spec.type_name} maps, which need a kernel's own objects; use the kernel backend",
@@ -58,7 +59,7 @@ def create(engine: Engine, spec: MapSpec, inner: EngineMap | None = None) -> Eng
             command="BPF_MAP_CREATE",
         ) from None
     if inner is not None:
-        core.held[b""] = inner.core
+        core.held[TEMPLATE] = inner.core
     return EngineMap(core, int(spec.flags))
 
 

@@ -55,6 +55,12 @@ class EngineMap:
         return self.core.data_address
 
     @property
+    def stride(self) -> int:
+        """Bytes from one element to the next."""
+        stride: int = self.core.engine.memory.u32[(self.header >> 2) + 6]
+        return stride
+
+    @property
     def value_bytes(self) -> int:
         """Bytes of a value as the commands transfer it."""
         return self.core.value_bytes
