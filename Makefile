@@ -64,6 +64,7 @@ test-vm: $(VENV)/.installed-vm
 
 bench: venv
 	$(BIN)/python -m benchmarks.bench_startup
+	$(BIN)/python -m benchmarks.bench_load
 	$(BIN)/python -m benchmarks.bench_maps
 	$(BIN)/python -m benchmarks.bench_events
 

@@ -146,8 +146,8 @@ class Object:
                 self._fill_maps(map_spec)
             handles: dict[str, MapHandle] = {name: m._handle for name, m in self._maps.items()}
             linker = Linker(spec, self._core_target())
-            for program in wanted:
-                linked = linker.link(program)
+            # All are linked before the first is loaded: an object that cannot be linked costs no verification.
+            for program, linked in [(each, linker.link(each)) for each in wanted]:
                 handle = self.backend.load_program(program, linked, spec, handles, prepared)
                 self._programs[program.name] = Program(handle, program, self.backend)
             for map_spec in spec.maps.values():

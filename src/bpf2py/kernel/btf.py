@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from bpf2py.btf.reader import HEADER, Btf
-from bpf2py.btf.types import DataSec, Enum, Fwd, Int, Kind, Ref, Var
+from bpf2py.btf.types import DataSec, Enum, Fwd, Kind, Ref, Var
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
 from bpf2py.kernel.map import object_info, open_id
@@ -156,6 +156,9 @@ def _load(data: bytes, token_fd: int) -> tuple[int, str]:
     return (retried if retried >= 0 else result), log.value.decode("utf-8", "replace")
 
 
+_CHANGED = (Kind.DATASEC, Kind.VAR, Kind.FUNC)
+
+
 def kernel_form(spec: ObjectSpec, old_kernel: bool = False) -> bytes:
     """The object's BTF with what kernels refuse replaced by records of the same length, so that ids and offsets stay.
 
@@ -168,11 +171,14 @@ def kernel_form(spec: ObjectSpec, old_kernel: bool = False) -> bytes:
     _, _, _, hdr_len, type_off, _, _, _ = HEADER.unpack_from(data)
     base = hdr_len + type_off
     statics = {f.type_id for f in spec.functions.values() if f.is_static and f.type_id}
-    integer = next((i for i, t in btf.types() if isinstance(t, Int) and t.size == 4), 0)
-    for type_id, btf_type in btf.types():
+    integer = next((i for i in btf.ids_of_kind(Kind.INT) if btf.size_of(i) == 4), 0)
+    for type_id in range(btf.start_id, len(btf)):
         at = base + btf.record_offset(type_id)
+        if not old_kernel and data[at + 7] & 0x1F not in _CHANGED:
+            continue  # most types stay as they are, and need not be decoded
         name_off, info = struct.unpack_from("<II", data, at)
         kind_word = info & 0x1F000000
+        btf_type = btf.type(type_id)
         if isinstance(btf_type, DataSec):
             if btf_type.name in (".ksyms", ".kconfig"):
                 # A union of the same length: extern entries are no variables of this object.

@@ -49,6 +49,8 @@ from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import ProgramType
 
 BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
+_MAPS, _EXTERNS = (RefKind.MAP, RefKind.DATA), (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL)
+_IMM = struct.Struct("<I")
 _LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQIIiI")
 _PROG_INFO = struct.Struct("<II8sIIQQQIIQ16sII")  # up to gpl_compatible
 _PROG_INFO_SIZE = 232
@@ -61,16 +63,16 @@ _TRAMPOLINE_TYPES = (ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT)
 def place_maps(linked: LinkedProgram, maps: Mapping[str, MapHandle], program: str) -> bytes:
     """The code with descriptors in place of map and data section names."""
     code = bytearray(linked.code)
-    for ref in linked.refs:
-        if ref.kind not in (RefKind.MAP, RefKind.DATA):
+    for offset, kind, name, value, _ in linked.refs:
+        if kind not in _MAPS:
             continue
-        handle = maps.get(ref.name)
+        handle = maps.get(name)
         if handle is None:
-            raise RelocationError(f"program {program}: map {ref.name} was not created", offset=ref.offset)
-        pseudo = BPF_PSEUDO_MAP_FD if ref.kind == RefKind.MAP else BPF_PSEUDO_MAP_VALUE
-        code[ref.offset + 1] = code[ref.offset + 1] & 0x0F | pseudo << 4
-        struct.pack_into("<I", code, ref.offset + 4, handle.fd)
-        struct.pack_into("<I", code, ref.offset + 12, ref.value & 0xFFFFFFFF if ref.kind == RefKind.DATA else 0)
+            raise RelocationError(f"program {program}: map {name} was not created", offset=offset)
+        pseudo = BPF_PSEUDO_MAP_FD if kind == RefKind.MAP else BPF_PSEUDO_MAP_VALUE
+        code[offset + 1] = code[offset + 1] & 0x0F | pseudo << 4
+        _IMM.pack_into(code, offset + 4, handle.fd)
+        _IMM.pack_into(code, offset + 12, value & 0xFFFFFFFF if kind == RefKind.DATA else 0)
     return bytes(code)
 
 
@@ -91,7 +93,7 @@ class ProgramLoader:
         self.btf = btf
         self.code = place_maps(linked, maps, program.name)
         self.fd_array: ctypes.Array[ctypes.c_int] | None = None
-        if any(ref.kind in (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL) for ref in linked.refs):
+        if any(ref[1] in _EXTERNS for ref in linked.refs):
             self._place_externs(maps)
         self.license = spec.license.encode() + b"\0"
         self.attach_btf_id = self.attach_btf_fd = 0
@@ -109,12 +111,10 @@ class ProgramLoader:
                 near = did_you_mean(attach_type, program.target)
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
         self.func_info = self.line_info = b""
-        if btf.fd and all(function.type_id for _, function in linked.starts):
-            self.func_info = b"".join(struct.pack("<II", f.offset // 8, f.type_id) for f in linked.funcs)
-            self.line_info = b"".join(
-                struct.pack("<IIII", line.offset // 8, line.file_off, line.line_off, line.line_col)
-                for line in linked.lines
-            )
+        if btf.fd and len(linked.funcs) == len(linked.starts):
+            words = [word for offset, type_id in linked.funcs for word in (offset >> 3, type_id)]
+            self.func_info = struct.pack(f"<{len(words)}I", *words)
+            self.line_info = linked.line_info()
 
     def _function_of_program(self) -> tuple[int, int]:
         """(BTF id of the function to replace or trace in another program, that program's descriptor)."""

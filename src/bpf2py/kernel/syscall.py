@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
+import struct
 from functools import cache
 from typing import Any
 
@@ -26,6 +28,8 @@ _NUMBERS = {
     "s390x": (351, 331),
     "ppc64le": (361, 319),
 }
+_POINTER = struct.Struct("P")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]")
 ATTR_SIZE = 168  # at least sizeof(union bpf_attr) of every kernel; trailing zeros are accepted by all
 
 
@@ -132,13 +136,13 @@ def address(buffer: Any) -> int:
 
 def address_of_bytes(data: bytes) -> int:
     """Address of immutable bytes, for the kernel to read; the caller keeps them alive."""
-    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+    address: int = _POINTER.unpack(ctypes.c_char_p(data))[0]  # ten times as fast as ctypes.cast()
+    return address
 
 
 def object_name(name: str) -> bytes:
     """A kernel object name: 15 characters of [A-Za-z0-9_.], NUL-padded (bpf_obj_name_cpy in kernel/bpf/syscall.c)."""
-    allowed = "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in name)
-    return allowed.encode()[:15].ljust(16, b"\0")
+    return _NOT_IN_NAMES.sub("_", name).encode()[:15].ljust(16, b"\0")
 
 
 class Fd:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import struct
+from itertools import chain
 from typing import NamedTuple
 
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BtfError, RelocationError
-from bpf2py.linker.core import CoreTarget, apply, describe, resolve
+from bpf2py.linker.core import CoreTarget, Resolution, apply, describe, resolve
 from bpf2py.spec.btf_ext import CoreReloc, FuncInfo, LineInfo
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind
 
 BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC = 1, 4
+_CALLS = (RefKind.CALL, RefKind.FUNC_ADDRESS)
+_IMM = struct.Struct("<i")
 MAX_INSTRUCTIONS = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS; more cannot be verified
 
 
@@ -22,7 +25,7 @@ class LinkedProgram(NamedTuple):
     Attributes:
         code: all functions, the program's own first, in the order they are first called.
         refs: instructions that still name a map, data section or extern; offsets in `code`.
-        funcs, lines: func_info and line_info with offsets in `code`.
+        funcs: func_info with offsets in `code`.
         starts: (byte offset, function) of each function in `code`.
         poisoned: what each poisoned instruction wanted, by byte offset.
     """
@@ -30,9 +33,22 @@ class LinkedProgram(NamedTuple):
     code: bytearray
     refs: list[Ref]
     funcs: list[FuncInfo]
-    lines: list[LineInfo]
     starts: list[tuple[int, Function]]
     poisoned: dict[int, str]
+
+    @property
+    def lines(self) -> list[LineInfo]:
+        """Source lines with offsets in `code`; made anew each time."""
+        return [LineInfo(o + base, *place) for base, function in self.starts for o, *place in function.lines]
+
+    def line_info(self) -> bytes:
+        """The records of struct bpf_line_info."""
+        words: list[int] = []
+        for base, function in self.starts:
+            own = list(chain.from_iterable(function.lines))
+            own[::4] = [(offset + base) >> 3 for offset in own[::4]]
+            words += own
+        return struct.pack(f"<{len(words)}I", *words)
 
 
 class Linker:
@@ -41,11 +57,12 @@ class Linker:
     def __init__(self, spec: ObjectSpec, target: CoreTarget | None) -> None:
         self.spec = spec
         self.target = target
+        self._answers: dict[tuple[int, str, int], Resolution] = {}
         self._relocated: dict[Function, tuple[bytes, dict[int, str]]] = {}
 
     def link(self, program: ProgramSpec) -> LinkedProgram:
         """Link one program. Raises RelocationError naming the program and what could not be resolved."""
-        linked = LinkedProgram(bytearray(), [], [], [], [], {})
+        linked = LinkedProgram(bytearray(), [], [], [], {})
         places: dict[Function, int] = {}
         # Depth first, as calls are met: an explicit stack, for a damaged object must not exhaust Python's.
         stack = [(program.function, iter(self._append(linked, places, program.function)))]
@@ -76,21 +93,20 @@ class Linker:
         linked.starts.append((base, function))
         if function.type_id:
             linked.funcs.append(FuncInfo(base, function.type_id))
-        linked.lines.extend(line._replace(offset=line.offset + base) for line in function.lines)
-        linked.poisoned.update({base + at: text for at, text in poisoned.items()})
-        calls = []
-        for ref in function.refs:
-            if ref.kind in (RefKind.CALL, RefKind.FUNC_ADDRESS):
-                calls.append(ref)
-            else:
-                linked.refs.append(ref._replace(offset=ref.offset + base))
-        return calls
+        if poisoned:
+            linked.poisoned.update({base + at: text for at, text in poisoned.items()})
+        refs = function.refs
+        if base:
+            linked.refs.extend([Ref(ref[0] + base, *ref[1:]) for ref in refs if ref[1] not in _CALLS])
+        else:
+            linked.refs.extend([ref for ref in refs if ref[1] not in _CALLS])
+        return [ref for ref in refs if ref[1] in _CALLS]
 
     @staticmethod
     def _patch_call(code: bytearray, at: int, target: int, kind: RefKind) -> None:
         pseudo = BPF_PSEUDO_CALL if kind == RefKind.CALL else BPF_PSEUDO_FUNC
         code[at + 1] = code[at + 1] & 0x0F | pseudo << 4
-        struct.pack_into("<i", code, at + 4, (target - at) // 8 - 1)
+        _IMM.pack_into(code, at + 4, (target - at) // 8 - 1)
         if kind == RefKind.FUNC_ADDRESS:
             struct.pack_into("<i", code, at + 12, 0)
 
@@ -109,7 +125,10 @@ class Linker:
         target = self.target if self.target is not None else CoreTarget(None)
         for reloc in function.core_relocs:
             try:
-                resolution = resolve(local, reloc, target)
+                question = reloc[1:]
+                resolution = self._answers.get(question)
+                if resolution is None:
+                    resolution = self._answers[question] = resolve(local, reloc, target)
                 if not apply(code, reloc.offset, resolution):
                     poisoned[reloc.offset] = describe(local, reloc)
             except (RelocationError, BtfError) as error:

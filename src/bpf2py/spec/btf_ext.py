@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import starmap
+from operator import itemgetter
 from typing import NamedTuple
 
 from bpf2py.btf.reader import MAGIC, Btf
 from bpf2py.errors import ObjectError
 
 SECTION = ".BTF.ext"
+_FUNC, _LINE, _CORE = struct.Struct("<II"), struct.Struct("<IIII"), struct.Struct("<IIII")
 
 
 class FuncInfo(NamedTuple):
@@ -48,10 +51,10 @@ class CoreReloc(NamedTuple):
 
 
 class BtfExt(NamedTuple):
-    """Records by section name, each list sorted by offset."""
+    """Records by section name, each list sorted by offset; `lines` are the fields of `LineInfo`, for they are many."""
 
     funcs: dict[str, list[FuncInfo]]
-    lines: dict[str, list[LineInfo]]
+    lines: dict[str, list[tuple[int, int, int, int]]]
     core_relocs: dict[str, list[CoreReloc]]
 
 
@@ -71,8 +74,8 @@ def read_btf_ext(data: bytes, btf: Btf, file: str) -> BtfExt:
     spans = list(struct.unpack_from("<IIII", data, 8))
     spans += struct.unpack_from("<II", data, 24) if hdr_len >= 32 else (0, 0)
 
-    def records(start: int, length: int, minimum: int) -> Iterator[tuple[str, int]]:
-        """(section name, position of a record) of one of the three tables."""
+    def records(start: int, length: int, form: struct.Struct) -> Iterator[tuple[str, Iterable[tuple[int, ...]]]]:
+        """(section name, records) of one of the three tables; records may be longer than what we know of them."""
         at, end = hdr_len + start, hdr_len + start + length
         if end > len(data):
             raise fail("a table lies outside the section", at)
@@ -82,7 +85,7 @@ def read_btf_ext(data: bytes, btf: Btf, file: str) -> BtfExt:
             raise fail("a table is cut short", at)
         (size,) = struct.unpack_from("<I", data, at)
         at += 4
-        if size < minimum or size % 4:
+        if size < form.size or size % 4:
             raise fail(f"record size {size} is wrong", at)
         while at < end:
             if at + 8 > end:
@@ -91,22 +94,27 @@ def read_btf_ext(data: bytes, btf: Btf, file: str) -> BtfExt:
             at += 8
             if at + count * size > end:
                 raise fail("a section's records are cut short", at)
-            name = btf.string(name_off)
-            for _ in range(count):
-                yield name, at
-                at += size
+            rows = data[at : at + count * size]
+            whole = form if size == form.size else struct.Struct(f"{form.format}{size - form.size}x")
+            yield btf.string(name_off), whole.iter_unpack(rows)
+            at += count * size
 
     funcs: dict[str, list[FuncInfo]] = {}
-    for name, at in records(spans[0], spans[1], 8):
-        funcs.setdefault(name, []).append(FuncInfo(*struct.unpack_from("<II", data, at)))
-    lines: dict[str, list[LineInfo]] = {}
-    for name, at in records(spans[2], spans[3], 16):
-        lines.setdefault(name, []).append(LineInfo(*struct.unpack_from("<IIII", data, at)))
+    for name, rows in records(spans[0], spans[1], _FUNC):
+        funcs.setdefault(name, []).extend(starmap(FuncInfo, rows))
+    lines: dict[str, list[tuple[int, int, int, int]]] = {}
+    for name, rows in records(spans[2], spans[3], _LINE):
+        lines.setdefault(name, []).extend(rows)  # type: ignore[arg-type]
     relocs: dict[str, list[CoreReloc]] = {}
-    for name, at in records(spans[4], spans[5], 16):
-        offset, type_id, access_off, kind = struct.unpack_from("<IIII", data, at)
-        relocs.setdefault(name, []).append(CoreReloc(offset, type_id, btf.string(access_off), kind))
+    access: dict[int, str] = {}  # the same few paths come again and again
+    for name, rows in records(spans[4], spans[5], _CORE):
+        found = relocs.setdefault(name, [])
+        for offset, type_id, access_off, kind in rows:
+            text = access.get(access_off)
+            if text is None:
+                text = access[access_off] = btf.string(access_off)
+            found.append(CoreReloc(offset, type_id, text, kind))
     for table in (funcs, lines, relocs):
-        for rows in table.values():
-            rows.sort(key=lambda row: row[0])
+        for each in table.values():
+            each.sort(key=itemgetter(0))
     return BtfExt(funcs, lines, relocs)

@@ -181,7 +181,7 @@ class ElfFile:
             yield Symbol(index, symbol_name, info & 0xF, info >> 4, other & 3, section, value, size)
 
     def relocations(self) -> Iterator[tuple[Section, list[Reloc]]]:
-        """Sections that have relocations, with these in order of their offsets; a section may come more than once."""
+        """Sections for the kernel, and .BTF, that have relocations, with these by offset; a section may come more than once."""
         for section in self.sections:
             if section.type == SHT_RELA:
                 target = self.section(section.info)
@@ -191,8 +191,11 @@ class ElfFile:
                 continue
             if section.size % _REL.size:
                 raise ObjectError(f"{self.name}: the relocations are cut short", section=section.name)
+            target = self.section(section.info)
+            if not target.flags & SHF_ALLOC and target.name != ".BTF":
+                continue  # debug information and .BTF.ext, many and of no use: nothing of theirs moves
             relocs = [Reloc(offset, info >> 32, info & 0xFFFFFFFF) for offset, info in _REL.iter_unpack(section.data)]
-            yield self.section(section.info), sorted(relocs)
+            yield target, sorted(relocs)
 
 
 def _string(table: bytes, offset: int, file: str, section: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Kind, Var
 from bpf2py.btf.types import Ref as RefType
 from bpf2py.errors import ObjectError, RelocationError
-from bpf2py.spec.btf_ext import BtfExt, read_btf_ext
+from bpf2py.spec.btf_ext import BtfExt, CoreReloc, LineInfo, read_btf_ext
 from bpf2py.spec.btf_maps import SECTION as MAPS_SECTION
 from bpf2py.spec.btf_maps import BtfMap, read_btf_maps
 from bpf2py.spec.elf import (
@@ -48,7 +48,7 @@ Location = tuple[int, int]  # ELF section index, byte offset
 
 def is_data_section(name: str) -> bool:
     """Whether a section holds global variables that become a map."""
-    return any(name == base or name.startswith(base + ".") for base in (".data", ".rodata", ".bss"))
+    return name in (".data", ".rodata", ".bss") or name.startswith((".data.", ".rodata.", ".bss."))
 
 
 class ObjectReader:
@@ -83,6 +83,7 @@ class ObjectReader:
         self._btf_maps: list[BtfMap] = []
         self._read_maps()
         self._read_data_sections()
+        self._data_sections = {s.number for s in self.elf.sections if s.name in self.maps and is_data_section(s.name)}
         self._read_externs()
         self._read_functions()
         self._read_references()
@@ -300,12 +301,17 @@ class ObjectReader:
             if section.size % 8:
                 raise self._fail("the code is not made of 8-byte instructions", section)
             done: set[Location] = set()
+            function, end = None, 0
             for reloc in self.relocations.get(section.number, []):
-                function = self._function_at(section.number, reloc.offset)
-                if function is None or reloc.offset % 8:
-                    raise self._fail("a relocation lies outside every function", section, reloc.offset)
-                ref = self._reference(function, reloc.offset - function.offset, self.elf.symbol(reloc.symbol), section)
-                function.refs.append(ref)
+                if function is None or not function.offset <= reloc.offset < end:
+                    function = self._function_at(section.number, reloc.offset)
+                    if function is None:
+                        raise self._fail("a relocation lies outside every function", section, reloc.offset)
+                    end = function.offset + len(function.code)
+                if reloc.offset % 8:
+                    raise self._fail("a relocation lies between instructions", section, reloc.offset)
+                symbol = self.elf.symbol(reloc.symbol)
+                function.refs.append(self._reference(function, reloc.offset - function.offset, symbol, section))
                 done.add((section.number, reloc.offset))
             # Calls and function addresses within a section need no relocation.
             for start in self._starts.get(section.number, []):
@@ -327,48 +333,59 @@ class ObjectReader:
             function.refs.sort()
 
     def _reference(self, function: Function, at: int, symbol: Symbol, section: Section) -> Ref:
-        where = function.offset + at
-        opcode, registers = function.code[at], function.code[at + 1]
-        (imm,) = struct.unpack_from("<i", function.code, at + 4)
-
-        def fail(what: str) -> RelocationError:
-            message = f"{self.name}: program {function.name}: symbol {symbol.name!r}: {what}"
-            return RelocationError(message, section=section.name, offset=where)
-
+        code = function.code
+        opcode, registers = code[at], code[at + 1]
+        imm = int.from_bytes(code[at + 4 : at + 8], "little", signed=True)
         base = 0 if symbol.type == STT_SECTION else symbol.value
         if opcode == OP_CALL:
             if symbol.section == 0:
                 return Ref(at, RefKind.EXTERN_CALL, symbol.name)
             if not symbol.defined or not self.elf.section(symbol.section).executable:
-                raise fail("the call's target is no function")
+                raise self._bad_reference(function, at, symbol, section, "the call's target is no function")
             target = base + (imm + 1) * 8 if registers >> 4 == 1 else symbol.value
             if (symbol.section, target) not in self.functions:
-                raise fail(f"there is no function at offset {target:#x}")
+                raise self._bad_reference(function, at, symbol, section, f"there is no function at offset {target:#x}")
             return Ref(at, RefKind.CALL, "", target, symbol.section)
-        if opcode != OP_LD_IMM64 or at + 16 > len(function.code):
-            raise fail(f"instruction with opcode {opcode:#04x} cannot be relocated")
+        if opcode != OP_LD_IMM64 or at + 16 > len(code):
+            raise self._bad_reference(
+                function, at, symbol, section, f"instruction with opcode {opcode:#04x} cannot be relocated"
+            )
         if symbol.section == 0:
             if symbol.name not in self.externs:
-                raise fail("nothing defines it")
+                raise self._bad_reference(function, at, symbol, section, "nothing defines it")
             return Ref(at, RefKind.EXTERN_VAR, symbol.name)
         if not symbol.defined:
-            raise fail(
-                f"section index {symbol.section:#x} is not supported; initialise the variable to move it to .bss"
+            raise self._bad_reference(
+                function,
+                at,
+                symbol,
+                section,
+                f"section index {symbol.section:#x} is not supported; initialise the variable to move it to .bss",
             )
         target_section = self.elf.section(symbol.section)
         offset = base + (imm & 0xFFFFFFFF)
         if target_section.executable:
             if (symbol.section, offset) not in self.functions:
-                raise fail(f"there is no function at offset {offset:#x}")
+                raise self._bad_reference(function, at, symbol, section, f"there is no function at offset {offset:#x}")
             return Ref(at, RefKind.FUNC_ADDRESS, "", offset, symbol.section)
         name = self._map_places.get((symbol.section, offset))
         if name is not None:
             return Ref(at, RefKind.MAP, name)
-        if target_section.name in self.maps and is_data_section(target_section.name):
+        if target_section.number in self._data_sections:
             if offset > target_section.size:
-                raise fail(f"offset {offset:#x} lies outside section {target_section.name}")
+                raise self._bad_reference(
+                    function, at, symbol, section, f"offset {offset:#x} lies outside section {target_section.name}"
+                )
             return Ref(at, RefKind.DATA, target_section.name, offset)
-        raise fail(f"it lies in section {target_section.name}, which programs cannot use")
+        raise self._bad_reference(
+            function, at, symbol, section, f"it lies in section {target_section.name}, which programs cannot use"
+        )
+
+    def _bad_reference(
+        self, function: Function, at: int, symbol: Symbol, section: Section, what: str
+    ) -> RelocationError:
+        message = f"{self.name}: program {function.name}: symbol {symbol.name!r}: {what}"
+        return RelocationError(message, section=section.name, offset=function.offset + at)
 
     def _attach_ext_info(self) -> None:
         section = self.elf.find(".BTF.ext")
@@ -381,15 +398,22 @@ class ObjectReader:
                 function = self.functions.get((index, info.offset))
                 if function is not None:
                     function.type_id = info.type_id
-            for line in ext.lines.get(name, []):
-                function = self._function_at(index, line.offset)
-                if function is not None:
-                    function.lines.append(line._replace(offset=line.offset - function.offset))
+            self._attach_lines(index, ext.lines.get(name, []))
             for reloc in ext.core_relocs.get(name, []):
                 function = self._function_at(index, reloc.offset)
                 if function is None or reloc.offset % 8:
                     raise self._fail("a CO-RE relocation lies outside every function", name, reloc.offset)
-                function.core_relocs.append(reloc._replace(offset=reloc.offset - function.offset))
+                offset, type_id, access, kind = reloc
+                function.core_relocs.append(CoreReloc(offset - function.offset, type_id, access, kind))
+
+    def _attach_lines(self, section: int, lines: list[tuple[int, int, int, int]]) -> None:
+        """Give each function of a section the lines, in order of their offsets, that lie in it."""
+        at = 0
+        for start in self._starts.get(section, []):
+            function = self.functions[(section, start)]
+            first = bisect_left(lines, (start,), at)
+            at = bisect_left(lines, (start + len(function.code),), first)
+            function.lines = [LineInfo(o - start, file, line, column) for o, file, line, column in lines[first:at]]
 
     def _find_programs(self) -> None:
         called = {
