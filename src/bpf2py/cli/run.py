@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
-from bpf2py.errors import BpfError, PermissionDenied
+from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -36,7 +36,10 @@ def run(
     command: list[str] = typer.Argument(
         None, metavar="[-- COMMAND...]", help="What to run while the programs are attached."
     ),
-    backend: str = typer.Option("auto", help="kernel, or auto: the kernel where bpf() is permitted, else say why not."),
+    backend: str = typer.Option(
+        "auto",
+        help="kernel, engine (traces COMMAND, without privileges), or auto: the kernel where bpf() is permitted.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the maps as one JSON object at the end, nothing else."),
     interval: float = typer.Option(1.0, min=0.05, help="Seconds between two views of the maps."),
     duration: float = typer.Option(None, min=0.0, help="Stop after this many seconds."),
@@ -57,7 +60,9 @@ def run(
     """
     from bpf2py.loading import load
 
-    chosen = choose_backend(backend)
+    chosen, reason = choose_backend(backend)
+    if chosen == "engine" and not command:
+        raise BpfError(f"engine backend ({reason}): its events are those of a command it runs: give one behind --")
     with _progress(f"compiling {file}" if file.endswith(".c") else f"reading {file}"):
         obj = load(file, chosen, cflags=cflag or ())
     with obj:
@@ -71,33 +76,33 @@ def run(
             links = obj.attach()
             hooks = ", ".join(link.hook for link in links)
             _say(
-                f"{obj.backend.name} backend ({backend_reason(backend)}): "
-                f"attached {len(links)} of {len(obj.programs)} programs: {hooks}"
+                f"{obj.backend.name} backend ({reason}): attached {len(links)} of {len(obj.programs)} programs: {hooks}"
             )
+            if chosen == "engine":
+                warn_silent(link.hook for link in links)
             status = session.run(command or [], interval, duration, live)
         session.finish(command or [], status)
     raise typer.Exit(status)
 
 
-def choose_backend(wanted: str) -> str:
-    """``auto`` becomes what this process may use. Raises PermissionDenied when that is nothing."""
+def choose_backend(wanted: str) -> tuple[str, str]:
+    """(backend, why this one): ``auto`` becomes what this process may use."""
     if wanted != "auto":
-        return wanted
+        return wanted, "as asked for"
     from bpf2py.kernel.environment import Probes, explain_eperm
 
     if Probes.run().kernel_usable:
-        return "kernel"
-    raise PermissionDenied(
-        f"bpf() is not permitted here: {explain_eperm('BPF_PROG_LOAD')}\n"
-        "the programs were not run; `bpf2py doctor` lists what is missing and how to mend it",
-        errno=1,
-        command="BPF_PROG_LOAD",
-    )
+        return "kernel", "bpf() is permitted"
+    return "engine", f"bpf() is not permitted: {explain_eperm('BPF_PROG_LOAD')}"
 
 
-def backend_reason(wanted: str) -> str:
-    """Why this backend was taken."""
-    return "bpf() is permitted" if wanted == "auto" else "as asked for"
+def warn_silent(hooks: Iterable[str]) -> None:
+    """Say which programs will never run: nobody shall watch nothing without knowing."""
+    from bpf2py.engine.trace.child import can_fire
+
+    silent = [hook for hook in hooks if not can_fire(hook)]
+    if silent:
+        _say(f"warning: these never happen on the engine, use the kernel for them: {', '.join(silent)}")
 
 
 def _say(text: str) -> None:
@@ -137,6 +142,59 @@ class Stop:
         select.select([self._event], [], [], seconds)
 
 
+class Traced:
+    """A command traced for the engine, with as much of Popen's interface as a session uses."""
+
+    def __init__(self, engine: Any, command: list[str], piped: bool, to_stderr: bool) -> None:
+        from bpf2py.engine.trace.child import TracedChild
+
+        reader, writer = os.pipe() if piped else (-1, 2 if to_stderr else -1)
+        out = writer if writer >= 0 else None
+        self.stdout: IO[bytes] | None = os.fdopen(reader, "rb") if piped else None
+        self.returncode: int | None = None
+        self._child = TracedChild(engine, command, stdout=out, stderr=out if piped else None)
+        self._error: BaseException | None = None
+        self._writer = writer if piped else -1
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.returncode = self._child.run()
+        except BaseException as error:
+            self._error = error
+            self.returncode = 127
+        finally:
+            if self._writer >= 0:
+                os.close(self._writer)
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises TimeoutExpired."""
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired(self._child.command, timeout or 0)
+        return self.returncode or 0
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self._child.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._child.kill()
+
+    def report(self) -> None:
+        """Raise what went wrong, and say which programs were stopped."""
+        if self._error is not None:
+            raise self._error
+        for text in self._child.errors:
+            _say(f"warning: {text}")
+
+
 class Session:
     """One run: the command, the live view and the final tables."""
 
@@ -168,7 +226,7 @@ class Session:
     def run(self, command: list[str], interval: float, duration: float | None, live: bool) -> int:
         """Run until the command ends, the time is over, or SIGINT or SIGTERM; the command's exit status."""
         terminal = live and sys.stdout.isatty() and not self.as_json
-        child: subprocess.Popen[bytes] | None = None
+        child: subprocess.Popen[bytes] | Traced | None = None
         if command:
             child = self._start(command, terminal)
             threading.Thread(target=self._wait, args=(child,), daemon=True).start()
@@ -185,24 +243,26 @@ class Session:
             raise
         return self._end(child)
 
-    def _start(self, command: list[str], terminal: bool) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str], terminal: bool) -> subprocess.Popen[bytes] | Traced:
         # On a terminal the command's output is printed above the live view; with --json stdout is for the JSON alone.
         out: Any = subprocess.PIPE if terminal else sys.stderr if self.as_json else None
         if out is None:
             sys.stdout.flush()
+        if self.obj.backend.name == "engine":
+            return Traced(self.obj.backend, command, terminal, self.as_json)
         try:
             return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT if terminal else None)
         except OSError as error:
             raise BpfError(f"cannot run {command[0]}: {error.strerror}") from None
 
-    def _wait(self, child: subprocess.Popen[bytes]) -> None:
+    def _wait(self, child: subprocess.Popen[bytes] | Traced) -> None:
         child.wait()
         self.stop.set()
 
     def _interrupt(self, _number: int, _frame: object) -> None:
         self.stop.set()
 
-    def _end(self, child: subprocess.Popen[bytes] | None) -> int:
+    def _end(self, child: subprocess.Popen[bytes] | Traced | None) -> int:
         if child is None:
             return 0
         if child.poll() is None:
@@ -213,7 +273,10 @@ class Session:
                 child.kill()
                 child.wait()
             return 0
-        return child.returncode if child.returncode >= 0 else 128 - child.returncode
+        if isinstance(child, Traced):
+            child.report()
+        status = child.returncode or 0
+        return status if status >= 0 else 128 - status
 
     def _left(self, interval: float, deadline: float | None) -> float:
         return interval if deadline is None else max(0.0, min(interval, deadline - time.monotonic()))
@@ -221,7 +284,7 @@ class Session:
     def _over(self, deadline: float | None) -> bool:
         return self.stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
 
-    def _live(self, child: subprocess.Popen[bytes] | None, interval: float, deadline: float | None) -> None:
+    def _live(self, child: subprocess.Popen[bytes] | Traced | None, interval: float, deadline: float | None) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -248,7 +311,7 @@ class Session:
         parts += [table(view(m, self.rows)) for m in self.maps]
         return Group(*parts)
 
-    def _plain(self, child: subprocess.Popen[bytes] | None, interval: float, deadline: float | None) -> None:
+    def _plain(self, child: subprocess.Popen[bytes] | Traced | None, interval: float, deadline: float | None) -> None:
         """Without a terminal: with a command just wait for it, else print what changed, a line each."""
         from bpf2py.cli.render import elements, to_json
 

@@ -122,15 +122,8 @@ def _arguments(
             target = _argument_target(btf, program, position)
             if btf is None:
                 raise EncodeError("without types an argument is a number")
-            if isinstance(item, Mapping):
-                name = item.get("__type__")
-                if name is not None:
-                    target = btf.find(str(name), Kind.STRUCT)
-                    item = {key: part for key, part in item.items() if key != "__type__"}
-                if not target:
-                    raise EncodeError(
-                        f'argument {position}: say which struct it is: {{"__type__": "task_struct", ...}}'
-                    )
+            if isinstance(item, Mapping) and not target and "__type__" not in item:
+                raise EncodeError(f'argument {position}: say which struct it is: {{"__type__": "task_struct", ...}}')
             number = pointer(engine, btf, target, item, run.owned)
         raw += (number & (1 << 64) - 1).to_bytes(8, "little")
     return bytes(raw)

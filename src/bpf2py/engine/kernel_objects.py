@@ -13,9 +13,14 @@ from bpf2py.errors import BtfError, EncodeError
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine, Run
 
-__all__ = ["current_task", "materialize", "struct_at"]
+__all__ = ["KnownMembers", "current_task", "materialize", "struct_at"]
 
 MIN_STRUCT = 64
+OPAQUE = 4096  # bytes of a struct the object's types say nothing about
+
+
+class KnownMembers(dict[str, Any]):
+    """Members of a struct, of which those count that the object's types have."""
 
 
 def struct_at(engine: Engine, run: Run, btf: Btf, type_id: int, value: Mapping[str, Any]) -> int:
@@ -103,6 +108,16 @@ def pointer(engine: Engine, btf: Btf, target: int, item: Any, owned: list[int]) 
     if isinstance(item, int):
         return item & (1 << 64) - 1
     if isinstance(item, Mapping):
+        name = item.get("__type__")
+        if name is not None:
+            found = btf.ids_by_name(str(name))
+            target = next((i for i in found if btf.kind(i) == Kind.STRUCT), 0)
+            kept = {key: part for key, part in item.items() if key != "__type__"}
+            if not target:
+                if isinstance(item, KnownMembers):
+                    return opaque(engine, owned)
+                raise EncodeError(f"the object's types have no struct {name}")
+            item = known(btf, target, kept) if isinstance(item, KnownMembers) else kept
         return materialize(engine, btf, target, item, owned)
     if isinstance(item, str | bytes):
         raw = (item.encode() if isinstance(item, str) else item) + b"\0"
@@ -126,11 +141,17 @@ def current_task(engine: Engine) -> int:
         except BtfError:
             type_id = 0
         if type_id:
-            address = struct_at(engine, run, btf, type_id, _known(btf, type_id, _task_members(engine)))
+            address = struct_at(engine, run, btf, type_id, known(btf, type_id, _task_members(engine)))
     if not address:
-        address = engine.memory.allocate(4096)
-        run.owned.append(address)
+        address = opaque(engine, run.owned)
     run.task_address = address
+    return address
+
+
+def opaque(engine: Engine, owned: list[int]) -> int:
+    """The address of a struct of zeros."""
+    address = engine.memory.allocate(OPAQUE)
+    owned.append(address)
     return address
 
 
@@ -155,7 +176,7 @@ def _task_members(engine: Engine) -> dict[str, Any]:
     return found
 
 
-def _known(btf: Btf, type_id: int, value: Mapping[str, Any]) -> dict[str, Any]:
+def known(btf: Btf, type_id: int, value: Mapping[str, Any]) -> dict[str, Any]:
     """Only the members the object's types have: a program declares those it uses."""
     result: dict[str, Any] = {}
     for name, item in value.items():
@@ -167,7 +188,7 @@ def _known(btf: Btf, type_id: int, value: Mapping[str, Any]) -> dict[str, Any]:
             target = kind.type_id if isinstance(kind, Ref) else found[0]
             if not isinstance(btf.resolved(target), Struct):
                 continue
-            item = _known(btf, target, item)
+            item = known(btf, target, item)
         elif isinstance(btf.resolved(found[0]), Struct) or (
             isinstance(item, str) and isinstance(btf.resolved(found[0]), Int)
         ):

@@ -1,0 +1,1 @@
+"""Real events without privileges: a child process that is traced by ptrace, and packets from files."""
