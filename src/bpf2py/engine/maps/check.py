@@ -19,6 +19,7 @@ PERCPU_MAX = 32 << 10  # PCPU_MIN_UNIT_SIZE
 HTAB_ELEM = 48  # sizeof(struct htab_elem)
 U32 = (1 << 32) - 1
 PAGE = 4096
+STORAGE_MAX = 0xFFFF - 128  # BPF_LOCAL_STORAGE_MAX_VALUE_SIZE
 STACK_DEPTH = 127  # sysctl_perf_event_max_stack
 
 F = MapFlags
@@ -125,11 +126,13 @@ def _queue(spec: MapSpec, version: Version, cpus: int) -> int:
 
 
 def _bloom(spec: MapSpec, version: Version, cpus: int) -> int:
+    if spec.value_size > KMALLOC_MAX:
+        return E2BIG
     if not (spec.max_entries and spec.value_size) or spec.key_size:
         return EINVAL
     if not _flags_ok(spec, F.NUMA_NODE | F.ZERO_SEED | ACCESS) or spec.map_extra & ~15:
         return EINVAL
-    return E2BIG if spec.value_size > KMALLOC_MAX else 0
+    return 0
 
 
 def _lpm(spec: MapSpec, version: Version, cpus: int) -> int:
@@ -137,7 +140,7 @@ def _lpm(spec: MapSpec, version: Version, cpus: int) -> int:
         return EINVAL
     if not _flags_ok(spec, F.NO_PREALLOC | F.NUMA_NODE | ACCESS):
         return EINVAL
-    if not 5 <= spec.key_size <= 260 or not 1 <= spec.value_size <= KMALLOC_MAX - 256 - 40:
+    if not 5 <= spec.key_size <= 260 or not 1 <= spec.value_size <= KMALLOC_MAX - 256 - 24:
         return EINVAL
     return 0
 
@@ -157,7 +160,7 @@ def _ring(spec: MapSpec, version: Version, cpus: int) -> int:
 
 
 def _stack_trace(spec: MapSpec, version: Version, cpus: int) -> int:
-    if int(spec.flags) & ~(F.NUMA_NODE | F.STACK_BUILD_ID):
+    if int(spec.flags) & ~(F.NUMA_NODE | F.STACK_BUILD_ID | F.RDONLY | F.WRONLY):
         return EINVAL
     unit = 32 if spec.flags & F.STACK_BUILD_ID else 8
     if not spec.max_entries or spec.key_size != 4 or spec.value_size < 8:
@@ -172,11 +175,11 @@ def _storage(spec: MapSpec, version: Version, cpus: int) -> int:
         return EINVAL
     if spec.key_size != 4 or not spec.value_size or not (spec.btf is not None and spec.value_type_id):
         return EINVAL
-    return E2BIG if spec.value_size > 0xFFFF - 64 else 0
+    return E2BIG if spec.value_size > STORAGE_MAX else 0
 
 
 def _cgroup_storage(spec: MapSpec, version: Version, cpus: int) -> int:
-    most = PERCPU_MAX if spec.type == MapType.PERCPU_CGROUP_STORAGE else PAGE - 64
+    most = PERCPU_MAX if spec.type == MapType.PERCPU_CGROUP_STORAGE else STORAGE_MAX
     if spec.key_size not in (8, 16) or not spec.value_size:
         return EINVAL
     if spec.value_size > most:

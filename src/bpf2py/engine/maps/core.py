@@ -64,8 +64,8 @@ class MapCore:
     """
 
     __slots__ = (
-        "__weakref__", "_args", "_blocks", "_buffers", "_finalizer", "batch", "by_hand", "data_address", "engine",
-        "fields", "header", "held", "info", "map_memory", "names", "slot_type", "spec", "value_bytes", "writable_mappings",
+        "__weakref__", "_args", "_blocks", "_buffers", "_finalizer", "_index", "batch", "by_hand", "data_address",
+        "engine", "fields", "header", "held", "info", "map_memory", "names", "slot_type", "spec", "value_bytes", "writable_mappings",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, spec: MapSpec, max_entries: int | None = None) -> None:
@@ -93,7 +93,7 @@ class MapCore:
         self.slot_type: Callable[[MapCore, bool, bool], Any] = Slot
         self.map_memory: Callable[[int, bool, int], int] = _not_mappable
         self.writable_mappings = 0
-        self._args = 0
+        self._args = self._index = 0
         self._buffers = (0, 0, 0)
 
     def allocate(self, size: int, private: bool = False) -> int:
@@ -134,6 +134,19 @@ class MapCore:
     def count(self) -> int:
         """Elements, where the library counts them."""
         return self.engine.memory.u32[self.header + COUNT >> 2]
+
+    def key_of_value(self, address: int) -> tuple[int, int]:
+        """(address of the key, address of the value) of the element an address lies in."""
+        memory, header = self.engine.memory, self.header
+        stride = memory.u32[header + 24 >> 2]
+        index = (address - self.data_address) // stride
+        start = self.data_address + index * stride
+        if type_info(self.info.type).key != "index":
+            return start, start + (self.info.key_size + 7 & -8)
+        if not self._index:
+            self._index = self.allocate(8)  # callbacks get a pointer to the index
+        memory.u32[self._index >> 2] = index
+        return self._index, start
 
     def command(self, name: str) -> Callable[..., int]:
         """The library's function for a command, or one that gives the errno the type answers it with."""

@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapInfo
-from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOTSUPP, EPERM, MapCore
+from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
 from bpf2py.errors import NotSupported
 from bpf2py.uapi.map_types import MapFlags, MapType
 
@@ -188,6 +188,18 @@ class EngineMap:
             view = view.toreadonly()
         weakref.finalize(view, _unmapped, core, writable).atexit = False
         return view
+
+    def key_of_value(self, address: int) -> tuple[int, int]:
+        """(address of the key, address of the value) of the element an address lies in, as callbacks get them."""
+        return self.core.key_of_value(address)
+
+    def perf_output(self, cpu: int, data: bytes, now: int) -> int:
+        """What bpf_perf_event_output() does to the buffer of a CPU; -ENOENT where nobody reads."""
+        event = self.core.held.get(cpu.to_bytes(4, "little"))
+        if event is None:
+            return -ENOENT
+        result: int = event.output(data, now)
+        return result
 
     def duplicate(self) -> EngineMap:
         """Another descriptor of the same map."""

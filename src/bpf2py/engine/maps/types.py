@@ -120,23 +120,20 @@ def seed_of(engine: Engine, spec: MapSpec) -> int:
 
 
 def build_hash(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
-    """HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH, HASH_OF_MAPS."""
+    """HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH."""
     cpus, kind, flags = engine.possible_cpus, spec.type, spec.flags
     entries = spec.max_entries
     own_lists = bool(flags & MapFlags.NO_COMMON_LRU)
     if own_lists:
         entries = (entries + cpus - 1) // cpus * cpus
     core = MapCore(engine, spec, entries)
-    of_maps = kind == MapType.HASH_OF_MAPS
     slot = (spec.value_size + 7) // 8 * 8 if kind in PER_CPU else 0
-    stored = 8 if of_maps else slot * cpus if slot else spec.value_size
+    stored = slot * cpus if slot else spec.value_size
     stride = (spec.key_size + 7) // 8 * 8 + (stored + 7) // 8 * 8
-    lay_out_table(core, entries, stride, slot, fields, of_maps)
+    lay_out_table(core, entries, stride, slot, fields)
     core.names = _HTAB
     if engine.version < (5, 14):
         core.names = {**_HTAB, "take": -ENOTSUPP}
-    if of_maps:
-        core.names = {**core.names, "take": -ENOTSUPP}
     core.batch = "buckets"
     return core
 
