@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-from bpf2py.backend import LinkHandle, ProgramHandle, ProgramInfo
-from bpf2py.errors import AttachError, BpfOSError, ClosedError
+from bpf2py.backend import LinkHandle, ProgramHandle, ProgramInfo, TestRunResult
+from bpf2py.errors import AttachError, BpfOSError, ClosedError, EncodeError
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
-
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
 
@@ -180,6 +179,10 @@ def enable_stats() -> Stats:
     return Stats(resolve_backend("kernel").enable_stats())
 
 
+def _is_context(value: Any) -> bool:
+    return isinstance(value, bytes | bytearray | memoryview | Mapping | list | tuple) or hasattr(value, "__bytes__")
+
+
 class Program:
     """A program the kernel (or engine) accepted.
 
@@ -339,6 +342,55 @@ class Program:
     def stderr(self) -> str:
         """What the program and the kernel wrote to stream 2 since the last call: also faults and timeouts at run time."""
         return self.stream(2).decode("utf-8", "replace")
+
+    def run(
+        self, context: Any = None, *arguments: Any, data: bytes = b"", cpu: int | None = None, **fields: Any
+    ) -> TestRunResult:
+        """Run the program once on a context made from Python values: on the engine any program, on the kernel what `test_run` runs.
+
+        Args:
+            context: the context's bytes, its members as a mapping, or its arguments as a sequence; or simply:
+            arguments: of a raw tracepoint, a traced or a probed function, in order: numbers; on the engine also text and, for
+                pointers to structs, mappings of members.
+            data: a packet, for programs that see packets.
+            cpu: run on this CPU.
+            fields: members of the context's struct by name (engine).
+
+        Returns:
+            A `TestRunResult`; an XDP or tc program's verdict is its `return_value`, `data` the packet as it was left.
+
+        Raises:
+            EncodeError: the values do not make up this program's context.
+            ProgramFault: the engine stopped the program.
+            NotSupported: the kernel has no test runs for this type of program.
+
+        Example:
+            >>> obj.programs["count"].run(filename="/bin/ls")         # doctest: +SKIP
+            >>> obj.programs["filter"].run(data=packet).return_value  # doctest: +SKIP
+            1
+        """
+        self.fileno()
+        if context is not None and not _is_context(context):
+            arguments, context = (context, *arguments), None
+        runner = getattr(self._backend, "run_program", None)
+        if runner is not None:
+            result: TestRunResult = runner(self._handle, context, data, arguments, fields, cpu)
+            return result
+        return self._run_in_kernel(context, arguments, data, cpu, fields)
+
+    def _run_in_kernel(
+        self, context: Any, arguments: tuple[Any, ...], data: bytes, cpu: int | None, fields: dict[str, Any]
+    ) -> TestRunResult:
+        if isinstance(context, Sequence) and not isinstance(context, bytes | bytearray | memoryview):
+            arguments, context = (*context, *arguments), None
+        if fields or isinstance(context, Mapping) or not all(isinstance(item, int) for item in arguments):
+            raise EncodeError(
+                f"program {self.name}: run: the kernel takes a context as bytes or as numbers; "
+                'members and structs are made by the engine: load(..., backend="engine")'
+            )
+        raw = b"".join((item & (1 << 64) - 1).to_bytes(8, "little") for item in arguments)
+        result: TestRunResult = self.test_run(data, bytes(context or b"") + raw, cpu=cpu)
+        return result
 
     def close(self) -> None:
         """Give up the descriptor; links keep the program alive."""

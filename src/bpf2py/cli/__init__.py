@@ -23,6 +23,7 @@ COMMANDS = {
     "events": "bpf2py.cli.map",
     "prog": "bpf2py.cli.prog",
     "link": "bpf2py.cli.prog",
+    "packets": "bpf2py.cli.packets",
 }
 
 

@@ -477,6 +477,23 @@ class Engine:
 
         return test_run(self, program, name, data, context, repeat, cpu, flags)
 
+    def run_program(
+        self,
+        program: Any,
+        context: Any,
+        data: bytes,
+        arguments: Sequence[Any],
+        fields: Mapping[str, Any],
+        cpu: int | None,
+    ) -> Any:
+        """Run a program on a context made from Python values: see `Program.run`."""
+        from bpf2py.engine.hooks import run_program
+
+        if cpu is None:
+            return run_program(self, program, context, data, arguments, fields)
+        with self.cpu(cpu):
+            return run_program(self, program, context, data, arguments, fields)
+
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The types of a map opened by its number."""
         return None
