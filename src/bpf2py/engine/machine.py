@@ -30,6 +30,7 @@ __all__ = ["Engine"]
 
 DEFAULT_FUEL = 1 << 31  # instructions in loops: some seconds
 DEFAULT_KERNEL = "6.18"
+MAX_LENGTH = 1 << 26  # of what a helper reads or writes
 NEWEST_PATCH = 255  # of a series that is named without one
 
 
@@ -246,6 +247,13 @@ class Engine:
                 return handle
         raise KeyError(header)
 
+    def map_at(self, header: int) -> Any:
+        """The map a program gave a helper. Raises the fault that ends the program when it is none."""
+        try:
+            return self.map_of_header(header)
+        except KeyError:
+            raise HelperFault(f"{header:#x} is no map") from None
+
     # -- code ----------------------------------------------------------------------------------------------------
 
     def provide(self, name: str) -> Any:
@@ -390,9 +398,17 @@ class Engine:
         """The innermost run."""
         return self.runs[-1]
 
+    @staticmethod
+    def length(size: int) -> int:
+        """A size a program gave a helper, 32 bits of it. Raises the fault that ends the program when no memory is that large."""
+        size &= 0xFFFFFFFF
+        if size > MAX_LENGTH:
+            raise HelperFault(f"a size of {size} bytes")
+        return size
+
     def read(self, address: int, size: int) -> bytes:
         """Memory a program gave a helper. Raises the fault that ends the program when it is none of its own."""
-        if not PUBLIC <= address <= self.memory.size - size:
+        if size > MAX_LENGTH or not PUBLIC <= address <= self.memory.size - size:
             raise HelperFault(f"{size} bytes at address {address:#x} are no memory of the program's")
         return bytes(self.memory.view[address : address + size])
 

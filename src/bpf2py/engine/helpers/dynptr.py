@@ -37,7 +37,7 @@ def dynptr_from_mem(engine: Engine, data: int, size: int, flags: int, pointer: i
 def dynptr_read(engine: Engine, target: int, size: int, pointer: int, offset: int, flags: int, *_: int) -> int:
     """Copy out of it."""
     address, length = _get(engine, pointer)
-    size, offset = size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    size, offset = engine.length(size), offset & 0xFFFFFFFF
     if not address or flags:
         return -EINVAL
     if size > length or offset > length - size:
@@ -49,7 +49,7 @@ def dynptr_read(engine: Engine, target: int, size: int, pointer: int, offset: in
 def dynptr_write(engine: Engine, pointer: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
     """Copy into it."""
     address, length = _get(engine, pointer)
-    size, offset = size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    size, offset = engine.length(size), offset & 0xFFFFFFFF
     if not address or flags:
         return -EINVAL
     if size > length or offset > length - size:
@@ -61,7 +61,7 @@ def dynptr_write(engine: Engine, pointer: int, offset: int, source: int, size: i
 def dynptr_data(engine: Engine, pointer: int, offset: int, size: int, *_: int) -> int:
     """The address of a part, null when it is not all there."""
     address, length = _get(engine, pointer)
-    size, offset = size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    size, offset = engine.length(size), offset & 0xFFFFFFFF
     if not address or size > length or offset > length - size:
         return 0
     return address + offset
@@ -69,7 +69,7 @@ def dynptr_data(engine: Engine, pointer: int, offset: int, size: int, *_: int) -
 
 def ringbuf_reserve_dynptr(engine: Engine, header: int, size: int, flags: int, pointer: int, *_: int) -> int:
     """Of a new record."""
-    size &= 0xFFFFFFFF
+    size = engine.length(size)
     if flags or size > MAX_SIZE:
         _set(engine, pointer, 0, 0)
         return -EINVAL if flags else -E2BIG

@@ -23,7 +23,7 @@ def _output(engine: Engine, header: int, flags: int, data: bytes, tail: bytes) -
         return -EINVAL
     cpu = flags & BPF_F_INDEX_MASK
     cpu = engine.current_cpu if cpu == CURRENT_CPU else cpu
-    handle = engine.map_of_header(header)
+    handle = engine.map_at(header)
     if cpu >= handle.info.max_entries:
         return -E2BIG
     result: int = handle.perf_output(cpu, data + tail, engine.now())
@@ -65,7 +65,7 @@ def get_stackid(engine: Engine, _context: int, header: int, flags: int, *_: int)
     """The number of the task's stack in the map: the frames the task was given (`Task.user_stack`, `kernel_stack`)."""
     frames = _frames(engine, bool(flags & USER_STACK))
     skip = flags & SKIP_MASK
-    handle = engine.map_of_header(header)
+    handle = engine.map_at(header)
     kept = frames[skip : skip + handle.info.value_size // 8]
     if not kept:
         return -EFAULT
@@ -82,6 +82,7 @@ def get_stack(engine: Engine, _context: int, buffer: int, size: int, flags: int,
     if flags & ~(SKIP_MASK | USER_STACK | BUILD_ID) or size % 8:
         return -EINVAL
     frames = _frames(engine, bool(flags & USER_STACK))[flags & SKIP_MASK :][: size // 8]
+    size = engine.length(size)
     raw = b"".join((f & (1 << 64) - 1).to_bytes(8, "little") for f in frames)
     engine.write(buffer, raw.ljust(size, b"\0"))
     return len(raw)

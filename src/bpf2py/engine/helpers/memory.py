@@ -27,7 +27,7 @@ def _user(engine: Engine, address: int, size: int) -> bytes | None:
 
 
 def _read(engine: Engine, target: int, size: int, data: bytes | None) -> int:
-    size &= 0xFFFFFFFF
+    size = engine.length(size)
     if data is None:
         engine.write(target, bytes(size))
         return -EFAULT
@@ -37,7 +37,7 @@ def _read(engine: Engine, target: int, size: int, data: bytes | None) -> int:
 
 def _read_str(engine: Engine, target: int, size: int, source: int, user: bool) -> int:
     """Up to `size` bytes with the NUL they end with: their number; what follows stays as it was."""
-    size &= 0xFFFFFFFF
+    size = engine.length(size)
     if not size:
         return 0
     reader = _user if user else _kernel
@@ -64,17 +64,17 @@ def _read_str(engine: Engine, target: int, size: int, source: int, user: bool) -
 
 def probe_read_kernel(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
     """Copy; -EFAULT and zeros where the address is bad."""
-    return _read(engine, target, size, _kernel(engine, source, size & 0xFFFFFFFF))
+    return _read(engine, target, size, _kernel(engine, source, engine.length(size)))
 
 
 def probe_read_user(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
     """The same from the task's memory."""
-    return _read(engine, target, size, _user(engine, source, size & 0xFFFFFFFF))
+    return _read(engine, target, size, _user(engine, source, engine.length(size)))
 
 
 def probe_read(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
     """Kernel memory or the task's, whichever the address is in."""
-    size &= 0xFFFFFFFF
+    size = engine.length(size)
     data = _kernel(engine, source, size)
     return _read(engine, target, size, data if data is not None else _user(engine, source, size))
 
@@ -106,7 +106,7 @@ def copy_from_user_task(engine: Engine, target: int, size: int, source: int, *_:
 
 def probe_write_user(engine: Engine, target: int, source: int, size: int, *_: int) -> int:
     """Write to the task's memory."""
-    data = engine.read(source, size & 0xFFFFFFFF)
+    data = engine.read(source, engine.length(size))
     task = engine.current.task
     if task.write is not None:
         return 0 if task.write(target, data) else -EFAULT

@@ -33,7 +33,7 @@ def _xdp(engine: Engine) -> XdpBuff:
 
 def skb_load_bytes(engine: Engine, _skb: int, offset: int, target: int, size: int, *_: int) -> int:
     """Copy from the packet; -EFAULT and zeros where it is shorter."""
-    packet, size, offset = _packet(engine), size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    packet, size, offset = _packet(engine), engine.length(size), offset & 0xFFFFFFFF
     if offset > MAX_OFFSET or offset + size > len(packet):
         engine.write(target, bytes(size))
         return -EFAULT
@@ -44,7 +44,7 @@ def skb_load_bytes(engine: Engine, _skb: int, offset: int, target: int, size: in
 def skb_load_bytes_relative(engine: Engine, _skb: int, offset: int, target: int, size: int, start: int, *_: int) -> int:
     """The same from the link layer (0) or network header (1) on."""
     packet: SkBuff = _packet(engine)
-    size, offset, start = size & 0xFFFFFFFF, offset & 0xFFFFFFFF, start & 0xFFFFFFFF
+    size, offset, start = engine.length(size), offset & 0xFFFFFFFF, start & 0xFFFFFFFF
     if start not in (HDR_START_MAC, HDR_START_NET) or offset > 0xFFFF:
         engine.write(target, bytes(size))
         return -EFAULT
@@ -59,7 +59,7 @@ def skb_load_bytes_relative(engine: Engine, _skb: int, offset: int, target: int,
 
 def skb_store_bytes(engine: Engine, _skb: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
     """Copy into the packet."""
-    packet, size, offset = _packet(engine), size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    packet, size, offset = _packet(engine), engine.length(size), offset & 0xFFFFFFFF
     if flags & ~3:
         return -EINVAL
     if offset > MAX_OFFSET or offset + size > len(packet):
@@ -251,7 +251,7 @@ def xdp_get_buff_len(engine: Engine, *_: int) -> int:
 
 def xdp_load_bytes(engine: Engine, _context: int, offset: int, target: int, size: int, *_: int) -> int:
     """Copy from the packet."""
-    packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, size & 0xFFFFFFFF
+    packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, engine.length(size)
     if offset > 0xFFFF or size > 0xFFFF or offset + size > len(packet):
         return -EINVAL
     engine.write(target, engine.memory.read(packet.data + offset, size))
@@ -260,7 +260,7 @@ def xdp_load_bytes(engine: Engine, _context: int, offset: int, target: int, size
 
 def xdp_store_bytes(engine: Engine, _context: int, offset: int, source: int, size: int, *_: int) -> int:
     """Copy into the packet."""
-    packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, size & 0xFFFFFFFF
+    packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, engine.length(size)
     if offset > 0xFFFF or size > 0xFFFF or offset + size > len(packet):
         return -EINVAL
     packet.put(offset, engine.read(source, size))
@@ -286,7 +286,7 @@ def redirect_peer(engine: Engine, ifindex: int, flags: int, *_: int) -> int:
 
 def redirect_neigh(engine: Engine, ifindex: int, parameters: int, size: int, flags: int, *_: int) -> int:
     """Noted as the packet's way."""
-    if flags or (size & 0xFFFFFFFF and size & 0xFFFFFFFF < 20):
+    if flags or (0 < size & 0xFFFFFFFF < 20):
         return TC_ACT_SHOT
     engine.current.redirect = ("neigh", ifindex & 0xFFFFFFFF, flags)
     return TC_ACT_REDIRECT
@@ -297,7 +297,7 @@ def redirect_map(engine: Engine, header: int, key: int, flags: int, *_: int) -> 
     if flags & ~(3 | 8 | 16):
         return XDP_ABORTED
     key &= 0xFFFFFFFF
-    handle = engine.map_of_header(header)
+    handle = engine.map_at(header)
     slot = handle.slot()
     slot.key[:4] = key.to_bytes(4, "little")
     if not flags & 8 and slot.lookup():

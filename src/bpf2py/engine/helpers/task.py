@@ -65,6 +65,7 @@ def get_current_uid_gid(engine: Engine, *_: int) -> int:
 
 def get_current_comm(engine: Engine, buffer: int, size: int, *_: int) -> int:
     """The task's name, always terminated, the rest zeros."""
+    size = engine.length(size)
     if not size:
         return -EINVAL
     text = engine.current.task.comm.encode()[: min(15, size - 1)]

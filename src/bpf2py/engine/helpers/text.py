@@ -110,7 +110,7 @@ def _format(engine: Engine, address: int, size: int | None = None) -> bytes:
 
 def trace_printk(engine: Engine, form: int, size: int, a: int, b: int, c: int, *_: int) -> int:
     """A line for `Engine.trace`; the number of characters."""
-    raw = engine.read(form, size & 0xFFFFFFFF)
+    raw = engine.read(form, engine.length(size))
     if not raw or raw[-1]:
         return -EINVAL
     return _trace(engine, raw.split(b"\0", 1)[0], [a, b, c])
@@ -120,7 +120,7 @@ def trace_vprintk(engine: Engine, form: int, size: int, data: int, data_size: in
     """The same with its arguments in memory (Linux 5.16)."""
     if data_size & 7 or data_size > 96 or (data_size and not data):
         return -EINVAL
-    return _trace(engine, _format(engine, form, size & 0xFFFFFFFF), _values(engine, data, data_size))
+    return _trace(engine, _format(engine, form, engine.length(size)), _values(engine, data, data_size))
 
 
 def _values(engine: Engine, data: int, size: int) -> list[int]:
@@ -139,7 +139,7 @@ def _trace(engine: Engine, form: bytes, arguments: list[int]) -> int:
 
 def snprintf(engine: Engine, target: int, size: int, form: int, data: int, data_size: int, *_: int) -> int:
     """The length the text has, with its NUL; as much of it as fits is stored (Linux 5.13)."""
-    size &= 0xFFFFFFFF
+    size = engine.length(size)
     if data_size % 8 or data_size > 96 or (data_size and not data):
         return -EINVAL
     try:
@@ -156,7 +156,7 @@ def seq_printf(engine: Engine, _seq: int, form: int, size: int, data: int, data_
     if data_size & 7 or data_size > 96 or (data_size and not data):
         return -EINVAL
     try:
-        text = render(engine, _format(engine, form, size & 0xFFFFFFFF), _values(engine, data, data_size))
+        text = render(engine, _format(engine, form, engine.length(size)), _values(engine, data, data_size))
     except BadFormat:
         return -EINVAL
     engine.current.output.extend(text)
@@ -165,7 +165,7 @@ def seq_printf(engine: Engine, _seq: int, form: int, size: int, data: int, data_
 
 def seq_write(engine: Engine, _seq: int, data: int, size: int, *_: int) -> int:
     """Add bytes to what an iterator program writes (Linux 5.7)."""
-    engine.current.output.extend(engine.read(data, size & 0xFFFFFFFF))
+    engine.current.output.extend(engine.read(data, engine.length(size)))
     return 0
 
 
@@ -219,7 +219,7 @@ def strtoul(engine: Engine, text: int, size: int, flags: int, result: int, *_: i
 
 def strncmp(engine: Engine, a: int, size: int, b: int, *_: int) -> int:
     """Less than, equal to or greater than 0 (Linux 5.17)."""
-    size &= 0xFFFFFFFF
+    size = engine.length(size)
     left, right = engine.read(a, size), _string(engine, b)[:size] + b"\0"
     for i in range(size):
         one, other = left[i], right[i] if i < len(right) else 0
