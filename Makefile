@@ -1,6 +1,6 @@
 # What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
 .DELETE_ON_ERROR:
-.PHONY: help test lint ruff ruff-format mypy format pytest demo test-vm bench venv clean
+.PHONY: help test lint ruff ruff-format mypy format pytest fuzz demo test-vm bench venv clean
 .DEFAULT_GOAL := help
 
 VENV    ?= .venv
@@ -17,6 +17,8 @@ help:
 	@echo 'make test      lint, type check and test (kernel tests run where bpf() is permitted)'
 	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
+	@echo 'make fuzz      100,000 damaged objects, types and links: typed errors only'
+	@echo 'make soak      a million random map operations on the kernel and the engine, compared: OPERATIONS=1000000 (needs bpf())'
 	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT'
 	@echo 'make lint      ruff and mypy        make format   let ruff rewrite the sources'
 	@echo 'make clean     remove .venv, caches and virtual machine images'
@@ -55,12 +57,20 @@ format: venv
 pytest: venv
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# The same tests with more damage; BPF2PY_FUZZ_SEED=N damages otherwise.
+fuzz: venv
+	BPF2PY_FUZZ=$${BPF2PY_FUZZ:-100000} $(BIN)/python -m pytest --timeout 3600 tests/fuzz $(PYTEST_ARGS)
+
 demo: venv
 	@echo 'bpf2py run counts the programs this shell starts; it says on the next line which backend it uses:'
 	$(BIN)/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
 
 test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
+
+OPERATIONS ?= 1000000
+soak: venv
+	$(BIN)/python tests/engine/differential.py --operations $(OPERATIONS)
 
 bench: venv
 	$(BIN)/python -m benchmarks.bench_startup

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapInfo
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
-from bpf2py.uapi.map_types import type_info
+from bpf2py.uapi.map_types import MapFlags, type_info
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "MapCore", "Slot", "constant"]
 
-EPERM, ENOENT, E2BIG, ENOMEM, EACCES, EBUSY, EEXIST, EINVAL = 1, 2, 7, 12, 13, 16, 17, 22
+EPERM, ENOENT, E2BIG, ENOMEM, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 12, 13, 16, 17, 22, 28
 EBADF, EOPNOTSUPP, ENOTSUPP = 9, 95, 524
 
 # struct map of sources/engine.h: up to `own`.
@@ -27,6 +27,8 @@ FROZEN, COUNT = 48, 52  # offsets
 OWN = 72
 _BATCH = struct.Struct("<QQIIIIQQ")
 _LINE = 64
+LOCK = 4  # BPF_F_LOCK
+MODE = int(MapFlags.RDONLY | MapFlags.WRONLY)
 KEEP = 16 << 20  # bytes of batch buffers that are kept for the next call
 
 
@@ -42,6 +44,10 @@ def operation(engine: Engine, name: str) -> Callable[..., int]:
     if found is None:
         found = kept[name] = engine.code.operation(engine.provide(name))
     return found
+
+
+def _denied_read(_key: int, _value: int, flags: int, _: int) -> int:
+    return -EINVAL if flags & ~LOCK else -EPERM
 
 
 class MapCore:
@@ -65,7 +71,8 @@ class MapCore:
 
     __slots__ = (
         "__weakref__", "_args", "_blocks", "_buffers", "_finalizer", "_index", "batch", "by_hand", "data_address",
-        "engine", "fields", "header", "held", "info", "map_memory", "names", "slot_type", "spec", "value_bytes", "writable_mappings",
+        "engine", "fields", "header", "held", "info", "map_memory", "names", "slot_type", "spec", "value_bytes",
+        "writable_mappings",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, spec: MapSpec, max_entries: int | None = None) -> None:
@@ -79,8 +86,9 @@ class MapCore:
         kind = int(spec.type)
         name = "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in spec.name)[:15]
         entries = spec.max_entries if max_entries is None else max_entries
+        flags = int(spec.flags) & ~MODE  # these two stay with the descriptor
         self.info = MapInfo(
-            kind, engine.next_id(), spec.key_size, spec.value_size, entries, int(spec.flags), name, spec.map_extra
+            kind, engine.next_id(), spec.key_size, spec.value_size, entries, flags, name, spec.map_extra
         )
         per_cpu = type_info(kind).per_cpu
         self.value_bytes = (spec.value_size + 7) // 8 * 8 * engine.possible_cpus if per_cpu else spec.value_size
@@ -151,9 +159,32 @@ class MapCore:
     def command(self, name: str) -> Callable[..., int]:
         """The library's function for a command, or one that gives the errno the type answers it with."""
         found = self.names.get(name, -ENOTSUPP)
-        if isinstance(found, int):
+        if isinstance(found, str):
+            return partial(operation(self.engine, found), self.header)
+        if name in ("next_key", "lookup_batch"):
             return constant(found)
-        return partial(operation(self.engine, found), self.header)
+        refuse: dict[str, Callable[..., int]] = {
+            "lookup": self._refuse_read,
+            "take": self._refuse_take,
+            "delete": self._refuse_delete,
+        }
+        return partial(refuse.get(name, self._refuse_write), found)
+
+    def _refuse_read(self, result: int, _key: int, _value: int, flags: int, _: int) -> int:
+        return -EINVAL if flags & ~LOCK or (flags and not self.fields.lock) else result
+
+    def _refuse_take(self, result: int, key: int, value: int, flags: int, _: int) -> int:
+        if self.frozen and not flags & ~LOCK:
+            return -EPERM
+        return self._refuse_read(result, key, value, flags, 0)
+
+    def _refuse_write(self, result: int, _key: int, _value: int, flags: int, _: int) -> int:
+        if self.frozen:
+            return -EPERM
+        return -EINVAL if flags & LOCK and not self.fields.lock else result
+
+    def _refuse_delete(self, result: int, *_: int) -> int:
+        return -EPERM if self.frozen else result
 
     def lookup_batch(
         self,
@@ -176,11 +207,11 @@ class MapCore:
         _BATCH.pack_into(memory.view, place, keys_at, values_at, count, count, token is None, delete, flags, cursor)
         result = self.command("lookup_batch")(place, 0, 0, 0)
         done: int = memory.u32[place + 20 >> 2]
-        if result in (0, -ENOENT, -28) and count:
+        if result in (0, -ENOENT, -ENOSPC) and count:
             if done:
                 _into(keys, memory.view[keys_at : keys_at + done * key_size])
                 _into(values, memory.view[values_at : values_at + done * value_bytes])
-            if self.batch == "buckets" or done:
+            if memory.u32[place + 24 >> 2] == 2:
                 token_out[:width] = memory.view[cursor : cursor + width]
         self._trim()
         return result, done
@@ -262,10 +293,10 @@ class Slot:
         self.key_view: Any = None
         self.value_view: Any = None
         denied = constant(-EPERM)
-        self._lookup = core.command("lookup") if readable else denied
+        self._lookup = core.command("lookup") if readable else _denied_read
         self._update = core.command("update") if writable else denied
         self._delete = core.command("delete") if writable else denied
-        self._take = core.command("take") if readable and writable else denied
+        self._take = core.command("take") if readable and writable else _denied_read
         self._next_key = core.command("next_key") if readable else denied
         self.fast_lookup = partial(self._lookup, self._key, value, 0, 0)
         self.fast_update = partial(self._update, self._key, value, 0, 0)

@@ -101,8 +101,34 @@ class EngineMap:
             return -EPERM, count
         if core.batch == "none" or (delete and core.batch != "buckets"):
             return -ENOTSUPP, count
+        if core.by_hand and core.batch == "indices":
+            return self._read_by_hand(token_in, token_out, keys, values, count, flags)
         with core.engine.lock:
             return core.lookup_batch(token_in, token_out, keys, values, count, flags, delete)
+
+    def _read_by_hand(
+        self, token_in: bytearray | None, token_out: bytearray, keys: Any, values: Any, count: int, flags: int
+    ) -> tuple[int, int]:
+        if flags & ~LOCK or (flags & LOCK and not self.core.fields.lock):
+            return -EINVAL, count
+        if not count:
+            return 0, 0
+        slot, done, first = self.slot(), 0, token_in is None
+        if token_in is not None:
+            slot.key[:] = token_in[:4]
+        while done < count:
+            result = slot.get_next_key(first)
+            if result:
+                if done:
+                    token_out[:4] = slot.key
+                return result, done
+            slot.key[:], first = slot.next_key, False
+            if slot.lookup() == 0:  # indices where nothing is stored are left out
+                keys[4 * done : 4 * done + 4] = slot.key
+                values[4 * done : 4 * done + 4] = slot.value
+                done += 1
+        token_out[:4] = slot.key
+        return 0, done
 
     def update_batch(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_UPDATE_BATCH."""

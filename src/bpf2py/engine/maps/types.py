@@ -133,7 +133,7 @@ def build_hash(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     lay_out_table(core, entries, stride, slot, fields)
     core.names = _HTAB
     if engine.version < (5, 14):
-        core.names = {**_HTAB, "take": -ENOTSUPP}
+        core.names = {name: found for name, found in _HTAB.items() if name != "take"}
     core.batch = "buckets"
     return core
 
@@ -243,6 +243,8 @@ def build_stack_trace(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     core.describe(spec.value_size, 0, core.allocate(buckets * spec.value_size), core.allocate(buckets * 16, True))
     core.own("Q", buckets)
     core.names = _STACK_TRACE
+    if engine.version >= (6, 18):
+        core.names = {**_STACK_TRACE, "take": "stackmap_sys_lookup_and_delete"}
     return core
 
 
@@ -252,7 +254,7 @@ def build_ring(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     size, memory = spec.max_entries, engine.memory
     positions = core.allocate(2 * PAGE + 2 * size)
     core.describe(1, 0, positions + 2 * PAGE)
-    core.names = dict.fromkeys(("lookup", "update", "delete", "take", "next_key"), -ENOTSUPP)
+    core.names = dict.fromkeys(("update", "delete", "next_key"), -ENOTSUPP)
     from bpf2py.engine.maps.rings import enlist, ring_memory
 
     following = enlist(core) if spec.type == MapType.RINGBUF else 0

@@ -157,13 +157,14 @@ EXPORT s64 array_sys_lookup_batch(struct map *m, struct batch *b)
 		return 0;
 	b->done = 0;
 	while (b->done < b->room) {
-		error = array_sys_next_key(m, b->first && !b->done ? NULL : cursor, &index);
+		error = array_sys_next_key(m, b->first == 1 ? NULL : cursor, &index);
 		if (error)
 			break;
 		*(u32 *)(b->keys + (u64)b->done * 4) = index;
 		array_out(m, index, (void *)(b->values + (u64)b->done * value_bytes));
 		b->done++;
 		*cursor = index;
+		b->first = 2;
 	}
 	return error;
 }

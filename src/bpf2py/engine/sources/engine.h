@@ -99,13 +99,13 @@ struct field {
 	u32 size;
 };
 
-/* A map's elements for a batch command: see sys_lookup_batch() in maps.c. */
+/* A map's elements for a batch command: see the functions ..._batch(). */
 struct batch {
 	u64 keys;
 	u64 values;
 	u32 room;   /* elements there is space for */
 	u32 done;   /* elements written */
-	u32 first;  /* nothing was read yet: start at the beginning */
+	u32 first;  /* in: nothing was read yet, start at the beginning; out: 2 when there is a token */
 	u32 remove; /* BPF_MAP_LOOKUP_AND_DELETE_BATCH */
 	u64 flags;  /* elem_flags */
 	u64 cursor; /* address of the token, which is read and written: a u32 or a key */

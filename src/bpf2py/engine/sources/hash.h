@@ -388,7 +388,7 @@ EXPORT s64 htab_sys_lookup_and_delete(struct map *m, const void *key, void *out,
 	s64 error;
 
 	if (m->frozen)
-		return -EPERM;
+		return flags & ~LOCK ? -EINVAL : -EPERM;
 	error = htab_sys_lookup(m, key, out, flags);
 	return error ? error : htab_sys_delete(m, key);
 }
@@ -462,6 +462,7 @@ EXPORT s64 htab_sys_lookup_batch(struct map *m, struct batch *b)
 		}
 	}
 	*(u32 *)b->cursor = bucket;
+	b->first = 2; /* there is a token */
 	if (bucket > h->mask)
 		return -ENOENT;
 	return b->done ? 0 : -ENOSPC;

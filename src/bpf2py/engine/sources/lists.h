@@ -82,7 +82,7 @@ EXPORT s64 queue_sys_lookup_and_delete(struct map *m, const void *key, void *val
 {
 	(void)key;
 	if (m->frozen)
-		return -EPERM;
+		return flags & ~LOCK ? -EINVAL : -EPERM;
 	return flags ? -EINVAL : queue_take(m, value, 1);
 }
 

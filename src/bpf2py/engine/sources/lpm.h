@@ -308,11 +308,12 @@ EXPORT s64 lpm_sys_lookup_batch(struct map *m, struct batch *b)
 	while (b->done < b->room) {
 		u8 *key = (u8 *)(b->keys + (u64)b->done * m->key_size);
 
-		error = lpm_sys_next_key(m, b->first && !b->done ? NULL : (u8 *)b->cursor, key);
+		error = lpm_sys_next_key(m, b->first == 1 ? NULL : (u8 *)b->cursor, key);
 		if (error)
 			break;
 		lpm_sys_lookup(m, key, (void *)(b->values + (u64)b->done * m->value_size), 0);
 		copy_long((void *)b->cursor, key, m->key_size);
+		b->first = 2;
 		b->done++;
 	}
 	return error;

@@ -96,7 +96,7 @@ EXPORT s64 stackmap_sys_lookup_and_delete(struct map *m, const u32 *id, void *ou
 	s64 error;
 
 	if (m->frozen)
-		return -EPERM;
+		return flags & ~LOCK ? -EINVAL : -EPERM;
 	error = stackmap_sys_lookup(m, id, out, flags);
 	return error ? error : stackmap_sys_delete(m, id);
 }
