@@ -1,6 +1,6 @@
 # What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
 .DELETE_ON_ERROR:
-.PHONY: help test lint ruff ruff-format mypy format pytest fuzz demo test-vm bench venv clean
+.PHONY: help test lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench venv clean
 .DEFAULT_GOAL := help
 
 VENV    ?= .venv
