@@ -14,6 +14,7 @@ __all__ = ["MAX_CALL_DEPTH", "MAX_STACK", "CheckError", "check_form", "set_frame
 
 MAX_STACK = 512  # MAX_BPF_STACK of include/linux/filter.h
 MAX_CALL_DEPTH = 8  # MAX_CALL_FRAMES of include/linux/bpf_verifier.h
+MIN_CALLER = 64  # bytes a call takes, so that calls without end use up the stack
 _BITS = {isa.BPF_ALU: 32, isa.BPF_ALU64: 64}
 _ATOMIC_OPS = {
     isa.BPF_ADD, isa.BPF_OR, isa.BPF_AND, isa.BPF_XOR, isa.BPF_ADD | isa.BPF_FETCH, isa.BPF_OR | isa.BPF_FETCH,
@@ -101,7 +102,8 @@ def _frame(code: Code, function: Function) -> int:
             return MAX_STACK
         if op.src == 10 and kind == isa.BPF_STX:
             return MAX_STACK
-    return (deepest + 15) & -16
+    calls = any(op is not None and op.opcode in (isa.CALL, isa.CALLX) for op in code.ops[function.start : function.end])
+    return max((deepest + 15) & -16, MIN_CALLER if calls else 0)
 
 
 def _reachable(code: Code, function: Function) -> set[int]:

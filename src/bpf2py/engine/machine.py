@@ -359,6 +359,8 @@ class Engine:
         control = self.memory.control
         if fault == Fault.THROW:
             return control[Slot.RESULT]
+        if isinstance(run.error, RecursionError):
+            run.error, fault = None, Fault.STACK
         if run.error is not None:
             if isinstance(run.error, HelperFault):
                 from bpf2py.engine.faults import describe
