@@ -221,6 +221,9 @@ EXPORT s64 lru_update_elem(struct map *m, const void *key, const void *value, u6
 	i = lru_pop(m);
 	if (!i)
 		return -ENOMEM;
+	/* Filled in before anything else is known: a pointer to the value that was evicted shows the new one. */
+	copy(key_at(m, i), key, m->key_size);
+	fresh_value(m, value_at(m, i), value);
 	link = find(m, key, hash, 1);
 	old = *link;
 	error = htab_check_flags(old, flags);
@@ -228,8 +231,6 @@ EXPORT s64 lru_update_elem(struct map *m, const void *key, const void *value, u6
 		lru_push_free(m, i);
 		return error;
 	}
-	copy(key_at(m, i), key, m->key_size);
-	fresh_value(m, value_at(m, i), value);
 	if (old) {
 		lru_at(m, i)->ref = 1;
 		unlink_at(m, link, 1);
@@ -251,6 +252,7 @@ LOCAL s64 lru_percpu_store(struct map *m, const void *key, const void *value, u6
 		i = lru_pop(m);
 		if (!i)
 			return -ENOMEM;
+		copy(key_at(m, i), key, m->key_size);
 	}
 	link = find_long(m, key, hash, UNIT(1));
 	old = *link;
@@ -264,7 +266,6 @@ LOCAL s64 lru_percpu_store(struct map *m, const void *key, const void *value, u6
 			lru_push_free(m, i);
 		return error;
 	}
-	copy(key_at(m, i), key, m->key_size);
 	percpu_store(m, value_at(m, i), value, all, 1);
 	link_first(m, i, hash, 1);
 	return 0;
