@@ -62,7 +62,7 @@ class _Hint(NamedTuple):
 _HINTS = [
     _Hint(re.compile(pattern), text)
     for pattern, text in (
-        (r"(invalid mem access|Possibly NULL pointer).*_or_null|_or_null.*invalid|invalid mem access 'map_value_or_null'",
+        (r"invalid mem access '\w*_or_null|Possibly NULL pointer|_or_null.*invalid",
          "compare the pointer with NULL before using it: bpf_map_lookup_elem() and the like may return NULL"),
         (r"invalid access to packet|pkt.*off.*outside of the packet|offset is outside of the packet",
          "check that data + offset + size <= data_end before reading the packet"),
@@ -78,7 +78,7 @@ _HINTS = [
          "this helper is not available to this program type (or needs a GPL-compatible license, or a newer kernel)"),
         (r"cannot call GPL-restricted function|cannot call GPL only function|gpl_only|GPL compatible",
          'declare a GPL-compatible license: char LICENSE[] SEC("license") = "GPL";'),
-        (r"invalid access to map value|invalid access to memory, mem_size|min value is negative|unbounded (min|max) value|"
+        (r"invalid access to map value|invalid access to memory, mem_size|min value is negative|unbounded (min|max) value|unbounded memory access|"
          r"max value is outside",
          "bound the index or offset before the access: if (i >= SIZE) return 0; or mask it with a power of two minus one"),
         (r"invalid mem access 'scalar'|invalid mem access 'inv'|invalid bpf_context access",
