@@ -27,6 +27,9 @@ SKB = {
 }  # fmt: skip
 XDP = {"data": 0, "data_end": 4, "data_meta": 8, "ingress_ifindex": 12, "rx_queue_index": 16, "egress_ifindex": 20}
 
+# mark, priority, ingress_ifindex and ifindex, cb, tstamp, wire_len, gso_segs, gso_size, hwtstamp: (offset, size)
+_GIVEN_BACK = ((8, 4), (32, 4), (36, 8), (48, 20), (152, 8), (160, 4), (164, 4), (176, 4), (184, 8))
+
 SKB_TYPES = (
     P.SOCKET_FILTER, P.SCHED_CLS, P.SCHED_ACT, P.CGROUP_SKB, P.LWT_IN, P.LWT_OUT, P.LWT_XMIT, P.LWT_SEG6LOCAL, P.SK_SKB,
 )  # fmt: skip
@@ -115,6 +118,10 @@ class XdpBuff(Packet):
         self.set_number(XDP["data_end"], self.end)
         self.set_number(XDP["data_meta"], self.meta)
 
+    def with_metadata(self) -> bytes:
+        """What BPF_PROG_TEST_RUN gives: the packet, and in front of it what `xdp_adjust_meta` made room for."""
+        return self.memory.read(self.meta, self.end - self.meta)
+
     def context_bytes(self) -> bytes:
         """The struct with offsets in place of pointers, as BPF_PROG_TEST_RUN gives it."""
         raw = bytearray(self.memory.read(self.context, XDP_SIZE))
@@ -149,13 +156,27 @@ class SkBuff(Packet):
         self.set_number(SKB["data_meta"], self.meta)
         self.set_number(SKB["len"], self.end - self.data)
 
+    def resize(self, front: int, back: int) -> bool:
+        """See `Packet.resize`; there is always room."""
+        if self.data - front < self.start or self.end + back > self.limit:
+            content, room = self.content(), HEADROOM + max(front, 0)
+            self.memory.free(self.start)
+            size = room + len(content) + max(back, 0) + FRAME
+            self.start = self.memory.allocate(size)
+            self.limit = self.start + size
+            self.data = self.meta = self.start + room
+            self.end = self.data + len(content)
+            self.memory.write(self.data, content)
+        return super().resize(front, back)
+
     def whole(self) -> bytes:
         """The packet with a link layer header: as BPF_PROG_TEST_RUN gives it, zeros where the program did not see one."""
         return self.content() if self.l2 else bytes(ETH_HLEN) + self.content()
 
     def context_bytes(self) -> bytes:
-        """The struct without pointers."""
-        raw = bytearray(self.memory.read(self.context, SKB_SIZE))
-        for name in ("data", "data_end", "data_meta"):
-            struct.pack_into("<I", raw, SKB[name], 0)
+        """The members that BPF_PROG_TEST_RUN gives back."""
+        kept = self.memory.read(self.context, SKB_SIZE)
+        raw = bytearray(SKB_SIZE)
+        for at, size in _GIVEN_BACK:
+            raw[at : at + size] = kept[at : at + size]
         return bytes(raw)

@@ -25,6 +25,8 @@ _RUNNABLE = (
     *SKB_TYPES[:-1], P.XDP, P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE, P.TRACING, P.SK_LOOKUP, P.SYSCALL, P.FLOW_DISSECTOR,
     P.NETFILTER,
 )  # fmt: skip
+# Newer kernels refuse packets without a whole IP header (seen on 6.18).
+_NETWORK = {b"\x08\x00": 20, b"\x86\xdd": 40}
 _TRAMPOLINES = (AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT, AttachType.MODIFY_RETURN)
 
 
@@ -54,6 +56,8 @@ def test_run(
             command="BPF_PROG_TEST_RUN",
         )
     if (kind == P.XDP or kind in SKB_TYPES) and len(data) < ETH_HLEN:
+        raise _invalid(what)
+    if kind in SKB_TYPES and engine.version >= (6, 18, 0) and len(data) < ETH_HLEN + _NETWORK.get(data[12:14], 0):
         raise _invalid(what)
     if kind in (P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE):
         if len(context) > RAW_TP_ARGUMENTS or data or repeat > 1:
@@ -103,7 +107,7 @@ def run_once(engine: Engine, program: EngineProgram, data: bytes, context: bytes
                     prepare(run)
 
             value = engine.execute(program, packet.context, with_packet)
-            left = packet.content() if isinstance(packet, XdpBuff) else packet.whole()
+            left = packet.with_metadata() if isinstance(packet, XdpBuff) else packet.whole()
             return TestRunResult(value & 0xFFFFFFFF, left, packet.context_bytes() if context else b"", 0)
         finally:
             packet.close()

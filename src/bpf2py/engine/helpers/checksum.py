@@ -49,19 +49,15 @@ def csum_diff(engine: Engine, old: int, old_size: int, new: int, new_size: int, 
     seed &= 0xFFFFFFFF
     if engine.version >= (6, 13, 0):
         if old_size and new_size:
-            total = partial(added, _sub(seed, partial(removed)))
+            total = add(partial(added, seed), ~partial(removed) & 0xFFFFFFFF)
         elif old_size:
-            total = _sub(seed, partial(removed))
+            total = ~partial(removed, ~seed & 0xFFFFFFFF) & 0xFFFFFFFF
         else:
             total = partial(added, seed)
         return _from32to16(total)
     if old_size + new_size > MAX_DIFF:
         return -14
     return partial(bytes(b ^ 0xFF for b in removed) + added, seed)
-
-
-def _sub(a: int, b: int) -> int:
-    return add(a, ~b & 0xFFFFFFFF)
 
 
 def _from32to16(total: int) -> int:
@@ -79,10 +75,13 @@ def csum_level(engine: Engine, _skb: int, level: int, *_: int) -> int:
     return -EINVAL if level > 3 else -13 if level == 0 else 0
 
 
+def _outside(engine: Engine, offset: int) -> bool:
+    packet = engine.current.packet
+    return packet is None or offset > 0xFFFF or bool(offset & 1) or offset + 2 > len(packet)
+
+
 def _replace(engine: Engine, offset: int, difference: int | None, old: int, new: int, size: int, zero: bool) -> int:
     packet = engine.current.packet
-    if packet is None or offset > 0xFFFF or offset & 1 or offset + 2 > len(packet):
-        return -EFAULT
     at = packet.data + offset
     current = int.from_bytes(engine.memory.read(at, 2), "little")
     if zero and not current:
@@ -105,6 +104,8 @@ def l3_csum_replace(engine: Engine, _skb: int, offset: int, old: int, new: int, 
     size, offset = size & 0xFFFFFFFFFFFFFFFF, offset & 0xFFFFFFFF
     if size & ~HEADER_FIELD_MASK:
         return -EINVAL
+    if _outside(engine, offset):
+        return -EFAULT
     if size == 0:
         return -EINVAL if old else _replace(engine, offset, new, 0, 0, 0, False)
     if size not in (2, 4):
@@ -117,6 +118,8 @@ def l4_csum_replace(engine: Engine, _skb: int, offset: int, old: int, new: int, 
     offset &= 0xFFFFFFFF
     if flags & ~(MARK_MANGLED_0 | 1 << 6 | PSEUDO_HEADER | 1 << 7 | HEADER_FIELD_MASK):
         return -EINVAL
+    if _outside(engine, offset):
+        return -EFAULT
     mangled = bool(flags & MARK_MANGLED_0) and not flags & 1 << 6
     size = flags & HEADER_FIELD_MASK
     if size == 0:

@@ -76,8 +76,7 @@ def skb_pull_data(engine: Engine, _skb: int, length: int, *_: int) -> int:
 def skb_change_tail(engine: Engine, _skb: int, length: int, flags: int, *_: int) -> int:
     """Make the packet longer or shorter at its end."""
     packet, length = _packet(engine), length & 0xFFFFFFFF
-    shortest = ETH_HLEN + 20 if packet.l2 else 20  # the network header at least
-    if flags or length > MAX_SKB or length < min(shortest, len(packet)):
+    if flags or length > MAX_SKB or length < (ETH_HLEN if packet.l2 else 0):  # the network header's offset
         return -EINVAL
     return 0 if packet.resize(0, length - len(packet)) else -ENOMEM
 
@@ -105,7 +104,8 @@ def skb_adjust_room(engine: Engine, _skb: int, difference: int, mode: int, flags
     if mode & 0xFFFFFFFF > 1:
         return -ENOTSUPP
     front = (ETH_HLEN if packet.l2 else 0) + (network if not mode & 0xFFFFFFFF else 0)
-    if change < 0 and (-change >= 0xFFF or len(packet) - front < -change or -change > len(packet) - front - network):
+    above = len(packet) - (ETH_HLEN if packet.l2 else 0)
+    if change < 0 and (-change >= above or above + change < network):
         return -ENOTSUPP
     head = engine.memory.read(packet.data, front)
     if not packet.resize(change, 0):
@@ -252,7 +252,9 @@ def xdp_get_buff_len(engine: Engine, *_: int) -> int:
 def xdp_load_bytes(engine: Engine, _context: int, offset: int, target: int, size: int, *_: int) -> int:
     """Copy from the packet."""
     packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, engine.length(size)
-    if offset > 0xFFFF or size > 0xFFFF or offset + size > len(packet):
+    if offset > 0xFFFF or size > 0xFFFF:
+        return -EFAULT
+    if offset + size > len(packet):
         return -EINVAL
     engine.write(target, engine.memory.read(packet.data + offset, size))
     return 0
@@ -261,7 +263,9 @@ def xdp_load_bytes(engine: Engine, _context: int, offset: int, target: int, size
 def xdp_store_bytes(engine: Engine, _context: int, offset: int, source: int, size: int, *_: int) -> int:
     """Copy into the packet."""
     packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, engine.length(size)
-    if offset > 0xFFFF or size > 0xFFFF or offset + size > len(packet):
+    if offset > 0xFFFF or size > 0xFFFF:
+        return -EFAULT
+    if offset + size > len(packet):
         return -EINVAL
     packet.put(offset, engine.read(source, size))
     return 0

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
 
 EINVAL, ERANGE, E2BIG, EFAULT, EBUSY = 22, 34, 7, 14, 16
+# What bpf_bprintf_prepare() takes of the kernel's formats: no precision, no #, no sizes but l and ll.
 _SPEC = re.compile(
-    rb"%%|%(?P<flags>[-+ #0]*)(?P<width>\d*)(?:\.(?P<precision>\d+))?"
-    rb"(?P<kind>p(?:ks|us|[KBsSx]|[iI][46])?|(?P<size>ll|l|hh|h|z)?[diuxXc]|s)"
+    rb"%%|%(?P<flags>[-+ 0]*)(?P<width>[1-9]\d*)?(?P<kind>p(?:ks|us|[KBsSx]|[iI][46])?|(?P<size>ll|l)?[diuxX]|c|s)"
 )
-_BITS = {b"ll": 64, b"l": 64, b"z": 64, b"h": 16, b"hh": 8, None: 32, b"": 32}
+_BITS = {b"ll": 64, b"l": 64, None: 32}
 
 
 class BadFormat(Exception):
@@ -63,10 +63,8 @@ def render(engine: Engine, form: bytes, arguments: list[int]) -> bytes:
 def _one(engine: Engine, match: re.Match[bytes], value: int) -> bytes:
     kind, flags = match["kind"], match["flags"] or b""
     width = int(match["width"] or 0)
-    precision = int(match["precision"]) if match["precision"] is not None else None
     if kind in (b"s", b"pks", b"pus"):
         text = _string(engine, value, kind == b"pus")
-        text = text if precision is None else text[:precision]
     elif kind[:1] == b"p":
         text = _pointer(engine, kind, value)
     elif kind[-1:] == b"c":
@@ -81,11 +79,7 @@ def _one(engine: Engine, match: re.Match[bytes], value: int) -> bytes:
             text = b"%d" % abs(value)
         else:
             text = b"%d" % value if kind[-1:] == b"u" else b"%x" % value if kind[-1:] == b"x" else b"%X" % value
-            if b"#" in flags and kind[-1:] in b"xX":
-                sign = b"0x" if kind[-1:] == b"x" else b"0X"
-        if precision is not None:
-            text = text.rjust(precision, b"0")
-        elif b"0" in flags and b"-" not in flags:
+        if b"0" in flags and b"-" not in flags:
             text = text.rjust(width - len(sign), b"0")
         text = sign + text
     return text.ljust(width) if b"-" in flags else text.rjust(width)
@@ -173,7 +167,7 @@ _NUMBER = {
     0: re.compile(rb"\s*(?P<sign>-?)(?P<digits>0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)"),
     8: re.compile(rb"\s*(?P<sign>-?)(?P<digits>[0-7]+)"),
     10: re.compile(rb"\s*(?P<sign>-?)(?P<digits>[0-9]+)"),
-    16: re.compile(rb"\s*(?P<sign>-?)(?:0[xX])?(?P<digits>[0-9a-fA-F]+)"),
+    16: re.compile(rb"\s*(?P<sign>-?)(?:0[xX]|(?!0[xX]))(?P<digits>[0-9a-fA-F]+)"),
 }
 
 
@@ -209,10 +203,10 @@ def strtoul(engine: Engine, text: int, size: int, flags: int, result: int, *_: i
     if isinstance(found, int):
         return found
     value, negative, length = found
-    if negative:
-        return -EINVAL
     if value >= 1 << 64:
         return -ERANGE
+    if negative:
+        return -EINVAL
     engine.write(result, value.to_bytes(8, "little"))
     return length
 
