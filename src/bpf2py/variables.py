@@ -58,8 +58,8 @@ class DataSection:
     def close(self) -> None:
         """Unmap."""
         memory, self._memory = self._memory, None
-        if memory is not None:
-            (memory.release if isinstance(memory, memoryview) else memory.close)()
+        if isinstance(memory, mmap.mmap):  # the engine's memory is no mapping of its own
+            memory.close()
 
 
 class Variable:

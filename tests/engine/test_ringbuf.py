@@ -69,8 +69,8 @@ class Side:
     def __init__(self, spec: bpf2py.ObjectSpec, backend: Any = None) -> None:
         self.object = bpf2py.load(spec.copy(), backend=backend)
         handle = self.object.maps["ring"]._handle
-        self.consumer = memoryview(handle.mmap(SIZE, True))[:8].cast("Q")
-        rest = memoryview(handle.mmap(SIZE + 2 * SIZE, False, SIZE))
+        self.consumer = memoryview(handle.mmap(SIZE, True)).cast("B")[:8].cast("Q")
+        rest = memoryview(handle.mmap(SIZE + 2 * SIZE, False, SIZE)).cast("B")
         self.producer, self.data = rest[:8].cast("Q"), rest[SIZE:]
 
     def run(self, rows: list[tuple[int, int, int]], data: bytes) -> list[int]:

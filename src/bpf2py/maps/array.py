@@ -225,7 +225,9 @@ class ArrayMap(Map[int, V]):
         for extent in dtype.shape[:0:-1]:
             inner.insert(0, inner[0] * extent)
         strides = (stride, *(inner if dtype.shape else ()))
-        return np.ndarray((self.max_entries, *dtype.shape), dtype.base, memory, 0, strides)
+        array: np.ndarray[Any, Any] = np.ndarray((self.max_entries, *dtype.shape), dtype.base, memory, 0, strides)
+        array.flags.writeable = writable
+        return array
 
     def to_arrow(self) -> Any:
         """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""

@@ -57,8 +57,9 @@ class UserRingbufMap(Map[None, V]):
                     f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap"
                 ) from None
             self._lock = threading.Lock()
-            view = memoryview(rest)
-            self._memory = ((consumer, rest), memoryview(consumer)[:8].cast("Q"), view[:8].cast("Q"), view[page:])
+            view = memoryview(rest).cast("B")
+            position = memoryview(consumer).cast("B")[:8].cast("Q")
+            self._memory = ((consumer, rest), position, view[:8].cast("Q"), view[page:])
         return self._memory
 
     def push(self, value: V | bytes) -> None:
@@ -103,8 +104,9 @@ class UserRingbufMap(Map[None, V]):
                 view.release()
             del views
             for mapping in mappings:
-                try:
-                    mapping.close()
-                except BufferError:
-                    pass  # a view is still in use; the mapping goes with it
+                if isinstance(mapping, mmap.mmap):  # the engine's memory is no mapping of its own
+                    try:
+                        mapping.close()
+                    except BufferError:
+                        pass  # a view is still in use; the mapping goes with it
         super().close()

@@ -35,8 +35,8 @@ class Ring:
             raise BpfOSError(
                 f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap"
             ) from None
-        self.position = memoryview(self._consumer)[:8].cast("Q")
-        producer = memoryview(self._producer)
+        self.position = memoryview(self._consumer).cast("B")[:8].cast("Q")
+        producer = memoryview(self._producer).cast("B")
         self.produced = producer[:8].cast("Q")
         self.data = producer[page:]
         self.heads = self.data.cast("I")
@@ -115,10 +115,12 @@ class Ring:
         for view in (self.position, self.produced, self.heads, self.data):
             view.release()
         for mapping in (self._consumer, self._producer):
-            try:
-                mapping.close()
-            except BufferError:
-                pass  # somebody still looks at a leased record
+            if isinstance(mapping, mmap.mmap):  # the engine's memory is no mapping of its own
+                try:
+                    mapping.close()
+                except BufferError:
+                    pass  # somebody still looks at a leased record
+        self._consumer = self._producer = None
 
 
 class RingReader(EventReader):

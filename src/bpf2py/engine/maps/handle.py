@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -200,20 +201,17 @@ class EngineMap:
         )
 
     def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
-        """The map's memory itself, as a view that keeps the map alive. Raises OSError."""
+        """The map's memory itself, as a buffer that keeps the map alive. Raises OSError."""
         core = self.core
         if self._fd < 0:
             raise OSError(EBADF, "the map is closed")
-        address = core.map_memory(length, writable and self._writable, offset)
         if writable and not self._writable:
             raise OSError(EPERM, "the map was opened read-only")
-        view = core.engine.memory.view[address : address + length]
-        if writable:
-            core.writable_mappings += 1
-        else:
-            view = view.toreadonly()
-        weakref.finalize(view, _unmapped, core, writable).atexit = False
-        return view
+        address = core.map_memory(length, writable, offset)
+        mapping = (ctypes.c_char * length).from_buffer(core.engine.memory.view[address : address + length])
+        core.writable_mappings += writable
+        weakref.finalize(mapping, _unmapped, core, writable).atexit = False
+        return mapping
 
     def key_of_value(self, address: int) -> tuple[int, int]:
         """(address of the key, address of the value) of the element an address lies in, as callbacks get them."""
@@ -243,5 +241,4 @@ class EngineMap:
 
 
 def _unmapped(core: MapCore, writable: bool) -> None:
-    if writable:
-        core.writable_mappings -= 1
+    core.writable_mappings -= writable
