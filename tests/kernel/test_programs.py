@@ -117,3 +117,17 @@ SEC("sk_msg") int pass(struct sk_msg_md *msg) { return SK_PASS; }
         assert os.waitpid(child, 0)[1] == 0
         attr = struct.pack("<IIII", obj.maps["sockets"].fileno(), obj.programs["pass"].fileno(), 7, 0)
         assert bpf(Command.PROG_DETACH, attr) == 0, "it was still attached after the child had gone"
+
+
+def test_calls_between_functions_are_shown(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+__noinline int twice(int x) { return x + x; }
+SEC("syscall") int run(void *ctx) { return twice(bpf_get_prandom_u32()) + twice(3); }
+char LICENSE[] SEC("license") = "GPL";
+"""
+    with bpf2py.load(compile_bpf(source)) as obj:
+        text = obj.programs["run"].disassemble()
+        assert ".bytes" not in text
+        assert text.count("call +") == 2

@@ -78,7 +78,8 @@ _HINTS = [
          "this helper is not available to this program type (or needs a GPL-compatible license, or a newer kernel)"),
         (r"cannot call GPL-restricted function|cannot call GPL only function|gpl_only|GPL compatible",
          'declare a GPL-compatible license: char LICENSE[] SEC("license") = "GPL";'),
-        (r"invalid access to map value|invalid access to memory, mem_size|min value is negative|unbounded (min|max) value|unbounded memory access|"
+        (r"invalid access to map value|invalid access to memory, mem_size|min value is negative|unbounded "
+         r"(min|max) value|unbounded memory access|"
          r"max value is outside",
          "bound the index or offset before the access: if (i >= SIZE) return 0; or mask it with a power of two minus one"),
         (r"invalid mem access 'scalar'|invalid mem access 'inv'|invalid bpf_context access",
