@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import random
 import struct
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -140,3 +143,46 @@ def test_as_the_kernels(seed: int) -> None:
     assert wrapped
     for side in sides:
         side.object.close()
+
+
+def test_readers_wait_for_programs() -> None:
+    engine = Engine()
+    with bpf2py.load(bpf2py.ObjectSpec.from_bytes(bpf2py.compile(SOURCE)), backend=engine) as found:
+        with bpf2py.RingReader(found.maps["ring"]) as reader:
+            assert reader.poll(0) == []
+            io = found.maps["io"]
+            io[0] = (struct.pack("<Q", 1) + OP.pack(0, 13, 0, 0)).ljust(io.value_size, b"x")
+            answers: list[Any] = []
+            waiting = threading.Thread(target=lambda: answers.extend(reader.poll(20)))
+            waiting.start()
+            found.programs["run"].test_run(bytes(14))
+            waiting.join()
+            assert [bytes(event) for batch in answers for event in batch] == [b"x" * 13]
+            assert reader.poll(0) == []
+            before = time.monotonic()
+            assert reader.poll(0.05) == []
+            assert time.monotonic() - before >= 0.05
+        assert engine.ring_events == []
+
+
+def test_user_records_reach_the_library() -> None:
+    engine = Engine()
+    ring = bpf2py.Map.create(bpf2py.MapType.USER_RINGBUF, max_entries=SIZE, backend=engine)
+    peek, release = engine.function("user_ringbuf_peek"), engine.function("user_ringbuf_release")
+    size, seen = engine.memory.allocate(8), b""
+    expected = b""
+    assert peek(ring._handle.header, size) == -errno.ENODATA
+    for i in range(2000):
+        data = bytes([i & 255]) * (i % 40 + 1)
+        ring.push(data)
+        expected += data
+        if i % 7 == 6:
+            for _ in range(7):
+                address = peek(ring._handle.header, size)
+                length = engine.memory.u32[size >> 2]
+                seen += bytes(engine.memory.view[address : address + length])
+                release(ring._handle.header, length)
+            assert ring.pending() == 0
+    assert expected.startswith(seen)
+    assert len(seen) > 10 * SIZE
+    ring.close()

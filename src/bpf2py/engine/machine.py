@@ -129,6 +129,7 @@ class Engine:
         self.runs: list[Run] = []
         self.hooks: list[Any] = []
         self.timers: dict[int, Any] = {}
+        self.ring_events: list[Any] = []  # readers of ring buffers that wait: bpf2py.engine.maps.rings
         self._storage_owners: dict[int, int] = {}
         self._possible_cpus = possible_cpus
         self._next = {"id": 0, "fd": 2, "unit": 0}
@@ -353,6 +354,10 @@ class Engine:
                 ):
                     control[slot] = value
             program.ran(self)
+            if self.ring_events:
+                from bpf2py.engine.maps.rings import notify
+
+                notify(self)
             return result
 
     def _faulted(self, run: Run, fault: int) -> int:

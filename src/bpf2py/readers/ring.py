@@ -154,7 +154,7 @@ class RingReader(EventReader):
                     )
                 self._rings.append(Ring(bpf_map, type if type is not None else bpf_map.value_codec))
             # The map may be closed while it is read: the mapping and a descriptor of our own stay.
-            super().__init__([bpf_map.fileno() for bpf_map in maps])
+            super().__init__([_event_source(bpf_map) for bpf_map in maps])
         except BaseException:
             for ring in self._rings:
                 ring.close()
@@ -190,3 +190,9 @@ class RingReader(EventReader):
     def _release(self) -> None:
         for ring in self._rings:
             ring.close()
+
+
+def _event_source(bpf_map: Map[Any, Any]) -> Any:
+    """What to wait for: the map's descriptor, or whatever an engine's map has in its place."""
+    source = getattr(bpf_map._handle, "event_source", None)
+    return source() if source is not None else bpf_map.fileno()

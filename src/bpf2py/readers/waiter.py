@@ -20,20 +20,24 @@ class EventReader:
     `close()` may be called from any thread or signal handler and ends iterations that wait.
     """
 
-    def __init__(self, fds: list[int]) -> None:
+    def __init__(self, fds: list[Any]) -> None:
         self._closing = False
         self._lock = threading.RLock()  # a signal handler that closes may interrupt its own thread within
         self._busy = 0
         self._fds: list[int] = []
+        self._sources: list[Any] = []  # of an engine's maps: descriptors that stay readable until they are acknowledged
         self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             for fd in fds:
-                self._fds.append(os.dup(fd))
+                if isinstance(fd, int):
+                    self._fds.append(os.dup(fd))
+                else:
+                    self._sources.append(fd)
         except BaseException:
             self._close_descriptors()
             raise
         self._poll = select.poll()
-        for fd in (*self._fds, self._waker):
+        for fd in (*self._fds, *self._sources, self._waker):
             self._poll.register(fd, select.POLLIN)
 
     # -- for the readers -----------------------------------------------------------------------------------------
@@ -96,7 +100,7 @@ class EventReader:
                     ready.set_result(None)
 
             with self._in_use():
-                descriptors = [*self._fds, self._waker]
+                descriptors = [*self._fds, *self._sources, self._waker]
                 for fd in descriptors:
                     loop.add_reader(fd, wake)
                 try:
@@ -104,6 +108,7 @@ class EventReader:
                 finally:
                     for fd in descriptors:
                         loop.remove_reader(fd)
+                    self._acknowledge()
 
     def batches_async(self) -> AsyncIterator[Batch]:
         """Batches as they come, for ``async for``."""
@@ -117,7 +122,12 @@ class EventReader:
     def _wait(self, timeout: float | None) -> bool:
         """Wait for something to read; False after the timeout or when the reader is being closed."""
         ready = self._poll.poll(None if timeout is None else max(0, int(timeout * 1000 + 0.999)))
+        self._acknowledge()
         return bool(ready) and not self._closing
+
+    def _acknowledge(self) -> None:
+        for source in self._sources:
+            source.acknowledge()
 
     # -- closing -------------------------------------------------------------------------------------------------
 
@@ -151,6 +161,9 @@ class EventReader:
 
     def _close_descriptors(self) -> None:
         descriptors, self._fds = self._fds, []
+        sources, self._sources = self._sources, []
+        for source in sources:
+            source.close()
         for fd in (*descriptors, self._waker):
             if fd >= 0:
                 os.close(fd)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapInfo
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
+from bpf2py.engine.maps.rings import RingEvents
 from bpf2py.errors import NotSupported
 from bpf2py.uapi.map_types import MapFlags, MapType
 
@@ -212,6 +213,10 @@ class EngineMap:
         core.writable_mappings += writable
         weakref.finalize(mapping, _unmapped, core, writable).atexit = False
         return mapping
+
+    def event_source(self) -> RingEvents:
+        """What a reader of this RINGBUF waits for; the caller closes it."""
+        return RingEvents(self.core)
 
     def key_of_value(self, address: int) -> tuple[int, int]:
         """(address of the key, address of the value) of the element an address lies in, as callbacks get them."""

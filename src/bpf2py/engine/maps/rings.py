@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,14 +13,16 @@ from bpf2py.engine.memory import ENGINE
 from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
+    from bpf2py.engine.machine import Engine
     from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.memory import Memory
 
-__all__ = ["enlist", "ring_memory"]
+__all__ = ["RingEvents", "enlist", "notify", "ring_memory"]
 
 EPERM, EINVAL = 1, 22
 PAGE = 4096
 FIRST_RING = ENGINE + 32 >> 3  # struct engine: rings
+WAKEUPS = OWN + 40  # struct ring: wakeups
 
 
 def enlist(core: MapCore) -> int:
@@ -51,3 +55,47 @@ def ring_memory(core: MapCore, positions: int, size: int) -> Callable[[int, bool
         return positions + offset
 
     return place
+
+
+class RingEvents:
+    """What a reader of a ring waits for: a descriptor that is readable once the ring woke its readers."""
+
+    __slots__ = ("_core", "_fd", "_seen")
+
+    def __init__(self, core: MapCore) -> None:
+        self._core = core
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._seen = self._wakeups
+        core.engine.ring_events.append(self)
+
+    @property
+    def _wakeups(self) -> int:
+        return self._core.engine.memory.u64[self._core.header + WAKEUPS >> 3]
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def signal(self) -> None:
+        """Make it readable if programs woke readers since the last time."""
+        if self._seen != self._wakeups:
+            self._seen = self._wakeups
+            os.eventfd_write(self._fd, 1)
+
+    def acknowledge(self) -> None:
+        """Make it unreadable, before the ring is looked at again."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._fd)
+
+    def close(self) -> None:
+        """Give the descriptor up; closing twice is harmless."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._core.engine.ring_events.remove(self)
+            os.close(fd)
+
+
+def notify(engine: Engine) -> None:
+    """Wake the readers of the rings that programs wrote to: called after each run."""
+    for events in list(engine.ring_events):
+        events.signal()

@@ -168,7 +168,7 @@ EXPORT s64 user_ringbuf_peek(struct map *m, u32 *size)
 		return -EAGAIN;
 	}
 	*size = length;
-	return m->data + ((consumer + RING_HEADER) & r->mask);
+	return m->data + (consumer & r->mask) + RING_HEADER;
 }
 
 EXPORT s64 user_ringbuf_release(struct map *m, u64 size)
