@@ -81,7 +81,8 @@ class MapCore:
         memory = engine.memory
         self.header = memory.new_header()
         self._blocks: list[int] = []
-        self._finalizer = weakref.finalize(self, _free, memory, self.header, self._blocks)
+        self.held: dict[bytes, Any] = {}
+        self._finalizer = weakref.finalize(self, _free, memory, self.header, self._blocks, self.held)
         self._finalizer.atexit = False
         kind = int(spec.type)
         name = "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in spec.name)[:15]
@@ -264,10 +265,23 @@ def _not_mappable(length: int, writable: bool, offset: int) -> int:
     raise OSError(ENOTSUPP, "this type of map has no memory to be mapped")
 
 
-def _free(memory: Any, header: int, blocks: list[int]) -> None:
+def _free(memory: Any, header: int, blocks: list[int], held: dict[bytes, Any]) -> None:
+    for key, found in held.items():
+        if key != OWNER:
+            release(found)
+    held.clear()
     for block in blocks:
         memory.free(block)
     memory.free_header(header)
+
+
+OWNER = b"owner"  # in `held`, where no key has five bytes: the first program, whose type the others must have
+
+
+def release(found: Any) -> None:
+    """Give up what a map held: it had been duplicated for it, but for maps."""
+    if not isinstance(found, MapCore) and hasattr(found, "close"):
+        found.close()
 
 
 class Slot:

@@ -164,7 +164,7 @@ class FdArraySlot(_Indexed):
             self.core.held[key] = found
         self.core.engine.memory.u64[(self.core.data_address >> 3) + self.index] = word
         if old is not None:
-            _release(old)
+            release(old)
 
     def _delete(self) -> int:
         if self.index >= self.core.info.max_entries:
@@ -173,11 +173,6 @@ class FdArraySlot(_Indexed):
             return -ENOENT
         self._put(0, None)
         return 0
-
-
-def _release(found: Any) -> None:
-    if not isinstance(found, MapCore) and hasattr(found, "close"):
-        found.close()
 
 
 class ProgArraySlot(FdArraySlot):
@@ -200,7 +195,6 @@ class ProgArraySlot(FdArraySlot):
         return int(found.ident)
 
 
-OWNER = b"owner"  # in `held`, where no key has five bytes: the first program, whose type the others must have
 
 
 class MapArraySlot(FdArraySlot):

@@ -14,6 +14,7 @@
 #define RING_HEADER 8
 #define RING_FIRST_PAGE 3 /* of the data, counted as the kernel does in a record's header */
 #define RING_PAGE 4096
+#define DYNPTR_MAX 0xffffffu
 #define NO_WAKEUP 1ULL
 #define FORCE_WAKEUP 2ULL
 
@@ -157,16 +158,18 @@ EXPORT s64 user_ringbuf_peek(struct map *m, u32 *size)
 	if (consumer >= producer)
 		return -ENODATA;
 	head = *(volatile u32 *)(m->data + (consumer & r->mask));
-	if (head & RING_BUSY)
-		return -ENODATA;
 	length = head & ~(RING_BUSY | RING_DISCARD);
 	total = ((u64)length + RING_HEADER + 7) & ~7ULL;
-	if (total > producer - consumer || length > r->mask + 1)
-		return total > r->mask + 1 || length > r->mask + 1 ? -E2BIG : -EINVAL;
+	if (total > producer - consumer)
+		return -EINVAL;
+	if (total > r->mask + 1 || length > DYNPTR_MAX)
+		return -E2BIG;
 	if (head & RING_DISCARD) {
 		CONSUMER(r) = consumer + total;
 		return -EAGAIN;
 	}
+	if (head & RING_BUSY)
+		return -ENODATA;
 	*size = length;
 	return m->data + (consumer & r->mask) + RING_HEADER;
 }
