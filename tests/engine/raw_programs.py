@@ -194,9 +194,12 @@ def public_addresses(engine: Engine) -> tuple[int, ...]:
     for each in maps[:4]:
         for key in range(8):
             each._update(key, key if each.type != MapType.PERCPU_HASH else [key] * engine.possible_cpus)
-    engine.kept = maps  # type: ignore[attr-defined]
-    headers = [each._handle.header for each in maps]
-    data = [each._handle.data_address for each in maps if each._handle.data_address]
+    handles = [each._handle.duplicate() for each in maps]
+    engine.kept = handles  # type: ignore[attr-defined]
+    for each in maps:
+        each.close()
+    headers = [handle.header for handle in handles]
+    data = [handle.data_address for handle in handles if handle.data_address]
     return (
         *headers,
         *headers,

@@ -81,6 +81,8 @@ def encode_context(
         EncodeError: there is no such member, or a value does not fit.
     """
     what = f"program {program.name}: run"
+    if isinstance(value, Mapping) and takes_arguments(program):
+        arguments, value = [value, *arguments], None  # a struct its first argument points to
     if isinstance(value, bytes | bytearray | memoryview):
         if arguments or fields:
             raise EncodeError(f"{what}: a context given as bytes takes no members or arguments")

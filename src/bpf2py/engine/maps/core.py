@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
     from bpf2py.spec.map_spec import MapSpec
 
-__all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "MapCore", "Slot", "constant"]
+__all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "OWNER", "MapCore", "Slot", "constant"]
 
 EPERM, ENOENT, E2BIG, ENOMEM, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 12, 13, 16, 17, 22, 28
 EBADF, EOPNOTSUPP, ENOTSUPP = 9, 95, 524
@@ -97,7 +97,6 @@ class MapCore:
         self.names: dict[str, str | int] = {}
         self.batch = "none"
         self.by_hand = False
-        self.held: dict[bytes, Any] = {}
         self.fields = NO_FIELDS
         self.slot_type: Callable[[MapCore, bool, bool], Any] = Slot
         self.map_memory: Callable[[int, bool, int], int] = _not_mappable

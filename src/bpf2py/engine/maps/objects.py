@@ -20,8 +20,10 @@ from bpf2py.engine.maps.core import (
     ENOENT,
     ENOTSUPP,
     EPERM,
+    OWNER,
     MapCore,
     operation,
+    release,
 )
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.types import lay_out_table
