@@ -59,6 +59,9 @@ _NULLABLE = {
 }  # fmt: skip
 
 
+_USER = ("unsafe_ptr", "user_ptr")  # addresses of another address space
+
+
 class Calls:
     """What is known of calls, by their slot: the map in R1, and where on the stack R2 points; of functions: their use of stack."""
 
@@ -343,7 +346,7 @@ class _Walk:
             value.kind == "number"
             and 0 <= value.offset < 1 << 16
             and (helper.name, position) not in _NULLABLE
-            and name != "unsafe_ptr"
+            and name not in _USER
         ):
             raise CheckError(
                 slot,

@@ -12,7 +12,7 @@ from bpf2py.engine.check_values import MapFacts, check_values
 from bpf2py.engine.place import Placer
 from bpf2py.errors import ObjectError, VerifierError
 from bpf2py.isa.disasm import disassemble
-from bpf2py.isa.helpers import HELPERS
+from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.spec.object_spec import ObjectSpec
@@ -81,15 +81,11 @@ def check_helpers(code: Code, program: ProgramSpec, spec: ObjectSpec, version: t
                 slot,
                 f"cannot call GPL-restricted function bpf_{helper.name} from non-GPL compatible program (license {spec.license!r})",
             )
-        first = helper.parameters[0].type if helper.parameters else ""
-        wrong = ("struct __sk_buff" in first and program.type not in _SKB_TYPES) or (
-            "struct xdp_md" in first and program.type != P.XDP
-        )
+        first = helper.parameters[0] if helper.parameters else Parameter("", "")
+        packet = first.type.startswith("struct __sk_buff") or first.name == "skb"
+        wrong = (packet and program.type not in _SKB_TYPES) or ("struct xdp_md" in first.type and program.type != P.XDP)
         if wrong:
-            raise CheckError(
-                slot,
-                f"program of this type cannot use helper bpf_{helper.name}#{op.imm}: its context is no {first.removesuffix(' *')}",
-            )
+            raise CheckError(slot, f"program of this type cannot use helper bpf_{helper.name}#{op.imm}: its context is no packet")
 
 
 def is_gpl_compatible(text: str) -> bool:

@@ -1,0 +1,167 @@
+"""What the engine's static check refuses, with the place in the source; and that it refuses nothing the kernel takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.engine.raw_programs import RawProgram
+
+import bpf2py
+from bpf2py.engine import Engine
+from bpf2py.errors import NotSupported, VerifierError
+from bpf2py.isa import opcodes as isa
+from bpf2py.isa.instruction import Instruction as Insn
+from bpf2py.isa.instruction import encode
+
+HEADER = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, __u32); __type(value, __u64); } m SEC(".maps");
+"""
+GPL = '\nchar LICENSE[] SEC("license") = "GPL";\n'
+LOOKUP = "__u32 key = 1; __u64 *value = bpf_map_lookup_elem(&m, &key);"
+WRONG = {
+    "a value that may be null": (f"{LOOKUP} *value = 1; return 0;", "map_value_or_null", "*value = 1"),
+    "arithmetic on it": (
+        f"{LOOKUP} char *p = (char *)value; p += 1; asm volatile(\"\" : \"+r\"(p)); return *p;", "may be null", None,
+    ),
+    "beyond a value": (
+        f"{LOOKUP} if (value) return value[1]; return 0;", "invalid access to map value, value_size=8 off=8 size=8", "value[1]",
+    ),
+    "a number as a pointer": ("return *(int *)40;", "invalid mem access 'scalar'", None),
+    "beyond the stack": (
+        'char b[8]; char *p = b; asm volatile("%0 += 600" : "+r"(p)); *p = 1; asm volatile("" :: "r"(b) : "memory"); return 0;',
+        "invalid access to the stack", None,
+    ),
+    "a key that is not on the stack": (
+        '__u32 key = 1; char *p = (char *)&key; asm volatile("%0 += 2" : "+r"(p)); bpf_map_delete_elem(&m, p); return 0;',
+        "invalid access to the stack: off=-2 size=4", None,
+    ),
+    "a map that is none": (
+        "__u32 key = 1; bpf_map_delete_elem(&key, &key); return 0;", "must be a map, it holds a stack pointer", None,
+    ),
+    "a map as a key": ("bpf_map_delete_elem(&m, &m); return 0;", "cannot be a map", None),
+    "a helper for packets": (
+        "char b[4]; return bpf_skb_load_bytes((void *)ctx, 0, b, 4);", "cannot use helper bpf_skb_load_bytes", None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("where", ["engine", pytest.param("kernel", marks=pytest.mark.kernel)])
+def test_refused(compile_bpf: Callable[[str], bytes], name: str, where: str) -> None:
+    """By the engine with these words, and by the kernel as well."""
+    body, words, line = WRONG[name]
+    source = f'{HEADER} SEC("raw_tp/x") int program(void *ctx) {{\n{body}\n}}{GPL}'
+    with pytest.raises(VerifierError) as caught:
+        bpf2py.load(compile_bpf(source), backend=Engine() if where == "engine" else "kernel").close()
+    if where == "engine":
+        assert words in str(caught.value)
+        assert caught.value.source_line is not None
+        assert line is None or line in caught.value.source_line
+
+
+@pytest.mark.parametrize("where", ["engine", pytest.param("kernel", marks=pytest.mark.kernel)])
+def test_helpers_for_gpl_programs(compile_bpf: Callable[[str], bytes], where: str) -> None:
+    body = 'char b[4]; bpf_probe_read_kernel(b, 4, ctx); asm volatile("" :: "r"(b) : "memory"); return 0;'
+    source = f'{HEADER} SEC("raw_tp/x") int program(void *ctx) {{ {body} }} char LICENSE[] SEC("license") = "MIT";'
+    with pytest.raises(VerifierError, match=r"GPL-?(restricted|only)|GPL restricted"):
+        bpf2py.load(compile_bpf(source), backend=Engine() if where == "engine" else "kernel").close()
+
+
+def test_helpers_of_newer_kernels(compile_bpf: Callable[[str], bytes]) -> None:
+    callback = "static long callback(int i, void *context) { return 0; }"
+    source = (
+        f'{HEADER} {callback} SEC("raw_tp/x") int program(void *ctx) {{ return bpf_loop(3, callback, 0, 0); }}{GPL}'
+    )
+    code = compile_bpf(source)
+    bpf2py.load(code, backend=Engine(kernel="5.17")).close()
+    with pytest.raises(VerifierError, match=r"bpf_loop#181: it needs Linux 5.17, the engine simulates 5.15"):
+        bpf2py.load(code, backend=Engine(kernel="5.15"))
+
+
+def test_helpers_and_kfuncs_the_engine_lacks(compile_bpf: Callable[[str], bytes]) -> None:
+    helper = f'{HEADER} SEC("tc") int program(struct __sk_buff *skb) {{ char b[28] = {{}}; return bpf_skb_set_tunnel_key(skb, (void *)b, 28, 0); }}{GPL}'
+    with pytest.raises(NotSupported, match="the engine does not have the helper bpf_skb_set_tunnel_key") as caught:
+        bpf2py.load(compile_bpf(helper), backend=Engine())
+    assert caught.value.feature == "bpf_skb_set_tunnel_key"
+    kfunc = f'{HEADER} extern void bpf_nothing(void) __ksym; SEC("tc") int program(void *skb) {{ bpf_nothing(); return 0; }}{GPL}'
+    with pytest.raises(NotSupported, match="does not have the kfunc bpf_nothing"):
+        bpf2py.load(compile_bpf(kfunc), backend=Engine())
+
+
+def _program(*code: Insn) -> bytes:
+    return encode(code)
+
+
+EXIT, ZERO = Insn(isa.EXIT), Insn(isa.BPF_ALU64 | isa.BPF_MOV, 0)
+FORMS = {
+    "an unknown opcode": (_program(Insn(0xFF), EXIT), "unknown opcode ff"),
+    "a register that is none": (_program(Insn(0xB7, 11), EXIT), "R11 is invalid"),
+    "the frame pointer": (_program(Insn(0xB7, 10), EXIT), "frame pointer is read only"),
+    "a division by zero": (_program(Insn(0x37, 0), EXIT), "div by zero"),
+    "a wide shift": (_program(Insn(0x67, 0, 0, 0, 64), EXIT), "invalid shift 64"),
+    "a jump out of the program": (_program(Insn(5, 0, 0, 5), EXIT), "jump out of range from insn 0 to 6"),
+    "a jump in front of it": (_program(Insn(5, 0, 0, -2), EXIT), "jump out of range from insn 0 to -1"),
+    "a jump into a load": (_program(Insn(0x15, 0, 0, 1), Insn.load_imm64(0, 1), EXIT), "into the middle of a 64-bit load"),
+    "code nobody reaches": (_program(ZERO, EXIT, ZERO, EXIT), "unreachable insn 2"),
+    "no end": (_program(ZERO), "last insn is not an exit or jmp"),
+    "beyond the stack": (_program(Insn(0x7A, 10, 0, -520), ZERO, EXIT), "invalid access to the stack"),
+    "above the stack": (_program(Insn(0x7A, 10, 0, 0), ZERO, EXIT), "invalid access to the stack"),
+    "a call to nowhere": (_program(Insn(0x85, 0, 1, 0, 7), EXIT), "where no function starts"),
+    "reserved fields": (_program(Insn(0x95, 1), EXIT), "BPF_EXIT uses reserved fields"),
+    "an atomic of a byte": (_program(Insn(0xD3, 10, 0, -8), ZERO, EXIT), "invalid atomic operand size"),
+    "an atomic that is none": (_program(Insn(0xDB, 10, 0, -8, 0x33), ZERO, EXIT), "invalid atomic opcode"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_ill_formed(name: str) -> None:
+    code, words = FORMS[name]
+    with pytest.raises(Exception, match=words):
+        RawProgram(Engine(), code)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", FORMS)
+def test_ill_formed_for_the_kernel_as_well(name: str) -> None:
+    from tests.engine.random_programs import load_in_kernel
+
+    fd = load_in_kernel(FORMS[name][0])
+    if fd >= 0:
+        os.close(fd)
+    assert fd < 0
+
+
+def test_recursion() -> None:
+    code = _program(Insn(0x85, 0, 1, 0, -1), EXIT)
+    with pytest.raises(Exception, match="recursive call"):
+        RawProgram(Engine(), code)
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.bpf.c"))
+OTHERS = sorted(
+    path for path in (Path(__file__).parents[1]).rglob("*.bpf.c") if path.parent.name in ("engine", "attach")
+)
+
+
+@pytest.mark.parametrize("path", EXAMPLES + OTHERS, ids=lambda path: path.name)
+def test_nothing_the_kernel_takes_is_refused(path: Path) -> None:
+    """Each program by itself: what the engine does not have it may say, but its check must not object."""
+    spec = bpf2py.ObjectSpec.from_bytes(bpf2py.compile(path))
+    checked = 0
+    for name in spec.programs:
+        alone = spec.copy()
+        for other in alone.programs.values():
+            other.autoload = other.name == name
+        try:
+            alone.load(backend=Engine()).close()
+        except NotSupported:
+            continue
+        except VerifierError as error:
+            pytest.fail(f"{name}: {error}")
+        checked += 1
+    assert checked or path.parent.name == "attach"
