@@ -129,6 +129,7 @@ class Engine:
         self.runs: list[Run] = []
         self.hooks: list[Any] = []
         self.timers: dict[int, Any] = {}
+        self.events: dict[int, Any] = {}  # perf buffers by number: bpf2py.engine.maps.perf
         self.ring_events: list[Any] = []  # readers of ring buffers that wait: bpf2py.engine.maps.rings
         self._storage_owners: dict[int, int] = {}
         self._possible_cpus = possible_cpus

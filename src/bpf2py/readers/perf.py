@@ -150,39 +150,56 @@ class PerfReader(EventReader):
         self.lost = 0
         self.overwritable = overwritable
         self._codec: Codec[Any] = type if type is not None else _event_codec(map)
-        self._rings: list[PerfRing] = []
+        self._rings: list[Any] = []
+        # The engine's maps make buffers of their own kind, with the same methods.
+        make = getattr(map._handle, "open_perf_buffer", None)
+        if cpus is None:
+            online = online_cpus() if make is None else list(range(map._handle.possible_cpus))
+        wakeup = watermark if watermark is not None else wakeup_events
         bits = (WRITE_BACKWARD_BIT if overwritable else 0) | (WATERMARK_BIT if watermark is not None else 0)
         try:
-            for cpu in cpus if cpus is not None else online_cpus():
+            for cpu in cpus if cpus is not None else online:
                 if cpu >= map.max_entries and cpus is None:
                     continue
                 if cpu >= map.max_entries:
                     raise IndexOutOfRange(
                         f"map {map.name}: PerfReader: CPU {cpu} has no entry: max_entries is {map.max_entries}"
                     )
-                fd = open_event(
-                    f"map {map.name}: PerfReader: CPU {cpu}",
-                    PERF_TYPE_SOFTWARE,
-                    PERF_COUNT_SW_BPF_OUTPUT,
-                    wakeup_events=watermark if watermark is not None else wakeup_events,
-                    bits=bits,
-                    cpu=cpu,
-                )
-                ring = PerfRing(fd, pages, cpu, overwritable)
+                if make is not None:
+                    ring = make(pages, cpu, overwritable, (wakeup, watermark is not None))
+                else:
+                    ring = PerfRing(self._open(cpu, wakeup, bits), pages, cpu, overwritable)
                 self._rings.append(ring)
-                map[cpu] = fd.number
+                map[cpu] = ring.fd.number
                 map.opened_for[cpu] = ring
                 self._ioctl(ring, PERF_EVENT_IOC_ENABLE, 0)
-            super().__init__([ring.fd.number for ring in self._rings])
+            super().__init__([ring.fd.number if isinstance(ring, PerfRing) else ring for ring in self._rings])
         except BaseException:
             for ring in self._rings:
                 ring.close()
             raise
 
+    def _open(self, cpu: int, wakeup: int, bits: int) -> Fd:
+        return open_event(
+            f"map {self.name}: PerfReader: CPU {cpu}",
+            PERF_TYPE_SOFTWARE,
+            PERF_COUNT_SW_BPF_OUTPUT,
+            wakeup_events=wakeup,
+            bits=bits,
+            cpu=cpu,
+        )
+
     @staticmethod
-    def _ioctl(ring: PerfRing, request: int, argument: int) -> None:
-        if libc().ioctl(ring.fd.number, request, argument) < 0:
+    def _ioctl(ring: Any, request: int, argument: int) -> None:
+        if not isinstance(ring, PerfRing):
+            ring.control(request, argument)
+        elif libc().ioctl(ring.fd.number, request, argument) < 0:
             raise BpfOSError(f"PerfReader: CPU {ring.cpu}: ioctl failed", errno=ctypes.get_errno(), command="ioctl")
+
+    @staticmethod
+    def _disable(ring: Any) -> None:
+        if isinstance(ring, PerfRing):
+            libc().ioctl(ring.fd.number, PERF_EVENT_IOC_DISABLE, 0)
 
     def flush(self) -> list[Batch]:
         """What is there now, without waiting: at most one batch for each CPU; lost records are counted."""
@@ -231,12 +248,13 @@ class PerfReader(EventReader):
 
     def _release(self) -> None:
         for ring in self._rings:
-            libc().ioctl(ring.fd.number, PERF_EVENT_IOC_DISABLE, 0)
-            if self._map.opened_for.get(ring.cpu) is ring:
+            self._disable(ring)
+            cpu: int = ring.cpu
+            if self._map.opened_for.get(cpu) is ring:
                 # Else programs go on writing into a buffer nobody reads.
-                del self._map.opened_for[ring.cpu]
+                del self._map.opened_for[cpu]
                 try:
-                    self._map.delete(ring.cpu)
+                    self._map.delete(cpu)
                 except BpfError:
                     pass  # the map is closed
             ring.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapInfo
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
+from bpf2py.engine.maps.perf import PerfBuffer
 from bpf2py.engine.maps.rings import RingEvents
 from bpf2py.errors import NotSupported
 from bpf2py.uapi.map_types import MapFlags, MapType
@@ -222,13 +223,17 @@ class EngineMap:
         """(address of the key, address of the value) of the element an address lies in, as callbacks get them."""
         return self.core.key_of_value(address)
 
-    def perf_output(self, cpu: int, data: bytes, now: int) -> int:
+    def perf_output(self, cpu: int, data: bytes, _now: int = 0) -> int:
         """What bpf_perf_event_output() does to the buffer of a CPU; -ENOENT where nobody reads."""
-        event = self.core.held.get(cpu.to_bytes(4, "little"))
-        if event is None:
+        output = self.core.held.get(cpu.to_bytes(4, "little"))
+        if output is None:
             return -ENOENT
-        result: int = event.output(data, now)
+        result: int = output(data)
         return result
+
+    def open_perf_buffer(self, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> PerfBuffer:
+        """A buffer for a CPU's entry of this PERF_EVENT_ARRAY; the caller stores its number and closes it."""
+        return PerfBuffer(self.core.engine, pages, cpu, overwritable, wakeup)
 
     def duplicate(self) -> EngineMap:
         """Another descriptor of the same map."""

@@ -197,8 +197,6 @@ class ProgArraySlot(FdArraySlot):
         return int(found.ident)
 
 
-
-
 class MapArraySlot(FdArraySlot):
     """ARRAY_OF_MAPS: programs find the address of the inner map's header."""
 
@@ -233,8 +231,9 @@ class PerfEventArraySlot(FdArraySlot):
     __slots__ = ()
 
     def _resolve(self, fd: int) -> Stored | int:
-        event = getattr(self.core.engine, "events", {}).get(fd)
-        return -EBADF if event is None else (fd, event)
+        event = self.core.engine.events.get(fd)
+        # What is kept is how to write: the buffer is its reader's, who closes it.
+        return -EBADF if event is None else (fd, event.output)
 
     def _lookup(self, flags: int) -> int:
         return -ENOTSUPP

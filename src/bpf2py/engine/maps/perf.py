@@ -1,0 +1,130 @@
+"""Perf buffers of the engine: what stands behind an entry of a PERF_EVENT_ARRAY while somebody reads it.
+
+Records are laid out as the kernel does (include/uapi/linux/perf_event.h): PERF_RECORD_SAMPLE with raw data alone, and
+PERF_RECORD_LOST before the first record that finds room again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Engine
+
+__all__ = ["PerfBuffer"]
+
+ENOENT, E2BIG, ENOSPC, EOPNOTSUPP = 2, 7, 28, 95
+SAMPLE, LOST = 9, 2
+LOST_SIZE = 24
+MOST = 0xFFFF  # a record's size has 16 bits
+PAGE = 4096
+ENABLE, DISABLE, PAUSE_OUTPUT = 0x2400, 0x2401, 0x40042409  # PERF_EVENT_IOC_*
+
+
+class Number(NamedTuple):
+    """What has a number in place of a descriptor."""
+
+    number: int
+
+
+class PerfBuffer:
+    """The buffer of one CPU: programs write, a reader takes; see `bpf2py.readers.perf.PerfRing`.
+
+    Attributes:
+        fd: the number it is stored in the map by.
+        cpu: the CPU whose programs write to it.
+    """
+
+    __slots__ = (
+        "_data", "_engine", "_event", "_head", "_lost", "_overwritable", "_pending", "_recording", "_tail", "_wakeup", "cpu",
+        "fd", "size",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> None:
+        self._engine = engine
+        self._overwritable = overwritable
+        self._wakeup = wakeup  # (number, whether of bytes rather than records)
+        self.cpu = cpu
+        self.size = pages * PAGE
+        self._data = bytearray(self.size)
+        self._head = self._tail = self._lost = self._pending = 0
+        self._recording = False
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.fd = Number(engine.next_fd())
+        engine.events[self.fd.number] = self
+
+    def output(self, data: bytes) -> int:
+        """What bpf_perf_event_output() does: 0, -ENOSPC when there is no room, -EOPNOTSUPP on another CPU."""
+        if self._event < 0:
+            return -ENOENT
+        if self._engine.current_cpu != self.cpu:
+            return -EOPNOTSUPP
+        length = (len(data) + 4 + 7) // 8 * 8 - 4
+        total = 8 + 4 + length
+        if total > MOST:
+            return -E2BIG
+        record = struct.pack("<IHHI", SAMPLE, 0, total, length) + data.ljust(length, b"\0")
+        if not self._recording:
+            self._lost += 1
+            return -ENOSPC
+        if self._overwritable:
+            self._head -= total
+            self._store(self._head, record)
+            return 0
+        if self._lost:
+            record = struct.pack("<IHHQQ", LOST, 0, LOST_SIZE, self.fd.number, self._lost) + record
+        if len(record) > self.size - 1 - (self._head - self._tail):
+            self._lost += 1
+            return -ENOSPC
+        self._lost = 0
+        self._store(self._head, record)
+        self._head += len(record)
+        number, of_bytes = self._wakeup
+        self._pending += len(record) if of_bytes else 1
+        if self._pending >= max(number, 1):
+            self._pending = 0
+            os.eventfd_write(self._event, 1)
+        return 0
+
+    def _store(self, position: int, record: bytes) -> None:
+        start = position % self.size
+        first = min(len(record), self.size - start)
+        self._data[start : start + first] = record[:first]
+        self._data[: len(record) - first] = record[first:]
+
+    def take(self) -> bytes:
+        """Everything written since the last time, in order; the space is free again."""
+        start, length = self._tail % self.size, self._head - self._tail
+        self._tail = self._head
+        return bytes(self._data[start : start + length]) + bytes(self._data[: max(0, start + length - self.size)])
+
+    def snapshot(self) -> bytes:
+        """The newest records of an overwritable buffer, newest first."""
+        start = self._head % self.size
+        return bytes(self._data[start:]) + bytes(self._data[:start])
+
+    def control(self, request: int, argument: int) -> None:
+        """The ioctls readers use."""
+        if request == PAUSE_OUTPUT:
+            self._recording = not argument
+        elif request in (ENABLE, DISABLE):
+            self._recording = request == ENABLE
+
+    def fileno(self) -> int:
+        """A descriptor that is readable once there is enough to read."""
+        return self._event
+
+    def acknowledge(self) -> None:
+        """Make it unreadable, before the buffer is looked at again."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._event)
+
+    def close(self) -> None:
+        """Give it up; closing twice is harmless."""
+        event, self._event = self._event, -1
+        if event >= 0:
+            self._engine.events.pop(self.fd.number, None)
+            os.close(event)
