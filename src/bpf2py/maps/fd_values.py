@@ -168,6 +168,11 @@ class MapOfMaps(FdValueMap[K]):
         from bpf2py.loading import resolve_backend
         from bpf2py.maps.base import wrap
 
+        # An engine's map knows what it holds; ids are of its own machine.
+        open_held = getattr(self._handle, "open_held", None)
+        if open_held is not None:
+            handle, held_spec = open_held(ident)
+            return wrap(handle, held_spec)
         handle = resolve_backend("kernel").open_map_id(ident)
         if inner is None or (inner.btf is None and inner.key is None):
             handle.close()

@@ -10,11 +10,12 @@ from bpf2py.backend import MapInfo
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
 from bpf2py.engine.maps.perf import PerfBuffer
 from bpf2py.engine.maps.rings import RingEvents
-from bpf2py.errors import NotSupported
+from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapSlot
+    from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["EngineMap"]
 
@@ -218,6 +219,15 @@ class EngineMap:
     def event_source(self) -> RingEvents:
         """What a reader of this RINGBUF waits for; the caller closes it."""
         return RingEvents(self.core)
+
+    def open_held(self, ident: int) -> tuple[EngineMap, MapSpec]:
+        """The inner map with this id, of those a map of maps holds, and its definition. Raises BpfOSError (ENOENT)."""
+        for key, found in self.core.held.items():
+            if key and isinstance(found, MapCore) and found.info.id == ident:
+                return EngineMap(found), found.spec
+        raise BpfOSError(
+            f"map id {ident}: open: map {self.info.name} does not hold it", errno=ENOENT, command="BPF_MAP_GET_FD_BY_ID"
+        )
 
     def key_of_value(self, address: int) -> tuple[int, int]:
         """(address of the key, address of the value) of the element an address lies in, as callbacks get them."""

@@ -176,7 +176,7 @@ def build_array(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
         size = (size + PAGE - 1) // PAGE * PAGE
     core.describe(stride, slot if per_cpu else 0, core.allocate(size), 0, fields)
     core.names = _ARRAY
-    core.batch = "indices"
+    core.batch = "none" if per_cpu and engine.version < (5, 13) else "indices"
     if spec.type == MapType.ARRAY:
         core.map_memory = _array_memory(core, size)
     return core
