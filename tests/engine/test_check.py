@@ -84,7 +84,8 @@ def test_helpers_of_newer_kernels(compile_bpf: Callable[[str], bytes]) -> None:
 
 
 def test_helpers_and_kfuncs_the_engine_lacks(compile_bpf: Callable[[str], bytes]) -> None:
-    helper = f'{HEADER} SEC("tc") int program(struct __sk_buff *skb) {{ char b[28] = {{}}; return bpf_skb_set_tunnel_key(skb, (void *)b, 28, 0); }}{GPL}'
+    body = "char b[28] = {}; return bpf_skb_set_tunnel_key(skb, (void *)b, 28, 0);"
+    helper = f'{HEADER} SEC("tc") int program(struct __sk_buff *skb) {{ {body} }}{GPL}'
     with pytest.raises(NotSupported, match="the engine does not have the helper bpf_skb_set_tunnel_key") as caught:
         bpf2py.load(compile_bpf(helper), backend=Engine())
     assert caught.value.feature == "bpf_skb_set_tunnel_key"

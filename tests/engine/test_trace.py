@@ -1,0 +1,261 @@
+"""Real events without privileges: a child under ptrace."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bpf2py
+from bpf2py.engine import Engine
+from bpf2py.engine.trace.child import TracedChild, can_fire
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(__file__).parent / "traced.bpf.c"
+
+
+@pytest.fixture(scope="module")
+def spec(compile_bpf: Callable[[str], bytes]) -> bpf2py.ObjectSpec:
+    return bpf2py.ObjectSpec.from_bytes(compile_bpf(SOURCE.read_text()), "traced")
+
+
+@pytest.fixture
+def obj(spec: bpf2py.ObjectSpec) -> Iterator[Any]:
+    with spec.load(backend=Engine()) as loaded:
+        loaded.attach()
+        yield loaded
+
+
+def trace(obj: Any, *command: str, **options: Any) -> TracedChild:
+    child = TracedChild(obj.backend, list(command), **options)
+    child.run()
+    assert not child.errors
+    return child
+
+
+def test_system_calls_with_their_arguments(obj: Any, tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    reader, writer = os.pipe()
+    child = trace(obj, "sh", "-c", f"echo hello > {target}; cat {target}; exit 3", stdout=writer)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        assert stream.read() == "hello\n"
+    assert child.returncode == 3
+    opened = {key.name for key in obj.maps["opened"]}
+    assert str(target) in opened
+    assert obj.variables["written"].value == 2 * len("hello\n")
+    assert len(obj.maps["pending"]) == 0  # every openat that began has ended
+
+
+def test_execs_forks_and_exits_of_the_whole_tree(obj: Any) -> None:
+    child = trace(obj, "sh", "-c", "true; (sh -c 'exec /bin/true'); exit 0")
+    executed = {os.path.basename(key.name): uid for key, uid in obj.maps["executed"].items()}
+    assert {"sh", "true"} <= set(executed)
+    assert set(executed.values()) == {os.getuid()}
+    forks = dict(obj.maps["parents"].items())
+    assert forks
+    assert child.pid in forks.values()
+    assert obj.variables["exits"].value == len(forks) + 1
+
+
+def test_raw_tracepoints_have_registers(obj: Any) -> None:
+    trace(obj, "true")
+    enters, exits = obj.variables["raw_enters"].value, obj.variables["raw_exits"].value
+    assert enters > 10
+    assert enters - exits in (0, 1)  # exit_group does not return
+    if os.uname().machine == "x86_64":
+        assert obj.variables["wrong_arguments"].value == 0
+
+
+def test_threads(obj: Any) -> None:
+    code = "import threading; t = [threading.Thread(target=print) for _ in range(3)]; [x.start() for x in t]; [x.join() for x in t]"
+    child = trace(obj, sys.executable, "-S", "-c", code, stdout=os.open(os.devnull, os.O_WRONLY))
+    assert len(obj.maps["parents"]) == 3
+    assert obj.variables["exits"].value == 4
+    assert child.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
+def test_signals_reach_the_child(obj: Any, number: int) -> None:
+    child = trace(obj, "sh", "-c", f"kill -{int(number)} $$; sleep 100")
+    assert child.returncode == 128 + number
+
+
+def test_signals_are_handled_as_without_a_tracer(obj: Any) -> None:
+    assert trace(obj, "sh", "-c", "trap 'exit 7' USR1; kill -USR1 $$; sleep 100").returncode == 7
+    stopped = "sh -c 'kill -STOP $$; exit 9' & p=$!; (while kill -CONT $p 2>/dev/null; do :; done) & wait $p"
+    assert trace(obj, "sh", "-c", stopped).returncode == 9
+
+
+def test_a_command_that_cannot_be_run(obj: Any) -> None:
+    child = TracedChild(obj.backend, ["/nonexistent/command"])
+    with pytest.raises(bpf2py.BpfError, match="cannot run /nonexistent/command: No such file"):
+        child.run()
+
+
+def test_other_children_of_the_process_are_left_alone(obj: Any) -> None:
+    """What another thread starts is for that thread to wait for."""
+    started, done = threading.Event(), threading.Event()
+    codes: list[int] = []
+
+    def other() -> None:
+        process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+        started.set()
+        done.wait(60)
+        process.communicate(b"\n")
+        codes.append(process.returncode)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    started.wait(60)
+    trace(obj, "true")
+    done.set()
+    thread.join()
+    assert codes == [0]
+
+
+def test_a_stopped_program_is_reported(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """#include <linux/bpf.h>
+    #include <bpf/bpf_helpers.h>
+    long address;
+    SEC("tracepoint/sched/sched_process_exec") int bad(void *ctx) { *(int *)address = 1; return 0; }
+    char LICENSE[] SEC("license") = "GPL";"""
+    with bpf2py.load(compile_bpf(source), backend=Engine()) as obj:
+        obj.attach()
+        child = TracedChild(obj.backend, ["true"])
+        assert child.run() == 0
+        assert len(child.errors) == 1
+        assert "null pointer" in next(iter(child.errors))
+
+
+@pytest.mark.parametrize(
+    ("hook", "possible"),
+    [
+        ("tracepoint/syscalls/sys_enter_openat", True),
+        ("tracepoint/syscalls/sys_exit_newstat", os.uname().machine == "x86_64"),
+        ("tracepoint/raw_syscalls/sys_enter", True),
+        ("tracepoint/sched/sched_process_fork", True),
+        ("raw_tracepoint/sys_exit", True),
+        ("tracepoint/syscalls/sys_enter_nothing", False),
+        ("tracepoint/sched/sched_switch", False),
+        ("kprobe/do_unlinkat", False),
+        ("xdp/any", False),
+    ],
+)
+def test_what_a_child_can_fire(hook: str, possible: bool) -> None:
+    assert can_fire(hook) is possible
+
+
+# -- the command line ----------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bpf2py", "run", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+
+
+COMMAND = ("sh", "-c", "for i in 1 2 3; do date; done; uname -r")
+
+
+def test_run_on_the_engine() -> None:
+    done = run("--backend", "engine", "examples/exec_counts.bpf.c", "--", *COMMAND)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"date +3 ", done.stdout)
+    assert re.search(r"uname +1 ", done.stdout)
+    assert "engine backend (as asked for): attached 1 of 1 programs" in done.stderr
+
+
+def test_run_as_json_gives_the_exit_status() -> None:
+    done = run("--backend", "engine", "--json", "examples/exec_counts.bpf.c", "--", "sh", "-c", "date; exit 5")
+    assert done.returncode == 5, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["backend"], report["exit_status"]) == ("engine", 5)
+    assert {row["key"]["comm"]: row["value"]["count"] for row in report["maps"]["exec_counts"]["elements"]}.get(
+        "date"
+    ) == 1
+
+
+def test_nothing_is_watched_silently(tmp_path: Path) -> None:
+    source = tmp_path / "probe.bpf.c"
+    source.write_text("""#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("kprobe/do_unlinkat") int probe(void *ctx) { return 0; }
+char LICENSE[] SEC("license") = "GPL";
+""")
+    done = run("--backend", "engine", str(source), "--", "true")
+    assert "warning: these never happen on the engine, use the kernel for them: kprobe/do_unlinkat" in done.stderr
+    nothing = run("--backend", "engine", str(source))
+    assert nothing.returncode == 1
+    assert "its events are those of a command it runs" in nothing.stderr
+
+
+def without_capabilities() -> None:
+    """In a child: what is left of root without any capability, for good."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for capability in range(64):
+        library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+    library.prctl(28, 0x2F, 0, 0, 0)  # PR_SET_SECUREBITS: root is nobody special
+    library.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if library.capset(header, data):
+        os._exit(99)
+
+
+def same_table(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"date +3 ", done.stdout)
+    assert re.search(r"uname +1 ", done.stdout)
+    assert "engine backend (bpf() is not permitted: " in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops root's privileges")
+def test_the_demo_without_capabilities(tmp_path: Path) -> None:
+    environment = {**os.environ, "BPF2PY_CACHE_DIR": str(tmp_path)}
+    same_table(run("examples/exec_counts.bpf.c", "--", *COMMAND, preexec_fn=without_capabilities, env=environment))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_the_demo_as_an_unprivileged_user(tmp_path: Path) -> None:
+    """As `nobody`, with a Python that user may run."""
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == 0 and parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    environment = {
+        **os.environ, "BPF2PY_CACHE_DIR": str(tmp_path), "HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *packages]),
+    }  # fmt: skip
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/python{version}"):
+        try:
+            probe = subprocess.run(
+                [python, "-c", "import bpf2py, typer, numpy"], env=environment, cwd="/", capture_output=True, **nobody
+            )
+        except OSError:
+            continue
+        if probe.returncode == 0:
+            break
+    else:
+        pytest.skip(f"no Python {version} that another user may run, with this project readable to it")
+    command = [
+        python,
+        "-m",
+        "bpf2py",
+        "run",
+        str(ROOT / "examples" / "exec_counts.bpf.c"),
+        "--",
+        *COMMAND,
+    ]
+    same_table(subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, **nobody))
