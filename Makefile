@@ -77,6 +77,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.bench_load
 	$(BIN)/python -m benchmarks.bench_maps
 	$(BIN)/python -m benchmarks.bench_events
+	$(BIN)/python -m benchmarks.bench_dump
 
 clean:
 	rm -rf $(VENV) .vm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

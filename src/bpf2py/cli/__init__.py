@@ -34,6 +34,7 @@ def build(wanted: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="bpf2py",
         help="eBPF for Python: run eBPF programs, read and write the maps of the kernel.",
+        epilog="Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted; run: the command's.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -64,8 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from bpf2py.errors import BpfError
 
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    app = build(argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS))
     try:
+        if argv[:2] == ["map", "dump"] and "--json" in argv:
+            from bpf2py.cli import json_dump
+
+            reference = json_dump.quick(argv)
+            if reference is not None:
+                json_dump.run(reference)
+                return
+        app = build(argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS))
         app(argv, prog_name="bpf2py")
     except KeyboardInterrupt:
         sys.exit(130)

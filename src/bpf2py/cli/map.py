@@ -96,12 +96,12 @@ def dump(
 
         bpf2py map dump /sys/fs/bpf/counts --json
     """
-    from bpf2py.cli.render import elements, lines, readable, to_json, view
+    from bpf2py.cli.json_dump import dump as dump_json
+    from bpf2py.cli.render import lines, must_be_readable, view
     from bpf2py.cli.values import open_map
 
     with open_map(reference) as bpf_map:
-        if not readable(bpf_map):
-            raise NotSupported(f"map {bpf_map.name}: a {type_name(bpf_map.info.type)} has no elements to list")
+        must_be_readable(bpf_map)
         if parquet is not None:
             try:
                 from pyarrow import parquet as writer
@@ -109,12 +109,7 @@ def dump(
                 raise NotSupported("pyarrow is not installed: pip install 'bpf2py[arrow]'", feature="pyarrow") from None
             writer.write_table(bpf_map.to_arrow(), parquet)  # type: ignore[attr-defined]
         elif as_json:
-            first = True
-            for key, value in elements(bpf_map):
-                row = json.dumps({"key": to_json(key), "value": to_json(value)})
-                sys.stdout.write(("[" if first else ",\n ") + row)
-                first = False
-            sys.stdout.write("[]\n" if first else "]\n")
+            dump_json(bpf_map)
         elif as_csv:
             shown = view(bpf_map, 1 << 62)
             writer_ = csv.writer(sys.stdout, lineterminator="\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.btf.values import StructCodec, StructValue, UnionValue, plain
+from bpf2py.errors import NotSupported
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import Map
 from bpf2py.maps.mapping import MappingMap
@@ -35,6 +36,12 @@ class MapView(NamedTuple):
 def readable(bpf_map: Map[Any, Any]) -> bool:
     """Whether the elements of a map can be listed."""
     return isinstance(bpf_map, MappingMap | ArrayMap)
+
+
+def must_be_readable(bpf_map: Map[Any, Any]) -> None:
+    """Raise NotSupported for maps whose elements cannot be listed."""
+    if not readable(bpf_map):
+        raise NotSupported(f"map {bpf_map.name}: a {type_name(bpf_map.info.type)} has no elements to list")
 
 
 def elements(bpf_map: Map[Any, Any]) -> list[tuple[Any, Any]]:

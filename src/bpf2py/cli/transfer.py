@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from bpf2py.cli.progress import progress
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import MapType, type_name
 
 FORMATS = (".json", ".npy", ".parquet")
-
-
-@contextmanager
-def progress(text: str, total: int | None) -> Iterator[Any]:
-    """A progress bar on stderr where that is a terminal; yields a function that takes the number done."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def export(
