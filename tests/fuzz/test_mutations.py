@@ -10,15 +10,21 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 import pytest
+from tests.linker.test_static import FIRST, SECOND
 
+from bpf2py.btf.cdump import declaration, dump_c
 from bpf2py.btf.codec import CodecOptions, codec_for
+from bpf2py.btf.dtype import dtype_of
 from bpf2py.btf.reader import Btf
-from bpf2py.errors import BpfError, ObjectError
+from bpf2py.errors import BpfError, BtfError, ObjectError
+from bpf2py.kernel.btf import kernel_form
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import Linker
+from bpf2py.linker.static import link_objects
 from bpf2py.spec.elf import ElfFile
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.toolchain.compiler import Compiler, compile
@@ -26,7 +32,9 @@ from bpf2py.toolchain.find import ziglang_directory
 
 SECONDS = 1.0  # of CPU for one input
 MEGABYTES = 200
-MUTATIONS = 20_000 if os.environ.get("BPF2PY_EMULATED") != "1" else 1_000
+# `make fuzz` asks for a hundred thousand of each kind.
+MUTATIONS = int(os.environ.get("BPF2PY_FUZZ", "1000" if os.environ.get("BPF2PY_EMULATED") == "1" else "20000"))
+SEED = int(os.environ.get("BPF2PY_FUZZ_SEED", "0"))
 
 SOURCE = """
 #include <linux/bpf.h>
@@ -65,6 +73,38 @@ char LICENSE[] SEC("license") = "GPL";
 EMPTY_TARGET = CoreTarget(None)
 
 
+def use_linked(data: bytes, target: CoreTarget, other: bytes) -> str:
+    """A damaged object linked with a sound one; how it ended."""
+    try:
+        spec = ObjectSpec.from_bytes(data, "damaged")
+    except ObjectError:
+        return "refused"
+    try:
+        linked = link_objects([spec, ObjectSpec.from_bytes(other, "sound")])
+        linker = Linker(linked, target)
+        for program in linked.programs.values():
+            linker.link(program)
+    except BpfError:
+        return "partly"
+    return "loaded"
+
+
+def use_btf(data: bytes) -> str:
+    """Everything that is made of types alone; how it ended."""
+    try:
+        btf = Btf(data)
+    except BtfError:
+        return "refused"
+    uses: list[Callable[[], object]] = [lambda: dump_c(btf), lambda: dump_c(btf, ["struct outer"])]
+    spec = ObjectSpec()
+    spec.types, spec.functions = btf, {}
+    uses += [lambda: kernel_form(spec), lambda: kernel_form(spec, old_kernel=True)]
+    for i in range(1, len(btf)):
+        uses.append(lambda i=i: declaration(btf, i, "name"))  # type: ignore[misc]
+        uses.append(lambda i=i: dtype_of(codec_for(btf, i)))  # type: ignore[misc]
+    return run_all(uses)
+
+
 def use(data: bytes, target: CoreTarget) -> str:
     """Everything that is made of an object before a backend sees it; how it ended."""
     try:
@@ -82,6 +122,11 @@ def use(data: bytes, target: CoreTarget) -> str:
                     uses.append(lambda btf=spec_map.btf, i=type_id, o=options: codec_for(btf, i, o))  # type: ignore[misc]
     uses += [lambda variable=variable: variable.codec for variable in spec.variables.values()]  # type: ignore[misc]
     uses += [lambda variable=variable: variable.value for variable in spec.variables.values() if variable.size < 65536]  # type: ignore[misc]
+    return run_all(uses)
+
+
+def run_all(uses: list[Callable[[], object]]) -> str:
+    """Do it all; whether typed errors came."""
     ended = "loaded"
     for action in uses:
         try:
@@ -91,16 +136,19 @@ def use(data: bytes, target: CoreTarget) -> str:
     return ended
 
 
+DETAILED = (".BTF", ".BTF.ext", ".symtab", ".maps")
+
+
 def mutants(data: bytes, seed: int, count: int) -> Iterator[bytes]:
     """Random damage, half of it aimed at the sections that are parsed in detail and at the headers."""
     rng = random.Random(seed)
-    elf = ElfFile(data)
-    spans = [
-        (s.offset, s.size) for s in elf.sections if s.name in (".BTF", ".BTF.ext", ".symtab", ".maps") or s.type == 9
-    ]
-    (headers,) = struct.unpack_from("<Q", data, 0x28)
-    spans += [(0, 64), (headers, len(data) - headers), (0, len(data))]
-    spans += [(0, len(data))] * len(spans)
+    spans = [(0, len(data))]
+    if data.startswith(b"\x7fELF"):
+        (headers,) = struct.unpack_from("<Q", data, 0x28)
+        elf = ElfFile(data)
+        spans = [(s.offset, s.size) for s in elf.sections if s.name in DETAILED or s.type == 9]
+        spans += [(0, 64), (headers, len(data) - headers), (0, len(data))]
+        spans += [(0, len(data))] * len(spans)
     words = (0, 1, 2, 4, 8, 0x7F, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, len(data))
     for _ in range(count):
         mutant = bytearray(data)
@@ -131,16 +179,15 @@ def mutants(data: bytes, seed: int, count: int) -> Iterator[bytes]:
         yield bytes(mutant)
 
 
-def try_all(inputs: Iterator[bytes], vmlinux: bytes) -> tuple[dict[str, int], list[str]]:
+def try_all(inputs: Iterator[bytes], run: Callable[[bytes], str]) -> tuple[dict[str, int], list[str]]:
     """How often each end came, and what must not have happened."""
-    target = CoreTarget(Btf(vmlinux, name="target"))
     ended: dict[str, int] = {}
     wrong: list[str] = []
     for number, data in enumerate(inputs):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.process_time()
         try:
-            end = use(data, target)
+            end = run(data)
         except Exception:
             end = "crashed"
             wrong.append(f"input {number}: {traceback.format_exc(limit=-4)}")
@@ -155,12 +202,20 @@ def try_all(inputs: Iterator[bytes], vmlinux: bytes) -> tuple[dict[str, int], li
     return ended, wrong
 
 
-def try_mutants(data: bytes, seed: int, count: int) -> tuple[dict[str, int], list[str]]:
-    return try_all(mutants(data, seed, count), target_of(data))
+def user_of(data: bytes, other: bytes | None) -> Callable[[bytes], str]:
+    """What is done with damaged `data`: an object alone, an object linked with `other`, or types."""
+    if not data.startswith(b"\x7fELF"):
+        return use_btf
+    target = CoreTarget(Btf(target_of(data), name="target"))
+    return partial(use, target=target) if other is None else partial(use_linked, target=target, other=other)
 
 
-def try_truncated(data: bytes, first: int, step: int) -> tuple[dict[str, int], list[str]]:
-    return try_all((data[:length] for length in range(first, len(data), step)), target_of(data))
+def try_mutants(data: bytes, other: bytes | None, seed: int, count: int) -> tuple[dict[str, int], list[str]]:
+    return try_all(mutants(data, seed, count), user_of(data, other))
+
+
+def try_truncated(data: bytes, other: bytes | None, first: int, step: int) -> tuple[dict[str, int], list[str]]:
+    return try_all((data[:length] for length in range(first, len(data), step)), user_of(data, other))
 
 
 def target_of(data: bytes) -> bytes:
@@ -180,7 +235,7 @@ def seedlings(compile_bpf: Callable[[str], bytes]) -> list[bytes]:
 
 
 def run_pool(
-    task: Callable[..., tuple[dict[str, int], list[str]]], jobs: list[tuple[bytes, int, int]]
+    task: Callable[..., tuple[dict[str, int], list[str]]], jobs: list[tuple[bytes, bytes | None, int, int]]
 ) -> dict[str, int]:
     total: dict[str, int] = {}
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
@@ -191,14 +246,29 @@ def run_pool(
     return total
 
 
+def run_mutants(
+    data: list[bytes], other: bytes | None, mutations: int, ends: tuple[str, ...] = ("refused", "partly", "loaded")
+) -> None:
+    """Damage each of `data` in turn, in four jobs; damage that always or never shows would test little."""
+    jobs = [(data[n % len(data)], other, SEED + n, mutations // 4) for n in range(4)]
+    total = run_pool(try_mutants, jobs)
+    assert sum(total.values()) == mutations // 4 * 4
+    assert all(total.get(end, 0) > mutations // 1000 for end in ends), total
+
+
 def test_every_truncation(seedlings: list[bytes]) -> None:
-    total = run_pool(try_truncated, [(data, 0, 1) for data in seedlings])
+    total = run_pool(try_truncated, [(data, None, 0, 1) for data in seedlings])
     # The section headers stand at the end of the file: nothing shorter can be read.
     assert total == {"refused": sum(map(len, seedlings))}
 
 
-def test_random_damage(seedlings: list[bytes]) -> None:
-    total = run_pool(try_mutants, [(seedlings[seed % 2], seed, MUTATIONS // 4) for seed in range(4)])
-    assert sum(total.values()) == MUTATIONS // 4 * 4
-    # Damage that always or never shows would test little.
-    assert all(total.get(end, 0) > MUTATIONS // 1000 for end in ("refused", "partly", "loaded")), total
+def test_damaged_objects(seedlings: list[bytes]) -> None:
+    run_mutants(seedlings, None, MUTATIONS)
+
+
+def test_damaged_types(seedlings: list[bytes]) -> None:
+    run_mutants([target_of(data) for data in seedlings], None, MUTATIONS // 2, ("refused", "partly"))
+
+
+def test_damage_in_static_linking(compile_bpf: Callable[[str], bytes]) -> None:
+    run_mutants([compile_bpf(FIRST)], compile_bpf(SECOND), MUTATIONS // 2)

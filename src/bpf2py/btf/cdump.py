@@ -6,7 +6,8 @@ Layouts C would not give by itself (packed structs, over-aligned members) get `p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, DeclTag, Enum, FuncProto, Fwd, Kind, Member, Ref, Struct
@@ -62,6 +63,9 @@ TAIL = """
 """
 
 
+MANY_BITS = 64 * 256  # no real struct leaves so much unsaid
+
+
 def vmlinux_header(roots: Iterable[str] | None = None) -> str:
     """vmlinux.h of the running kernel.
 
@@ -78,14 +82,25 @@ def vmlinux_header(roots: Iterable[str] | None = None) -> str:
 
 def declaration(btf: Btf, type_id: int, name: str = "") -> str:
     """A type as C writes it: ``struct event``, ``char [16]``; with a name, a declaration of it."""
-    return _Dumper(btf, frozenset()).declare(type_id, name)
+    with _finite(btf):
+        return _Dumper(btf, frozenset()).declare(type_id, name)
 
 
 def dump_c(btf: Btf, roots: Iterable[str] | None = None) -> str:
     """A header with the types of `btf`: all of them, or those reached from names in `roots`. Raises BtfError."""
     dumper = _Dumper(btf, None if roots is None else frozenset(roots))
-    dumper.run()
+    with _finite(btf):
+        dumper.run()
     return HEAD + "\n".join(dumper.lines) + "\n" + TAIL
+
+
+@contextlib.contextmanager
+def _finite(btf: Btf) -> Iterator[None]:
+    """Damaged types may contain themselves in many ways: a chain nobody would write ends as a BtfError."""
+    try:
+        yield
+    except RecursionError:
+        raise BtfError(f"{btf.name}: types are nested too deeply") from None
 
 
 class _Dumper:
@@ -412,8 +427,12 @@ class _Dumper:
 
     @staticmethod
     def pad(out: list[str], tab: str, at: int, end: int) -> None:
-        """Unnamed bit-fields from bit `at` to bit `end`."""
+        """Unnamed bit-fields from bit `at` to bit `end`; an array where these would be very many."""
         while at < end:
+            if at % 8 == 0 and end - at > MANY_BITS:
+                out.append(f"{tab}unsigned char __padding_{at // 8}[{(end - at) // 8}];\n")
+                at += (end - at) // 8 * 8
+                continue
             if at % 8:
                 bits, word = min(8 - at % 8, end - at), "unsigned char"
             else:
@@ -438,6 +457,8 @@ class _Dumper:
                 return True
             if member.bits:
                 unit = self.size(member.type_id) * 8
+                if not unit:
+                    raise BtfError(f"{self.btf.name}: struct {struct.name}: bit-field {member.name} has a type without size")
                 if member.bit_offset % unit + member.bits > unit:
                     return True
         return False

@@ -19,6 +19,7 @@ from bpf2py.btf.codec import (
     IntCodec,
 )
 from bpf2py.btf.values import Field, StructCodec, UnionCodec, _bit_signed
+from bpf2py.errors import BtfError
 
 
 def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
@@ -28,7 +29,11 @@ def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
     sub-array of u1, nested structs nested dtypes with C's offsets, unions fields at the same offset (without their
     bitfields). A struct with bitfields becomes a dtype without padding, in which they are fields of the declared integer
     type. Anything else is raw ``V<size>``.
+
+    Raises BtfError for types of 2 GiB and more, of which numpy has none.
     """
+    if codec.size >= 1 << 31:
+        raise BtfError(f"numpy has no types of {codec.size} bytes")
     if isinstance(codec, IntCodec):
         return np.dtype(f"<{'i' if codec.signed else 'u'}{codec.size}")
     if isinstance(codec, EnumCodec):
@@ -43,6 +48,8 @@ def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
         return np.dtype(("u1", (codec.size,)))
     if isinstance(codec, ArrayCodec):
         base, shape = _parts(dtype_of(codec.element))
+        if not base.itemsize:
+            return np.dtype("V0")  # numpy has no arrays of nothing
         return np.dtype((base, (codec.count, *shape)))
     if isinstance(codec, StructCodec) and has_bitfields(codec):
         return np.dtype([(row.name, dtype_of(row.codec)) for row in _members(codec)])

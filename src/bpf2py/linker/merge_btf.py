@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from bpf2py.btf.reader import HEADER, MAGIC, Btf
 from bpf2py.btf.types import Kind, SecVar
+from bpf2py.errors import BtfError
 
 _REFERRING = frozenset(
     {
@@ -136,8 +137,10 @@ class BtfMerger:
         return offset
 
     def add_datasec(self, name: str, size: int, rows: Iterable[SecVar]) -> int:
-        """Add a data section with its variables by their new ids; its id."""
+        """Add a data section with its variables by their new ids; its id. Raises BtfError when it is too large."""
         ordered = sorted(rows, key=lambda row: row.offset)
+        if size > 0xFFFFFFFF:
+            raise BtfError(f"section {name} of the linked objects has {size} bytes, more than BTF can say")
         head = struct.pack("<III", self.string(name), Kind.DATASEC << 24 | len(ordered), size)
         self._datasecs.append(head + b"".join(struct.pack("<III", *row) for row in ordered))
         return len(self._kept) + len(self._datasecs)
