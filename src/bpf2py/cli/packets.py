@@ -55,7 +55,10 @@ def choose(obj: Object, name: str | None) -> Any:
     from bpf2py.uapi.program_types import ProgramType
 
     if name is not None:
-        return obj.programs[name]
+        try:
+            return obj.programs[name]
+        except KeyError as error:
+            raise BpfError(str(error.args[0])) from None
     found = [p for p in obj.programs.values() if p.type == ProgramType.XDP or p.type in SKB_TYPES]
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
