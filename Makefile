@@ -18,7 +18,7 @@ help:
 	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
 	@echo 'make fuzz      100,000 damaged objects, types and links: typed errors only'
-	@echo 'make soak      a million random map operations on the kernel and the engine, compared: OPERATIONS=1000000 (needs bpf())'
+	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000) on kernel and engine, compared'
 	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT'
 	@echo 'make lint      ruff and mypy        make format   let ruff rewrite the sources'
 	@echo 'make clean     remove .venv, caches and virtual machine images'
@@ -69,8 +69,10 @@ test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
 
 OPERATIONS ?= 1000000
+PROGRAMS ?= 50000
 soak: venv
 	$(BIN)/python tests/engine/differential.py --operations $(OPERATIONS)
+	BPF2PY_SOAK=$(PROGRAMS) $(BIN)/python -m pytest --timeout 36000 tests/engine/test_random_programs.py
 
 bench: venv
 	$(BIN)/python -m benchmarks.bench_startup
@@ -78,6 +80,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.bench_maps
 	$(BIN)/python -m benchmarks.bench_events
 	$(BIN)/python -m benchmarks.bench_dump
+	$(BIN)/python -m benchmarks.bench_engine
 
 clean:
 	rm -rf $(VENV) .vm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

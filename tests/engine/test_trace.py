@@ -231,7 +231,7 @@ def test_the_demo_as_an_unprivileged_user(tmp_path: Path) -> None:
     for parent in tmp_path.parents:
         if parent.stat().st_uid == 0 and parent.name.startswith("pytest-"):
             parent.chmod(0o755)
-    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
     packages = [path for path in sys.path if path.endswith("site-packages")]
     environment = {
         **os.environ, "BPF2PY_CACHE_DIR": str(tmp_path), "HOME": str(tmp_path),

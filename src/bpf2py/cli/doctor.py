@@ -22,8 +22,8 @@ def doctor(
     Exit status 0 when programs can be loaded into the kernel, 1 otherwise.
     """
     environment, probes = Environment.read(), Probes.run()
-    rows = [*findings(environment, probes), find_compiler_row()]
-    backend = "kernel" if probes.kernel_usable else None
+    rows = [*findings(environment, probes), find_compiler_row(), engine_row()]
+    backend = "kernel" if probes.kernel_usable else "engine"
     if as_json:
         import json
 
@@ -38,9 +38,23 @@ def doctor(
         if probes.kernel_usable:
             typer.echo("\nPrograms are loaded into the kernel (backend: kernel).")
         else:
-            typer.echo("\nThis process cannot load programs: see what is missing above.")
+            typer.echo(
+                "\nThis process cannot load programs into the kernel: see what is missing above. The embedded engine runs them on\n"
+                "events of a command (bpf2py run FILE -- COMMAND), on packets (bpf2py packets) and in tests (backend: engine)."
+            )
     if not probes.kernel_usable:
         raise typer.Exit(1)
+
+
+def engine_row() -> Finding:
+    """How the embedded engine would run programs here."""
+    from bpf2py.engine.native import can_run
+
+    if can_run():
+        return Finding("engine", "machine code")
+    return Finding(
+        "engine", "Python", "note", "programs on the embedded engine run as Python code, about a hundred times slower"
+    )
 
 
 def _print(rows: list[Finding]) -> None:

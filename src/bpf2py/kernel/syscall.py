@@ -81,13 +81,17 @@ def check(result: int, command: Command, what: str) -> int:
     raise error_for(-result, command, what)
 
 
+_ENGINE_CAN = (Command.MAP_CREATE, Command.PROG_LOAD, Command.BTF_LOAD)
+
+
 def error_for(errno: int, command: Command, what: str) -> Exception:
     """The exception for a failed command where nothing more is known."""
     name = f"BPF_{command.name}"
     if errno in (EPERM, EACCES):
         from bpf2py.kernel.environment import explain_eperm
 
-        return PermissionDenied(f"{what}: {explain_eperm(name)}", errno=errno, command=name)
+        instead = '; or, to test without privileges, backend="engine"' if command in _ENGINE_CAN else ""
+        return PermissionDenied(f"{what}: {explain_eperm(name)}{instead}", errno=errno, command=name)
     if errno == EINVAL and not command_known(command):
         since = SINCE[command]
         return NotSupported(
