@@ -90,6 +90,12 @@ def test_closed_maps_answer_as_closed(engine: Engine) -> None:
         made[1]
 
 
+@pytest.mark.parametrize(("kernel", "again"), [("6.1", -16), ("6.12", -1)])
+def test_freezing_twice(kernel: str, again: int) -> None:
+    made = Map.create(MapType.HASH, key="u32", value="u32", max_entries=4, backend=Engine(kernel=kernel))
+    assert [made._handle.freeze(), made._handle.freeze()] == [0, again]
+
+
 def test_the_python_translation_gives_the_same() -> None:
     answers = []
     for translator in ("native", "python"):

@@ -189,9 +189,10 @@ class EngineMap:
             return -EBADF
         if self.info.type == MapType.STRUCT_OPS or core.fields.places:
             return -ENOTSUPP
-        if not self._writable or core.frozen:
+        # Linux 6.5 came to ask for a writable descriptor, which that of a frozen map is not.
+        if core.engine.version >= (6, 5) and (not self._writable or core.frozen):
             return -EPERM
-        if core.writable_mappings:
+        if core.writable_mappings or core.frozen:
             return -EBUSY
         core.freeze()
         return 0
