@@ -30,7 +30,14 @@ _RESERVED = {"Objects", "Maps", "Programs", "Variables", "Any", "TYPE_CHECKING",
 
 
 def generate(
-    ident: str, spec: ObjectSpec, object_file: str, source: str, embedded: str | None, types: list[str] | None
+    ident: str,
+    spec: ObjectSpec,
+    object_file: str,
+    source: str,
+    embedded: str | None,
+    types: list[str] | None,
+    *,
+    global_types: bool = True,
 ) -> str:
     """The module for one object.
 
@@ -41,10 +48,11 @@ def generate(
         source: the source's name without directories.
         embedded: the object as `bpf2py.codegen.runtime.embed` gives it, or None.
         types: names of types to write besides those of maps and variables; None: no others.
+        global_types: False leaves those of maps and variables out, which are then Any.
 
     Raises BtfError when a named type is not in the object.
     """
-    return "\n".join(_Module(ident, spec, object_file, source, embedded, types or []).lines()) + "\n"
+    return "\n".join(_Module(ident, spec, object_file, source, embedded, types or [], global_types).lines()) + "\n"
 
 
 def quoted(text: str) -> str:
@@ -52,9 +60,22 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"_{name}"
+    return name
+
+
 class _Module:
     def __init__(
-        self, ident: str, spec: ObjectSpec, object_file: str, source: str, embedded: str | None, types: list[str]
+        self,
+        ident: str,
+        spec: ObjectSpec,
+        object_file: str,
+        source: str,
+        embedded: str | None,
+        types: list[str],
+        global_types: bool,
     ) -> None:
         if spec.types is None:
             raise BtfError(f"{source}: the object has no types; compile with -g")
@@ -62,11 +83,11 @@ class _Module:
         self.btf = spec.types
         self.types = Types(self.btf, _RESERVED)
         self.maps = [m for m in spec.maps.values() if m.data is None and m.struct_ops is None]
-        for each in self.maps:
+        for each in self.maps if global_types else ():
             for type_id in (each.key_type_id, each.value_type_id):
                 if type_id:
                     self.types.add(type_id)
-        for variable in spec.variables.values():
+        for variable in spec.variables.values() if global_types else ():
             if variable.type_id:
                 self.types.add(variable.type_id)
         for name in types:
@@ -189,8 +210,10 @@ class _Module:
             if fields:
                 yield ""
                 yield "        def __init__("
-                yield "            self,"
-                yield "            *args: Any,"
+                # Members may be called so themselves.
+                members = {member for member, _ in fields}
+                yield f"            {_free('self', members)},"
+                yield f"            *{_free('args', members)}: Any,"
                 yield from (f"            {member}: {annotation} = ...," for member, annotation in fields)
                 yield "        ) -> None: ..."
         yield ""

@@ -20,10 +20,12 @@ class Reached(NamedTuple):
     Attributes:
         missing: names of included headers that were not found.
         identifiers: every C identifier in the source and in the headers found.
+        files: the headers found, as absolute paths.
     """
 
     missing: frozenset[str]
     identifiers: frozenset[str]
+    files: tuple[str, ...] = ()
 
 
 def include_directory() -> Path:
@@ -81,4 +83,4 @@ def reach(source: bytes, directory: str, directories: Iterable[str], *, skip: fr
                 break
             else:
                 missing.add(name)
-    return Reached(frozenset(missing), frozenset(word.decode() for word in words))
+    return Reached(frozenset(missing), frozenset(word.decode() for word in words), tuple(sorted(seen)))
