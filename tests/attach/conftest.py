@@ -159,3 +159,9 @@ def cgroup(tmp_path: Path) -> Iterator[str]:
         os.rmdir(path)
         if mounted is not None:
             subprocess.run(["umount", str(mounted)], check=True)
+
+
+def case(section: str, *values: Any, kprobe: bool = False) -> Any:
+    """A parameter set whose test fires the section; with `kprobe` only where there are kprobes and trampolines."""
+    marks = [pytest.mark.fires(section)] + ([pytest.mark.kprobe] if kprobe else [])
+    return pytest.param(*values, marks=marks, id=section)
