@@ -20,6 +20,7 @@ from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import build as kconfig_section
 from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
+from bpf2py.maps.arena import ArenaMap
 from bpf2py.maps.base import Map, wrap
 from bpf2py.maps.struct_ops import StructOpsMap
 from bpf2py.programs import Link, Program
@@ -201,6 +202,8 @@ class Object:
 
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]
+        if isinstance(made, ArenaMap):
+            _ = made.memory  # programs can only be loaded once the arena has its address
         if spec.data is not None:
             if not spec.untouched:  # the kernel's maps start as zeros
                 slot = made._slot()

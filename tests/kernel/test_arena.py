@@ -76,3 +76,38 @@ def test_from_c(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
 def test_nothing_leaks(assert_no_leaks: Callable[[], Any]) -> None:
     with assert_no_leaks(), arena() as made:
         made.memory[0] = 1
+
+
+@pytest.mark.since("6.9")
+def test_programs_allocate_pages(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#ifdef __BPF_FEATURE_ADDR_SPACE_CAST
+#define __arena __attribute__((address_space(1)))
+struct {
+    __uint(type, BPF_MAP_TYPE_ARENA);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 4);
+} arena SEC(".maps");
+long first;
+SEC("syscall") int run(void *ctx)
+{
+    long __arena *page = bpf_arena_alloc_pages(&arena, 0, 1, -1, 0);
+
+    if (!page)
+        return 1;
+    page[1] = 42;
+    first = page[1];
+    bpf_arena_free_pages(&arena, page, first == 41);
+    return 0;
+}
+#endif
+char LICENSE[] SEC("license") = "GPL";
+"""
+    with bpf2py.load(compile_bpf(source)) as obj:
+        if not obj.programs:
+            pytest.skip("the compiler is too old to know address spaces: clang 19 does")
+        assert obj.programs["run"].test_run().return_value == 0
+        assert obj.variables["first"].value == 42
+        assert obj.maps["arena"].array("i8")[1] == 42

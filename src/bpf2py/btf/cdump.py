@@ -63,6 +63,14 @@ TAIL = """
 """
 
 
+_ARENA = ("bpf_arena_alloc_pages", "bpf_arena_free_pages", "bpf_arena_reserve_pages")
+_ARENA_MACRO = (
+    "#ifdef __BPF_FEATURE_ADDR_SPACE_CAST",
+    "#define __bpf_arena __attribute__((address_space(1)))",
+    "#else",
+    "#define __bpf_arena",
+    "#endif",
+)
 MANY_BITS = 64 * 256  # no real struct leaves so much unsaid
 
 
@@ -259,8 +267,12 @@ class _Dumper:
         for function in sorted(functions, key=lambda f: f.name):
             self.need(function.type_id, strong=False)
             declaration = self.declare(function.type_id, function.name)
+            if function.name in _ARENA:
+                # Whose pointers are of the arena's address space is not in BTF (kernel/bpf/arena.c: KF_ARENA_*).
+                declaration = declaration.replace(f"void *{function.name}", f"void __bpf_arena *{function.name}")
+                declaration = declaration.replace("(void *, void *,", "(void *, void __bpf_arena *,")
             prototypes.append(f"extern {declaration} __weak __ksym;")
-        self.lines += ["#ifndef BPF_NO_KFUNC_PROTOTYPES", *prototypes, "#endif\n"]
+        self.lines += ["#ifndef BPF_NO_KFUNC_PROTOTYPES", *_ARENA_MACRO, *prototypes, "#endif\n"]
 
     # -- names ---------------------------------------------------------------------------------------------------
 
@@ -458,7 +470,9 @@ class _Dumper:
             if member.bits:
                 unit = self.size(member.type_id) * 8
                 if not unit:
-                    raise BtfError(f"{self.btf.name}: struct {struct.name}: bit-field {member.name} has a type without size")
+                    raise BtfError(
+                        f"{self.btf.name}: struct {struct.name}: bit-field {member.name} has a type without size"
+                    )
                 if member.bit_offset % unit + member.bits > unit:
                     return True
         return False
