@@ -54,7 +54,8 @@ _IMM = struct.Struct("<I")
 _LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQIIiI")
 _PROG_INFO = struct.Struct("<II8sIIQQQIIQ16sII")  # up to gpl_compatible
 _PROG_INFO_SIZE = 232
-FIRST_LOG, LAST_LOG = 1 << 16, 1 << 26
+FIRST_LOG, LAST_LOG = 1 << 20, 1 << 26
+LOG_KEEPS_ITS_END = "6.4"  # a log that does not fit loses its beginning; before, its end, with the reason in it
 
 # Programs that run from a BPF trampoline (kernel/bpf/trampoline.c).
 _TRAMPOLINE_TYPES = (ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT)
@@ -192,7 +193,8 @@ class ProgramLoader:
             result = self._call(log)
             if result >= 0:
                 return KernelProgram(Fd(result), self.program.name)
-            if result != -ENOSPC or size >= LAST_LOG:
+            # Each attempt verifies the program once more, which may take seconds.
+            if result != -ENOSPC or size >= LAST_LOG or not older_than(LOG_KEEPS_ITS_END):
                 break
             size *= 8
         raise self._error(-result if -result != ENOSPC else errno, log.value.decode("utf-8", "replace"))
