@@ -12,9 +12,9 @@ ROOT = Path(bpf2py.__file__).parent
 FLOORS = {
     "errors": 0, "isa": 0, "btf": 0, "uapi": 0,
     "spec": 1, "linker": 1, "toolchain": 1, "include": 1, "backend": 1,
-    "kernel": 2,
+    "kernel": 2, "engine": 2,
     "maps": 3, "readers": 3, "object": 3, "programs": 3, "variables": 3, "loading": 3, "__init__": 3,
-    "cli": 4, "codegen": 4, "__main__": 4,
+    "cli": 4, "codegen": 4, "testing": 4, "__main__": 4,
 }  # fmt: skip
 # Conveniences of the API that reach up when they are called, and one reader below that needs ELF.
 ALLOWED = {
@@ -47,6 +47,12 @@ def test_lower_floors_never_import_higher_ones() -> None:
             if FLOORS.get(target, 0) > FLOORS[room] and (str(relative), target) not in ALLOWED:
                 wrong.append(f"{relative} (floor {FLOORS[room]}) imports {target} (floor {FLOORS[target]})")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_backends_do_not_know_each_other() -> None:
+    for room, other in (("kernel", "engine"), ("engine", "kernel")):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            assert other not in set(imports(path)), path
 
 
 def test_every_room_has_a_floor() -> None:

@@ -19,7 +19,8 @@ def resolve_backend(backend: Any = None) -> Any:
     """The backend meant by ``None``, ``"kernel"``, ``"engine"``, ``"auto"`` or a backend object.
 
     None means the environment variable BPF2PY_BACKEND, and the kernel where that is unset. ``"engine"`` is one engine for the
-    whole process, as there is one kernel. ``"auto"`` is the kernel where bpf() is permitted, else the engine.
+    whole process, as there is one kernel, with as many CPUs as this machine. ``"auto"`` is the kernel where bpf() is permitted,
+    else the engine.
     """
     global _kernel, _engine
     if backend is None:
@@ -39,8 +40,12 @@ def resolve_backend(backend: Any = None) -> Any:
     if backend == "engine":
         if _engine is None:
             from bpf2py.engine.machine import Engine
+            from bpf2py.uapi.cpus import possible_cpus
 
-            _engine = Engine()
+            try:
+                _engine = Engine(possible_cpus=possible_cpus())
+            except OSError:  # no Linux
+                _engine = Engine(possible_cpus=os.cpu_count() or 1)
         return _engine
     raise NotSupported(f"there is no backend {backend!r}; choose kernel, engine or auto", feature=backend)
 
@@ -103,8 +108,8 @@ def load(
     Args:
         source: a ``.c`` file (compiled once, then cached), an object file, its bytes, or an `ObjectSpec`; or a list of
             such, which are linked into one (``extern`` functions, variables and maps of one are defined by another).
-        backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise), ``"engine"``, ``"auto"`` (the
-            kernel where bpf() is permitted, else the engine), or a `bpf2py.engine.Engine`.
+        backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise), ``"engine"``,
+            ``"auto"`` (the kernel where bpf() is permitted, else the engine), or a `bpf2py.engine.Engine`.
         cflags: extra compiler flags.
         chars: decode char arrays as ``"str"`` or ``"bytes"``.
         pin_path: directory of the BPF file system for maps that ask for pinning by name.

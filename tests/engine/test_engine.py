@@ -190,7 +190,7 @@ def test_nothing_is_left_of_closed_objects(spec: bpf2py.ObjectSpec) -> None:
             obj.programs["who"].run()
         del obj
     gc.collect()  # slots of maps of objects refer to themselves
-    assert (engine.maps, engine.programs, engine.hooks, engine.timers) == ({}, {}, [], {})
+    assert (dict(engine.maps), engine.programs, engine.hooks, engine.timers) == ({}, {}, [], {})
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_machines_that_cannot_be(arguments: dict[str, Any], words: str) -> None:
 
 
 def test_versions_of_kernels() -> None:
-    from bpf2py.engine.machine import has_fixed_lru, parse_version
+    from bpf2py.engine.version import has_fixed_lru, parse_version
 
     fixed = ["6.1", "5.10", "6.8", "6.6.98", "6.12.38", "6.15.6", "6.14"]
     adaptive = ["6.18", "6.16", "6.12", "6.12.39", "6.6", "6.6.99", "6.15.7", "7.0"]

@@ -39,7 +39,6 @@ class Value(NamedTuple):
 
 
 ANY = Value("any")
-NULL = Value("number", 0)
 State = list[Value | None]
 # Helpers that give a pointer to a map's value, or null.
 _LOOKUPS = {
@@ -378,7 +377,8 @@ def _settle(state: State, value: Value, null: bool) -> None:
     """Every copy of what a lookup gave is now known to be null, or not to be."""
     for register, other in enumerate(state):
         if other is not None and other.kind == "maybe" and other.origin == value.origin:
-            state[register] = NULL if null else Value("value", 0, value.map)
+            # Of null no more is made: which paths are taken may depend on it in ways that are not followed.
+            state[register] = ANY if null else Value("value", 0, value.map)
 
 
 def _forget(state: State, value: Value) -> None:

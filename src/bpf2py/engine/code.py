@@ -17,9 +17,23 @@ from bpf2py.isa.opcodes import (
     LD_IMM64,
 )
 
-__all__ = ["Code", "Function", "Op", "Target", "is_jump", "jump_target"]
+__all__ = [
+    "MAX_LOOPS",
+    "MAX_TAIL_CALLS",
+    "SKB_DATA",
+    "SKB_DATA_END",
+    "Code",
+    "Function",
+    "Op",
+    "Target",
+    "is_jump",
+    "jump_target",
+]
 
 _SLOT = struct.Struct("<BBhi")
+MAX_LOOPS = 8 * 1024 * 1024  # BPF_MAX_LOOPS of include/linux/bpf.h
+MAX_TAIL_CALLS = 33  # MAX_TAIL_CALL_CNT
+SKB_DATA, SKB_DATA_END = 76, 80  # offsets in struct __sk_buff of include/uapi/linux/bpf.h
 
 
 class Op(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from bpf2py.engine.helpers import python_helper
 from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
 from bpf2py.engine.task import Task
+from bpf2py.engine.version import NEWEST_PATCH, has_fixed_lru, parse_version
 from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.linker.core import CoreTarget
@@ -31,7 +33,6 @@ __all__ = ["Engine"]
 DEFAULT_FUEL = 1 << 31  # instructions in loops: some seconds
 DEFAULT_KERNEL = "6.18"
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
-NEWEST_PATCH = 255  # of a series that is named without one
 
 
 class Run:
@@ -123,7 +124,9 @@ class Engine:
         self.memory = Memory()
         self.code = _translator(translator)(self.memory, self._call_helper)
         self.code.resolve["maps"], self.code.resolve["maps_end"] = self.memory.header_bounds
-        self.maps: dict[int, Any] = {}
+        # Weak: a handle that nobody has any more is closed.
+        self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.cores: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.programs: dict[int, Any] = {}
         self.units: dict[int, Any] = {}
         self.runs: list[Run] = []
@@ -244,10 +247,12 @@ class Engine:
 
     def map_of_header(self, header: int) -> Any:
         """The map whose header is at an address. Raises KeyError."""
-        for handle in self.maps.values():
+        for handle in list(self.maps.values()):
             if handle.header == header:
                 return handle
-        raise KeyError(header)
+        from bpf2py.engine.maps.handle import EngineMap
+
+        return EngineMap(self.cores[header])  # one that only another map holds
 
     def map_at(self, header: int) -> Any:
         """The map a program gave a helper. Raises the fault that ends the program when it is none."""
@@ -520,6 +525,10 @@ class Engine:
 
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The types of a map opened by its number."""
+        for handle in list(self.maps.values()):
+            if handle.info.id == info.id:
+                types: Btf | None = handle.core.spec.btf
+                return types
         return None
 
     def program_code(self, program: Any, jited: bool) -> bytes:
@@ -533,7 +542,7 @@ class Engine:
 
     def open_map_id(self, ident: int) -> Any:
         """The map with this id. Raises BpfOSError (ENOENT)."""
-        for handle in self.maps.values():
+        for handle in list(self.maps.values()):
             if handle.info.id == ident:
                 return handle.duplicate()
         raise BpfOSError(f"map id {ident}: open: the engine has no such map", errno=2, command="BPF_MAP_GET_FD_BY_ID")
@@ -580,26 +589,6 @@ class _Prepared:
 
 def _no_pins(name: str, path: str) -> Any:
     raise NotSupported(f"{path}: the engine has no BPF file system; keep the Map or the Engine instead", feature=name)
-
-
-def parse_version(text: str) -> tuple[int, int, int]:
-    """``"6.12"`` as numbers; without a patch level the newest. Raises EncodeError."""
-    parts = text.split("-")[0].split(".")
-    try:
-        numbers = [int(part) for part in parts]
-        if not 2 <= len(numbers) <= 3 or min(numbers) < 0:
-            raise ValueError
-    except ValueError:
-        raise EncodeError(f'engine: kernel must be a version such as "6.12" or "6.12.30", is {text!r}') from None
-    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else NEWEST_PATCH
-
-
-def has_fixed_lru(version: tuple[int, int, int]) -> bool:
-    """Whether LRU maps have local lists of 128 whatever their size: before commit d4adf1c9ee77 and its backports."""
-    if version >= (6, 16, 0):
-        return False
-    since = {(6, 15): 7, (6, 12): 39, (6, 6): 99}.get(version[:2])
-    return since is None or version[2] < since
 
 
 def _translator(name: str | None) -> Any:

@@ -85,7 +85,9 @@ def check_helpers(code: Code, program: ProgramSpec, spec: ObjectSpec, version: t
         packet = first.type.startswith("struct __sk_buff") or first.name == "skb"
         wrong = (packet and program.type not in _SKB_TYPES) or ("struct xdp_md" in first.type and program.type != P.XDP)
         if wrong:
-            raise CheckError(slot, f"program of this type cannot use helper bpf_{helper.name}#{op.imm}: its context is no packet")
+            raise CheckError(
+                slot, f"program of this type cannot use helper bpf_{helper.name}#{op.imm}: its context is no packet"
+            )
 
 
 def is_gpl_compatible(text: str) -> bool:

@@ -14,9 +14,19 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from bpf2py.engine.code import Code, Function, Op, Target, is_jump, jump_target
+from bpf2py.engine.code import (
+    MAX_LOOPS,
+    MAX_TAIL_CALLS,
+    SKB_DATA,
+    SKB_DATA_END,
+    Code,
+    Function,
+    Op,
+    Target,
+    is_jump,
+    jump_target,
+)  # fmt: skip
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, OPS_STACK, PUBLIC, Memory
-from bpf2py.engine.x86_64 import MAX_LOOPS, MAX_TAIL_CALLS, SKB_DATA, SKB_DATA_END
 from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.disasm import disassemble

@@ -13,24 +13,32 @@ from __future__ import annotations
 
 import struct
 
-from bpf2py.engine.code import Code, Function, Op, Target, is_jump, jump_target
+from bpf2py.engine.code import (
+    MAX_LOOPS,
+    MAX_TAIL_CALLS,
+    SKB_DATA,
+    SKB_DATA_END,
+    Code,
+    Function,
+    Op,
+    Target,
+    is_jump,
+    jump_target,
+)  # fmt: skip
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, PUBLIC
 from bpf2py.engine.x86_encode import (
-    R8,
     R9,
     R10,
     R11,
     R12,
-    R13,
-    R14,
-    R15,
     RAX,
     RBP,
-    RBX,
     RCX,
     RDI,
     RDX,
+    REGISTER,
     RSI,
+    SAVED,
     base_prefix,
     frame_prefix,
     i32,
@@ -42,14 +50,7 @@ from bpf2py.engine.x86_encode import (
 from bpf2py.engine.x86_runtime import Fault, Layout, Slot, control
 from bpf2py.isa import opcodes as isa
 
-__all__ = ["MAX_LOOPS", "MAX_TAIL_CALLS", "SKB_DATA", "SKB_DATA_END", "emit"]
-
-REGISTER = (RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP)
-SAVED = {6: RBX, 7: R13, 8: R14, 9: R15}
-MAX_LOOPS = 8 * 1024 * 1024  # BPF_MAX_LOOPS of include/linux/bpf.h
-MAX_TAIL_CALLS = 33  # MAX_TAIL_CALL_CNT
-SKB_DATA, SKB_DATA_END = 76, 80  # offsets in struct __sk_buff of include/uapi/linux/bpf.h
-
+__all__ = ["emit"]
 
 _SIZE = {isa.BPF_B: 1, isa.BPF_H: 2, isa.BPF_W: 4, isa.BPF_DW: 8}
 _ARITHMETIC = {

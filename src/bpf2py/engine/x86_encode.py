@@ -8,6 +8,9 @@ from __future__ import annotations
 from functools import cache
 
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
+# Of R0..R10, and those of R6..R9 that calls preserve.
+REGISTER = (RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP)
+SAVED = {6: RBX, 7: R13, 8: R14, 9: R15}
 
 
 def i32(value: int) -> bytes:

@@ -57,6 +57,7 @@ xdp_get_buff_len redirect redirect_peer redirect_neigh redirect_map clone_redire
     "checksum": "csum_diff csum_update csum_level l3_csum_replace l4_csum_replace",
     "dynptr": """
 dynptr_from_mem dynptr_read dynptr_write dynptr_data ringbuf_reserve_dynptr ringbuf_submit_dynptr ringbuf_discard_dynptr
+user_ringbuf_drain
 """,
     "timer": "timer_init timer_set_callback timer_start timer_cancel",
     "storage": """

@@ -97,3 +97,35 @@ def ringbuf_submit_dynptr(engine: Engine, pointer: int, flags: int, *_: int) -> 
 def ringbuf_discard_dynptr(engine: Engine, pointer: int, flags: int, *_: int) -> int:
     """Give the record up."""
     return _finish(engine, pointer, flags, "ringbuf_discard")
+
+
+MAX_SAMPLES = 128 * 1024  # BPF_MAX_USER_RINGBUF_SAMPLES
+NO_WAKEUP, FORCE_WAKEUP = 1, 2
+ENODATA, EAGAIN = 61, 11
+
+
+def user_ringbuf_drain(engine: Engine, header: int, callback: int, context: int, flags: int, *_: int) -> int:
+    """Give every record of a USER_RINGBUF to a function of the program, until it returns 1; how many (Linux 6.1)."""
+    if flags & ~(NO_WAKEUP | FORCE_WAKEUP):
+        return -EINVAL
+    peek, release = engine.function("user_ringbuf_peek"), engine.function("user_ringbuf_release")
+    block = engine.memory.allocate(32)
+    program, count = engine.current.program, 0
+    try:
+        while count < MAX_SAMPLES:
+            sample = peek(header, block)
+            if sample == -EAGAIN:
+                count += 1  # discarded by its writer
+                continue
+            if sample < 0:
+                return count if sample == -ENODATA else sample
+            size = engine.memory.u32[block >> 2]
+            _set(engine, block + 16, sample, size)
+            stop = engine.execute(program, block + 16, callback=(callback, context))
+            release(header, size)
+            count += 1
+            if stop:
+                break
+        return count
+    finally:
+        engine.memory.free(block)

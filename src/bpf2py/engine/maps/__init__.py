@@ -74,5 +74,5 @@ def _refused(engine: Engine, spec: MapSpec, errno: int, where: str) -> Exception
                 errno=errno,
                 command="BPF_MAP_CREATE",
             )
-    reason = explain_create(spec) or f"the kernel refuses {spec!r}"
+    reason = explain_create(spec) or f"the kernel refused {spec!r}"
     return MapCreateError(f"{where}: {reason}", errno=errno, command="BPF_MAP_CREATE")

@@ -80,6 +80,7 @@ class MapCore:
         self.spec = spec
         memory = engine.memory
         self.header = memory.new_header()
+        engine.cores[self.header] = self
         self._blocks: list[int] = []
         self.held: dict[bytes, Any] = {}
         self._finalizer = weakref.finalize(self, _free, memory, self.header, self._blocks, self.held)
@@ -91,6 +92,10 @@ class MapCore:
         self.info = MapInfo(
             kind, engine.next_id(), spec.key_size, spec.value_size, entries, flags, name, spec.map_extra
         )
+        if spec.btf is not None and spec.value_type_id and type_info(kind).fd_value is None:
+            self.info = self.info._replace(
+                btf_id=self.info.id, btf_key_type_id=spec.key_type_id, btf_value_type_id=spec.value_type_id
+            )
         per_cpu = type_info(kind).per_cpu
         self.value_bytes = (spec.value_size + 7) // 8 * 8 * engine.possible_cpus if per_cpu else spec.value_size
         self.data_address = 0
