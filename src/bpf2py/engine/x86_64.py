@@ -15,9 +15,6 @@ import struct
 
 from bpf2py.engine.code import (
     MAX_LOOPS,
-    MAX_TAIL_CALLS,
-    SKB_DATA,
-    SKB_DATA_END,
     Code,
     Function,
     Op,
@@ -25,7 +22,7 @@ from bpf2py.engine.code import (
     is_jump,
     jump_target,
 )  # fmt: skip
-from bpf2py.engine.memory import ENGINE, FUNCTIONS, PUBLIC
+from bpf2py.engine.memory import FUNCTIONS, PUBLIC
 from bpf2py.engine.x86_encode import (
     R9,
     R10,
@@ -37,7 +34,6 @@ from bpf2py.engine.x86_encode import (
     RDI,
     RDX,
     REGISTER,
-    RSI,
     SAVED,
     base_prefix,
     frame_prefix,
@@ -47,6 +43,7 @@ from bpf2py.engine.x86_encode import (
     ri,
     rr,
 )  # fmt: skip
+from bpf2py.engine.x86_inline import INLINE, array_lookup, legacy_load
 from bpf2py.engine.x86_runtime import Fault, Layout, Slot, control
 from bpf2py.isa import opcodes as isa
 
@@ -75,7 +72,7 @@ _ATOMIC = {isa.BPF_ADD: "add", isa.BPF_OR: "or", isa.BPF_AND: "and", isa.BPF_XOR
 _JB, _JAE, _JE, _JNE, _JA, _JS = 2, 3, 4, 5, 7, 8
 
 
-class _Emitter:
+class Emitter:
     def __init__(self, code: Code, layout: Layout, resolve: dict[str, int], unit: int) -> None:
         self.code = code
         self.layout = layout
@@ -385,9 +382,9 @@ class _Emitter:
             self.check_map(slot)
         if target.kind == "inline":
             if target.array[0]:
-                self.array_lookup(target, slot)
+                array_lookup(self, target, slot)
             else:
-                getattr(self, "inline_" + target.name)(slot)
+                INLINE[target.name](self, slot)
         elif target.kind == "native":
             out += self.enter_frame()
             out += b"\x49\xbb" + self.resolve[target.name].to_bytes(8, "little") + b"\x41\xff\xd3"  # call r11
@@ -416,61 +413,6 @@ class _Emitter:
         self.fault_if(_JNE, Fault.MAP, slot)
         out += b"\x41\x83\xbc\x3c" + i32(0) + b"\0"  # cmp dword [r12 + rdi], 0: no map's type is 0
         self.fault_if(_JE, Fault.MAP, slot)
-
-    def array_lookup(self, target: Target, slot: int) -> None:
-        """The element's address by its index, null beyond the last."""
-        out = self.out
-        data, stride, entries = target.array
-        if target.key:
-            out += frame_prefix("ld4", R10) + i32(target.key)
-        else:
-            self.access("ld4", R10, 2, 0, slot)
-        out += rr(0x31, RAX, RAX, False)
-        out += ri(7, R10, entries - (1 << 32 if entries >> 31 else 0), False)
-        out += b"\x73\0"  # jae over
-        over = len(out)
-        if stride & stride - 1:
-            out += b"\x4d\x69\xd2" + i32(stride)  # imul r10, r10, imm32
-        else:
-            out += b"\x49\xc1\xe2" + bytes([stride.bit_length() - 1])  # shl r10, imm8
-        out += b"\x49\x8d\x82" + i32(data)  # lea rax, [r10 + disp32]
-        out[over - 1] = len(out) - over
-
-    def inline_get_smp_processor_id(self, slot: int) -> None:
-        self.out += base_prefix("ld4", RAX) + i32(ENGINE)
-
-    def inline_nothing(self, slot: int) -> None:
-        self.out += mov_imm(RAX, 0)
-
-    def inline_tail_call(self, slot: int) -> None:
-        """Jump to the program in slot R3 of the map in R2, on this function's own frame; go on behind when there is none."""
-        out = self.out
-        out += b"\x57"  # push rdi: the context
-        out += rr(0x89, RSI, RDI) + rr(0x89, RDX, RSI, False)
-        out += self.enter_frame()
-        out += b"\x49\xbb" + self.resolve["prog_array_function"].to_bytes(8, "little") + b"\x41\xff\xd3"
-        out += self.leave_frame()
-        out += b"\x5f"
-        out += b"\x4c\x8d\x98" + i32(-FUNCTIONS)  # lea r11, [rax - FUNCTIONS]
-        out += base_prefix("cmp8", R11) + control(Slot.FUNCTIONS)
-        out += b"\x0f\x83\0\0\0\0"
-        missing = len(out)
-        out += base_prefix("ld8", R10) + control(Slot.TAIL_CALLS)
-        out += ri(7, R10, MAX_TAIL_CALLS)
-        out += b"\x0f\x83\0\0\0\0"
-        too_many = len(out)
-        out += ri(0, R10, 1) + base_prefix("st8", R10) + control(Slot.TAIL_CALLS)
-        out += self.epilogue()[:-1]
-        out += b"\x43\xff\xa4\xdc" + i32(self.layout.table)  # jmp [r12 + r11 * 8 + table]
-        for position in (missing, too_many):
-            out[position - 4 : position] = i32(len(out) - position)
-        out += mov_imm(RAX, -2)
-
-    def inline_throw(self, slot: int) -> None:
-        """bpf_throw(cookie): leave the program with the cookie as its result."""
-        self.out += base_prefix("st8", RDI) + control(Slot.RESULT)
-        self.out += b"\xe9\0\0\0\0"
-        self.faults.append((len(self.out) - 4, Fault.THROW, slot))
 
     # -- functions -----------------------------------------------------------------------------------------------
 
@@ -530,7 +472,7 @@ class _Emitter:
             elif op.opcode == isa.EXIT:
                 out += self.epilogue()
             elif kind == isa.BPF_LD:
-                self.legacy_load(op, slot)
+                legacy_load(self, op, slot)
             else:
                 self.jump(op, slot)
         places[function.end] = len(out)
@@ -563,24 +505,6 @@ class _Emitter:
         size = _SIZE[op.opcode & 0x18]
         extra = (op.imm & (1 << 8 * min(size, 4)) - 1).to_bytes(min(size, 4), "little")
         self.access(f"imm{size}", 0, op.dst, op.offset, slot, extra)
-
-    def legacy_load(self, op: Op, slot: int) -> None:
-        """BPF_ABS and BPF_IND: from the packet of the context in R6, big-endian; outside of it the program ends with 0."""
-        out = self.out
-        size = _SIZE[op.opcode & 0x18]
-        out += mov_imm(RAX, op.imm & 0xFFFFFFFF)
-        if op.opcode & 0xE0 == isa.BPF_IND:
-            out += rr(0x01, REGISTER[op.src], RAX, False)
-        self.access("ld4", RDI, 6, SKB_DATA, slot)
-        self.access("ld4", RSI, 6, SKB_DATA_END, slot)
-        out += rr(0x01, RDI, RAX) + b"\x48\x8d\x50" + bytes([size])  # lea rdx, [rax + size]
-        out += rr(0x39, RSI, RDX) + b"\x76\0"  # jbe over
-        over = len(out)
-        out += rr(0x31, RAX, RAX, False) + self.epilogue()
-        out[over - 1] = len(out) - over
-        self.access(f"ld{size}", RAX, 0, 0, slot)
-        if size > 1:
-            self.end(RAX, size * 8, False, True)
 
     def finish(self) -> None:
         out, places = self.out, self.places
@@ -622,6 +546,6 @@ def emit(code: Code, layout: Layout, resolve: dict[str, int], unit: int) -> tupl
         resolve: addresses of the library's functions by name, and the bounds of the maps' headers.
         unit: a number that says which code a fault was in.
     """
-    emitter = _Emitter(code, layout, resolve, unit)
+    emitter = Emitter(code, layout, resolve, unit)
     emitter.run()
     return bytes(emitter.out), emitter.entries
