@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -46,6 +45,8 @@ class Named(Mapping[str, T]):
         try:
             return self._items[name]
         except KeyError:
+            import difflib
+
             near = difflib.get_close_matches(str(name), self._items, 3) or list(self._items)[:5]
             raise KeyError(f"no {self._what} {name!r}; there are: {', '.join(near) or 'none'}") from None
 

@@ -11,7 +11,6 @@ from bpf2py.engine.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.check_values import MapFacts, check_values
 from bpf2py.engine.place import Placer
 from bpf2py.errors import ObjectError, VerifierError
-from bpf2py.isa.disasm import disassemble
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
@@ -190,6 +189,8 @@ class EngineProgram:
 
     def disassembled(self, slot: int) -> str:
         """An instruction in words."""
+        from bpf2py.isa.disasm import disassemble
+
         for line in disassemble(self.bytecode):
             if line.slot == slot:
                 return str(line).split(": ", 1)[-1]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.maps.check import create_errno
 from bpf2py.engine.maps.fields import special_fields
 from bpf2py.engine.maps.handle import EngineMap
-from bpf2py.engine.maps.objects import OBJECT_BUILDERS, TEMPLATE
 from bpf2py.engine.maps.types import BUILDERS, PROGRAM_SIDE
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.spec.check_map import explain_create
@@ -44,7 +43,12 @@ def create(engine: Engine, spec: MapSpec, inner: EngineMap | None = None) -> Eng
     error = create_errno(spec, engine.version, engine.possible_cpus, fields, template)
     if error:
         raise _refused(engine, spec, error, where)
-    builder = BUILDERS.get(spec.type) or OBJECT_BUILDERS.get(spec.type)
+    builder = BUILDERS.get(spec.type)
+    if builder is None:
+        # Imported when such a map is made: most programs have none.
+        from bpf2py.engine.maps.objects import OBJECT_BUILDERS
+
+        builder = OBJECT_BUILDERS.get(spec.type)
     if builder is None:
         raise NotSupported(
             f"{where}: the engine has no {spec.type_name} maps, which need a kernel's own objects; use the kernel backend",
@@ -59,6 +63,8 @@ def create(engine: Engine, spec: MapSpec, inner: EngineMap | None = None) -> Eng
             command="BPF_MAP_CREATE",
         ) from None
     if inner is not None:
+        from bpf2py.engine.maps.objects import TEMPLATE
+
         core.held[TEMPLATE] = inner.core
     return EngineMap(core, int(spec.flags))
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapInfo
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
-from bpf2py.engine.maps.perf import PerfBuffer
-from bpf2py.engine.maps.rings import RingEvents
 from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapSlot
+    from bpf2py.engine.maps.perf import PerfBuffer
+    from bpf2py.engine.maps.rings import RingEvents
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["EngineMap"]
@@ -219,6 +219,8 @@ class EngineMap:
 
     def event_source(self) -> RingEvents:
         """What a reader of this RINGBUF waits for; the caller closes it."""
+        from bpf2py.engine.maps.rings import RingEvents
+
         return RingEvents(self.core)
 
     def open_held(self, ident: int) -> tuple[EngineMap, MapSpec]:
@@ -244,6 +246,8 @@ class EngineMap:
 
     def open_perf_buffer(self, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> PerfBuffer:
         """A buffer for a CPU's entry of this PERF_EVENT_ARRAY; the caller stores its number and closes it."""
+        from bpf2py.engine.maps.perf import PerfBuffer
+
         return PerfBuffer(self.core.engine, pages, cpu, overwritable, wakeup)
 
     def duplicate(self) -> EngineMap:

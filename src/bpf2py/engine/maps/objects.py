@@ -7,7 +7,6 @@ program can make up a map's address.
 from __future__ import annotations
 
 import os
-import socket
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -343,6 +342,8 @@ class DevMapSlot(_Indexed):
         if hashed and key in self.core.held and flags & NOEXIST:
             return -EEXIST
         try:
+            import socket
+
             socket.if_indextoname(device)
         except OSError:
             return -EINVAL
