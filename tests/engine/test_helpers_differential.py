@@ -82,6 +82,41 @@ def test_loops(both: tuple[Any, Any], number: int, stop: int, flags: int) -> Non
     texts(both, "loop", number=number, argument=stop, size=flags)
 
 
+COUNTED = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+struct counted { int start, end, stop, turns; long sum; };
+SEC("syscall") int count(struct counted *context)
+{
+	struct counted c = *context;
+	int i;
+
+	bpf_for(i, c.start, c.end) {
+		c.sum += i;
+		c.turns++;
+		if (c.stop && i == c.stop)
+			break;
+	}
+	context->turns = c.turns;
+	context->sum = c.sum;
+	return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.since("6.4")
+def test_counted_loops(compile_bpf: Callable[[str], bytes]) -> None:
+    spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(COUNTED))
+    with spec.load() as kernel, spec.load(backend=Engine()) as engine:
+        for start, end, stop in (
+            (0, 10, 0), (5, 5, 0), (7, 3, 0), (-5, 5, 0), (0, 1000, 17), (0, (8 << 20) + 1, 0), (-(1 << 31), -(1 << 31) + 3, 0),
+        ):  # fmt: skip
+            context = struct.pack("<4iq", start, end, stop, 0, 0)
+            left = [obj.programs["count"].test_run(context=context).context for obj in (kernel, engine)]
+            assert left[0] == left[1], (start, end, stop)
+
+
 def packets(both: tuple[Any, Any], program: str, packet: bytes, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> None:
     """Run on both on a packet; compare verdict, packet and what helpers answered."""
     found = []

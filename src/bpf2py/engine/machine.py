@@ -32,6 +32,8 @@ __all__ = ["Engine"]
 
 DEFAULT_FUEL = 1 << 31  # instructions in loops: some seconds
 DEFAULT_KERNEL = "6.18"
+_PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid behind it
+_M64 = (1 << 64) - 1
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
 
 
@@ -330,7 +332,10 @@ class Engine:
                     errno=16,
                     command="BPF_PROG_TEST_RUN",
                 )
-            run = Run(program, context, self.task)
+            task = self.task
+            run = Run(program, context, task)
+            self.memory.u64[_PID_TGID] = (task.tgid << 32 | task.pid & 0xFFFFFFFF) & _M64
+            self.memory.u64[_PID_TGID + 1] = (task.gid << 32 | task.uid & 0xFFFFFFFF) & _M64
             if prepare is not None:
                 prepare(run)
             control = self.memory.control

@@ -26,7 +26,8 @@ class Fault(Exception):
 # Functions of the library that helpers lead to; their map, where they have one, is in R1.
 _NATIVE = """
 map_lookup_elem map_update_elem map_delete_elem map_push_elem map_pop_elem map_peek_elem map_lookup_percpu_elem for_each_map_elem
-ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query loop
+ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query loop get_current_pid_tgid get_current_uid_gid
+get_prandom_u32
 """.split()
 _INLINE = {
     "get_smp_processor_id": "get_smp_processor_id",
@@ -37,9 +38,9 @@ _INLINE = {
 # The module of this package each Python helper is in, as a function of its name.
 _PYTHON = {
     "task": """
-ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 get_current_pid_tgid get_current_uid_gid
-get_current_comm get_current_task get_current_task_btf task_pt_regs get_current_cgroup_id get_current_ancestor_cgroup_id
-get_ns_current_pid_tgid get_numa_node_id get_prandom_u32 send_signal send_signal_thread get_retval set_retval get_func_ip
+ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 get_current_comm
+get_current_task get_current_task_btf task_pt_regs get_current_cgroup_id get_current_ancestor_cgroup_id
+get_ns_current_pid_tgid get_numa_node_id send_signal send_signal_thread get_retval set_retval get_func_ip
 get_attach_cookie get_func_arg get_func_ret get_func_arg_cnt per_cpu_ptr this_cpu_ptr kptr_xchg current_task_under_cgroup
 """,
     "memory": """
@@ -68,7 +69,7 @@ cgrp_storage_delete
 _MODULES = {name: module for module, names in _PYTHON.items() for name in names.split()}
 _KFUNC_MODULES = {
     "kfuncs": """
-bpf_iter_num_new bpf_iter_num_next bpf_iter_num_destroy bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
+bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
 bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_strcmp bpf_strlen bpf_strnlen bpf_strchr
 bpf_local_irq_save bpf_local_irq_restore bpf_task_acquire bpf_task_release
 """,
@@ -78,6 +79,9 @@ FIRST_KFUNC = 1 << 16
 _KFUNC_NAMES = [(name, module) for module, names in _KFUNC_MODULES.items() for name in names.split()]
 KFUNCS: dict[str, Target] = {name: Target("python", name, FIRST_KFUNC + i) for i, (name, _) in enumerate(_KFUNC_NAMES)}
 KFUNCS["bpf_throw"] = Target("inline", "throw")
+KFUNCS.update(
+    {f"bpf_iter_num_{name}": Target("native", f"bpf_iter_num_{name}", 0, (1,)) for name in ("new", "next", "destroy")}
+)
 
 
 @functools.cache
@@ -95,7 +99,7 @@ def target_of(name: str) -> Target | None:
             and parameter.name not in ("map", "ringbuf", "callback_fn", "ctx", "callback_ctx")
             and position not in _MAYBE_NULL.get(name, ())
         )
-        takes_map = helper.parameters[0].name in ("map", "ringbuf")
+        takes_map = bool(helper.parameters) and helper.parameters[0].name in ("map", "ringbuf")
         return Target("native", name, helper.id, pointers, int(takes_map))
     return Target("python", name, helper.id) if name in _MODULES else None
 

@@ -7,42 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
 
-EINVAL, E2BIG = 22, 7
-MAX_LOOPS = 8 * 1024 * 1024  # BPF_MAX_LOOPS
-
-
-def _signed(value: int) -> int:
-    return (value & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
-
-
-def bpf_iter_num_new(engine: Engine, iterator: int, start: int, end: int, *_: int) -> int:
-    """Count from start to end: struct bpf_iter_num holds the current number and the end."""
-    first, last = _signed(start), _signed(end)
-    result = -EINVAL if first > last else -E2BIG if last - first > MAX_LOOPS else 0
-    if result:
-        first = last = 0
-    engine.write(iterator, ((first - 1) & 0xFFFFFFFF).to_bytes(4, "little") + (last & 0xFFFFFFFF).to_bytes(4, "little"))
-    if result:
-        engine.write(iterator, bytes(8))
-    return result
-
-
-def bpf_iter_num_next(engine: Engine, iterator: int, *_: int) -> int:
-    """The address of the next number, null at the end."""
-    raw = engine.read(iterator, 8)
-    current, end = int.from_bytes(raw[:4], "little", signed=True), int.from_bytes(raw[4:], "little", signed=True)
-    if current + 1 >= end:
-        engine.write(iterator, bytes(8))
-        return 0
-    engine.write(iterator, (current + 1 & 0xFFFFFFFF).to_bytes(4, "little"))
-    return iterator
-
-
-def bpf_iter_num_destroy(engine: Engine, iterator: int, *_: int) -> int:
-    """Nothing is held."""
-    engine.write(iterator, bytes(8))
-    return 0
-
 
 def _nothing(engine: Engine, *_: int) -> int:
     return 0

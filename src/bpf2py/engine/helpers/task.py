@@ -42,12 +42,6 @@ def jiffies64(engine: Engine, *_: int) -> int:
     return engine.now() * HZ // 1_000_000_000
 
 
-def get_current_pid_tgid(engine: Engine, *_: int) -> int:
-    """tgid << 32 | pid."""
-    task = engine.current.task
-    return task.tgid << 32 | task.pid
-
-
 def get_ns_current_pid_tgid(engine: Engine, dev: int, ino: int, nsdata: int, size: int, *_: int) -> int:
     """struct bpf_pidns_info of the task; there is one PID namespace."""
     if size != 8:
@@ -55,12 +49,6 @@ def get_ns_current_pid_tgid(engine: Engine, dev: int, ino: int, nsdata: int, siz
     task = engine.current.task
     engine.write(nsdata, task.pid.to_bytes(4, "little") + task.tgid.to_bytes(4, "little"))
     return 0
-
-
-def get_current_uid_gid(engine: Engine, *_: int) -> int:
-    """gid << 32 | uid."""
-    task = engine.current.task
-    return task.gid << 32 | task.uid
 
 
 def get_current_comm(engine: Engine, buffer: int, size: int, *_: int) -> int:
@@ -104,11 +92,6 @@ def current_task_under_cgroup(engine: Engine, _map: int, _index: int, *__: int) 
 def get_numa_node_id(engine: Engine, *_: int) -> int:
     """There is one node."""
     return 0
-
-
-def get_prandom_u32(engine: Engine, *_: int) -> int:
-    """The next of the seeded numbers."""
-    return engine.random()
 
 
 def send_signal(engine: Engine, number: int, *_: int) -> int:

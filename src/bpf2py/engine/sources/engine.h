@@ -70,6 +70,8 @@ struct engine {
 	u64 random;        /* state of the random numbers */
 	u64 now;           /* frozen time in ns, 0: the real clock */
 	u64 rings;         /* headers of the RINGBUF maps, a list: see ringbuf.h */
+	u64 pid_tgid;      /* of the task that runs: tgid << 32 | pid */
+	u64 uid_gid;       /* gid << 32 | uid */
 };
 #define ENGINE ((struct engine *)(MEMORY + 0x100))
 

@@ -4,6 +4,7 @@
  */
 #include "array.h"
 #include "hash.h"
+#include "helpers.h"
 #include "lists.h"
 #include "lpm.h"
 #include "ringbuf.h"
