@@ -139,6 +139,17 @@ SEC("raw_tp/events") int events(__u64 *ctx)
 	return 0;
 }
 
+struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, __u64); } of_task SEC(".maps");
+
+SEC("tp_btf/switch") int store_in_task(void *ctx)
+{
+	__u64 *mine = bpf_task_storage_get(&of_task, (struct task_struct *)bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (mine)
+		result = ++*mine;
+	return 0;
+}
+
 SEC("raw_tp/null") int null(void *ctx) { long *bad = (long *)numbers[0]; long value; asm volatile("%0 = *(u64 *)(%1 + 0)" : "=r"(value) : "r"(bad)); numbers[1] = value; return 0; }
 SEC("raw_tp/store") int store(void *ctx) { long *bad = (long *)numbers[0]; asm volatile("*(u64 *)(%0 + 0) = %1" :: "r"(bad), "r"(1L) : "memory"); return 0; }
 SEC("raw_tp/forever") int forever(void *ctx) { while (!*(volatile long *)&numbers[7]) result++; return 0; }

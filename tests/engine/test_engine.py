@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,16 @@ def test_the_current_task(obj: Any) -> None:
     obj.programs["current_task"].run()
     assert obj.variables["numbers"].value[:2] == [7, 2]
     assert obj.variables["text"].value == "worker"
+
+
+def test_storage_belongs_to_its_task(obj: Any, engine: Engine) -> None:
+    for pid, wanted in ((7, 1), (7, 2), (8, 1), (7, 3)):
+        engine.task = Task(pid)
+        obj.programs["store_in_task"].run()
+        assert obj.variables["result"].value == wanted
+    engine.task = Task(os.getpid())
+    obj.programs["store_in_task"].run()
+    assert obj.maps["of_task"][os.getpid()] == 1  # a command finds what the program stored
 
 
 def test_timers(obj: Any, engine: Engine) -> None:

@@ -145,6 +145,7 @@ def current_task(engine: Engine) -> int:
     if not address:
         address = opaque(engine, run.owned)
     run.task_address = address
+    engine.owns_storage(address, run.task.pid)
     return address
 
 

@@ -244,8 +244,12 @@ class Engine:
         return self.symbols.get(name)
 
     def storage_owner(self, address: int) -> int:
-        """What storage maps know the simulated object at an address by."""
+        """What storage maps know the simulated object at an address by: a task by its pid, as commands with a pidfd do."""
         return self._storage_owners.get(address, address)
+
+    def owns_storage(self, address: int, owner: int) -> None:
+        """Say what storage maps shall know the object at an address by, until the run ends."""
+        self._storage_owners[address] = owner
 
     def map_of_header(self, header: int) -> Any:
         """The map whose header is at an address. Raises KeyError."""
@@ -359,6 +363,7 @@ class Engine:
             finally:
                 self.runs.pop()
                 for address in run.owned:
+                    self._storage_owners.pop(address, None)
                     self.memory.free(address)
                 for slot, value in zip(
                     (Slot.STACK_TOP, Slot.STACK_LOW, Slot.FUEL, Slot.TAIL_CALLS, Slot.FAULT), kept, strict=True
