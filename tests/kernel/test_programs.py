@@ -131,3 +131,20 @@ char LICENSE[] SEC("license") = "GPL";
         text = obj.programs["run"].disassemble()
         assert ".bytes" not in text
         assert text.count("call +") == 2
+
+
+def test_run_takes_arguments_or_a_packet(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    source = """
+    long sum;
+    SEC("raw_tp/sched_switch") int add(__u64 *ctx) { sum = ctx[0] + ctx[1]; return 3; }
+    SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
+    """
+    with bpf2py.load(build(source)) as obj:
+        obj.programs["add"].run(40, 2)
+        assert obj.variables["sum"].value == 42
+        obj.programs["add"].run([1, -3])
+        assert obj.variables["sum"].value == -2
+        assert obj.programs["pass"].run(data=bytes(64)).return_value == 2
+        if obj.backend.name == "kernel":
+            with pytest.raises(bpf2py.errors.EncodeError, match="are made by the engine"):
+                obj.programs["add"].run(pid=3)
