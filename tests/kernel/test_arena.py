@@ -85,6 +85,9 @@ def test_programs_allocate_pages(compile_bpf: Callable[[str], bytes]) -> None:
 #include <bpf/bpf_helpers.h>
 #ifdef __BPF_FEATURE_ADDR_SPACE_CAST
 #define __arena __attribute__((address_space(1)))
+/* Kernels whose BTF marks kfuncs have them in vmlinux.h, and these must agree with those. */
+void __arena *bpf_arena_alloc_pages(void *map, void __arena *addr, __u32 page_cnt, int node_id, __u64 flags) __ksym __weak;
+void bpf_arena_free_pages(void *map, void __arena *ptr, __u32 page_cnt) __ksym __weak;
 struct {
     __uint(type, BPF_MAP_TYPE_ARENA);
     __uint(map_flags, BPF_F_MMAPABLE);
