@@ -1,6 +1,6 @@
 # What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
 .DELETE_ON_ERROR:
-.PHONY: help test lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench venv clean
+.PHONY: help test lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench docs venv clean
 .DEFAULT_GOAL := help
 
 VENV    ?= .venv
@@ -20,6 +20,7 @@ help:
 	@echo 'make fuzz      100,000 damaged objects, types and links: typed errors only'
 	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000) on kernel and engine, compared'
 	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT'
+	@echo 'make docs      the documentation, as pages in site/; every code block in it is run by make test'
 	@echo 'make lint      ruff and mypy        make format   let ruff rewrite the sources'
 	@echo 'make clean     remove .venv, caches and virtual machine images'
 
@@ -32,6 +33,10 @@ $(VENV)/.installed: pyproject.toml tools/venv.py
 
 $(VENV)/.installed-vm: $(VENV)/.installed
 	@$(PYTHON) tools/venv.py $(VENV) --extras cc,dev,vm
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(PYTHON) tools/venv.py $(VENV) --extras cc,dev,docs
 	@touch $@
 
 venv: $(VENV)/.installed
@@ -68,6 +73,10 @@ demo: venv
 test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
 
+# The theme warns of a version of mkdocs that pyproject.toml excludes.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 OPERATIONS ?= 1000000
 PROGRAMS ?= 50000
 soak: venv
@@ -83,5 +92,5 @@ bench: venv
 	$(BIN)/python -m benchmarks.bench_engine
 
 clean:
-	rm -rf $(VENV) .vm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
