@@ -1,4 +1,4 @@
-"""Hooks whose programs read their context, and what goes wrong with options (each hook's firing: test_sections.py)."""
+"""Hooks whose programs read their context, and what goes wrong with options (each hook's firing: test_every_section.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SEC() names of sockets and control groups: attached, and proved to have fired; see test_sections.py."""
+"""SEC() names of sockets and control groups: attached, and proved to have fired; see test_every_section.py."""
 
 from __future__ import annotations
 
