@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import bpf2py
+import bpf2py.errors
 import bpf2py.loading
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -158,6 +160,29 @@ def test_links_lead_somewhere() -> None:
             if not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(DOCS)}: {target}")
     assert broken == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    documented = set(re.findall(r"^::: bpf2py\.(\w+)$", text, re.MULTILINE)) | set(bpf2py.errors.__all__)
+    assert set(bpf2py.__all__) - documented == set()
+
+
+def test_command_line_reference_is_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, DOCS.parent / "tools" / "cli_reference.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_an_example_and_an_exit_status() -> None:
+    text = (DOCS / "reference" / "cli.md").read_text()
+    for name, rest in re.findall(r"^#+ (bpf2py .+)\n\n```text((?s:.*?))(?=^#|\Z)", text, re.MULTILINE):
+        assert f"\nExamples:\n\n```sh\n{name}" in rest, name
+        assert "\nExit status: " in rest, name
 
 
 def test_output_that_differs_is_found() -> None:

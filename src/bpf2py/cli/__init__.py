@@ -25,6 +25,7 @@ COMMANDS = {
     "link": "bpf2py.cli.prog",
     "packets": "bpf2py.cli.packets",
 }
+EXIT_STATUS = "Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted."
 
 
 def build(wanted: Sequence[str]) -> typer.Typer:
@@ -34,7 +35,7 @@ def build(wanted: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="bpf2py",
         help="eBPF for Python: run eBPF programs, read and write the maps of the kernel.",
-        epilog="Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted; run: the command's.",
+        epilog=f"{EXIT_STATUS} Of run: the command's.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -57,6 +58,9 @@ def build(wanted: Sequence[str]) -> typer.Typer:
 
     for module in dict.fromkeys(COMMANDS[name] for name in wanted):
         importlib.import_module(module).register(app)
+    groups = [group.typer_instance for group in app.registered_groups]
+    for command in (command for part in (app, *groups) if part is not None for command in part.registered_commands):
+        command.epilog = command.epilog or EXIT_STATUS
     return app
 
 

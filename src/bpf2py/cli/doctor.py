@@ -20,6 +20,12 @@ def doctor(
     """Say what this machine allows eBPF programs, what is missing, and how to mend it.
 
     Exit status 0 when programs can be loaded into the kernel, 1 otherwise.
+
+    Examples:
+
+        bpf2py doctor
+
+        bpf2py doctor --json | jq -r .backend
     """
     environment, probes = Environment.read(), Probes.run()
     rows = [*findings(environment, probes), find_compiler_row(), engine_row()]

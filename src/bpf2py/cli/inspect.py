@@ -30,6 +30,8 @@ def inspect(
         bpf2py inspect counter.bpf.o
 
         bpf2py inspect counter.bpf.c --code
+
+        bpf2py inspect counter.bpf.o --json | jq .maps
     """
     from bpf2py.loading import read_spec
 

@@ -16,6 +16,10 @@ from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import type_name
 
 MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.")
+KEY = typer.Argument(..., metavar="KEY", help="By its BTF type: 5, 0x1f, bash, pid=1,comm=bash, JSON, or 'hex:0a 0b'.")
+VALUE = typer.Argument(
+    ..., metavar="VALUE", help="Written as keys are: 5, bash, pid=1,comm=bash, JSON, or 'hex:0a 0b'."
+)
 JSON = typer.Option(False, "--json", help="Print JSON, for programs.")
 
 
@@ -58,7 +62,14 @@ def _facts(info: Any) -> dict[str, Any]:
 
 
 def list_maps(as_json: bool = JSON) -> None:
-    """List every map: id, type, name, sizes, memory. Needs CAP_SYS_ADMIN."""
+    """List every map: id, type, name, sizes, memory. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py map list
+
+        bpf2py map list --json | jq '.[] | select(.memory > 1000000) | .name'
+    """
     from bpf2py.cli.prog import _rows
     from bpf2py.kernel import inspect
 
@@ -67,7 +78,14 @@ def list_maps(as_json: bool = JSON) -> None:
 
 
 def show(reference: str = MAP, as_json: bool = JSON) -> None:
-    """Show one map: types, sizes, how full it is."""
+    """Show one map: types, sizes, how full it is.
+
+    Examples:
+
+        bpf2py map show exec_counts
+
+        bpf2py map show 42 --json
+    """
     from bpf2py.cli.render import readable
     from bpf2py.cli.values import open_map
 
@@ -95,6 +113,8 @@ def dump(
         bpf2py map dump exec_counts
 
         bpf2py map dump /sys/fs/bpf/counts --json
+
+        bpf2py map dump exec_counts --parquet counts.parquet
     """
     from bpf2py.cli.json_dump import dump as dump_json
     from bpf2py.cli.render import lines, must_be_readable, view
@@ -119,8 +139,15 @@ def dump(
             typer.echo("\n".join(lines(view(bpf_map, 1 << 62))))
 
 
-def get(reference: str = MAP, key: str = typer.Argument(...), as_json: bool = JSON) -> None:
-    """Print the value of a key. Exit status 1 when the key is not there."""
+def get(reference: str = MAP, key: str = KEY, as_json: bool = JSON) -> None:
+    """Print the value of a key. Exit status 1 when the key is not there.
+
+    Examples:
+
+        bpf2py map get config 0
+
+        bpf2py map get counts 'pid=1,comm=bash' --json
+    """
     from bpf2py.cli.render import cell, to_json
     from bpf2py.cli.values import open_map, parse
 
@@ -131,8 +158,8 @@ def get(reference: str = MAP, key: str = typer.Argument(...), as_json: bool = JS
 
 def set_element(
     reference: str = MAP,
-    key: str = typer.Argument(...),
-    value: str = typer.Argument(...),
+    key: str = KEY,
+    value: str = VALUE,
     create: bool = typer.Option(False, "--create", help="Only if the key is not there (BPF_NOEXIST)."),
     replace: bool = typer.Option(False, "--replace", help="Only if the key is there (BPF_EXIST)."),
 ) -> None:
@@ -157,16 +184,28 @@ def set_element(
         )
 
 
-def delete(reference: str = MAP, key: str = typer.Argument(...)) -> None:
-    """Remove a key. Exit status 1 when the key is not there."""
+def delete(reference: str = MAP, key: str = KEY) -> None:
+    """Remove a key. Exit status 1 when the key is not there.
+
+    Examples:
+
+        bpf2py map delete counts 'pid=1,comm=bash'
+
+        bpf2py map delete routes 10.0.0.0/8
+    """
     from bpf2py.cli.values import open_map, parse
 
     with open_map(reference) as bpf_map:
         del bpf_map[parse(bpf_map.key_codec, key, "key")]  # type: ignore[attr-defined]
 
 
-def push(reference: str = MAP, value: str = typer.Argument(...)) -> None:
-    """Push a value to a QUEUE or STACK."""
+def push(reference: str = MAP, value: str = VALUE) -> None:
+    """Push a value to a QUEUE or STACK. Exit status 1 when it is full.
+
+    Examples:
+
+        bpf2py map push requests 'hex:05 00 00 00'
+    """
     from bpf2py.cli.values import open_map, parse
 
     with open_map(reference) as bpf_map:
@@ -174,7 +213,12 @@ def push(reference: str = MAP, value: str = typer.Argument(...)) -> None:
 
 
 def pop(reference: str = MAP, as_json: bool = JSON) -> None:
-    """Take the next value from a QUEUE or STACK. Exit status 1 when it is empty."""
+    """Take the next value from a QUEUE or STACK. Exit status 1 when it is empty.
+
+    Examples:
+
+        bpf2py map pop requests
+    """
     from bpf2py.cli.render import cell, to_json
     from bpf2py.cli.values import open_map
 
@@ -210,7 +254,14 @@ def watch(
     count: int = typer.Option(None, min=1, help="Stop after this many readings."),
     rows: int = typer.Option(20, min=1, help="Elements shown."),
 ) -> None:
-    """Follow a map: its elements, and how fast their numbers grow per second."""
+    """Follow a map until Ctrl-C: its elements, and how fast their numbers grow per second.
+
+    Examples:
+
+        bpf2py map watch exec_counts
+
+        bpf2py map watch exec_counts --interval 0.5 --count 10
+    """
     from rich.console import Console
     from rich.live import Live
 
@@ -266,7 +317,14 @@ def top(
     count: int = typer.Option(None, min=1, help="Stop after this many readings."),
     as_json: bool = JSON,
 ) -> None:
-    """All maps of the machine: memory, elements, pressure; growing ones are marked. Needs CAP_SYS_ADMIN."""
+    """Follow all maps of the machine: memory, elements, pressure; growing ones are marked. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py map top
+
+        bpf2py map top --json
+    """
     from rich.console import Console
     from rich.live import Live
 

@@ -23,7 +23,14 @@ def register(app: typer.Typer) -> None:
 
 
 def list_programs(as_json: bool = typer.Option(False, "--json", help="Print a JSON list, for programs.")) -> None:
-    """List every program: id, type, name, tag, size, how often it ran. Needs CAP_SYS_ADMIN."""
+    """List every program: id, type, name, tag, size, how often it ran. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py prog list
+
+        bpf2py prog list --json | jq '.[].name'
+    """
     from bpf2py.kernel import inspect
 
     rows = [_program(info) for info in inspect.programs()]
@@ -34,7 +41,12 @@ def show(
     program: str = typer.Argument(..., help="Id, or name."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object, for programs."),
 ) -> None:
-    """Show one program. Needs CAP_SYS_ADMIN."""
+    """Show one program: what `list` tells, one fact a line. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py prog show count_exec
+    """
     row = _program(_find(program))
     if as_json:
         typer.echo(json.dumps(row))
@@ -47,7 +59,14 @@ def dump(
     program: str = typer.Argument(..., help="Id, or name."),
     jited: bool = typer.Option(False, "--jited", help="Print the machine code as hex instead of BPF instructions."),
 ) -> None:
-    """Print the instructions of a program as the kernel runs them. Needs CAP_SYS_ADMIN."""
+    """Print the instructions of a program as the kernel runs them. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py prog dump count_exec
+
+        bpf2py prog dump 42 --jited
+    """
     from bpf2py.isa.disasm import disassemble
     from bpf2py.kernel import inspect
     from bpf2py.kernel.map import open_id
@@ -72,7 +91,14 @@ def dump(
 
 
 def list_links(as_json: bool = typer.Option(False, "--json", help="Print a JSON list, for programs.")) -> None:
-    """List every link: id, type, program, where. Needs CAP_SYS_ADMIN."""
+    """List every link: id, type, program, where. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py link list
+
+        bpf2py link list --json
+    """
     from bpf2py.kernel import inspect
 
     rows = [

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from bpf2py.object import Object
 
 ROWS = 20
+EXIT_STATUS = "Exit status: the command's, 0 without one; 1 when the program was not run, 2 wrong usage."
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(context_settings={"allow_extra_args": False})(run)
+    app.command(context_settings={"allow_extra_args": False}, epilog=EXIT_STATUS)(run)
 
 
 def run(
@@ -57,6 +58,8 @@ def run(
         bpf2py run examples/exec_counts.bpf.c -- make -j2
 
         bpf2py run counter.bpf.c --duration 10 --json
+
+        bpf2py run --backend engine counter.bpf.c -- ls
     """
     from bpf2py.loading import load
 

@@ -20,7 +20,14 @@ def export(
     reference: str = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map."),
     file: Path = typer.Argument(..., help="Where to write; the suffix says how: .json, .npy or .parquet."),
 ) -> None:
-    """Write all elements of a map to a file; `import` reads .json back."""
+    """Write all elements of a map to a file; `import` reads .json back.
+
+    Examples:
+
+        bpf2py map export exec_counts counts.json
+
+        bpf2py map export exec_counts counts.parquet
+    """
     from bpf2py.cli.render import elements, readable, to_json
     from bpf2py.cli.values import open_map
 
@@ -53,7 +60,12 @@ def import_elements(
     reference: str = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map."),
     file: Path = typer.Argument(..., help="A .json file with one {key, value} object a line, as `export` writes it."),
 ) -> None:
-    """Set the elements a file holds; others stay."""
+    """Set the elements a file holds; others stay.
+
+    Examples:
+
+        bpf2py map import exec_counts counts.json
+    """
     from bpf2py.cli.values import from_json, open_map
 
     with open(file) as source, open_map(reference) as bpf_map:
@@ -85,9 +97,13 @@ def events(
 ) -> None:
     """Follow a ring buffer or perf buffer. Reading takes the events: another reader of the same ring does not see them.
 
-    Example:
+    Stops with status 0 after Ctrl-C, --count or --timeout.
+
+    Examples:
 
         bpf2py events events --types exec_events.bpf.c --type event --json
+
+        bpf2py events /sys/fs/bpf/events --count 1 --timeout 5
     """
     from bpf2py.cli.render import cell, to_json
     from bpf2py.cli.values import open_map

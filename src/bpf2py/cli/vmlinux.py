@@ -27,6 +27,8 @@ def vmlinux(
         bpf2py vmlinux > vmlinux.h
 
         bpf2py vmlinux --root task_struct | less
+
+        bpf2py vmlinux --btf 4.19.0-21-amd64.btf > vmlinux.h
     """
     from bpf2py.btf.cdump import dump_c
     from bpf2py.btf.reader import Btf
