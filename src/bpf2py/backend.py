@@ -6,14 +6,16 @@ backends, so that the same operation fails alike everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from bpf2py.btf.reader import Btf
-from bpf2py.linker.link import LinkedProgram
-from bpf2py.spec.map_spec import MapSpec
-from bpf2py.spec.object_spec import ObjectSpec
-from bpf2py.spec.program_spec import ProgramSpec
+if TYPE_CHECKING:  # a map read by a short command needs no linker and no reader of objects
+    from collections.abc import Callable, Sequence
+
+    from bpf2py.btf.reader import Btf
+    from bpf2py.linker.link import LinkedProgram
+    from bpf2py.spec.map_spec import MapSpec
+    from bpf2py.spec.object_spec import ObjectSpec
+    from bpf2py.spec.program_spec import ProgramSpec
 
 
 class MapInfo(NamedTuple):

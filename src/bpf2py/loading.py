@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import NotSupported, ObjectError
-from bpf2py.object import Object
-from bpf2py.spec.object_spec import ObjectSpec, object_name
+
+if TYPE_CHECKING:  # who opens a map of the machine needs a backend, but no objects
+    from bpf2py.object import Object
+    from bpf2py.spec.object_spec import ObjectSpec
 
 _kernel: Any = None
 _engine: Any = None
@@ -57,6 +59,8 @@ def read_spec(
 
     Raises CompileError, ObjectError or OSError.
     """
+    from bpf2py.spec.object_spec import ObjectSpec, object_name
+
     if isinstance(source, ObjectSpec):
         return source.copy()
     if isinstance(source, bytes | bytearray | memoryview):
@@ -133,6 +137,8 @@ def load(
         ...     obj.attach()
         ...     print(dict(obj.maps["counts"].items()))
     """
+    from bpf2py.object import Object
+
     found = resolve_backend(backend)
     spec = read_spec(source, cflags)
     return Object(

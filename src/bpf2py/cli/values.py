@@ -9,7 +9,6 @@ from bpf2py.btf.codec import BytesCodec, CharArrayCodec, Codec
 from bpf2py.btf.values import StructCodec, UnionCodec
 from bpf2py.errors import BpfError, EncodeError
 from bpf2py.maps.base import Map
-from bpf2py.maps.lpm import LpmKeyCodec
 from bpf2py.maps.percpu import PerCpuCodec
 
 
@@ -33,8 +32,14 @@ def parse(codec: Codec[Any], text: str, what: str) -> Any:
         raise BpfError(f"{what} {text!r} does not fit {codec.name}: {message}; {_expected(codec)}") from None
 
 
+def _is_prefix(codec: Codec[Any]) -> bool:
+    from bpf2py.maps.lpm import LpmKeyCodec  # with ipaddress, which reading most maps has no use for
+
+    return isinstance(codec, LpmKeyCodec)
+
+
 def _parse(codec: Codec[Any], text: str) -> Any:
-    if isinstance(codec, LpmKeyCodec):
+    if _is_prefix(codec):
         return text
     if isinstance(codec, CharArrayCodec):
         return json.loads(text) if text.startswith('"') else text
@@ -89,7 +94,7 @@ def from_json(codec: Codec[Any], value: Any) -> Any:
     """The way back from `bpf2py.cli.render.to_json`: bytes come as hex."""
     if isinstance(codec, PerCpuCodec):
         return [from_json(codec.element, item) for item in value]
-    if isinstance(codec, LpmKeyCodec) and isinstance(value, list):
+    if isinstance(value, list) and _is_prefix(codec):
         return int(value[0]), bytes.fromhex(value[1])
     if isinstance(codec, BytesCodec) and isinstance(value, str):
         return bytes.fromhex(value)
@@ -101,14 +106,14 @@ def from_json(codec: Codec[Any], value: Any) -> Any:
 
 def open_map(reference: str) -> Map[Any, Any]:
     """The map meant by an id, a pin path or a name. Raises BpfError when there is none, or several of that name."""
-    from bpf2py.kernel import inspect
-
     if reference.isdecimal():
         found: Map[Any, Any] = Map.from_id(int(reference))
         return found
     if "/" in reference:
         pinned: Map[Any, Any] = Map.open(reference)
         return pinned
+    from bpf2py.kernel import inspect
+
     ids = [info.id for info in inspect.maps() if info.name == reference[:15]]
     if not ids:
         raise BpfError(f"there is no map {reference!r}; `bpf2py map list` shows the ones there are")

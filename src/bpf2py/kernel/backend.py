@@ -7,27 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.backend import MapHandle, MapInfo, TestRunResult
-from bpf2py.btf.reader import Btf
 from bpf2py.errors import BpfOSError
-from bpf2py.kernel import attach as attach_module
 from bpf2py.kernel import btf as btf_module
-from bpf2py.kernel import usdt_specs
-from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
-from bpf2py.kernel.prog_test_run import run
-from bpf2py.kernel.program import KernelProgram, ProgramLoader
 from bpf2py.kernel.syscall import EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
-from bpf2py.linker.core import CoreTarget
-from bpf2py.linker.link import LinkedProgram
-from bpf2py.spec.map_spec import MapSpec
-from bpf2py.spec.object_spec import ObjectSpec
-from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.commands import Command
-from bpf2py.uapi.program_types import AttachType
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # programs and links: imported by what uses them, as many callers only look at maps
+    from bpf2py.btf.reader import Btf
+    from bpf2py.kernel.link import KernelLink
+    from bpf2py.kernel.program import KernelProgram
     from bpf2py.kernel.struct_ops import Binding
+    from bpf2py.linker.core import CoreTarget
+    from bpf2py.linker.link import LinkedProgram
+    from bpf2py.spec.map_spec import MapSpec
+    from bpf2py.spec.object_spec import ObjectSpec
+    from bpf2py.spec.program_spec import ProgramSpec
 
 
 class KernelBackend:
@@ -76,6 +72,9 @@ class KernelBackend:
 
     def attach_struct_ops(self, name: str, handle: KernelMap) -> KernelLink:
         """A link for a filled STRUCT_OPS map with BPF_F_LINK (Linux 6.4)."""
+        from bpf2py.kernel.link import KernelLink, link_create
+        from bpf2py.uapi.program_types import AttachType
+
         result = link_create(handle.fd, 0, AttachType.STRUCT_OPS)
         return KernelLink(Fd(check(result, Command.LINK_CREATE, f"map {name}: attach")), f"struct_ops/{name}")
 
@@ -98,6 +97,10 @@ class KernelBackend:
         prepared: btf_module.LoadedBtf,
     ) -> KernelProgram:
         """BPF_PROG_LOAD."""
+        from bpf2py.kernel import usdt_specs
+        from bpf2py.kernel.program import ProgramLoader
+        from bpf2py.uapi.program_types import AttachType
+
         loader = ProgramLoader(program, linked, spec, maps, prepared)
         if not usdt_specs.is_usdt(program):
             return loader.load()
@@ -110,11 +113,15 @@ class KernelBackend:
 
     def attach(self, program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[KernelLink]:
         """Attach to the hook the section name or the options say."""
-        return attach_module.attach(program, spec, options)
+        from bpf2py.kernel.attach import attach
+
+        return attach(program, spec, options)
 
     def can_attach(self, spec: ProgramSpec) -> bool:
         """Whether the section name alone says where such programs belong."""
-        return attach_module.can_attach_by_name(spec)
+        from bpf2py.kernel.attach import can_attach_by_name
+
+        return can_attach_by_name(spec)
 
     def test_run(
         self,
@@ -128,6 +135,8 @@ class KernelBackend:
         batch_size: int = 0,
     ) -> TestRunResult:
         """BPF_PROG_TEST_RUN."""
+        from bpf2py.kernel.prog_test_run import run
+
         return run(f"program {name}: test_run", program.fd, data, context, repeat, cpu, flags, batch_size)
 
     def read_stream(self, program: KernelProgram, name: str, stream: int) -> bytes:
@@ -150,19 +159,27 @@ class KernelBackend:
 
     def open_program_pin(self, path: str) -> KernelProgram:
         """A pinned program."""
+        from bpf2py.kernel.program import KernelProgram
+
         return KernelProgram(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned program {path}: open")), path)
 
     def open_program_id(self, ident: int) -> KernelProgram:
         """The program with this id."""
+        from bpf2py.kernel.program import KernelProgram
+
         fd = check(open_id(Command.PROG_GET_FD_BY_ID, ident), Command.PROG_GET_FD_BY_ID, f"program id {ident}: open")
         return KernelProgram(Fd(fd), str(ident))
 
     def open_link_pin(self, path: str) -> KernelLink:
         """A pinned link."""
+        from bpf2py.kernel.link import KernelLink
+
         return KernelLink(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned link {path}: open")), path)
 
     def open_link_id(self, ident: int) -> KernelLink:
         """The link with this id."""
+        from bpf2py.kernel.link import KernelLink
+
         fd = check(open_id(Command.LINK_GET_FD_BY_ID, ident), Command.LINK_GET_FD_BY_ID, f"link id {ident}: open")
         return KernelLink(Fd(fd), f"link id {ident}")
 

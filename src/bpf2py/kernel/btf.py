@@ -8,6 +8,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Enum, Fwd, Kind, Ref, Var
@@ -16,9 +17,11 @@ from bpf2py.errors import BtfError, NotSupported
 from bpf2py.kernel.map import object_info, open_id
 from bpf2py.kernel.syscall import ENOENT, Fd, address_of_bytes, bpf, bpf_inout, check
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
-from bpf2py.linker.core import CoreTarget
-from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.uapi.commands import Command
+
+if TYPE_CHECKING:
+    from bpf2py.linker.core import CoreTarget
+    from bpf2py.spec.object_spec import ObjectSpec
 
 _LOG_SIZE = 1 << 16
 
@@ -67,6 +70,8 @@ def btf_fd_of_module(name: str) -> int:
 @cache
 def core_target() -> CoreTarget:
     """The running kernel as the target of CO-RE relocations."""
+    from bpf2py.linker.core import CoreTarget
+
     try:
         return CoreTarget(vmlinux(), modules)
     except NotSupported:
