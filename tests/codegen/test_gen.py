@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -187,8 +188,10 @@ def test_stripping_keeps_what_is_loaded(tmp_path: Path) -> None:
     assert two.types is not None
     assert one.types.data == two.types.data
     assert list(one.maps) == list(two.maps)
-    done = subprocess.run(["bpftool", "gen", "object", tmp_path / "linked.o", small], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    if shutil.which("bpftool") is not None:  # what is left is complete for libbpf, too
+        linked = ["bpftool", "gen", "object", tmp_path / "linked.o", small]
+        done = subprocess.run(linked, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_dependencies_for_make(tmp_path: Path) -> None:

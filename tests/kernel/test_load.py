@@ -351,16 +351,16 @@ def test_one_spec_loaded_twice_differently(build: Callable[[str], bpf2py.ObjectS
 
 
 UNPRIVILEGED = """
-import os, sys
-import bpf2py
-import bpf2py.loading, bpf2py.kernel.backend
+import importlib, os, sys  # all that is needed, because this Python may be in a directory only root can read
+import bpf2py, bpf2py.object, bpf2py.kernel.backend, bpf2py.kernel.environment
+from bpf2py import PermissionDenied
 with open(sys.argv[1], "rb") as file:
     data = file.read()
 os.setgroups([])
 os.setuid(65534)
 try:
     bpf2py.load(data)
-except bpf2py.PermissionDenied as error:
+except PermissionDenied as error:
     print(error)
 """
 

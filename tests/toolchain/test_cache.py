@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.toolchain.conftest import clang_path
 
 from bpf2py.toolchain.cache import Cache, Entry, cache_directory
 from bpf2py.toolchain.compiler import Compiler, _dependencies, compile, compile_with_log
@@ -58,7 +59,10 @@ def project(tmp_path: Path, cache_dir: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["clang", "zig"])
+NEEDS_CLANG = pytest.mark.skipif(clang_path() is None, reason="clang is not installed")
+
+
+@pytest.fixture(params=[pytest.param("clang", marks=NEEDS_CLANG), "zig"])
 def wrapped(request: pytest.FixtureRequest, counted: Callable[[str], Counted]) -> Counted:
     return counted(request.param)
 
@@ -117,6 +121,7 @@ def test_an_unchanged_source_hits_again_after_a_failure(project: Path, wrapped: 
     assert wrapped.compiles == before
 
 
+@NEEDS_CLANG
 def test_the_compiler_found_is_not_asked_for_its_version_again(
     project: Path, counted: Callable[[str], Counted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
