@@ -189,7 +189,7 @@ def test_stripping_keeps_what_is_loaded(tmp_path: Path) -> None:
     assert one.types.data == two.types.data
     assert list(one.maps) == list(two.maps)
     if shutil.which("bpftool") is not None:  # what is left is complete for libbpf, too
-        linked = ["bpftool", "gen", "object", tmp_path / "linked.o", small]
+        linked = ["bpftool", "gen", "object", str(tmp_path / "linked.o"), str(small)]
         done = subprocess.run(linked, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bpf2py.btf.codec import Codec, CodecOptions, codec_for
 from bpf2py.btf.reader import Btf
@@ -35,7 +35,7 @@ def generate(
     object_file: str,
     source: str,
     embedded: str | None,
-    types: list[str] | None,
+    types: Sequence[str],
     *,
     global_types: bool = True,
 ) -> str:
@@ -47,12 +47,12 @@ def generate(
         object_file: the file the module reads at run time (or what to call the embedded object).
         source: the source's name without directories.
         embedded: the object as `bpf2py.codegen.runtime.embed` gives it, or None.
-        types: names of types to write besides those of maps and variables; None: no others.
+        types: names of types to write besides those of maps and variables.
         global_types: False leaves those of maps and variables out, which are then Any.
 
     Raises BtfError when a named type is not in the object.
     """
-    return "\n".join(_Module(ident, spec, object_file, source, embedded, types or [], global_types).lines()) + "\n"
+    return "\n".join(_Module(ident, spec, object_file, source, embedded, types, global_types).lines()) + "\n"
 
 
 def quoted(text: str) -> str:
@@ -74,7 +74,7 @@ class _Module:
         object_file: str,
         source: str,
         embedded: str | None,
-        types: list[str],
+        types: Sequence[str],
         global_types: bool,
     ) -> None:
         if spec.types is None:
