@@ -1,74 +1,20 @@
 """The seam: what every backend provides, in terms of specs and plain bytes.
 
 Results are the kernel's: 0 or a positive number, or -errno. The front end turns errnos into exceptions, once for all
-backends, so that the same operation fails alike everywhere.
+backends, so that the same operation fails alike everywhere. For type checkers alone: nothing imports this module to run.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-if TYPE_CHECKING:  # a map read by a short command needs no linker and no reader of objects
-    from collections.abc import Callable, Sequence
-
-    from bpf2py.btf.reader import Btf
-    from bpf2py.linker.link import LinkedProgram
-    from bpf2py.spec.map_spec import MapSpec
-    from bpf2py.spec.object_spec import ObjectSpec
-    from bpf2py.spec.program_spec import ProgramSpec
-
-
-class MapInfo(NamedTuple):
-    """What a backend knows of a map (struct bpf_map_info)."""
-
-    type: int
-    id: int
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int
-    name: str
-    map_extra: int = 0
-    btf_id: int = 0
-    btf_key_type_id: int = 0
-    btf_value_type_id: int = 0
-
-
-class ProgramInfo(NamedTuple):
-    """What a backend knows of a program (struct bpf_prog_info).
-
-    `tag` is the kernel's hash of the instructions, `run_time_ns` and `run_count` count while statistics are enabled.
-    """
-
-    type: int
-    id: int
-    name: str
-    tag: bytes
-    xlated_len: int
-    jited_len: int
-    map_ids: tuple[int, ...]
-    btf_id: int
-    load_time_ns: int
-    run_time_ns: int
-    run_count: int
-    verified_instructions: int
-    gpl_compatible: bool
-
-
-class TestRunResult(NamedTuple):
-    """What a test run gave.
-
-    Attributes:
-        return_value: the program's return value, unsigned 32 bits.
-        data: the packet as the program left it, or empty.
-        context: the context as the program left it, or empty.
-        duration_ns: mean time of a run in nanoseconds, as the kernel measured it (0 where it does not).
-    """
-
-    return_value: int
-    data: bytes
-    context: bytes
-    duration_ns: int
+from bpf2py.btf.reader import Btf
+from bpf2py.info import MapInfo, ProgramInfo
+from bpf2py.linker.link import LinkedProgram
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import ProgramSpec
 
 
 class MapSlot(Protocol):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bpf2py.backend import MapHandle
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import (
@@ -28,6 +27,9 @@ from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
 from bpf2py.variables import DataSection, Variable
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
 
 T = TypeVar("T")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from bpf2py.backend import LinkHandle, ProgramHandle, ProgramInfo, TestRunResult
 from bpf2py.errors import AttachError, BpfOSError, ClosedError, EncodeError
+from bpf2py.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
+
+if TYPE_CHECKING:
+    from bpf2py.backend import LinkHandle, ProgramHandle
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
 

@@ -42,8 +42,8 @@ class RawProgram:
                 raise CheckError(slot, f"no such helper: {op.imm}")
             self.code.helpers[slot] = target
             for name in {target.name} if target.kind == "native" else set():
-                engine.provide(name)
-        engine.provide("prog_array_function")
+                engine.expect(name)
+        engine.expect("prog_array_function")
         for function in self.code.functions:
             function.number = engine.new_number()
         self.unit = engine.next_unit()

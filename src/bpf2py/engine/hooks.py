@@ -12,9 +12,9 @@ from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.backend import TestRunResult
     from bpf2py.engine.machine import Engine, Run
     from bpf2py.engine.program import EngineProgram
+    from bpf2py.info import TestRunResult
 
 __all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name", "run_program"]
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapInfo
 from bpf2py.btf.reader import Btf
 from bpf2py.engine.helpers import Fault as HelperFault
 from bpf2py.engine.helpers import python_helper
@@ -18,8 +17,9 @@ from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
 from bpf2py.engine.task import Task
 from bpf2py.engine.version import NEWEST_PATCH, has_fixed_lru, parse_version
-from bpf2py.engine.x86_runtime import Fault, Slot
+from bpf2py.engine.x86_runtime import FIRST_CALL, Fault, Slot
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
+from bpf2py.info import MapInfo
 from bpf2py.linker.core import CoreTarget
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
@@ -274,8 +274,13 @@ class Engine:
         found = self.code.resolve.get(name)
         if found is None:
             found = self.code.add(library_code(name), self.next_unit())[0]
-            self.code.resolve[name] = found
+            self.code.provided(name, found)
         return found
+
+    def expect(self, name: str) -> None:
+        """Make a function of the library callable by programs: at its first call where that is possible. Raises KeyError."""
+        if not self.code.expect(name):
+            self.provide(name)
 
     def function(self, name: str) -> Callable[..., int]:
         """A function of the library as a callable of up to five numbers; it gives a signed number."""
@@ -394,6 +399,9 @@ class Engine:
 
     def _call_helper(self, a: int, b: int, c: int, d: int, e: int, number: int) -> int:
         try:
+            if number >= FIRST_CALL:
+                self.provide(self.code.expected(number - FIRST_CALL))
+                return 0
             result = python_helper(number)(self, a, b, c, d, e)
             return (result + (1 << 63) & (1 << 64) - 1) - (1 << 63)
         except BaseException as error:

@@ -92,6 +92,7 @@ class _Runtime:
         start = self.executable.address
         self.layout.unwind = start + places["unwind"]
         self.layout.python_helper = start + places["python_helper"]
+        self.layout.first_call = start + places["first_call"]
         self.operation = start + places["operation"]
         self.program = _PROGRAM(start + places["program"])
         self.library: dict[str, tuple[Executable, dict[int, int]]] = {}
@@ -120,7 +121,8 @@ class NativeCode:
     Attributes:
         memory: the engine's.
         callback: runs the Python helper with a number.
-        resolve: what code may call by name: addresses of the library's functions.
+        resolve: addresses of the library's functions by name, and the bounds of the maps' headers.
+        library: the control number programs call a function of the library through, by its name.
     """
 
     def __init__(self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int]) -> None:
@@ -131,12 +133,30 @@ class NativeCode:
         self._kept: dict[int, Executable] = {}
         self._thunks = _Thunks()
         self.resolve: dict[str, int] = {}
+        self.library: dict[str, int] = {}
+
+    def expect(self, name: str) -> bool:
+        """Let programs call a function of the library; one that is not provided yet will be by its first call: true."""
+        if name not in self.library:
+            slot = self.library[name] = Slot.LIBRARY + len(self.library)
+            self.memory.control[slot] = self.resolve.get(name, self.layout.first_call)
+        return True
+
+    def expected(self, slot: int) -> str:
+        """The function behind a control number."""
+        return list(self.library)[slot - Slot.LIBRARY]
+
+    def provided(self, name: str, address: int) -> None:
+        """Say where a function of the library is."""
+        self.resolve[name] = address
+        if name in self.library:
+            self.memory.control[self.library[name]] = address
 
     def add(self, code: Code, unit: int) -> dict[int, int]:
         """Make code runnable: the address of each function by its slot. The functions' numbers lead to them from now on."""
         shared = self._runtime.library.get(code.name) if code.trusted else None
         if shared is None:
-            machine, entries = emit(code, self.layout, self.resolve, unit)
+            machine, entries = emit(code, self.layout, self.resolve, self.library, unit)
             executable = Executable(machine)
             addresses = {slot: executable.address + offset for slot, offset in entries.items()}
             if code.trusted:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import TestRunResult
 from bpf2py.engine.packet import ETH_HLEN, L2_TYPES, SKB_TYPES, SkBuff, XdpBuff
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
+from bpf2py.info import TestRunResult
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 

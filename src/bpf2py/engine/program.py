@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import ProgramInfo
 from bpf2py.engine.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.check_values import MapFacts, check_values
 from bpf2py.engine.place import Placer
 from bpf2py.errors import ObjectError, VerifierError
+from bpf2py.info import ProgramInfo
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
@@ -131,7 +131,7 @@ class EngineProgram:
         """Make it runnable."""
         engine = self.engine
         for name in sorted(names):
-            engine.provide(name)
+            engine.expect(name)
         code = self._code
         code.probe_reads = self.type in _PROBE_READS
         for function in code.functions:

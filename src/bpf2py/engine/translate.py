@@ -332,6 +332,14 @@ class PythonCode:
         self.functions: list[Any] = []
         self._lines: dict[str, tuple[int, list[int]]] = {}
 
+    def expect(self, name: str) -> bool:
+        """Calls are by name, and the function must be there before: false."""
+        return False
+
+    def provided(self, name: str, function: Any) -> None:
+        """Say what a function of the library is."""
+        self.resolve[name] = function
+
     def _names(self, code: Code) -> dict[str, Any]:
         memory, control = self.memory, self.memory.control
         low = 0 if code.trusted else PUBLIC

@@ -73,10 +73,13 @@ _JB, _JAE, _JE, _JNE, _JA, _JS = 2, 3, 4, 5, 7, 8
 
 
 class Emitter:
-    def __init__(self, code: Code, layout: Layout, resolve: dict[str, int], unit: int) -> None:
+    def __init__(
+        self, code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int
+    ) -> None:
         self.code = code
         self.layout = layout
         self.resolve = resolve
+        self.library = library
         self.unit = unit
         self.out = bytearray()
         self.low = 0 if code.trusted else PUBLIC
@@ -387,7 +390,7 @@ class Emitter:
                 INLINE[target.name](self, slot)
         elif target.kind == "native":
             out += self.enter_frame()
-            out += b"\x49\xbb" + self.resolve[target.name].to_bytes(8, "little") + b"\x41\xff\xd3"  # call r11
+            out += b"\x41\xff\x94\x24" + control(self.library[target.name])  # call [r12 + ...], see `first_call`
             out += self.leave_frame()
         else:
             self.place(slot)
@@ -537,15 +540,18 @@ class Emitter:
         out += b"\x49\xbb" + self.layout.unwind.to_bytes(8, "little") + b"\x41\xff\xe3"  # jmp r11
 
 
-def emit(code: Code, layout: Layout, resolve: dict[str, int], unit: int) -> tuple[bytes, dict[int, int]]:
+def emit(
+    code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int
+) -> tuple[bytes, dict[int, int]]:
     """(machine code, where each function starts in it by its slot).
 
     Args:
         code: checked instructions, their functions numbered.
         layout: of the surroundings.
         resolve: addresses of the library's functions by name, and the bounds of the maps' headers.
+        library: control numbers that hold addresses of the library's functions, by name.
         unit: a number that says which code a fault was in.
     """
-    emitter = Emitter(code, layout, resolve, unit)
+    emitter = Emitter(code, layout, resolve, library, unit)
     emitter.run()
     return bytes(emitter.out), emitter.entries

@@ -26,13 +26,16 @@ from bpf2py.engine.x86_encode import (
     rr,
 )  # fmt: skip
 
-__all__ = ["Fault", "Layout", "Slot", "control", "runtime"]
+__all__ = ["FIRST_CALL", "Fault", "Layout", "Slot", "control", "runtime"]
+
+FIRST_CALL = 1 << 30  # numbers of callbacks that are no helper's: the control number of a library function, to be provided
 
 
 class Slot:
     """Indexes of the numbers in `Memory.control`."""
 
     SAVED_RSP, FAULT, PC, ADDRESS, FUEL, FUNCTIONS, STACK_LOW, TAIL_CALLS, STACK_TOP, UNIT, RESULT = range(11)
+    LIBRARY = 16  # the first of those that hold addresses of the library's functions
 
 
 class Fault:
@@ -47,13 +50,13 @@ class Layout:
     Attributes:
         size: of the memory.
         callback: address of the C function that runs Python helpers.
-        unwind, python_helper: addresses in the runtime's code, see `runtime`.
+        unwind, python_helper, first_call: addresses in the runtime's code, see `runtime`.
         table: displacement of the table of functions from the memory's base.
         bmi2: whether the processor shifts by any register.
         ops_stack: top of the stack of the library's own operations.
     """
 
-    __slots__ = ("bmi2", "callback", "ops_stack", "python_helper", "size", "table", "unwind")
+    __slots__ = ("bmi2", "callback", "first_call", "ops_stack", "python_helper", "size", "table", "unwind")
 
     def __init__(self, size: int, table: int, callback: int, ops_stack: int, bmi2: bool) -> None:
         self.size = size
@@ -63,6 +66,7 @@ class Layout:
         self.bmi2 = bmi2
         self.unwind = 0
         self.python_helper = 0
+        self.first_call = 0
 
 
 def control(slot: int) -> bytes:
@@ -74,11 +78,13 @@ _PUSHED = (RBP, RBX, R12, R13, R14, R15)
 
 
 def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
-    """The code around programs: (machine code, offsets of ``program``, ``operation``, ``unwind`` and ``python_helper``).
+    """The code around programs: (machine code, offsets of the following parts).
 
     ``program``: C function (function, base, four arguments): runs a program with the fuel and stack of the control numbers.
     ``operation``: jumped to with a function in rax, the base in r10 and arguments in place: an operation of the library.
     ``unwind``: ends the innermost of both. ``python_helper``: calls back with five arguments and the number in r9.
+    ``first_call``: called through the control number of a library function that is not there yet: calls back for it, and goes on
+    with it.
     """
     out = bytearray()
     places: dict[str, int] = {}
@@ -129,4 +135,22 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
     out += rr(0x85, R11, R11)
     out += b"\x0f\x85" + i32(places["unwind"] - len(out) - 6)
     out += b"\xc3"
+
+    places["first_call"] = len(out)
+    out += b"\x57\x56\x52\x51\x41\x50"  # push rdi, rsi, rdx, rcx, r8
+    # Which one: the displacement at the end of the call in front of the return address.
+    out += b"\x4c\x8b\x5c\x24\x28" + b"\x4d\x63\x5b\xfc"  # mov r11, [rsp + 40]; movsxd r11, [r11 - 4]
+    out += b"\x41\x53"  # push r11
+    out += base_prefix("st8", R9) + control(Slot.FUEL)
+    out += b"\x45\x8d\x8b" + i32(CONTROL) + b"\x41\xc1\xe9\x03"  # lea r9d, [r11 + CONTROL]; shr r9d, 3
+    out += b"\x41\x81\xc9" + i32(FIRST_CALL)  # or r9d, FIRST_CALL
+    out += b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0"  # push rbp; mov rbp, rsp; and rsp, -16
+    out += b"\x48\xb8" + layout.callback.to_bytes(8, "little") + b"\xff\xd0"  # call callback
+    out += rr(0x89, RBP, RSP) + b"\x5d"
+    out += b"\x41\x5b\x41\x58\x59\x5a\x5e\x5f"  # pop r11, r8, rcx, rdx, rsi, rdi
+    out += base_prefix("ld8", R9) + control(Slot.FUEL)
+    out += base_prefix("ld8", R10) + control(Slot.FAULT)
+    out += rr(0x85, R10, R10)
+    out += b"\x0f\x85" + i32(places["unwind"] - len(out) - 6)
+    out += b"\x43\xff\x24\x1c"  # jmp [r12 + r11]
     return bytes(out), places

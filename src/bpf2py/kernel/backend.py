@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapHandle, MapInfo, TestRunResult
 from bpf2py.errors import BpfOSError
+from bpf2py.info import MapInfo, TestRunResult
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
 from bpf2py.kernel.syscall import EINVAL, Fd, check
@@ -15,6 +15,7 @@ from bpf2py.kernel.token import open_token
 from bpf2py.uapi.commands import Command
 
 if TYPE_CHECKING:  # programs and links: imported by what uses them, as many callers only look at maps
+    from bpf2py.backend import MapHandle
     from bpf2py.btf.reader import Btf
     from bpf2py.kernel.link import KernelLink
     from bpf2py.kernel.program import KernelProgram

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bpf2py.backend import MapInfo, ProgramInfo
+from bpf2py.info import MapInfo, ProgramInfo
 from bpf2py.kernel.btf import ids
 from bpf2py.kernel.map import map_info, object_info, open_id
 from bpf2py.kernel.program import KernelProgram

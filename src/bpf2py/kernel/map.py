@@ -10,8 +10,8 @@ import weakref
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapInfo
 from bpf2py.errors import MapCreateError, NotSupported
+from bpf2py.info import MapInfo
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
     EACCES,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import struct
 
-from bpf2py.backend import TestRunResult
 from bpf2py.errors import BpfOSError, NotSupported
+from bpf2py.info import TestRunResult
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
     EINVAL,

@@ -6,8 +6,8 @@ import ctypes
 import os
 import struct
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from bpf2py.backend import MapHandle, ProgramInfo
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.errors import (
@@ -19,6 +19,7 @@ from bpf2py.errors import (
     RelocationError,
     VerifierError,
 )
+from bpf2py.info import ProgramInfo
 from bpf2py.kernel import features
 from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
 from bpf2py.kernel.map import object_info, pin
@@ -47,6 +48,9 @@ from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import ProgramType
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
 
 BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
 _MAPS, _EXTERNS = (RefKind.MAP, RefKind.DATA), (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL)

@@ -7,13 +7,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from bpf2py.backend import MapHandle
 from bpf2py.errors import AttachError, BpfOSError, NotSupported
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.syscall import Fd, older_than
 from bpf2py.spec.program_spec import ProgramSpec
 
 if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
     from bpf2py.kernel.usdt_args import Arg
 
 MAP = "__bpf_usdt_specs"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bpf2py.backend import MapHandle, MapInfo, MapSlot
 from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_for
 from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible
+from bpf2py.info import MapInfo
 from bpf2py.maps.errors import map_error
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, type_info, type_name
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle, MapSlot
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -21,7 +24,7 @@ _MODE = MapFlags.RDONLY | MapFlags.WRONLY
 ANY, NOEXIST, EXIST, LOCK = UpdateFlags.ANY, UpdateFlags.NOEXIST, UpdateFlags.EXIST, UpdateFlags.LOCK
 
 
-class _ClosedSlots(list[MapSlot]):
+class _ClosedSlots(list["MapSlot"]):
     """Stands for the slots of a closed map: empty, and stays so."""
 
     def append(self, slot: MapSlot, /) -> None:

@@ -8,11 +8,13 @@ been deleted; here it never yields a key twice and gives up with `IterationAbort
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bpf2py.backend import MapHandle
 from bpf2py.errors import ENOTSUPP, IterationAborted
 from bpf2py.maps.errors import EBADF, EINVAL, ENOENT, EOPNOTSUPP, map_error
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
 
 FIRST_BATCH = 4096
 LAST_BATCH = 1 << 16

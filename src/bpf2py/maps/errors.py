@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from bpf2py import errors
-from bpf2py.backend import MapInfo
 from bpf2py.errors import (
     BpfError,
     BpfOSError,
@@ -18,6 +17,7 @@ from bpf2py.errors import (
     PermissionDenied,
     QueueEmpty,
 )
+from bpf2py.info import MapInfo
 from bpf2py.uapi.map_types import MapFlags, MapType, map_type, type_info, type_name
 
 ENOTSUPP = errors.ENOTSUPP

@@ -9,9 +9,8 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapHandle
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import EncodeError
 from bpf2py.maps import batch
@@ -19,6 +18,9 @@ from bpf2py.maps.base import K, Map
 from bpf2py.maps.errors import ENOENT
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
 
 
 @contextmanager

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapHandle
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import EncodeError
 from bpf2py.maps import batch
 from bpf2py.maps.base import V
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from bpf2py.backend import MapHandle
 from bpf2py.btf.codec import Codec, IntCodec
 from bpf2py.btf.values import StructValue
 from bpf2py.errors import EncodeError, IndexOutOfRange, NotSupported
@@ -18,6 +17,8 @@ from bpf2py.uapi.map_types import UpdateFlags
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from bpf2py.backend import MapHandle
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bpf2py.backend import MapHandle
 from bpf2py.btf.codec import Codec, IntCodec, raw_bytes
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
 
 
 class BuildIdFrame(NamedTuple):

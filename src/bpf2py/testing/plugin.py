@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from bpf2py.backend import TestRunResult
     from bpf2py.engine import Engine
     from bpf2py.engine.task import Task
+    from bpf2py.info import TestRunResult
     from bpf2py.object import Object
     from bpf2py.spec.object_spec import ObjectSpec
 

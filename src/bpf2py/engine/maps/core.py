@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapInfo
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
+from bpf2py.info import MapInfo
 from bpf2py.uapi.map_types import MapFlags, type_info
 
 if TYPE_CHECKING:

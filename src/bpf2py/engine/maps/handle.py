@@ -6,9 +6,9 @@ import ctypes
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.backend import MapInfo
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
 from bpf2py.errors import BpfOSError, NotSupported
+from bpf2py.info import MapInfo
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:

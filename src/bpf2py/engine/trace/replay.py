@@ -11,7 +11,7 @@ from bpf2py.errors import NotSupported
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.backend import TestRunResult
+    from bpf2py.info import TestRunResult
 
 __all__ = ["Replayed", "passes", "replay", "verdict_name"]
 
