@@ -6,7 +6,7 @@ import gc
 import json
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain
 from typing import Any
@@ -111,13 +111,17 @@ class Template:
             self.form += f"{size - self.size}x"
             self.size = size
 
-    def columns(self, data: memoryview) -> list[Iterable[Any]]:
-        """The leaves of back-to-back values, a column for each leaf."""
-        flat = list(chain.from_iterable(struct.iter_unpack(f"<{self.form}", data)))
-        columns: list[Iterable[Any]] = [flat[i :: self.leaves] for i in range(self.leaves)]
-        for position, convert in self.convert.items():
-            columns[position] = map(convert, columns[position])
-        return columns
+    def put(self, data: memoryview, row: list[Any], start: int, width: int) -> None:
+        """Spread the leaves of back-to-back values over rows: `width` places each, these from `start` on."""
+        form: Any = self.form
+        if form in tuple("bBhHiIqQ"):
+            flat = data.cast(form).tolist()  # half the time of unpacking
+        else:
+            flat = list(chain.from_iterable(struct.iter_unpack(f"<{form}", data)))
+        for leaf in range(self.leaves):
+            column = flat[leaf :: self.leaves]
+            convert = self.convert.get(leaf)
+            row[start + leaf :: width] = column if convert is None else list(map(convert, column))
 
 
 def template_for(codec: Codec[Any]) -> Template | None:
@@ -132,13 +136,14 @@ def rows(bpf_map: Map[Any, Any]) -> Iterator[tuple[int, str]]:
     """(number of elements, their JSON objects joined by ``,\\n ``), chunk after chunk."""
     key, value = template_for(bpf_map.key_codec), template_for(bpf_map.value_codec)
     if key is not None and value is not None and isinstance(bpf_map, HashMap | LruHashMap):
-        text = f'{{"key": {key.text}, "value": {value.text}}}'
+        text, width = f'{{"key": {key.text}, "value": {value.text}}}', key.leaves + value.leaves
         try:
             for chunk in bpf_map._chunks():
-                columns = key.columns(chunk.keys) + value.columns(chunk.values)
+                row: list[Any] = [None] * (width * chunk.count)
+                key.put(chunk.keys, row, 0, width)
+                value.put(chunk.values, row, key.leaves, width)
                 # One formatting of all is a third faster than one for each.
-                leaves = tuple(chain.from_iterable(zip(*columns, strict=True)))
-                yield chunk.count, ",\n ".join([text] * chunk.count) % leaves
+                yield chunk.count, ",\n ".join([text] * chunk.count) % tuple(row)
             return
         except BatchUnsupported:
             pass
