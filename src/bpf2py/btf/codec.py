@@ -5,7 +5,7 @@
 | integers, pointers              | int, range-checked                                                 |
 | bool                            | bool                                                               |
 | float, double                   | float                                                              |
-| enum                            | IntEnum member; int where the value has no name                    |
+| enum                            | IntEnum member; int where the value has no name (see `use_classes`) |
 | char[N]                         | str up to the first NUL (keys: trailing NULs stripped), or bytes   |
 | unsigned char[N], __u8[N]       | bytes                                                              |
 | other arrays                    | list (keys: tuple)                                                 |
@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from bpf2py.btf.reader import MAX_DEPTH, Btf
 from bpf2py.btf.types import INT_BOOL, Array, Enum, Float, Int, Kind, Struct, Var
@@ -259,12 +260,14 @@ class EnumCodec(Codec[int]):
 
     __slots__ = ("_btf_type", "_integer", "_members", "_names")
 
+    _members: dict[int, int] | None
+
     def __init__(self, btf_type: Enum) -> None:
         name = f"enum {btf_type.name}".rstrip()
         self._btf_type = btf_type
         self._integer = IntCodec(name, btf_type.size, btf_type.signed)
         super().__init__(name, btf_type.size, self._integer.leaf)
-        self._members: dict[int, int] | None = None
+        self._members = None
         self._names = {e.name: e.value for e in btf_type.values}
 
     @property
@@ -295,6 +298,36 @@ class EnumCodec(Codec[int]):
 
     def decode_many(self, data: bytes | bytearray | memoryview) -> list[int]:
         return [self.from_leaf(value) for value in self._integer.decode_many(data)]
+
+
+class _Members(dict[int, int]):
+    """Enum members by value; values without a name get one made by the class."""
+
+    def __init__(self, cls: type[enum.IntEnum]) -> None:
+        super().__init__((member.value, member) for member in cls)
+        self._cls = cls
+
+    def __missing__(self, value: int) -> int:
+        return self._cls(value)
+
+
+class OpenEnumCodec(EnumCodec):
+    """An enum whose class is given and takes any value: what is decoded is always of that class."""
+
+    __slots__ = ()
+
+    _members: dict[int, int]
+
+    def __init__(self, btf_type: Enum, cls: type[enum.IntEnum]) -> None:
+        super().__init__(btf_type)
+        self._members = _Members(cls)
+
+    def from_leaf(self, value: int) -> int:
+        return self._members[value]
+
+    def decode_many(self, data: bytes | bytearray | memoryview) -> list[int]:
+        members = self._members
+        return [members[value] for value in self._integer.decode_many(data)]
 
 
 class CharArrayCodec(Codec[str | bytes]):
@@ -375,6 +408,22 @@ class ArrayCodec(Codec[Sequence[Any]]):
         return tuple(values) if self._key else values
 
 
+# What `use_classes` was given, by type id.
+_classes: WeakKeyDictionary[Btf, dict[int, type[Any]]] = WeakKeyDictionary()
+
+
+def use_classes(btf: Btf, classes: Mapping[int, type[Any]]) -> None:
+    """Have values of these types decoded to instances of these classes, as generated modules do for their objects.
+
+    To be called before the first codec of `btf` is made. An enum's class must take values without a name.
+
+    Args:
+        btf: the types.
+        classes: by the id of the type, a subclass of `StructValue`, `UnionValue` or IntEnum.
+    """
+    _classes[btf] = dict(classes)
+
+
 def codec_for(btf: Btf, type_id: int, options: CodecOptions = DEFAULT_OPTIONS) -> Codec[Any]:
     """The codec of a BTF type; cached in the `Btf`.
 
@@ -397,6 +446,7 @@ def _build(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[A
 
 def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[Any]:
     btf_type = btf.type(type_id)
+    cls = _classes[btf].get(type_id) if btf in _classes else None
     if isinstance(btf_type, Int):
         if btf_type.encoding & INT_BOOL and btf_type.size == 1:
             return BoolCodec(btf_type.name)
@@ -407,7 +457,7 @@ def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[An
         return IntCodec("pointer", 8, signed=False)
     if isinstance(btf_type, Enum):
         if btf_type.size in (1, 2, 4, 8):
-            return EnumCodec(btf_type)
+            return EnumCodec(btf_type) if cls is None else OpenEnumCodec(btf_type, cls)
         raise BtfError(f"{btf.name}: enum {btf_type.name} has {btf_type.size} bytes", section=".BTF")
     if isinstance(btf_type, Float):
         return FloatCodec(btf_type.name, btf_type.size) if btf_type.size in (2, 4, 8) else BytesCodec(btf_type.size)
@@ -423,7 +473,9 @@ def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[An
     if isinstance(btf_type, Struct):
         from bpf2py.btf.values import make_struct_codec
 
-        return make_struct_codec(btf, btf_type, options, lambda member_id: _build(btf, member_id, options, depth + 1))
+        return make_struct_codec(
+            btf, btf_type, options, lambda member_id: _build(btf, member_id, options, depth + 1), cls
+        )
     if isinstance(btf_type, Var):
         return _build(btf, btf_type.type_id, options, depth + 1)
     raise BtfError(f"{btf.name}: type {type_id} ({btf_type.kind.name} {btf_type.name!r}) has no size")

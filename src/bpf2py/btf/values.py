@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import keyword
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,7 @@ class StructValue:
 
     Equal to another value, a dict or a tuple with the same contents; mutable, and hashable by its contents (do not
     change one that serves as a dict key). A member that is a Python keyword gets a trailing underscore.
-    Missing arguments are zero: ``Point(x=1)``.
+    Missing arguments are zero: ``Point(x=1)``. Copied member by member; pickled when its class is that of a module.
     """
 
     __slots__ = ()
@@ -71,13 +72,18 @@ class StructValue:
         body = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
         return f"{type(self).__name__}({body})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An anonymous union is no value of its own, and its class has no name: its bytes are copied.
+        slots = ((field, getattr(self, field.name)) for field in self._codec.fields)
+        return _restore, (type(self), {f.name: bytes(item) if f.anonymous else item for f, item in slots})
+
     def _asdict(self) -> dict[str, Any]:
         """The members as a dict, nested structs and unions too."""
         return {name: plain(getattr(self, name)) for name in self._fields}
 
     def _replace(self, /, **changes: Any) -> Any:
         """A copy with some members changed."""
-        new = self._codec.decode(bytes(self))
+        new = copy.deepcopy(self)
         for name, value in changes.items():
             if name not in self._fields:
                 raise EncodeError(f"{self._codec.name} has no member {name!r}")
@@ -128,9 +134,28 @@ class UnionValue:
         body = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
         return f"{type(self).__name__}({body})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_union, (self._codec.public, bytes(self._raw))
+
     def _asdict(self) -> dict[str, Any]:
         """What each member shows, as a dict."""
         return {name: plain(getattr(self, name)) for name in self._fields}
+
+
+def _restore(cls: type[StructValue], slots: dict[str, Any]) -> StructValue:
+    """A struct from its members: what copying and pickling end in."""
+    codecs = {field.name: field.codec for field in cls._codec.fields if field.anonymous}
+    value = cls.__new__(cls)
+    for name, item in slots.items():
+        setattr(value, name, codecs[name].decode(item) if name in codecs else item)
+    return value
+
+
+def _restore_union(cls: type[UnionValue], raw: bytes) -> UnionValue:
+    _ = cls._codec  # completes the class of a module that was only imported
+    value = cls.__new__(cls)
+    value._raw = bytearray(raw)
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -215,7 +240,9 @@ class StructCodec(Codec[StructValue]):
 
     __slots__ = ("_encode_object", "_groups", "_make", "_packer", "cls", "fields", "flexible")
 
-    def __init__(self, name: str, size: int, fields: list[Field], class_name: str) -> None:
+    def __init__(
+        self, name: str, size: int, fields: list[Field], class_name: str, cls: type[StructValue] | None = None
+    ) -> None:
         super().__init__(name, size)
         self.fields = fields
         self.flexible = fields[-1] if fields and _is_flexible(fields[-1]) else None
@@ -223,13 +250,21 @@ class StructCodec(Codec[StructValue]):
         slots = [field.name for field in fields]
         if len(set(visible)) != len(visible) or len(set(slots)) != len(slots):
             raise BtfError(f"{name}: two members have the same name", section=".BTF")
-        body: dict[str, Any] = {"__slots__": tuple(slots), "_fields": visible, "_codec": self, "__doc__": f"{name}."}
-        for field in fields:
-            if field.anonymous:
-                body |= {member: _delegate(field.name, member) for member in _visible(field)}
-        # Slots such as __state would be mangled with any class name but "_".
-        self.cls: type[StructValue] = type("_", (StructValue,), body)
-        self.cls.__name__ = self.cls.__qualname__ = class_name
+        delegates = {n: _delegate(f.name, n) for f in fields if f.anonymous for n in _visible(f)}
+        if cls is None:
+            body: dict[str, Any] = {"__slots__": tuple(slots), "__doc__": f"{name}."}
+            body |= {"_fields": visible, "__match_args__": visible, "_codec": self}
+            # Slots such as __state would be mangled with any class name but "_".
+            self.cls: type[StructValue] = type("_", (StructValue,), body | delegates)
+            self.cls.__name__ = self.cls.__qualname__ = class_name
+        else:
+            self.cls = cls
+            _same_members(name, cls, visible)
+            for slot in slots:  # what is mangled in a class statement has its own name, too
+                if slot.startswith("__"):
+                    delegates[slot] = cls.__dict__[f"_{cls.__name__.lstrip('_')}{slot}"]
+            for member, descriptor in delegates.items():
+                setattr(cls, member, descriptor)
         self._compile()
 
     def _compile(self) -> None:
@@ -385,6 +420,11 @@ def _visible(field: Field) -> tuple[str, ...]:
     return field.codec.cls._fields if field.anonymous and isinstance(field.codec, UnionCodec) else (field.name,)
 
 
+def _same_members(name: str, cls: type[StructValue | UnionValue], members: tuple[str, ...]) -> None:
+    if cls._fields != members:
+        raise BtfError(f"{name} has the members {members}, its class {cls.__module__}.{cls.__name__} {cls._fields}")
+
+
 def _delegate(slot: str, member: str) -> property:
     return property(
         lambda self: getattr(getattr(self, slot), member),
@@ -393,25 +433,49 @@ def _delegate(slot: str, member: str) -> property:
 
 
 class UnionCodec(Codec[UnionValue]):
-    """A union: the bytes, and a view for each member."""
+    """A union: the bytes, and a view for each member.
 
-    __slots__ = ("cls", "fields")
+    Attributes:
+        cls: the class of what is decoded.
+        fields: the members.
+        public: the class by which modules know it, `cls` or a base of it.
+    """
 
-    def __init__(self, name: str, size: int, fields: list[Field], class_name: str) -> None:
+    __slots__ = ("cls", "fields", "public")
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        fields: list[Field],
+        class_name: str,
+        cls: type[UnionValue] | None = None,
+        default: bool = True,
+    ) -> None:
         super().__init__(name, size)
         self.fields = fields
-        body: dict[str, Any] = {"__slots__": (), "_codec": self, "__doc__": f"{name}."}
+        views: dict[str, Any] = {}
         names = []
         for field in fields:
             if field.offset + field.codec.size > size or field.bit_offset + field.bits > size * 8:
                 raise BtfError(f"{name}: member {field.name} is larger than the union", section=".BTF")
             for member in _visible(field):
                 names.append(member)
-                body[member] = _view(field, member)
+                views[member] = _view(field, member)
         if len(set(names)) != len(names):
             raise BtfError(f"{name}: two members have the same name", section=".BTF")
-        body["_fields"] = tuple(names)
-        self.cls: type[UnionValue] = type(class_name, (UnionValue,), body)
+        members = tuple(names)
+        if cls is not None:
+            _same_members(name, cls, members)
+        if cls is None or not default:  # a key's views differ from a value's
+            body = {"__slots__": (), "_fields": members, "__match_args__": members, "_codec": self}
+            about = {"__doc__": f"{name}."} if cls is None else {"__doc__": cls.__doc__, "__module__": cls.__module__}
+            self.cls: type[UnionValue] = type(class_name, (cls or UnionValue,), body | about | views)
+        else:
+            self.cls = cls
+            for member, view in views.items():
+                setattr(cls, member, view)
+        self.public = cls or self.cls
 
     def encode(self, value: Any) -> bytes:
         if isinstance(value, UnionValue) and len(value._raw) == self.size:
@@ -456,18 +520,23 @@ def _view(field: Field, member: str) -> property:
 
 
 def make_struct_codec(
-    btf: Btf, btf_type: Struct, options: CodecOptions, codec_of: Callable[[int], Codec[Any]]
+    btf: Btf,
+    btf_type: Struct,
+    options: CodecOptions,
+    codec_of: Callable[[int], Codec[Any]],
+    cls: type[Any] | None = None,
 ) -> Codec[Any]:
-    """The codec of a struct or union; `codec_of` gives those of its members."""
+    """The codec of a struct or union; `codec_of` gives those of its members, `cls` is its class if it has one already."""
     word = "struct" if btf_type.kind == Kind.STRUCT else "union"
     shown = btf_type.name.encode("ascii", "backslashreplace").decode()  # class and code must have encodable names
     name = f"{word} {shown}" if shown else f"anonymous {word}"
-    class_name = python_name(btf_type.name) if btf_type.name else word
+    class_name = cls.__name__ if cls is not None else python_name(btf_type.name) if btf_type.name else word
     fields = list(_fields(btf, btf_type, options, codec_of, 0, 0, btf_type.kind == Kind.UNION, [0, 0]))
-    make = UnionCodec if btf_type.kind == Kind.UNION else StructCodec
-    if make is StructCodec:
-        fields.sort(key=lambda field: field.bit_offset // 8 if field.bits else field.offset)
-    return make(name, btf_type.size, fields, class_name)
+    if btf_type.kind == Kind.UNION:
+        default = options == CodecOptions()
+        return UnionCodec(name, btf_type.size, fields, class_name, cls, default)
+    fields.sort(key=lambda field: field.bit_offset // 8 if field.bits else field.offset)
+    return StructCodec(name, btf_type.size, fields, class_name, cls)
 
 
 def _fields(

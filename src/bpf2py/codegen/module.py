@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from bpf2py.btf.codec import Codec, CodecOptions, codec_for
-from bpf2py.btf.reader import Btf
-from bpf2py.btf.types import Enum, Struct
-from bpf2py.btf.values import Field, StructCodec, UnionCodec, python_name
-from bpf2py.codegen.annotations import Types, c_text
+from bpf2py.btf.codec import CodecOptions
+from bpf2py.btf.values import python_name
+from bpf2py.codegen.classes import Classes, free, members, quoted, wrapped
+from bpf2py.codegen.types import Types
 from bpf2py.errors import BtfError
 from bpf2py.maps import class_home
 from bpf2py.maps.base import key_codec_of, value_codec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapType
 
 _GENERIC = {  # type parameters of the map classes: K key, V value
@@ -24,9 +23,11 @@ _GENERIC = {  # type parameters of the map classes: K key, V value
     "PerCpuArrayMap": "V", "QueueMap": "V", "StackMap": "V", "LpmTrieMap": "V", "BloomFilterMap": "V", "RingbufMap": "V",
     "UserRingbufMap": "V", "StorageMap": "V", "MapOfMaps": "K", "SockMap": "K", "DevMap": "K", "RawMap": "KV",
 }  # fmt: skip
-_BUILTINS = frozenset({"int", "str", "bytes", "bool", "float", "list", "tuple"})
-_WORDS = re.compile(rf"\b({'|'.join(sorted(_BUILTINS))})\b")
-_RESERVED = {"Objects", "Maps", "Programs", "Variables", "Any", "TYPE_CHECKING", "IntEnum", "Callable", "Self"}
+_RESERVED = {  # what the module defines or imports, besides the classes of its maps
+    "Objects", "Maps", "Programs", "Variables", "MaxEntries", "VariableValues", "Autoload",
+    "Any", "Callable", "Final", "Self", "TypeAlias", "TypedDict", "Unpack", "TYPE_CHECKING",
+    "Link", "Object", "ObjectSpec", "Program", "StructValue", "TypedVariable", "UnionValue",
+}  # fmt: skip
 
 
 def generate(
@@ -55,17 +56,6 @@ def generate(
     return "\n".join(_Module(ident, spec, object_file, source, embedded, types, global_types).lines()) + "\n"
 
 
-def quoted(text: str) -> str:
-    """A string literal with double quotes, as ruff writes it."""
-    return json.dumps(text)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name = f"_{name}"
-    return name
-
-
 class _Module:
     def __init__(
         self,
@@ -81,25 +71,32 @@ class _Module:
             raise BtfError(f"{source}: the object has no types; compile with -g")
         self.ident, self.spec, self.object_file, self.source, self.embedded = ident, spec, object_file, source, embedded
         self.btf = spec.types
-        self.types = Types(self.btf, _RESERVED)
         self.maps = [m for m in spec.maps.values() if m.data is None and m.struct_ops is None]
+        self.families = sorted({class_home(m.type) for m in self.maps})
+        reserved = _RESERVED | {name for _, name in self.families}
+        # In a class's body its members hide classes of the same name.
+        hiding = members(self.btf, self.named_types(reserved, types, global_types)) | set(spec.variables)
+        self.types = self.named_types(reserved | hiding, types, global_types)
+        self.types.any = free("Any", hiding)
+        self.classes = Classes(self.btf, self.types, hiding)
+
+    def named_types(self, reserved: set[str], asked: Sequence[str], global_types: bool) -> Types:
+        """The types of maps, of the maps in maps, of variables, and those asked for."""
+        types = Types(self.spec, self.btf, reserved)
         for each in self.maps if global_types else ():
-            for type_id in (each.key_type_id, each.value_type_id):
-                if type_id:
-                    self.types.add(type_id)
-        for variable in spec.variables.values() if global_types else ():
-            if variable.type_id:
-                self.types.add(variable.type_id)
-        for name in types:
-            self.types.add(self.btf.find(name))
+            for prefix, found in (("", each), ("inner-", each.inner)):
+                if found is not None:
+                    types.add(found.key_type_id, f"{prefix}key {each.name}", f"{each.name}_{prefix}key")
+                    types.add(found.value_type_id, f"{prefix}value {each.name}", f"{each.name}_{prefix}value")
+        for variable in self.spec.variables.values() if global_types else ():
+            types.add(variable.type_id, f"variable {variable.name}", variable.name)
+        for name in asked:
+            types.asked(name)
+        return types
 
     def lines(self) -> Iterator[str]:
         """The whole module; only what its body uses is imported."""
-        body = [*self.object_lines(), ""]
-        for type_id, name in self.types.enums.items():
-            body += self.enum(type_id, name)
-        body += self.structs()
-        body += self.containers()
+        body = [*self.object_lines(), *self.constants(), *self.classes.lines(), *self.changes(), *self.containers()]
         used = set(re.findall(r"\w+", "\n".join(body)))
         yield f'"""Types, maps, programs and variables of {self.source}.'
         yield ""
@@ -108,37 +105,39 @@ class _Module:
         yield ""
         yield "from __future__ import annotations"
         yield ""
-        if "builtins" in used:
-            yield "import builtins"
-        yield "from collections.abc import Callable"
-        if "IntEnum" in used:
-            yield "from enum import IntEnum"
-        families = sorted({self.home(m) for m in self.maps})
-        checked = bool(families or self.types.structs)
-        yield f"from typing import {'TYPE_CHECKING, ' if checked else ''}Any, Self"
+        builtins = self.classes.builtins
+        if f"{builtins}." in "\n".join(body):
+            yield "import builtins" if builtins == "builtins" else f"import builtins as {builtins}"
+        names = ["TYPE_CHECKING", "Any", "Final", "TypeAlias", "TypedDict"]
+        typing = [name for name in names if name in used or name in ("TYPE_CHECKING", "Any")]
+        if self.types.any != "Any" and self.types.any in used:
+            typing.insert(2, f"Any as {self.types.any}")
+        yield f"from typing import {', '.join(typing)}"
         yield ""
+        values = [name for name in ("StructValue", "UnionValue") if name in used]
+        if values:
+            yield f"from bpf2py.btf.values import {', '.join(values)}"
         yield "from bpf2py.codegen import runtime"
-        yield "from bpf2py.object import Object"
-        yield f"from bpf2py.programs import Link{', Program' if 'Program' in used else ''}"
-        yield "from bpf2py.spec.object_spec import ObjectSpec"
-        if "Variable" in used:
-            yield "from bpf2py.variables import Variable"
         yield ""
-        if checked:
-            yield "if TYPE_CHECKING:"
-            values = [name for name in ("StructValue", "UnionValue") if name in used]
-            if values:
-                yield f"    from bpf2py.btf.values import {', '.join(values)}"
-            for module in sorted({module for module, _ in families}):
-                names = ", ".join(name for home, name in families if home == module)
-                yield f"    from bpf2py.maps.{module} import {names}"
-            yield ""
+        yield "if TYPE_CHECKING:"
+        yield "    from collections.abc import Callable"
+        yield "    from typing import Self, Unpack"
+        yield ""
+        if "TypedVariable" in used:
+            yield "    from bpf2py.codegen.variables import TypedVariable"
+        for module in sorted({module for module, _ in self.families}):
+            found = ", ".join(name for home, name in self.families if home == module)
+            yield f"    from bpf2py.maps.{module} import {found}"
+        yield "    from bpf2py.object import Object"
+        yield f"    from bpf2py.programs import Link{', Program' if 'Program' in used else ''}"
+        yield "    from bpf2py.spec.object_spec import ObjectSpec"
+        yield ""
         yield from body
 
     def object_lines(self) -> Iterator[str]:
         """The object file, or the embedded object."""
         if self.embedded is None:
-            yield f"_object = runtime.ObjectFile(__file__, {quoted(self.object_file)})"
+            yield from wrapped("_object = runtime.ObjectFile(", f"__file__, {quoted(self.object_file)}", ")")
             return
         yield "_object = runtime.ObjectFile("
         yield "    __file__,"
@@ -148,138 +147,86 @@ class _Module:
         yield "    ),"
         yield ")"
 
-    def home(self, spec: MapSpec) -> tuple[str, str]:
-        """(module, class) of a map's family."""
-        return class_home(spec.type)
-
-    def enum(self, type_id: int, name: str) -> Iterator[str]:
-        """An IntEnum that also takes values without a name."""
-        enum = self.btf.type(type_id)
-        assert isinstance(enum, Enum)
-        yield ""
-        yield f"class {name}(IntEnum):"
-        yield from self.docstring([f"enum {enum.name}. Values without a name are kept as they are."], [])
-        yield ""
-        for value in enum.values:
-            member = (
-                f"{value.name}_"
-                if keyword.iskeyword(value.name) or value.name in ("mro", "name", "value")
-                else value.name
-            )
-            yield f"    {member} = {value.value}"
-        yield ""
-        yield "    @classmethod"
-        yield f"    def _missing_(cls, value: object) -> {name} | None:"
-        yield "        return runtime.unnamed(cls, value)"
-        yield ""
-
-    def docstring(self, head: list[str], c: list[str]) -> Iterator[str]:
-        """A docstring of a class, with C text below."""
-        if not c:
-            yield f'    """{head[0]}"""'
-            return
-        yield f'    """{head[0]}'
-        yield ""
-        yield "    ::"
-        yield ""
-        yield from (f"        {line}".rstrip().replace("\\", "\\\\") for line in c)
-        yield '    """'
-
-    def structs(self) -> Iterator[str]:
-        """Classes of structs and unions: declared for type checkers, made from the object's BTF at run time."""
-        if not self.types.structs:
-            return
-        yield ""
-        yield "if TYPE_CHECKING:"
-        for type_id, name in self.types.structs.items():
-            codec = self.codec(type_id)
-            if not isinstance(codec, StructCodec | UnionCodec):
-                continue
-            base = "StructValue" if isinstance(codec, StructCodec) else "UnionValue"
-            yield ""
-            yield f"    class {name}({base}):"
-            yield from (
-                f"    {line}".rstrip() for line in self.docstring([f"{codec.name}."], c_text(self.btf, type_id))
-            )
-            yield ""
-            fields = list(self.fields(codec, type_id))
-            if _BUILTINS.intersection(member for member, _ in fields):
-                # A member named list hides the builtin in the rest of the class.
-                fields = [(member, _WORDS.sub(r"builtins.\1", annotation)) for member, annotation in fields]
-            yield from (f"        {member}: {annotation}" for member, annotation in fields)
-            if fields:
+    def constants(self) -> Iterator[str]:
+        """The C names, for `spec.maps[...]` and the like."""
+        taken: set[str] = set()
+        for prefix, names in (
+            ("MAP", [m.name for m in self.maps]),
+            ("PROGRAM", self.spec.programs),
+            ("VARIABLE", self.spec.variables),
+        ):
+            if names:
                 yield ""
-                yield "        def __init__("
-                # Members may be called so themselves.
-                members = {member for member, _ in fields}
-                yield f"            {_free('self', members)},"
-                yield f"            *{_free('args', members)}: Any,"
-                yield from (f"            {member}: {annotation} = ...," for member, annotation in fields)
-                yield "        ) -> None: ..."
-        yield ""
-        yield "else:"
-        yield ""
-        yield "    def __getattr__(name: str) -> Any:"
-        yield "        if name in _TYPES:"
-        yield "            globals()[name] = found = _object.type(*_TYPES[name])"
-        yield "            return found"
-        yield '        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")'
-        yield ""
-        yield ""
-        yield "_TYPES = {"
-        for type_id, name in self.types.structs.items():
-            btf_type = self.btf.type(type_id)
-            yield f'    "{name}": ("{btf_type.name}", "{btf_type.kind.name}"),'
-        yield "}"
-        yield ""
+            for name in names:
+                constant = f"{prefix}_{python_name(name).upper()}"
+                while constant in taken:
+                    constant += "_"
+                taken.add(constant)
+                yield f"{constant}: Final = {quoted(name)}"
 
-    def codec(self, type_id: int, key: bool = False) -> Codec[object] | None:
-        """The codec of a type, None when it has no size."""
-        try:
-            return codec_for(self.btf, type_id, CodecOptions(key=key))
-        except BtfError:
-            return None
+    def changes(self) -> Iterator[str]:
+        """What of a spec `load` changes, by name."""
+        for name, text, rows in self.changed():
+            yield from ("", "")
+            if all(item.isidentifier() and not keyword.iskeyword(item) and item[:2] != "__" for item, _ in rows):
+                yield f"class {name}(TypedDict, total=False):"
+                yield f'    """{text}"""'
+                yield ""
+                yield from (f"    {item}: {annotation}" for item, annotation in self.classes.in_body(rows))
+                continue
+            # Keywords and what a class would mangle; its values are evaluated, so that names are quoted.
+            yield f"{name} = TypedDict("
+            yield f'    "{name}",'
+            yield "    {"
+            yield from (f"        {quoted(item)}: {quoted(annotation)}," for item, annotation in rows)
+            yield "    },"
+            yield "    total=False,"
+            yield ")"
+            yield f'"""{text}"""'
 
-    def fields(self, codec: StructCodec | UnionCodec, type_id: int) -> Iterator[tuple[str, str]]:
-        """(attribute, annotation) of every member, those of anonymous ones included."""
-        ids = dict(_member_types(self.btf, type_id))
-        members = {f.name: f.codec for f in _flat(codec)}
-        for name in codec.cls._fields:
-            member = members.get(name)
-            yield name, self.types.annotation(ids.get(name, 0), member) if member is not None else "Any"
+    def changed(self) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+        """(class, docstring, items) of each kind of change that there is something to change with."""
+        if self.maps:
+            yield "MaxEntries", "Sizes of maps, by name.", [(m.name, "int") for m in self.maps]
+        if self.spec.variables:
+            rows = [(v.name, self.variable_annotation(v)) for v in self.spec.variables.values()]
+            yield "VariableValues", "First values of global variables, by name.", rows
+        if self.spec.programs:
+            yield "Autoload", "Whether programs are loaded, by name.", [(name, "bool") for name in self.spec.programs]
+
+    def container(self, name: str, what: str, rows: Iterable[tuple[str, str, str, str]]) -> Iterator[str]:
+        """A class whose attributes are (name, annotation, begin and end of the value)."""
+        yield from ("", "")
+        yield f"class {name}:"
+        yield f'    """The {what} of {self.source}."""'
+        yield ""
+        yield "    def __init__(self, obj: Object) -> None:"
+        empty = True
+        for found, annotation, call, arguments in rows:
+            empty = False
+            yield from wrapped(
+                f"        self.{python_name(found)}: {annotation} = {call}", arguments, "]" if call[-1] == "[" else ")"
+            )
+        if empty:
+            yield "        pass"
 
     def containers(self) -> Iterator[str]:
         """Maps, Programs, Variables and Objects."""
-        yield ""
-        yield "class Maps:"
-        yield f'    """The maps of {self.source}."""'
-        yield ""
-        yield "    def __init__(self, obj: Object) -> None:"
-        rows = [
-            f"        self.{python_name(m.name)}: {self.map_annotation(m)} = obj.maps[{quoted(m.name)}]"
-            for m in self.maps
+        maps = [(m.name, self.map_annotation(m), "obj.maps[", quoted(m.name)) for m in self.maps]
+        yield from self.container("Maps", "maps", maps)
+        programs = [(n, "Program", "runtime.program(", f"obj, {quoted(n)}") for n in self.spec.programs]
+        yield from self.container("Programs", "programs", programs)
+        variables = [
+            (
+                v.name,
+                f"TypedVariable[{self.variable_annotation(v)}]",
+                "runtime.variable(",
+                f"obj, {quoted(v.name)}",
+            )
+            for v in self.spec.variables.values()
         ]
-        yield from rows or ["        pass"]
-        yield ""
-        yield ""
-        yield "class Programs:"
-        yield f'    """The programs of {self.source}."""'
-        yield ""
-        yield "    def __init__(self, obj: Object) -> None:"
-        rows = [
-            f"        self.{python_name(n)}: Program = runtime.program(obj, {quoted(n)})" for n in self.spec.programs
-        ]
-        yield from rows or ["        pass"]
-        yield ""
-        yield ""
-        yield "class Variables:"
-        yield f'    """The global variables of {self.source}."""'
-        yield ""
-        yield "    def __init__(self, obj: Object) -> None:"
-        rows = [f"        self.{python_name(n)}: Variable = obj.variables[{quoted(n)}]" for n in self.spec.variables]
-        yield from rows or ["        pass"]
-        yield ""
-        yield ""
+        yield from self.container("Variables", "global variables", variables)
+        yield from ("", "")
         yield "class Objects:"
         yield f'    """A loaded {self.source}; a context manager that closes everything.'
         yield ""
@@ -294,12 +241,7 @@ class _Module:
         yield "        self.programs = Programs(obj)"
         yield "        self.variables = Variables(obj)"
         yield ""
-        yield "    @classmethod"
-        signature = "cls, backend: Any = None, *, change: Callable[[ObjectSpec], None] | None = None, **options: Any"
-        yield f"    def load({signature}) -> Self:"
-        yield '        """Load; `change` may change the spec first, the options are those of `bpf2py.load`."""'
-        yield "        return cls(runtime.load(_object, backend, change, options))"
-        yield ""
+        yield from self.load()
         yield "    @staticmethod"
         yield "    def spec() -> ObjectSpec:"
         yield '        """A spec of its own, to be changed and loaded."""'
@@ -319,30 +261,51 @@ class _Module:
         yield "    def __exit__(self, *_: object) -> None:"
         yield "        self.close()"
 
+    def load(self) -> Iterator[str]:
+        """`Objects.load`, with an argument for each kind of change."""
+        arguments = {"MaxEntries": "max_entries", "VariableValues": "variables", "Autoload": "autoload"}
+        says = {
+            "max_entries": "sizes of maps in place of the source's.",
+            "variables": "first values of global variables, constants included.",
+            "autoload": "False for programs not to load.",
+        }
+        given = [(arguments[name], name) for name, _, _ in self.changed()]
+        yield "    @classmethod"
+        yield "    def load("
+        yield "        cls,"
+        yield "        backend: Any = None,"
+        yield "        *,"
+        yield from (f"        {argument}: {name} | None = None," for argument, name in given)
+        yield "        change: Callable[[ObjectSpec], None] | None = None,"
+        yield "        **options: Unpack[runtime.LoadOptions],"
+        yield "    ) -> Self:"
+        yield '        """Load into a backend, the kernel by default.'
+        yield ""
+        yield "        Args:"
+        yield "            backend: as for `bpf2py.load`."
+        yield from (f"            {argument}: {says[argument]}" for argument, _ in given)
+        yield "            change: called with the spec, to change anything else."
+        yield "            options: as for `bpf2py.load`."
+        yield ""
+        yield "        Raises KeyError for a name the object does not have, and what `bpf2py.load` raises."
+        yield '        """'
+        yield "        obj = runtime.load("
+        yield from (f"            {argument}," for argument in ("_object", "backend", "options", "change"))
+        yield from (f"            {argument}={argument}," for argument, _ in given)
+        yield "        )"
+        yield "        return cls(obj)"
+        yield ""
+
+    def variable_annotation(self, variable: VariableSpec) -> str:
+        """``int``, ``Config``."""
+        return self.types.annotation(variable.type_id, variable.codec)
+
     def map_annotation(self, spec: MapSpec) -> str:
         """``HashMap[int, Event]``."""
-        _, name = self.home(spec)
+        _, name = class_home(spec.type)
         options = CodecOptions()
         key_id = 0 if spec.type in (MapType.ARRAY, MapType.PERCPU_ARRAY) else spec.key_type_id
         key = self.types.annotation(key_id, key_codec_of(spec, options), key=True)
         value = self.types.annotation(spec.value_type_id, value_codec_of(spec, options))
         parameters = {"KV": f"[{key}, {value}]", "K": f"[{key}]", "V": f"[{value}]"}.get(_GENERIC.get(name, ""), "")
         return name + parameters
-
-
-def _flat(codec: StructCodec | UnionCodec) -> Iterator[Field]:
-    for field in codec.fields:
-        if field.anonymous and isinstance(field.codec, StructCodec | UnionCodec):
-            yield from _flat(field.codec)
-        else:
-            yield field
-
-
-def _member_types(btf: Btf, type_id: int) -> Iterator[tuple[str, int]]:
-    struct = btf.resolved(type_id)
-    if isinstance(struct, Struct):
-        for member in struct.members:
-            if member.name:
-                yield python_name(member.name), member.type_id
-            else:
-                yield from _member_types(btf, member.type_id)

@@ -4,22 +4,47 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
-from bpf2py.btf.codec import codec_for
-from bpf2py.btf.types import Kind
-from bpf2py.btf.values import StructCodec, UnionCodec
-from bpf2py.errors import ObjectError
+from bpf2py.btf.codec import Codec, codec_for, use_classes
+from bpf2py.btf.values import StructValue, UnionValue
+from bpf2py.codegen.paths import locate
+from bpf2py.errors import BtfError, ObjectError
 from bpf2py.spec.object_spec import ObjectSpec
 
-E = TypeVar("E", bound=IntEnum)
-
 if TYPE_CHECKING:
+    import os
+
+    from bpf2py.btf.reader import Btf
     from bpf2py.object import Object
     from bpf2py.programs import Program
+
+C = TypeVar("C", bound=type[Any])
+
+
+class LoadOptions(TypedDict, total=False):
+    """Options of `bpf2py.load` that generated modules pass on; not `chars`, for annotations say str."""
+
+    pin_path: str
+    maps: dict[str, Any] | None
+    kconfig: dict[str, Any] | None
+    btf: str | os.PathLike[str] | bytes | Btf | None
+    token_path: str | os.PathLike[str] | None
+
+
+class OpenEnum(IntEnum):
+    """An IntEnum that takes any integer, as C does: values without a name are members called by their number."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> OpenEnum | None:
+        if not isinstance(value, int):
+            return None
+        member = int.__new__(cls, value)
+        member._name_, member._value_ = str(value), value
+        return member
 
 
 class ObjectFile:
@@ -36,29 +61,59 @@ class ObjectFile:
         self._name = name
         self._embedded = embedded
         self._spec: ObjectSpec | None = None
+        self._classes: dict[str, type[Any]] = {}
+
+    def type(self, path: str) -> Callable[[C], C]:
+        """Decorator of the class for the type at a path (see `bpf2py.codegen.paths`)."""
+
+        def register(cls: C) -> C:
+            self._classes[path] = cls
+            if issubclass(cls, StructValue | UnionValue):
+                cls._fields = cls.__dict__["__match_args__"]
+                cls._codec = cast("Any", _LazyCodec(self, path))
+            return cls
+
+        return register
 
     def spec(self) -> ObjectSpec:
         """A copy of the spec, to be changed and loaded. Raises FileNotFoundError when the object file is missing."""
         return self._read().copy()
 
+    def codec(self, path: str) -> Codec[Any]:
+        """The codec of the type at a path."""
+        spec = self._read()
+        assert spec.types is not None
+        return codec_for(spec.types, locate(spec, path))
+
     def _read(self) -> ObjectSpec:
         if self._spec is None:
             if self._embedded is not None:
-                data = zlib.decompress(base64.b85decode(self._embedded))
-                self._spec = ObjectSpec.from_bytes(data, self._name)
+                spec = ObjectSpec.from_bytes(zlib.decompress(base64.b85decode(self._embedded)), self._name)
             else:
-                self._spec = ObjectSpec.from_file(self._path)
+                spec = ObjectSpec.from_file(self._path)
+            if spec.types is None:
+                raise ObjectError(f"{self._name}: the object has no types")
+            try:
+                use_classes(spec.types, {locate(spec, path): cls for path, cls in self._classes.items()})
+            except BtfError as error:
+                raise ObjectError(f"{error}; module and object do not belong together: run bpf2py gen again") from None
+            self._spec = spec
         return self._spec
 
-    def type(self, name: str, kind: str) -> Any:
-        """The class of a struct or union of the object."""
-        spec = self._read()
-        if spec.types is None:
-            raise ObjectError(f"{self._name}: the object has no types")
-        codec = codec_for(spec.types, spec.types.find(name, Kind[kind]))
-        if not isinstance(codec, StructCodec | UnionCodec):
-            raise ObjectError(f"{self._name}: {name} is no struct or union")
-        return codec.cls
+
+class _LazyCodec:
+    """The `_codec` of a class until it is used: importing a module reads no object."""
+
+    def __init__(self, file: ObjectFile, path: str) -> None:
+        self._file = file
+        self._path = path
+
+    def __get__(self, value: object, owner: type[Any]) -> Any:
+        codec = self._file.codec(self._path)
+        for cls in owner.__mro__:
+            if cls.__dict__.get("_codec") is self:
+                type.__setattr__(cls, "_codec", codec)
+        return codec
 
 
 def embed(data: bytes) -> str:
@@ -66,29 +121,47 @@ def embed(data: bytes) -> str:
     return base64.b85encode(zlib.compress(data, 9)).decode("ascii")
 
 
-def load(file: ObjectFile, backend: Any, change: Callable[[ObjectSpec], None] | None, options: dict[str, Any]) -> Any:
-    """Load the object, after `change` has had its way with the spec."""
+def load(
+    file: ObjectFile,
+    backend: Any,
+    options: LoadOptions,
+    change: Callable[[ObjectSpec], None] | None,
+    *,
+    max_entries: Mapping[str, Any] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    autoload: Mapping[str, Any] | None = None,
+) -> Any:
+    """Load the object with a changed spec; `change` has the last word.
+
+    Raises KeyError for a name the object does not have, and what `bpf2py.load` raises.
+    """
     from bpf2py.loading import load as load_spec
+    from bpf2py.object import Named
 
     spec = file.spec()
+    for name, entries in (max_entries or {}).items():
+        Named("map", spec.maps)[name].max_entries = entries
+    for name, value in (variables or {}).items():
+        Named("variable", spec.variables)[name].value = value
+    for name, wanted in (autoload or {}).items():
+        Named("program", spec.programs)[name].autoload = wanted
     if change is not None:
         change(spec)
     return load_spec(spec, backend, **options)
-
-
-def unnamed(cls: type[E], value: object) -> E | None:
-    """A member for a value an enum has no name for."""
-    if not isinstance(value, int):
-        return None
-    member = int.__new__(cls, value)
-    member._name_, member._value_ = str(value), value
-    return member
 
 
 def program(obj: Object, name: str) -> Program:
     """A program of a loaded object. One that was not loaded (``autoload = False``) raises KeyError when it is used."""
     found = obj.programs.get(name)
     return found if found is not None else cast("Program", _NotLoaded(name))
+
+
+def variable(obj: Object, name: str) -> Any:
+    """A global variable of a loaded object, as a `TypedVariable`."""
+    from bpf2py.codegen.variables import TypedVariable
+
+    found = obj.variables[name]
+    return TypedVariable(found.spec, found._section)
 
 
 class _NotLoaded:
