@@ -153,10 +153,14 @@ class Backend(Protocol):
     def core_target(self, spec: ObjectSpec | None = None) -> Any:
         """The `CoreTarget` the CO-RE relocations of an object are resolved against."""
 
-    def load_program(
-        self, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: dict[str, MapHandle], prepared: Any
-    ) -> ProgramHandle:
-        """Load a linked program. Raises VerifierError, PermissionDenied or another typed error."""
+    def load_programs(
+        self,
+        programs: Sequence[tuple[ProgramSpec, LinkedProgram]],
+        spec: ObjectSpec,
+        maps: dict[str, MapHandle],
+        prepared: Any,
+    ) -> Sequence[ProgramHandle]:
+        """Load linked programs, all or none. Raises VerifierError, PermissionDenied or another typed error."""
 
     def attach(self, program: ProgramHandle, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[LinkHandle]:
         """Attach by the spec's section name and options. Raises AttachError or another typed error."""

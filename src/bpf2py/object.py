@@ -151,8 +151,9 @@ class Object:
             handles: dict[str, MapHandle] = {name: m._handle for name, m in self._maps.items()}
             linker = Linker(spec, self._core_target())
             # All are linked before the first is loaded: an object that cannot be linked costs no verification.
-            for program, linked in [(each, linker.link(each)) for each in wanted]:
-                handle = self.backend.load_program(program, linked, spec, handles, prepared)
+            linked = [(program, linker.link(program)) for program in wanted]
+            loaded = self.backend.load_programs(linked, spec, handles, prepared)
+            for program, handle in zip(wanted, loaded, strict=True):
                 self._programs[program.name] = Program(handle, program, self.backend)
             for map_spec in spec.maps.values():
                 self._fill_programs(map_spec)

@@ -482,14 +482,26 @@ class Engine:
         """The types of the object itself: the simulated kernel has exactly those its programs were written for."""
         return CoreTarget(spec.types if spec is not None else None)
 
-    def load_program(
-        self, program: ProgramSpec, linked: Any, spec: ObjectSpec, maps: Mapping[str, Any], prepared: Any
-    ) -> Any:
-        """Check and translate a program. Raises VerifierError or NotSupported."""
+    def load_programs(
+        self,
+        programs: Sequence[tuple[ProgramSpec, Any]],
+        spec: ObjectSpec,
+        maps: Mapping[str, Any],
+        prepared: Any,
+    ) -> list[Any]:
+        """Check and translate programs, all or none. Raises VerifierError or NotSupported."""
         from bpf2py.engine.program import load
 
-        with self.lock:
-            return load(self, program, linked, spec, maps)
+        loaded: list[Any] = []
+        try:
+            with self.lock:
+                for program, linked in programs:
+                    loaded.append(load(self, program, linked, spec, maps))
+        except BaseException:
+            for made in loaded:
+                made.close()
+            raise
+        return loaded
 
     def attach(self, program: Any, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[Any]:
         """Attach to a hook of the simulated machine: see `bpf2py.engine.hooks`."""

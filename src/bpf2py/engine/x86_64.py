@@ -73,9 +73,7 @@ _JB, _JAE, _JE, _JNE, _JA, _JS = 2, 3, 4, 5, 7, 8
 
 
 class Emitter:
-    def __init__(
-        self, code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int
-    ) -> None:
+    def __init__(self, code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int) -> None:
         self.code = code
         self.layout = layout
         self.resolve = resolve

@@ -28,7 +28,9 @@ from bpf2py.engine.x86_encode import (
 
 __all__ = ["FIRST_CALL", "Fault", "Layout", "Slot", "control", "runtime"]
 
-FIRST_CALL = 1 << 30  # numbers of callbacks that are no helper's: the control number of a library function, to be provided
+FIRST_CALL = (
+    1 << 30
+)  # numbers of callbacks that are no helper's: the control number of a library function, to be provided
 
 
 class Slot:

@@ -89,28 +89,18 @@ class KernelBackend:
         """The running kernel's types."""
         return btf_module.core_target()
 
-    def load_program(
+    def load_programs(
         self,
-        program: ProgramSpec,
-        linked: LinkedProgram,
+        programs: Sequence[tuple[ProgramSpec, LinkedProgram]],
         spec: ObjectSpec,
         maps: Mapping[str, MapHandle],
         prepared: btf_module.LoadedBtf,
-    ) -> KernelProgram:
-        """BPF_PROG_LOAD."""
-        from bpf2py.kernel import usdt_specs
+    ) -> list[KernelProgram]:
+        """BPF_PROG_LOAD for each, in this order."""
         from bpf2py.kernel.program import ProgramLoader
-        from bpf2py.uapi.program_types import AttachType
+        from bpf2py.kernel.program_queue import load_all
 
-        loader = ProgramLoader(program, linked, spec, maps, prepared)
-        if not usdt_specs.is_usdt(program):
-            return loader.load()
-        if program.attach_type is None and usdt_specs.uses_multi():
-            loader.expected_attach_type = AttachType.TRACE_UPROBE_MULTI
-        loaded = loader.load()
-        loaded.expected_attach_type = loader.expected_attach_type
-        loaded.usdt_map = maps.get(usdt_specs.MAP)
-        return loaded
+        return load_all((ProgramLoader(*each, spec, maps, prepared) for each in programs), len(programs))
 
     def attach(self, program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[KernelLink]:
         """Attach to the hook the section name or the options say."""

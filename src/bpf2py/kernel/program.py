@@ -47,14 +47,15 @@ from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
 from bpf2py.uapi.commands import Command
-from bpf2py.uapi.program_types import ProgramType
+from bpf2py.uapi.program_types import AttachType, ProgramType
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle
 
 BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
-_MAPS, _EXTERNS = (RefKind.MAP, RefKind.DATA), (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL)
-_IMM = struct.Struct("<I")
+_DATA = RefKind.DATA  # members of an enum take long to look up in a loop
+_MAPS, _EXTERNS = (RefKind.MAP, _DATA), (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL)
+_IMM, _FUNC_INFO = struct.Struct("<I"), struct.Struct("<II")
 _LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQIIiI")
 _PROG_INFO = struct.Struct("<II8sIIQQQIIQ16sII")  # up to gpl_compatible
 _PROG_INFO_SIZE = 232
@@ -67,22 +68,22 @@ _TRAMPOLINE_TYPES = (ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT)
 
 def place_maps(linked: LinkedProgram, maps: Mapping[str, MapHandle], program: str) -> bytes:
     """The code with descriptors in place of map and data section names."""
-    code = bytearray(linked.code)
+    code, put = bytearray(linked.code), _IMM.pack_into
     for offset, kind, name, value, _ in linked.refs:
         if kind not in _MAPS:
             continue
         handle = maps.get(name)
         if handle is None:
             raise RelocationError(f"program {program}: map {name} was not created", offset=offset)
-        pseudo = BPF_PSEUDO_MAP_FD if kind == RefKind.MAP else BPF_PSEUDO_MAP_VALUE
-        code[offset + 1] = code[offset + 1] & 0x0F | pseudo << 4
-        _IMM.pack_into(code, offset + 4, handle.fd)
-        _IMM.pack_into(code, offset + 12, value & 0xFFFFFFFF if kind == RefKind.DATA else 0)
+        is_data = kind is _DATA
+        code[offset + 1] = code[offset + 1] & 0x0F | (BPF_PSEUDO_MAP_VALUE if is_data else BPF_PSEUDO_MAP_FD) << 4
+        put(code, offset + 4, handle.fd)
+        put(code, offset + 12, value & 0xFFFFFFFF if is_data else 0)
     return bytes(code)
 
 
 class ProgramLoader:
-    """One BPF_PROG_LOAD with its buffers; `load()` makes the call, again with a log after a failure."""
+    """One BPF_PROG_LOAD with its buffers; `load()` makes the call, again with a log after a failure. Raises ObjectError."""
 
     def __init__(
         self,
@@ -92,6 +93,12 @@ class ProgramLoader:
         maps: Mapping[str, MapHandle],
         btf: LoadedBtf,
     ) -> None:
+        if program.type == ProgramType.UNSPEC:
+            raise ObjectError(
+                f"program {program.name}: the section name {program.section!r} is not known; correct SEC(...) or set the "
+                "program's `type` before loading",
+                section=program.section,
+            )
         self.program = program
         self.linked = linked
         self.spec = spec
@@ -115,10 +122,16 @@ class ProgramLoader:
             except BtfError as error:
                 near = did_you_mean(attach_type, program.target)
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
+        self.usdt_map: MapHandle | None = None
+        if program.section.partition("/")[0] in ("usdt", "usdt.s"):
+            from bpf2py.kernel import usdt_specs
+
+            self.usdt_map = maps.get(usdt_specs.MAP)
+            if program.attach_type is None and usdt_specs.uses_multi():
+                self.expected_attach_type = AttachType.TRACE_UPROBE_MULTI
         self.func_info = self.line_info = b""
         if btf.fd and len(linked.funcs) == len(linked.starts):
-            words = [word for offset, type_id in linked.funcs for word in (offset >> 3, type_id)]
-            self.func_info = struct.pack(f"<{len(words)}I", *words)
+            self.func_info = b"".join([_FUNC_INFO.pack(offset >> 3, type_id) for offset, type_id in linked.funcs])
             self.line_info = linked.line_info()
 
     def _function_of_program(self) -> tuple[int, int]:
@@ -182,28 +195,32 @@ class ProgramLoader:
 
     def load(self) -> KernelProgram:
         """Load. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
-        if self.program.type == ProgramType.UNSPEC:
-            raise ObjectError(
-                f"program {self.program.name}: the section name {self.program.section!r} is not known; "
-                "correct SEC(...) or set the program's `type` before loading",
-                section=self.program.section,
-            )
-        result = self._call(None)
+        return self.finish(self.call())
+
+    def finish(self, result: int) -> KernelProgram:
+        """The program, from what `call` gave; after a failure as `load` has it, with a log from another attempt."""
         if result >= 0:
-            return KernelProgram(Fd(result), self.program.name)
+            return self._loaded(result)
         errno, size = -result, FIRST_LOG
         while True:
             log = ctypes.create_string_buffer(size)
-            result = self._call(log)
+            result = self.call(log)
             if result >= 0:
-                return KernelProgram(Fd(result), self.program.name)
+                return self._loaded(result)
             # Each attempt verifies the program once more, which may take seconds.
             if result != -ENOSPC or size >= LAST_LOG or not older_than(LOG_KEEPS_ITS_END):
                 break
             size *= 8
         raise self._error(-result if -result != ENOSPC else errno, log.value.decode("utf-8", "replace"))
 
-    def _call(self, log: ctypes.Array[ctypes.c_char] | None) -> int:
+    def _loaded(self, fd: int) -> KernelProgram:
+        loaded = KernelProgram(Fd(fd), self.program.name)
+        if self.usdt_map is not None:
+            loaded.expected_attach_type, loaded.usdt_map = self.expected_attach_type, self.usdt_map
+        return loaded
+
+    def call(self, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
+        """BPF_PROG_LOAD: a descriptor or -errno."""
         attr = self.attr(log)
         for _ in range(5):
             result = bpf(Command.PROG_LOAD, attr)

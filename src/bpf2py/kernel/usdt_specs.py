@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bpf2py.errors import AttachError, BpfOSError, NotSupported
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.syscall import Fd, older_than
-from bpf2py.spec.program_spec import ProgramSpec
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle
@@ -24,11 +23,6 @@ COOKIE_SINCE = "5.15"
 _ARG = struct.Struct("<QIhBb")
 _TAIL = struct.Struct("<Qhxxxxxx")
 _VALUE_SIZE = MAX_ARGS * _ARG.size + _TAIL.size
-
-
-def is_usdt(spec: ProgramSpec) -> bool:
-    """Whether the section name is SEC("usdt...")."""
-    return spec.section.split("/", 1)[0] in ("usdt", "usdt.s")
 
 
 def uses_multi() -> bool:

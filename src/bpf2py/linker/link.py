@@ -95,12 +95,14 @@ class Linker:
             linked.funcs.append(FuncInfo(base, function.type_id))
         if poisoned:
             linked.poisoned.update({base + at: text for at, text in poisoned.items()})
-        refs = function.refs
+        calls: list[Ref] = []
+        others: list[Ref] = []
+        for ref in function.refs:
+            (calls if ref[1] in _CALLS else others).append(ref)
         if base:
-            linked.refs.extend([Ref(ref[0] + base, *ref[1:]) for ref in refs if ref[1] not in _CALLS])
-        else:
-            linked.refs.extend([ref for ref in refs if ref[1] not in _CALLS])
-        return [ref for ref in refs if ref[1] in _CALLS]
+            others = [Ref(ref[0] + base, *ref[1:]) for ref in others]
+        linked.refs.extend(others)
+        return calls
 
     @staticmethod
     def _patch_call(code: bytearray, at: int, target: int, kind: RefKind) -> None:

@@ -413,7 +413,11 @@ class ObjectReader:
             function = self.functions[(section, start)]
             first = bisect_left(lines, (start,), at)
             at = bisect_left(lines, (start + len(function.code),), first)
-            function.lines = [LineInfo(o - start, file, line, column) for o, file, line, column in lines[first:at]]
+            # Thousands of them: made without a call of LineInfo's own __new__.
+            new = tuple.__new__
+            function.lines = [
+                new(LineInfo, (o - start, file, line, column)) for o, file, line, column in lines[first:at]
+            ]
 
     def _find_programs(self) -> None:
         called = {
