@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,34 +18,8 @@ import bpf2py
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.bpf.c"))
 
-NASTY = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-enum color { RED = -1, GREEN = 5, class_ = 7 };
-struct inner { __u8 a; __u64 b; } __attribute__((packed));
-union addr { __u32 v4; __u8 v6[16]; };
-struct nasty {
-    __u32 low : 3, high : 5;
-    enum color color;
-    union addr addr;
-    struct inner list[3];
-    union { __u32 x; struct { __u16 lo, hi; }; };
-    _Bool yes;
-    double ratio;
-    char name[7];
-    __u32 from;
-};
-struct { __uint(type, BPF_MAP_TYPE_PERCPU_HASH); __uint(max_entries, 8); __type(key, struct inner); __type(value, struct nasty); }
-    per_cpu SEC(".maps");
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4); __type(key, __u32); __type(value, enum color); }
-    colors SEC(".maps");
-struct { __uint(type, BPF_MAP_TYPE_QUEUE); __uint(max_entries, 4); __type(value, struct nasty); } queue SEC(".maps");
-const volatile int sampling = 7;
-struct extra { int only_by_name; };
-struct extra *use;
-SEC("syscall") int run(void *ctx) { return sampling; }
-char LICENSE[] SEC("license") = "GPL";
-"""
+SOURCES = Path(__file__).parent
+NASTY = (SOURCES / "nasty.bpf.c").read_text()
 
 
 def gen(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -67,25 +42,76 @@ def load_module(path: Path) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Modules of all examples and of the nasty layouts, in one directory."""
+    """Modules of all examples, of odd types and of nasty layouts, in one directory."""
     directory = tmp_path_factory.mktemp("generated")
-    (directory / "nasty.bpf.c").write_text(NASTY)
-    for source in (*EXAMPLES, directory / "nasty.bpf.c"):
+    for source in (*EXAMPLES, SOURCES / "nasty.bpf.c", SOURCES / "odd.bpf.c"):
         gen(source.name.removesuffix(".bpf.c"), str(source), "--output-dir", str(directory))
-    gen("embedded", str(directory / "nasty.bpf.c"), "--output-dir", str(directory), "--embed", "--type", "extra")
+    gen("embedded", str(SOURCES / "nasty.bpf.c"), "--output-dir", str(directory), "--embed", "--type", "extra")
+    layouts = SOURCES / "layouts.bpf.c"
+    types = [word for name in re.findall(r"(\w+) \*keep_", layouts.read_text()) for word in ("--type", name)]
+    gen("layouts", str(layouts), "--output-dir", str(directory), *types)
     return directory
 
 
-def test_modules_pass_strict_type_checks(generated: Path) -> None:
+# What type checkers must find; everything else must pass.
+USER = """
+from nasty_bpfel import MAP_COLORS, Color, Nasty, Objects
+from odd_bpfel import Big, Config, EventT, StateT
+from odd_bpfel import Objects as Odd
+
+with Odd.load(max_entries={"class": 4}, variables={"target": 3, "config": Config(c1=4)}, autoload={"run": False}) as odd:
+    odd.maps.states[1] = StateT.ON
+    odd.maps.states[1] = 3  # wrong
+    odd.variables.target.value = StateT.ON  # an integer, too
+    odd.variables.mode.value = StateT.ON  # wrong
+    odd.maps.fuond  # wrong
+    for key, value in odd.maps.found.items():
+        print(key.ids[0].bit_length(), value.comm.upper(), value.inner[0][0].deep.y.bit_length())
+        print(value.comm.bit_length())  # wrong
+        match value.event:
+            case EventT(a, pid):
+                print(a.bit_length(), pid.bit_length())
+                a.upper()  # wrong
+        if value.state is StateT.ON:
+            print(value.state.name.upper())
+Odd.load(autoload={"rum": False})  # wrong
+Odd.load(variables={"target": "x"})  # wrong
+Odd.load("engine", chars="bytes")  # wrong
+Objects.load(max_entries={MAP_COLORS: 3}, pin_path="/sys/fs/bpf/here", change=lambda spec: print(spec.maps))
+Objects.load(max_entries={MAP_COLORS: "3"})  # wrong
+print(Nasty(low=1, color=Color.GREEN, addr=Nasty().addr), Big(EventT(1, 2)))
+Nasty(colour=Color.GREEN)  # wrong
+EventT(a="x")  # wrong
+"""
+
+
+@pytest.fixture(scope="module")
+def wrong_lines(generated: Path) -> set[str]:
+    """Lines of a program that uses modules wrongly, as NAME:LINE."""
+    (generated / "user.py").write_text(USER)
+    return {f"user.py:{number}" for number, line in enumerate(USER.splitlines(), 1) if line.endswith("# wrong")}
+
+
+def test_modules_pass_strict_type_checks(generated: Path, wrong_lines: set[str]) -> None:
     modules = sorted(str(path) for path in generated.glob("*_bpfel.py"))
-    assert len(modules) == len(EXAMPLES) + 2
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(generated / "cache"), *modules],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    assert len(modules) == len(EXAMPLES) + 4
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(generated / "cache")]
+    done = subprocess.run([*mypy, *modules, "user.py"], cwd=generated, capture_output=True, text=True, check=False)
+    assert set(re.findall(r"^(\S+:\d+): error", done.stdout, re.M)) == wrong_lines, done.stdout
+
+
+def test_modules_pass_pyright(generated: Path, wrong_lines: set[str]) -> None:
+    (generated / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "pythonVersion": "3.11"}')
+    pyright = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run(pyright, cwd=generated, capture_output=True, text=True, check=False)
+    said = json.loads(done.stdout)
+    assert said["summary"]["filesAnalyzed"] == len(EXAMPLES) + 5
+    found = {
+        f"{Path(row['file']).name}:{row['range']['start']['line'] + 1}": row["message"]
+        for row in said["generalDiagnostics"]
+        if row["severity"] in ("error", "warning")
+    }
+    assert set(found) == wrong_lines, found
 
 
 def test_modules_are_formatted_and_clean(generated: Path) -> None:
@@ -224,91 +250,6 @@ def test_without_global_types(tmp_path: Path) -> None:
     ]
     done = subprocess.run(mypy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-
-
-LAYOUTS = {
-    "bitfields": "unsigned a : 3; int b : 5; unsigned long long c : 40; unsigned char d;",
-    "packed": "char a; long long b; short c;",
-    "unions": "int tag; union { int number; char text[8]; struct { short low, high; }; };",
-    "flexible": "int count; short rest[0];",
-    "wide_enum": "enum wide { SMALL = -1, LARGE = 1LL << 40 } value; char tail;",
-    "nested_arrays": "short table[2][3][4]; struct { char c; int i; } many[2];",
-    "aligned": "char a; int b __attribute__((aligned(16))); char c;",
-    "zero_size": "struct {} nothing; int a; char none[0]; short b;",
-    "typedefs": "chain3 number; const volatile chain2 other; char pad;",
-    "pointers": "void *one; struct pointers *self; void *args; int (*call)(int); char **names[2];",
-    "odd": "_Bool yes; float small; double large; __int128 huge; unsigned __int128 more; char last;",
-}
-DECLARED = """
-typedef unsigned short chain1; typedef chain1 chain2; typedef const chain2 chain3;
-""" + "".join(
-    f"struct {name} {{ {body} }}{' __attribute__((packed))' if name == 'packed' else ''};\n"
-    for name, body in LAYOUTS.items()
-)
-
-
-def test_layouts_are_those_of_c(tmp_path: Path) -> None:
-    """Bytes a C program makes are taken apart and put together again, member by member, without a difference."""
-    maps = "".join(f"struct {name} *keep_{name};\n" for name in LAYOUTS)
-    source = tmp_path / "layouts.bpf.c"
-    source.write_text(f'{DECLARED}{maps}char LICENSE[] __attribute__((section("license"), used)) = "GPL";\n')
-    types = [word for name in LAYOUTS for word in ("--type", name)]
-    gen("layouts", str(source), "--output-dir", str(tmp_path), *types)
-    lines = "".join(
-        f"{{ struct {name} *p = (void *)bytes; __builtin_memset(bytes, 0, 256); fill(sizeof(*p)); struct {name} v; "
-        f'__builtin_memset(&v, 0, sizeof(v)); copy_{name}(&v, p); show("{name}", &v, sizeof(v)); }}\n'
-        for name in LAYOUTS
-    )
-    copies = {
-        "bitfields": "a b c d", "packed": "a b c", "unions": "tag text", "flexible": "count", "wide_enum": "value tail",
-        "nested_arrays": "table many", "aligned": "a b c", "zero_size": "a b", "typedefs": "number other pad",
-        "pointers": "one self args call names", "odd": "yes small large huge more last",
-    }  # fmt: skip
-    by_memory = {"text", "table", "names", "number", "other"}
-    functions = ""
-    for name, members in copies.items():
-        body = ""
-        for member in members.split():
-            if name == "nested_arrays" and member == "many":
-                body += (
-                    "for (int i = 0; i < 2; i++) { to->many[i].c = from->many[i].c; to->many[i].i = from->many[i].i; }"
-                )
-            elif member in by_memory:
-                body += f"__builtin_memcpy((void *)&to->{member}, (void *)&from->{member}, sizeof(to->{member}));"
-            elif member == "yes":
-                body += "to->yes = from->yes;"
-            else:
-                body += f"to->{member} = from->{member};"
-        functions += f"static void copy_{name}(struct {name} *to, struct {name} *from) {{ {body} }}\n"
-    program = tmp_path / "layouts.c"
-    program.write_text(
-        f"#include <stdio.h>\n{DECLARED}static unsigned char bytes[256] __attribute__((aligned(16)));\n"
-        "static void fill(int n) { for (int i = 0; i < n; i++) bytes[i] = i % 7 == 3 ? 0x81 + i : i + 1;"
-        " bytes[0] = 1; }\n"
-        'static void show(const char *name, void *p, int n) { printf("%s ", name);'
-        ' for (int i = 0; i < n; i++) printf("%02x", ((unsigned char *)p)[i]); printf("\\n"); }\n'
-        f"{functions}int main(void) {{ {lines} return 0; }}\n"
-    )
-    cc = [sys.executable, "-m", "ziglang", "cc"]
-    subprocess.run([*cc, "-w", "-O1", "-fno-strict-aliasing", "-o", tmp_path / "layouts", program], check=True)
-    said = subprocess.run([tmp_path / "layouts"], check=True, capture_output=True, text=True).stdout
-    module: Any = load_module(tmp_path / "layouts_bpfel.py")
-    seen = set()
-    for line in said.splitlines():
-        name, _, text = line.partition(" ")
-        seen.add(name)
-        raw = bytes.fromhex(text)
-        cls = getattr(module, "".join(word.capitalize() for word in name.split("_")))
-        codec = cls._codec
-        assert codec.size == len(raw), name
-        value = codec.decode(raw)
-        assert codec.encode(value) == raw, name
-        # Rebuilt from plain members alone: nothing is carried along unseen, but the members of unions overlap.
-        given: dict[str, Any] = {
-            field: getattr(value, field) for field in cls._fields if name != "unions" or field in ("tag", "text")
-        }
-        assert bytes(cls(**given)) == raw, name
-    assert seen == set(LAYOUTS)
 
 
 @pytest.mark.kernel

@@ -49,6 +49,14 @@ def wrapped(head: str, arguments: str, end: str) -> Iterator[str]:
     yield indent + end
 
 
+def parenthesized(head: str, value: str) -> Iterator[str]:
+    """An assignment on one line, or with its value in parentheses where that makes it fit."""
+    if len(head + value) <= LINE or 4 + len(value) > LINE:
+        yield head + value
+    else:
+        yield from (f"{head}(", f"    {value}", ")")
+
+
 def enumerators(enum: Enum) -> Iterator[tuple[str, int]]:
     """The names of an enum as an IntEnum may have them."""
     taken: set[str] = set()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.values import python_name
-from bpf2py.codegen.classes import Classes, free, members, quoted, wrapped
+from bpf2py.codegen.classes import Classes, free, members, parenthesized, quoted, wrapped
 from bpf2py.codegen.types import Types
 from bpf2py.errors import BtfError
 from bpf2py.maps import class_home
@@ -110,9 +110,9 @@ class _Module:
             yield "import builtins" if builtins == "builtins" else f"import builtins as {builtins}"
         names = ["TYPE_CHECKING", "Any", "Final", "TypeAlias", "TypedDict"]
         typing = [name for name in names if name in used or name in ("TYPE_CHECKING", "Any")]
-        if self.types.any != "Any" and self.types.any in used:
-            typing.insert(2, f"Any as {self.types.any}")
         yield f"from typing import {', '.join(typing)}"
+        if self.types.any != "Any" and self.types.any in used:
+            yield f"from typing import Any as {self.types.any}"
         yield ""
         values = [name for name in ("StructValue", "UnionValue") if name in used]
         if values:
@@ -162,7 +162,7 @@ class _Module:
                 while constant in taken:
                     constant += "_"
                 taken.add(constant)
-                yield f"{constant}: Final = {quoted(name)}"
+                yield from parenthesized(f"{constant}: Final = ", quoted(name))
 
     def changes(self) -> Iterator[str]:
         """What of a spec `load` changes, by name."""
