@@ -372,3 +372,18 @@ def test_one_element_maps() -> None:
         made[7] = 8
         assert made.snapshot() == {7: 8}
         assert list(made.drain()) == [(7, 8)]
+
+
+def test_keys_one_behind_another() -> None:
+    with Map.create(MapType.HASH, key="u32", value="u32", max_entries=8) as numbers:
+        with pytest.raises(bpf2py.KeyNotFound, match="next key: the map is empty") as caught:
+            numbers.next_key()
+        assert (caught.value.errno, caught.value.command) == (errno.ENOENT, "BPF_MAP_GET_NEXT_KEY")
+        numbers.update({5: 1, 6: 2, 7: 3})
+        order = [numbers.next_key()]
+        order += [numbers.next_key(order[0])]
+        order += [numbers.next_key(order[1])]
+        assert order == list(numbers)
+        assert numbers.next_key(99) == order[0], "of a key that is not there: the first"
+        with pytest.raises(bpf2py.KeyNotFound, match=f"there is no key behind {order[2]}"):
+            numbers.next_key(order[2])

@@ -31,6 +31,7 @@ _COMMANDS = {
     "delete": "BPF_MAP_DELETE_ELEM",
     "pop": "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
     "iterate": "BPF_MAP_GET_NEXT_KEY",
+    "next key": "BPF_MAP_GET_NEXT_KEY",
     "lookup batch": "BPF_MAP_LOOKUP_BATCH",
     "update batch": "BPF_MAP_UPDATE_BATCH",
     "delete batch": "BPF_MAP_DELETE_BATCH",
@@ -60,12 +61,8 @@ def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object 
         return make(BpfOSError, "the place must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")
     if operation == "freeze" and errno == EBUSY:
         return make(BpfOSError, "the map is frozen already, or mapped writable: the mapping must go first")
-    if operation == "pin":
-        if errno == ENOENT:
-            return make(BpfOSError, "the directory does not exist")
-        return make(BpfOSError, "the place must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")
-    if operation == "freeze" and errno == EBUSY:
-        return make(BpfOSError, "the map is frozen already, or mapped writable: the mapping must go first")
+    if errno == ENOENT and operation == "next key":
+        return make(KeyNotFound, f"there is no key behind {key!r}" if key is not None else "the map is empty")
     if errno == ENOENT:
         if kind in _QUEUES:
             return make(QueueEmpty, f"the {type_name(kind)} is empty")

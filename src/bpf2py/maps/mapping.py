@@ -175,6 +175,23 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
         finally:
             self._slots.append(slot)
 
+    def next_key(self, key: K | None = None, /) -> K:
+        """The key behind `key` in the map's own order, by BPF_MAP_GET_NEXT_KEY; the first one without it (None: Linux 4.12).
+
+        A hash map answers with its first key when `key` is not there. Iterating over the map is many times as fast.
+
+        Raises:
+            KeyNotFound: there is none behind it.
+        """
+        slot = self._slot()
+        try:
+            if key is not None:
+                self._put_key(slot, key, "next key")
+            self._check("next key", slot.get_next_key(key is None), key)
+            return self._decode_key(slot.next_key)
+        finally:
+            self._slots.append(slot)
+
     # -- the whole map -------------------------------------------------------------------------------------------
 
     def _chunks(self, delete: bool = False) -> Iterator[batch.Chunk]:
