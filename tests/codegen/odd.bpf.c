@@ -43,6 +43,8 @@ struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, en
     class SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4); __type(key, __u32); __type(value, state_t); }
     states SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, ids_t); __type(value, ids_t); }
+    by_ids SEC(".maps");
 struct { int c1; struct { int c2; } sub; } config = {1};
 volatile enum { V_A, V_B } mode = V_B;
 const volatile pid_type target = 5;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 import bpf2py
+from bpf2py.codegen.build import Request, produce
+from bpf2py.errors import BpfError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.bpf.c"))
 
@@ -196,6 +199,18 @@ def test_targets_stems_and_environment(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("BPF2PY_CC")
     assert "no such program" in gen("nasty", str(source), "--cc", "/no/such/compiler", status=1).stderr
     gen("nasty", str(source), "--cc", "ziglang", "--cflags", "-DUNUSED", "--", "-DALSO_UNUSED")
+
+
+@pytest.mark.parametrize("before", [None, "ziglang"])
+def test_the_compiler_of_one_module_is_not_that_of_the_next(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BPF2PY_CC", raising=False)
+    if before is not None:
+        monkeypatch.setenv("BPF2PY_CC", before)
+    with pytest.raises(BpfError, match="no such program"):
+        produce(Request("nasty", SOURCES / "nasty.bpf.c", cc="/no/such/compiler"))
+    assert os.environ.get("BPF2PY_CC") == before
 
 
 def test_stripping_keeps_what_is_loaded(tmp_path: Path) -> None:

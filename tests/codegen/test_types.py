@@ -67,6 +67,12 @@ def test_typedefs_are_aliases_or_name_their_type(odd: Any) -> None:
     assert "pid: PidType" in inspect.getsource(odd.EventT)
 
 
+def test_arrays_are_tuples_in_keys_alone(odd: Any, obj: Any) -> None:
+    assert "by_ids: HashMap[tuple[U64, ...], IdsT] = " in inspect.getsource(odd.Maps)
+    obj.maps.by_ids[1, 2, 3, 4] = [5, 6, 7, 8]
+    assert dict(obj.maps.by_ids.items()) == {(1, 2, 3, 4): [5, 6, 7, 8]}
+
+
 def test_types_without_a_name_are_called_after_their_place(odd: Any) -> None:
     value = odd.Big(inner=[[odd.BigInner(x=i * 2 + j, deep=odd.BigInnerDeep(y=7)) for j in range(2)] for i in range(3)])
     again = odd.Big._codec.decode(bytes(value))
@@ -152,6 +158,7 @@ def test_pickle_and_copy(odd: Any, obj: Any) -> None:
     assert type(key) is odd.LookupT
     assert isinstance(key.addr, odd.AddrT)
     assert (key.comm, key.addr.text) == ("a\0b", "a\0b")
+    assert odd.AddrT(text=b"a\0b").text == "a"  # values end at the first NUL, as ever
     copies = (copy.copy(key), copy.deepcopy(key), pickle.loads(pickle.dumps(key)), key._replace(pad=0))
     assert {bytes(each) for each in copies} == {bytes(key)}
     assert [each.comm for each in copies] == ["a\0b"] * 4

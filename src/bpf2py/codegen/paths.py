@@ -7,10 +7,14 @@ any of these (``struct event/addr``); arrays stand for their elements.
 
 from __future__ import annotations
 
-from bpf2py.btf.reader import Btf
+from typing import TYPE_CHECKING
+
 from bpf2py.btf.types import Array, Kind, Struct
 from bpf2py.errors import BtfError
-from bpf2py.spec.object_spec import ObjectSpec
+
+if TYPE_CHECKING:
+    from bpf2py.btf.reader import Btf
+    from bpf2py.spec.object_spec import ObjectSpec
 
 KINDS = {
     "struct": (Kind.STRUCT,),

@@ -13,7 +13,6 @@ from bpf2py.btf.codec import Codec, codec_for, use_classes
 from bpf2py.btf.values import StructValue, UnionValue
 from bpf2py.codegen.paths import locate
 from bpf2py.errors import BtfError, ObjectError
-from bpf2py.spec.object_spec import ObjectSpec
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from bpf2py.btf.reader import Btf
     from bpf2py.object import Object
     from bpf2py.programs import Program
+    from bpf2py.spec.object_spec import ObjectSpec
 
 C = TypeVar("C", bound=type[Any])
 
@@ -87,6 +87,8 @@ class ObjectFile:
 
     def _read(self) -> ObjectSpec:
         if self._spec is None:
+            from bpf2py.spec.object_spec import ObjectSpec
+
             if self._embedded is not None:
                 spec = ObjectSpec.from_bytes(zlib.decompress(base64.b85decode(self._embedded)), self._name)
             else:
