@@ -5,7 +5,7 @@
 | integers, pointers              | int, range-checked                                                 |
 | bool                            | bool                                                               |
 | float, double                   | float                                                              |
-| enum                            | IntEnum member; int where the value has no name (see `use_classes`) |
+| enum                            | IntEnum member, int for a value without a name; see `use_classes`  |
 | char[N]                         | str up to the first NUL (keys: trailing NULs stripped), or bytes   |
 | unsigned char[N], __u8[N]       | bytes                                                              |
 | other arrays                    | list (keys: tuple)                                                 |
