@@ -47,7 +47,7 @@ class TestRunResult(NamedTuple):
 
     Attributes:
         return_value: the program's return value, unsigned 32 bits.
-        data: the packet as the program left it, or empty.
+        data: the packet as the program left it, what an iterator program wrote (on the engine), or empty.
         context: the context as the program left it, or empty.
         duration_ns: mean time of a run in nanoseconds, as the kernel measured it (0 where it does not).
     """

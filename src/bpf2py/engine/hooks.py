@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from bpf2py.engine.contexts import encode_context
 from bpf2py.engine.prog_test_run import run_once
 from bpf2py.errors import AttachError
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
@@ -56,15 +58,19 @@ class EngineLink:
         hook: the hook's name.
         program: the attached program.
         cookie: what bpf_get_attach_cookie gives.
+        options: the others that `attach` was given.
     """
 
-    __slots__ = ("cookie", "engine", "hook", "ident", "number", "program")
+    __slots__ = ("cookie", "engine", "hook", "ident", "number", "options", "program")
 
-    def __init__(self, engine: Engine, program: EngineProgram, hook: str, cookie: int) -> None:
+    def __init__(
+        self, engine: Engine, program: EngineProgram, hook: str, cookie: int, options: Mapping[str, Any]
+    ) -> None:
         self.engine = engine
         self.program = program.duplicate()
         self.hook = hook
         self.cookie = cookie
+        self.options = options
         self.ident = engine.next_id()
         self.number = engine.next_fd()
         engine.hooks.append(self)
@@ -103,8 +109,17 @@ class EngineLink:
         return -1
 
     def iterate(self) -> int:
-        """Iterators of the engine are read by `Program.run`: EINVAL."""
-        return -22
+        """A descriptor of a file with what an iterator program writes, or -EINVAL. Raises what running it raises."""
+        if self.program.spec.attach_type != AttachType.TRACE_ITER:
+            return -22
+        import tempfile
+
+        from bpf2py.engine.iterators import read
+
+        with tempfile.TemporaryFile() as file:
+            file.write(read(self.engine, self.program, self.options))
+            file.seek(0)
+            return os.dup(file.fileno())
 
     def close(self) -> None:
         """Detach."""
@@ -136,7 +151,11 @@ def attach(engine: Engine, program: EngineProgram, spec: ProgramSpec, options: d
                 f"program {spec.name}: attach: SEC({spec.section!r}) names no target; add one, or give target="
             )
         hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
-    return [EngineLink(engine, program, hook, cookie)]
+    if spec.attach_type == AttachType.TRACE_ITER:
+        from bpf2py.engine.iterators import check_options
+
+        check_options(program, options)
+    return [EngineLink(engine, program, hook, cookie, options)]
 
 
 def fire(engine: Engine, hook: str, arguments: Sequence[Any], fields: Mapping[str, Any]) -> list[int]:

@@ -12,8 +12,9 @@ from bpf2py.errors import BtfError, EncodeError
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.task import Task
 
-__all__ = ["KnownMembers", "current_task", "materialize", "struct_at"]
+__all__ = ["KnownMembers", "current_task", "materialize", "struct_at", "task_members"]
 
 MIN_STRUCT = 64
 OPAQUE = 4096  # bytes of a struct the object's types say nothing about
@@ -141,7 +142,7 @@ def current_task(engine: Engine) -> int:
         except BtfError:
             type_id = 0
         if type_id:
-            address = struct_at(engine, run, btf, type_id, known(btf, type_id, _task_members(engine)))
+            address = struct_at(engine, run, btf, type_id, known(btf, type_id, task_members(run.task)))
     if not address:
         address = opaque(engine, run.owned)
     run.task_address = address
@@ -156,8 +157,8 @@ def opaque(engine: Engine, owned: list[int]) -> int:
     return address
 
 
-def _task_members(engine: Engine) -> dict[str, Any]:
-    task = engine.current.task
+def task_members(task: Task) -> dict[str, Any]:
+    """What programs find in the struct task_struct of a task."""
     found: dict[str, Any] = {
         "pid": task.pid,
         "tgid": task.tgid,

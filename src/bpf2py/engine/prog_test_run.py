@@ -115,7 +115,14 @@ def run_once(engine: Engine, program: EngineProgram, data: bytes, context: bytes
     address = memory.allocate(size)
     try:
         memory.write(address, context)
-        value = engine.execute(program, address, prepare)
-        return TestRunResult(value & 0xFFFFFFFF, b"", memory.read(address, len(context)), 0)
+        written: list[bytearray] = []  # by an iterator program
+
+        def with_output(run: Run) -> None:
+            written.append(run.output)
+            if prepare is not None:
+                prepare(run)
+
+        value = engine.execute(program, address, with_output)
+        return TestRunResult(value & 0xFFFFFFFF, bytes(written[0]), memory.read(address, len(context)), 0)
     finally:
         memory.free(address)
