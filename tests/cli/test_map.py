@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bpf2py
+from bpf2py.btf.types import Kind
+from bpf2py.kernel.btf import vmlinux
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "exec_counts.bpf.c"
 NAME = f"t{os.getpid() % 100000}"
@@ -153,6 +155,44 @@ def test_programs_and_links(counts: Any) -> None:
             links = {row["id"]: row for row in json.loads(ok("link", "list", "--json"))}
             assert links[link.info["id"]]["program"] == program.info.id
     assert "there is no program 'none_of_this_name'" in fails("prog", "show", "none_of_this_name")
+
+
+RELOCATED = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+struct task_struct___other { int nobody_has_this; } __attribute__((preserve_access_index));
+int result;
+SEC("raw_tp/sys_enter") int read_task(void *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task();
+    struct task_struct___other *other = (void *)task;
+
+    result = BPF_CORE_READ(task, pid);
+    if (result < 0)
+        result = BPF_CORE_READ(other, nobody_has_this);
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.kernel
+def test_inspect_says_what_relocations_become(compile_bpf: Callable[[str], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "relocated.bpf.o"
+    path.write_bytes(compile_bpf(RELOCATED))
+    rows = {row["relocation"]: row for row in json.loads(ok("inspect", str(path), "-r", "--json"))["relocations"]}
+    pid = rows["struct task_struct.pid (FIELD_BYTE_OFFSET)"]
+    btf = vmlinux()
+    (member,) = [m for m in btf.type(btf.find("task_struct", Kind.STRUCT)).members if m.name == "pid"]  # type: ignore[union-attr]
+    assert (pid["function"], pid["value"]) == ("read_task", member.bit_offset // 8)
+    assert ".bpf.c:" in pid["source"]
+    assert rows["struct task_struct___other.nobody_has_this (FIELD_BYTE_OFFSET)"]["value"] is None
+    shown = ok("inspect", str(path), "--relocations")
+    assert "1 of 2 are not there" in shown
+    # Against the object's own types, everything is there.
+    assert "are not there" not in ok("inspect", str(path), "--btf", str(path))
+    assert "not BTF" in fails("inspect", str(path), "--btf", __file__)
 
 
 def test_inspect_needs_no_rights() -> None:

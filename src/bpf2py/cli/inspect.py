@@ -21,6 +21,12 @@ def inspect(
     file: str = typer.Argument(..., metavar="FILE", help="An object file, or a .bpf.c source."),
     code: bool = typer.Option(False, "--code", "-d", help="Disassemble the programs, with their source lines."),
     types: bool = typer.Option(False, "--types", "-t", help="Print the object's types as C."),
+    relocations: bool = typer.Option(
+        False, "--relocations", "-r", help="Show what each CO-RE relocation becomes in the running kernel."
+    ),
+    btf: str = typer.Option(
+        None, "--btf", metavar="FILE", help="With --relocations: in the kernel this BTF (raw or ELF) belongs to."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object, for programs."),
 ) -> None:
     """Show maps, programs, variables, externs and CO-RE relocations of an object. Needs no rights and no kernel.
@@ -31,15 +37,23 @@ def inspect(
 
         bpf2py inspect counter.bpf.c --code
 
+        bpf2py inspect counter.bpf.o --relocations --btf 5.10.btf
+
         bpf2py inspect counter.bpf.o --json | jq .maps
     """
     from bpf2py.loading import read_spec
 
     spec = read_spec(file)
+    resolved = _resolved(spec, btf) if relocations or btf else None
     if as_json:
-        typer.echo(json.dumps(_report(spec), indent=2))
+        report = _report(spec)
+        if resolved is not None:
+            report["relocations"] = resolved
+        typer.echo(json.dumps(report, indent=2))
         return
     _print(spec)
+    if resolved is not None:
+        _print_relocations(resolved)
     if code:
         for program in spec.programs.values():
             typer.echo(f"\n{program.name}: SEC({program.section!r})")
@@ -103,6 +117,61 @@ def _relocations(spec: ObjectSpec, program: ProgramSpec) -> list[str]:
     if spec.types is None:
         return []
     return [describe(spec.types, reloc) for reloc in program.function.core_relocs]
+
+
+def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
+    """Every CO-RE relocation of the object, with the value it has in a kernel (None: there is no such thing)."""
+    from bpf2py.errors import BpfError, NotSupported
+    from bpf2py.linker.core import CoreTarget, describe, resolve
+    from bpf2py.linker.link import line_at, source_text
+    from bpf2py.loading import read_btf
+
+    if spec.types is None:
+        return []
+    given = read_btf(btf)
+    if given is not None:
+        target = CoreTarget(given)
+    else:
+        from bpf2py.kernel import btf as kernel_btf
+
+        target = kernel_btf.core_target()
+        if target.vmlinux is None:
+            raise NotSupported("this kernel has no BTF to resolve relocations against; name a file with --btf")
+    found = []
+    for function in spec.functions.values():
+        for reloc in function.core_relocs:
+            line = line_at(function.lines, reloc.offset)
+            row: dict[str, Any] = {
+                "function": function.name,
+                "instruction": reloc.offset // 8,
+                "relocation": describe(spec.types, reloc),
+                "source": source_text(line, spec.types) if line is not None else "",
+                "value": None,
+            }
+            try:
+                row["value"] = resolve(spec.types, reloc, target).value
+            except BpfError as error:
+                row["error"] = error.message
+            found.append(row)
+    return found
+
+
+def _print_relocations(found: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    shown = Table("function", "insn", "CO-RE relocation", "is", box=None, pad_edge=False, header_style="bold")
+    missing = 0
+    for row in found:
+        value = row["value"]
+        missing += value is None
+        text = str(value) if value is not None else f"[red]{row.get('error', 'not there')}[/]"
+        shown.add_row(row["function"], str(row["instruction"]), row["relocation"], text)
+    console.print()
+    console.print(shown)
+    if missing:
+        console.print(f"{missing} of {len(found)} are not there: the verifier refuses what reaches their instructions")
 
 
 def _print(spec: ObjectSpec) -> None:

@@ -15,8 +15,9 @@ from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.machine import Engine
     from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.run import Run
 
 __all__ = ["context_type", "encode_context"]
 

@@ -9,7 +9,8 @@ from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.errors import ProgramFault
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.run import Run
 
 __all__ = ["describe"]
 

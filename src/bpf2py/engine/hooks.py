@@ -14,8 +14,9 @@ from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.machine import Engine
     from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.run import Run
     from bpf2py.info import TestRunResult
 
 __all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name", "run_program"]
@@ -179,7 +180,7 @@ def run_program(
     cookie: int = 0,
 ) -> TestRunResult:
     """Run a program on a context made from Python values, or on a packet."""
-    from bpf2py.engine.machine import Run as NewRun
+    from bpf2py.engine.run import Run as NewRun
 
     # What the context points to must exist before the run does.
     draft = NewRun(program, 0, engine.task)

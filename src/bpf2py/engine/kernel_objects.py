@@ -11,7 +11,8 @@ from bpf2py.btf.types import Array, Int, Kind, Ref, Struct
 from bpf2py.errors import BtfError, EncodeError
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.run import Run
     from bpf2py.engine.task import Task
 
 __all__ = ["KnownMembers", "current_task", "materialize", "struct_at", "task_members"]

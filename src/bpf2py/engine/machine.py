@@ -15,6 +15,7 @@ from bpf2py.engine.helpers import Fault as HelperFault
 from bpf2py.engine.helpers import python_helper
 from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
+from bpf2py.engine.run import Run
 from bpf2py.engine.task import Task
 from bpf2py.engine.version import NEWEST_PATCH, has_fixed_lru, parse_version
 from bpf2py.engine.x86_runtime import FIRST_CALL, Fault, Slot
@@ -35,39 +36,6 @@ DEFAULT_KERNEL = "6.18"
 _PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid behind it
 _M64 = (1 << 64) - 1
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
-
-
-class Run:
-    """What is running: the program, and what its helpers need to know."""
-
-    __slots__ = (
-        "arguments",
-        "context",
-        "cookie",
-        "error",
-        "output",
-        "owned",
-        "packet",
-        "program",
-        "redirect",
-        "retval",
-        "task",
-        "task_address",
-    )
-
-    def __init__(self, program: EngineProgram, context: int, task: Task) -> None:
-        self.program = program
-        self.context = context
-        self.task = task
-        self.packet: Any = None
-        self.error: BaseException | None = None
-        self.cookie = 0
-        self.arguments = 0  # of the traced function
-        self.retval = 0  # of the operation a cgroup program watches
-        self.redirect: tuple[str, int, int] | None = None  # what bpf_redirect asked for
-        self.output = bytearray()  # of an iterator program
-        self.owned: list[int] = []  # memory that goes when the run ends
-        self.task_address = 0
 
 
 class Engine:

@@ -12,8 +12,9 @@ from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine, Run
+    from bpf2py.engine.machine import Engine
     from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.run import Run
 
 __all__ = ["run_once", "test_run"]
 

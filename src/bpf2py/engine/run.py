@@ -1,0 +1,44 @@
+"""`Run`: one run of a program, from its start to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.task import Task
+
+__all__ = ["Run"]
+
+
+class Run:
+    """What is running: the program, and what its helpers need to know."""
+
+    __slots__ = (
+        "arguments",
+        "context",
+        "cookie",
+        "error",
+        "output",
+        "owned",
+        "packet",
+        "program",
+        "redirect",
+        "retval",
+        "task",
+        "task_address",
+    )
+
+    def __init__(self, program: EngineProgram, context: int, task: Task) -> None:
+        self.program = program
+        self.context = context
+        self.task = task
+        self.packet: Any = None
+        self.error: BaseException | None = None
+        self.cookie = 0
+        self.arguments = 0  # of the traced function
+        self.retval = 0  # of the operation a cgroup program watches
+        self.redirect: tuple[str, int, int] | None = None  # what bpf_redirect asked for
+        self.output = bytearray()  # of an iterator program
+        self.owned: list[int] = []  # memory that goes when the run ends
+        self.task_address = 0
