@@ -14,7 +14,7 @@ import pytest
 
 import bpf2py
 from bpf2py.btf.types import Kind
-from bpf2py.kernel.btf import vmlinux
+from bpf2py.btf.vmlinux import vmlinux
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "exec_counts.bpf.c"
 NAME = f"t{os.getpid() % 100000}"

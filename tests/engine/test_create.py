@@ -133,7 +133,7 @@ def test_older_kernels_lack_types() -> None:
     assert caught.value.errno == 22
 
 
-@pytest.mark.parametrize("kind", [MapType.SOCKMAP, MapType.XSKMAP])
+@pytest.mark.parametrize("kind", [MapType.SOCKMAP, MapType.ARENA])
 def test_what_needs_a_kernel_says_so(kind: MapType) -> None:
     with pytest.raises(NotSupported, match=f"the engine has no {kind.name} maps"):
         Engine().create_map(MapSpec("m", kind, 4, 4, 8))

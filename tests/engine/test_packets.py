@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import struct
 import subprocess
 import sys
@@ -190,3 +192,58 @@ def test_the_commands_errors(capture: Path, tmp_path: Path) -> None:
     assert unknown.returncode == 1
     assert "filter" in unknown.stderr
     assert "Traceback" not in unknown.stderr
+
+
+STEERED = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_XSKMAP); __uint(max_entries, 4); __type(key, __u32); __type(value, __u32); }
+    sockets SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __uint(max_entries, 4); __type(key, __u32); __type(value, __u32); }
+    devices SEC(".maps");
+__u32 queue = 99, device;
+SEC("xdp") int to_socket(struct xdp_md *ctx)
+{
+    __u32 index = ctx->rx_queue_index;
+    struct bpf_xdp_sock *found = bpf_map_lookup_elem(&sockets, &index);
+    if (!found)
+        return XDP_PASS;
+    queue = found->queue_id;
+    return bpf_redirect_map(&sockets, index, 0);
+}
+SEC("xdp") int to_device(struct xdp_md *ctx)
+{
+    __u32 index = 2;
+    struct bpf_devmap_val *found = bpf_map_lookup_elem(&devices, &index);
+    device = found ? found->ifindex : 0;
+    return bpf_redirect_map(&devices, index, XDP_DROP);
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
+
+
+def test_packets_are_steered_to_sockets_and_devices(compile_bpf: Callable[[str], bytes]) -> None:
+    """As programs of AF_XDP do: a queue's packets go to its socket, those of other queues on to the stack."""
+    engine = Engine()
+    one, (wrong, other) = engine.xdp_socket(), socket.socketpair()
+    with wrong, other, bpf2py.load(compile_bpf(STEERED), backend=engine) as obj:
+        sockets, devices, to_device = obj.maps["sockets"], obj.maps["devices"], obj.programs["to_device"]
+
+        def verdict(queue: int) -> int:
+            return obj.programs["to_socket"].run(data=frame(UDP), rx_queue_index=queue).return_value
+
+        assert verdict(3) == XDP_PASS
+        sockets[3] = one
+        assert (verdict(3), obj.variables["queue"].value) == (XDP_REDIRECT, 3)
+        assert verdict(2) == XDP_PASS
+        del sockets[3]
+        assert verdict(3) == XDP_PASS
+        for value, error in ((1 << 30, errno.EBADF), (wrong, errno.EOPNOTSUPP)):
+            with pytest.raises(bpf2py.BpfOSError) as caught:
+                sockets[0] = value
+            assert caught.value.errno == error
+        assert to_device.run(data=frame(UDP)).return_value == XDP_DROP
+        devices[2] = "lo"
+        assert to_device.run(data=frame(UDP)).return_value == XDP_REDIRECT
+        assert obj.variables["device"].value == socket.if_nametoindex("lo")

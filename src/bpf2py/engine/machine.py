@@ -16,6 +16,7 @@ from bpf2py.engine.helpers import python_helper
 from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
 from bpf2py.engine.run import Run
+from bpf2py.engine.sockets import XdpSocket
 from bpf2py.engine.task import Task
 from bpf2py.engine.version import NEWEST_PATCH, has_fixed_lru, parse_version
 from bpf2py.engine.x86_runtime import FIRST_CALL, Fault, Slot
@@ -103,6 +104,7 @@ class Engine:
         self.hooks: list[Any] = []
         self.timers: dict[int, Any] = {}
         self.events: dict[int, Any] = {}  # perf buffers by number: bpf2py.engine.maps.perf
+        self.sockets: weakref.WeakValueDictionary[int, XdpSocket] = weakref.WeakValueDictionary()  # simulated ones
         self.ring_events: list[Any] = []  # readers of ring buffers that wait: bpf2py.engine.maps.rings
         self._storage_owners: dict[int, int] = {}
         self._possible_cpus = possible_cpus
@@ -210,6 +212,10 @@ class Engine:
         if name in KFUNCS:
             return 1
         return self.symbols.get(name)
+
+    def xdp_socket(self) -> XdpSocket:
+        """A simulated socket of AF_XDP, for an XSKMAP: real ones need CAP_NET_RAW."""
+        return XdpSocket(self)
 
     def storage_owner(self, address: int) -> int:
         """What storage maps know the simulated object at an address by: a task by its pid, as commands with a pidfd do."""

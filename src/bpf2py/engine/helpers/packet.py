@@ -302,9 +302,7 @@ def redirect_map(engine: Engine, header: int, key: int, flags: int, *_: int) -> 
         return XDP_ABORTED
     key &= 0xFFFFFFFF
     handle = engine.map_at(header)
-    slot = handle.slot()
-    slot.key[:4] = key.to_bytes(4, "little")
-    if not flags & 8 and slot.lookup():
+    if not flags & 8 and key.to_bytes(4, "little") not in handle.core.held:
         return flags & 3
     engine.current.redirect = ("map", key, handle.info.id)
     return XDP_REDIRECT

@@ -1,6 +1,7 @@
 """The engine's maps: structures in its memory, worked on by its library, with the answers of a kernel.
 
-Each type's memory is laid out in `types`, objects that hold other objects are in `objects`, creation is checked in `check`.
+Each type's memory is laid out in `types`, objects that hold other objects are in `objects`, those
+packets are redirected through in `devices`, creation is checked in `check`.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ def create(engine: Engine, spec: MapSpec, inner: EngineMap | None = None) -> Eng
     builder = BUILDERS.get(spec.type)
     if builder is None:
         # Imported when such a map is made: most programs have none.
+        from bpf2py.engine.maps.devices import DEVICE_BUILDERS
         from bpf2py.engine.maps.objects import OBJECT_BUILDERS
 
-        builder = OBJECT_BUILDERS.get(spec.type)
+        builder = OBJECT_BUILDERS.get(spec.type) or DEVICE_BUILDERS.get(spec.type)
     if builder is None:
         raise NotSupported(
             f"{where}: the engine has no {spec.type_name} maps, which need a kernel's own objects; use the kernel backend",

@@ -196,6 +196,12 @@ def _devices(spec: MapSpec, version: Version, cpus: int) -> int:
     return 0
 
 
+def _sockets(spec: MapSpec, version: Version, cpus: int) -> int:
+    if not spec.max_entries or spec.key_size != 4 or spec.value_size != 4:
+        return EINVAL
+    return EINVAL if int(spec.flags) & ~int(F.NUMA_NODE | F.RDONLY | F.WRONLY) else 0
+
+
 def _cpus(spec: MapSpec, version: Version, cpus: int) -> int:
     if not spec.max_entries or spec.key_size != 4 or spec.value_size not in (4, 8) or int(spec.flags) & ~F.NUMA_NODE:
         return EINVAL
@@ -246,7 +252,7 @@ _CHECKS.update(
     dict.fromkeys((MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE), _storage)
 )
 _CHECKS.update(dict.fromkeys((MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE), _cgroup_storage))
-_CHECKS.update(dict.fromkeys((MapType.DEVMAP, MapType.DEVMAP_HASH), _devices))
+_CHECKS.update({MapType.DEVMAP: _devices, MapType.DEVMAP_HASH: _devices, MapType.XSKMAP: _sockets})
 _CHECKS.update(
     {MapType.BLOOM_FILTER: _bloom, MapType.LPM_TRIE: _lpm, MapType.STACK_TRACE: _stack_trace, MapType.CPUMAP: _cpus}
 )

@@ -7,14 +7,12 @@ program can make up a map's address.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.core import (
     E2BIG,
     EBADF,
-    EEXIST,
     EINVAL,
     ENOENT,
     ENOTSUPP,
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["OBJECT_BUILDERS"]
 
 EXIST, NOEXIST, LOCK = 2, 1, 4
-EACCES, ENODEV, EOVERFLOW, ENOTSOCK = 13, 19, 75, 88
+EACCES, ENODEV, EOVERFLOW, ENOTSOCK, EOPNOTSUPP = 13, 19, 75, 88, 95
 MAX_QUEUE = 16384  # of a CPUMAP entry
 
 Stored = tuple[int, Any]  # (what programs find, the object)
@@ -105,7 +103,7 @@ class ObjectSlot:
         return -ENOTSUPP
 
 
-class _Indexed(ObjectSlot):
+class IndexedSlot(ObjectSlot):
     """Keys are indices."""
 
     __slots__ = ()
@@ -126,7 +124,7 @@ class _Indexed(ObjectSlot):
         return 0
 
 
-class FdArraySlot(_Indexed):
+class FdArraySlot(IndexedSlot):
     """PROG_ARRAY, PERF_EVENT_ARRAY, CGROUP_ARRAY, ARRAY_OF_MAPS."""
 
     __slots__ = ()
@@ -312,113 +310,6 @@ class HashOfMapsSlot(ObjectSlot):
             pass
 
 
-class DevMapSlot(_Indexed):
-    """DEVMAP: network devices by index; 8 bytes hold a program as well. DEVMAP_HASH by any number."""
-
-    __slots__ = ()
-
-    def _lookup(self, flags: int) -> int:
-        found = self.core.held.get(bytes(self.key))
-        if found is None:
-            return -ENOENT
-        self.value[:] = found[: len(self.value)]
-        return 0
-
-    def _update(self, flags: int) -> int:
-        info, key = self.core.info, bytes(self.key)
-        hashed = info.type == MapType.DEVMAP_HASH
-        if flags > EXIST:
-            return -EINVAL
-        if not hashed and self.index >= info.max_entries:
-            return -E2BIG
-        if not hashed and flags == NOEXIST:
-            return -EEXIST
-        device, fd = struct.unpack("<Ii", bytes(self.value).ljust(8, b"\0"))
-        if not device:
-            if hashed or fd > 0:
-                return -EINVAL
-            self.core.held.pop(key, None)
-            return 0
-        if hashed and key in self.core.held and flags & NOEXIST:
-            return -EEXIST
-        try:
-            import socket
-
-            socket.if_indextoname(device)
-        except OSError:
-            return -EINVAL
-        program = self.core.engine.programs.get(fd) if fd > 0 else None
-        if fd > 0 and program is None:
-            return -EINVAL
-        if hashed and key not in self.core.held and len(self.core.held) >= info.max_entries:
-            return -E2BIG
-        self.core.held[key] = struct.pack("<II", device, program.ident if program is not None else 0)
-        return 0
-
-    def _delete(self) -> int:
-        info = self.core.info
-        if info.type == MapType.DEVMAP_HASH:
-            return 0 if self.core.held.pop(bytes(self.key), None) is not None else -ENOENT
-        if self.index >= info.max_entries:
-            return -EINVAL
-        self.core.held.pop(bytes(self.key), None)
-        return 0
-
-    def _next_key(self, first: bool) -> int:
-        if self.core.info.type == MapType.DEVMAP:
-            return super()._next_key(first)
-        # Buckets by the low bits of the number, each with its newest first.
-        mask = (1 << max(self.core.info.max_entries - 1, 0).bit_length()) - 1
-        order = sorted(enumerate(self.core.held), key=lambda item: (int.from_bytes(item[1], "little") & mask, -item[0]))
-        keys = [key for _, key in order]
-        own = bytes(self.key)
-        place = 0 if first or own not in keys else keys.index(own) + 1
-        if place >= len(keys):
-            return -ENOENT
-        self.next_key[:] = keys[place]
-        return 0
-
-
-class CpuMapSlot(_Indexed):
-    """CPUMAP: queue sizes by CPU; 8 bytes hold a program as well."""
-
-    __slots__ = ()
-
-    def _lookup(self, flags: int) -> int:
-        found = self.core.held.get(bytes(self.key))
-        if found is None:
-            return -ENOENT
-        self.value[:] = found[: len(self.value)]
-        return 0
-
-    def _update(self, flags: int) -> int:
-        if flags > EXIST:
-            return -EINVAL
-        if self.index >= self.core.info.max_entries:
-            return -E2BIG
-        if flags == NOEXIST:
-            return -EEXIST
-        size, fd = struct.unpack("<Ii", bytes(self.value).ljust(8, b"\0"))
-        if size > MAX_QUEUE:
-            return -EOVERFLOW
-        if self.index >= self.core.engine.possible_cpus:
-            return -ENODEV
-        if not size:
-            self.core.held.pop(bytes(self.key), None)
-            return 0
-        program = self.core.engine.programs.get(fd) if fd > 0 else None
-        if fd > 0 and program is None:
-            return -EINVAL
-        self.core.held[bytes(self.key)] = struct.pack("<II", size, program.ident if program is not None else 0)
-        return 0
-
-    def _delete(self) -> int:
-        if self.index >= self.core.info.max_entries:
-            return -EINVAL
-        self.core.held.pop(bytes(self.key), None)
-        return 0
-
-
 class StorageSlot(ObjectSlot):
     """SK_STORAGE, INODE_STORAGE, TASK_STORAGE, CGRP_STORAGE: keys are descriptors of this process; see `owner_number`."""
 
@@ -529,24 +420,10 @@ def build_storage(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
 MOST_OWNERS = 1 << 16
 
 
-def _simple(slot_type: type[ObjectSlot]) -> Callable[[Engine, MapSpec, Fields], MapCore]:
-    def build(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
-        core = MapCore(engine, spec)
-        core.describe(0)
-        core.slot_type = slot_type
-        core.by_hand = True
-        return core
-
-    return build
-
-
 OBJECT_BUILDERS: dict[int, Callable[[Engine, MapSpec, Fields], MapCore]] = {
     **dict.fromkeys(_FD_ARRAYS, build_fd_array),
     MapType.HASH_OF_MAPS: build_hash_of_maps,
     **dict.fromkeys(
         (MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE), build_storage
     ),
-    MapType.DEVMAP: _simple(DevMapSlot),
-    MapType.DEVMAP_HASH: _simple(DevMapSlot),
-    MapType.CPUMAP: _simple(CpuMapSlot),
 }

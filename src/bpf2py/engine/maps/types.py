@@ -65,6 +65,8 @@ PROGRAM_SIDE: dict[int, dict[str, str]] = {
     MapType.BLOOM_FILTER: {"map_push_elem": "bloom_push_elem", "map_peek_elem": "bloom_peek_elem"},
 }
 PROGRAM_SIDE[MapType.STACK] = PROGRAM_SIDE[MapType.QUEUE]
+# Arrays of addresses of what programs may look at, as the inner maps' are.
+PROGRAM_SIDE[MapType.XSKMAP] = PROGRAM_SIDE[MapType.DEVMAP] = PROGRAM_SIDE[MapType.ARRAY_OF_MAPS]
 
 _HTAB: dict[str, str | int] = {
     "lookup": "htab_sys_lookup",
