@@ -1,6 +1,6 @@
 """Dynptrs: pointers with a length, which the helpers check (Linux 5.19).
 
-struct bpf_dynptr is 16 bytes: here the address, then the length, with the top bit for ring buffer records.
+struct bpf_dynptr is 16 bytes: here the address, then the length, with what else is known in the top bits.
 """
 
 from __future__ import annotations
@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.memory import PUBLIC
+from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
 
-EINVAL, E2BIG, ENOMEM = 22, 7, 12
+EINVAL, E2BIG, ENOMEM, ERANGE = 22, 7, 12, 34
 MAX_SIZE = (1 << 24) - 1  # DYNPTR_SIZE_MASK
+READ_ONLY, OF_PACKET = 1 << 63, 1 << 62
+# Programs that may not write to packets (may_access_direct_pkt_data() in kernel/bpf/verifier.c).
+_READERS = (P.SOCKET_FILTER, P.CGROUP_SKB, P.LWT_IN, P.LWT_OUT, P.LWT_SEG6LOCAL, P.SK_REUSEPORT, P.FLOW_DISSECTOR)
 
 
 def _set(engine: Engine, pointer: int, address: int, size: int) -> None:
@@ -21,8 +25,15 @@ def _set(engine: Engine, pointer: int, address: int, size: int) -> None:
 
 
 def _get(engine: Engine, pointer: int) -> tuple[int, int]:
+    address, size, _ = _facts(engine, pointer)
+    return address, size
+
+
+def _facts(engine: Engine, pointer: int) -> tuple[int, int, int]:
+    """(address, 0 for a null dynptr; size; READ_ONLY and OF_PACKET)."""
     raw = engine.read(pointer, 16)
-    return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+    size = int.from_bytes(raw[8:], "little")
+    return int.from_bytes(raw[:8], "little"), size & (OF_PACKET - 1), size & (READ_ONLY | OF_PACKET)
 
 
 def dynptr_from_mem(engine: Engine, data: int, size: int, flags: int, pointer: int, *_: int) -> int:
@@ -48,9 +59,9 @@ def dynptr_read(engine: Engine, target: int, size: int, pointer: int, offset: in
 
 def dynptr_write(engine: Engine, pointer: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
     """Copy into it."""
-    address, length = _get(engine, pointer)
+    address, length, kind = _facts(engine, pointer)
     size, offset = engine.length(size), offset & 0xFFFFFFFF
-    if not address or flags:
+    if not address or kind & READ_ONLY or (flags and not kind & OF_PACKET):
         return -EINVAL
     if size > length or offset > length - size:
         return -E2BIG
@@ -59,10 +70,10 @@ def dynptr_write(engine: Engine, pointer: int, offset: int, source: int, size: i
 
 
 def dynptr_data(engine: Engine, pointer: int, offset: int, size: int, *_: int) -> int:
-    """The address of a part, null when it is not all there."""
-    address, length = _get(engine, pointer)
+    """The address of a part, null when it is not all there; of packets there are slices only."""
+    address, length, kind = _facts(engine, pointer)
     size, offset = engine.length(size), offset & 0xFFFFFFFF
-    if not address or size > length or offset > length - size:
+    if not address or kind or size > length or offset > length - size:
         return 0
     return address + offset
 
@@ -97,6 +108,82 @@ def ringbuf_submit_dynptr(engine: Engine, pointer: int, flags: int, *_: int) -> 
 def ringbuf_discard_dynptr(engine: Engine, pointer: int, flags: int, *_: int) -> int:
     """Give the record up."""
     return _finish(engine, pointer, flags, "ringbuf_discard")
+
+
+# -- kernel functions (Linux 6.4 and 6.5) ------------------------------------------------------------------------------
+
+
+def _from_packet(engine: Engine, flags: int, pointer: int) -> int:
+    run = engine.current
+    if flags or run.packet is None:
+        _set(engine, pointer, 0, 0)
+        return -EINVAL
+    kind = OF_PACKET | (READ_ONLY if run.program.type in _READERS else 0)
+    _set(engine, pointer, run.packet.data, len(run.packet) | kind)
+    return 0
+
+
+def bpf_dynptr_from_skb(engine: Engine, _context: int, flags: int, pointer: int, *_: int) -> int:
+    """Of the packet."""
+    return _from_packet(engine, flags, pointer)
+
+
+bpf_dynptr_from_xdp = bpf_dynptr_from_skb
+
+
+def bpf_dynptr_slice(engine: Engine, pointer: int, offset: int, _buffer: int, size: int, *_: int) -> int:
+    """The address of a part, null when it is not all there; packets of the engine are in one piece, so that no copy is made."""
+    address, length = _get(engine, pointer)
+    size, offset = size & 0xFFFFFFFF, offset & 0xFFFFFFFF
+    if not address or size > length or offset > length - size:
+        return 0
+    return address + offset
+
+
+def bpf_dynptr_slice_rdwr(engine: Engine, pointer: int, offset: int, buffer: int, size: int, *_: int) -> int:
+    """The same to be written to: null where that is not allowed."""
+    if _facts(engine, pointer)[2] & READ_ONLY:
+        return 0
+    return bpf_dynptr_slice(engine, pointer, offset, buffer, size)
+
+
+def bpf_dynptr_adjust(engine: Engine, pointer: int, start: int, end: int, *_: int) -> int:
+    """Only the part from `start` to `end` from now on."""
+    address, length, kind = _facts(engine, pointer)
+    start, end = start & 0xFFFFFFFF, end & 0xFFFFFFFF
+    if not address or start > end:
+        return -EINVAL
+    if start > length or end > length:
+        return -ERANGE
+    _set(engine, pointer, address + start, end - start | kind)
+    return 0
+
+
+def bpf_dynptr_is_null(engine: Engine, pointer: int, *_: int) -> int:
+    """Whether it leads nowhere."""
+    return int(not _get(engine, pointer)[0])
+
+
+def bpf_dynptr_is_rdonly(engine: Engine, pointer: int, *_: int) -> int:
+    """Whether it may only be read."""
+    address, _length, kind = _facts(engine, pointer)
+    return int(bool(address and kind & READ_ONLY))
+
+
+def bpf_dynptr_size(engine: Engine, pointer: int, *_: int) -> int:
+    """Bytes."""
+    address, length = _get(engine, pointer)
+    return length if address else -EINVAL
+
+
+def bpf_dynptr_clone(engine: Engine, pointer: int, clone: int, *_: int) -> int:
+    """Another one of the same."""
+    address, length, kind = _facts(engine, pointer)
+    if not address:
+        _set(engine, clone, 0, 0)
+        return -EINVAL
+    _set(engine, clone, address, length | kind)
+    return 0
 
 
 MAX_SAMPLES = 128 * 1024  # BPF_MAX_USER_RINGBUF_SAMPLES
