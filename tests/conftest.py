@@ -16,6 +16,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -88,6 +89,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"NOT RUN: {REFUSED}"))
         elif item.get_closest_marker("kprobe") and NO_KPROBES is not None and not config.getoption("--force-kprobe"):
             item.add_marker(pytest.mark.skip(reason=NO_KPROBES))
+
+
+@functools.cache
+def uses_kernel(file: str) -> bool:
+    """Whether a file's tests look at what others do with the kernel; those of the engine only compare with it."""
+    text = Path(file).read_text()
+    return "/engine/" not in file and ("mark.kernel" in text or "mark.kprobe" in text)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``pytest -n 2``: files with kernel tests run one after another in one process, as there is just one kernel."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped, unused-ignore]
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "kernel" if uses_kernel(os.path.join(config.rootpath, file)) else file
+
+    return Scheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
