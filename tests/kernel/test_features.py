@@ -15,8 +15,7 @@ pytestmark = pytest.mark.kernel
 @pytest.mark.parametrize("kind", MAP_TYPE_INFO, ids=lambda kind: kind.name)
 def test_map_types(kind: MapType) -> None:
     answer = features.map_type(kind)
-    if answer is None:
-        pytest.skip("needs BTF of the value")
+    assert answer is not None
     assert answer is not older_than(MAP_TYPE_INFO[kind].since)
 
 
@@ -31,6 +30,16 @@ def test_helpers_by_program_type() -> None:
     assert features.helper("bpf_map_lookup_elem", "xdp") is True
     assert features.helper("bpf_skb_load_bytes", "xdp") is False
     assert features.helper("bpf_ringbuf_output", "tracepoint") is True
+    assert features.helper("bpf_get_current_task_btf", "tracing") is True
+    assert features.helper("bpf_skb_store_bytes", "tracing") is False
+
+
+@pytest.mark.since("6.10")  # from then on the kernel's BTF marks them
+def test_kernel_functions() -> None:
+    assert features.kfunc("bpf_rcu_read_lock") is True
+    assert features.kfunc("bpf_task_from_pid") is True
+    assert features.kfunc("schedule") is False, "a function, but none for programs"
+    assert features.kfunc("there_is_no_such_function") is False
 
 
 def test_map_flags() -> None:

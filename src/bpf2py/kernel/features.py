@@ -9,6 +9,9 @@ import platform
 import struct
 from functools import cache
 
+from bpf2py.btf.types import Kind
+from bpf2py.btf.vmlinux import vmlinux
+from bpf2py.errors import ENOTSUPP, BpfError
 from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, address_of_bytes, bpf, kernel_version, older_than
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import BPF_F_SLEEPABLE
@@ -16,9 +19,12 @@ from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import MAP_TYPE_INFO, MapFlags, MapType
 from bpf2py.uapi.program_types import AttachType, ProgramType
 
+# BTF with one type, int.
+_INT = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 16, 16, 5) + struct.pack("<IIII", 1, 1 << 24, 4, 32) + b"\0int\0"
+
 
 def map_type(kind: MapType | str) -> bool | None:
-    """Whether the kernel knows a map type: True, False, or None when that cannot be told (no rights, or the type needs BTF).
+    """Whether the kernel knows a map type: True, False, or None when that cannot be told (no rights).
 
     Args:
         kind: the type, or its name in any case: ``features.map_type("arena")``.
@@ -34,7 +40,7 @@ def _map_type(kind: MapType) -> bool | None:
     key_size = 4 if info.key_size is None else info.key_size
     value_size = 4 if info.value_size is None else info.value_size
     max_entries = 1 if info.max_entries else 0
-    flags, inner = 0, -1
+    flags, inner, btf, struct_ops = 0, -1, -1, 0
     if info.no_prealloc == "required":
         flags |= MapFlags.NO_PREALLOC
     if kind in (MapType.RINGBUF, MapType.USER_RINGBUF):
@@ -49,16 +55,22 @@ def _map_type(kind: MapType) -> bool | None:
         inner = bpf(Command.MAP_CREATE, struct.pack("<5I", MapType.ARRAY, 4, 4, 1, 0))
         if inner < 0:
             return None
-    elif kind.name.endswith("_STORAGE") or kind == MapType.STRUCT_OPS:
-        return None  # needs BTF of the value
-    attr = struct.pack("<6I", kind, key_size, value_size, max_entries, flags, max(inner, 0))
+    elif kind == MapType.STRUCT_OPS:
+        struct_ops = 1  # no interface of the kernel's, which it says in words of its own
+    elif kind.name.endswith("_STORAGE"):
+        btf = bpf(Command.BTF_LOAD, struct.pack("<QQI", address_of_bytes(_INT), 0, len(_INT)))
+        if btf < 0:
+            return None
+    attr = bytearray(64)
+    struct.pack_into("<6I", attr, 0, kind, key_size, value_size, max_entries, flags, max(inner, 0))
+    struct.pack_into("<4I", attr, 48, max(btf, 0), int(btf >= 0), int(btf >= 0), struct_ops)
     result = bpf(Command.MAP_CREATE, attr)
-    if inner >= 0:
-        os.close(inner)
-    if result >= 0:
-        os.close(result)
-        return True
-    return None if -result in (EPERM, EACCES) else False
+    for fd in (inner, btf, result):
+        if fd >= 0:
+            os.close(fd)
+    if -result in (EPERM, EACCES):
+        return None
+    return result >= 0 or (bool(struct_ops) and result == -ENOTSUPP)
 
 
 # What the kernel wants at load besides the type: an attach type, or a BTF id that then turns out wrong.
@@ -106,12 +118,47 @@ def helper(name: str, kind: ProgramType | str) -> bool | None:
     return _helper(number, ProgramType[kind.upper()] if isinstance(kind, str) else kind)
 
 
+def kfunc(name: str) -> bool | None:
+    """Whether the kernel or a loaded module has a function that programs may call: True, False, or None without BTF (Linux 5.13).
+
+    Args:
+        name: such as ``"bpf_task_from_pid"``.
+    """
+    from bpf2py.kernel.btf import modules
+
+    try:
+        known = [vmlinux(), *modules()]
+    except BpfError:
+        return None
+    marked = False  # kernels before 6.10 do not mark them: every function then may be one
+    for btf in known:
+        ids = [i for i in btf.ids_by_name(name) if btf.kind(i) == Kind.FUNC]
+        tags = {btf.type(i).type_id for i in btf.ids_by_name("bpf_kfunc") if btf.kind(i) == Kind.DECL_TAG}  # type: ignore[union-attr]
+        marked = marked or bool(tags)
+        if any(i in tags for i in ids):
+            return True
+        if ids and not marked:
+            return None
+    return False
+
+
+def _typed_tracepoint() -> int:
+    """The BTF id of a tracepoint programs of type TRACING can be loaded for, 0 when there is none."""
+    try:
+        return vmlinux().find("btf_trace_sched_switch", Kind.TYPEDEF)
+    except BpfError:
+        return 0
+
+
 @cache
 def _helper(number: int, kind: ProgramType) -> bool | None:
-    if kind in _NEEDS_BTF_ID:
+    if kind in _NEEDS_BTF_ID and kind != ProgramType.TRACING:
         return None  # the kernel refuses the made-up target before it looks at the code
     code = struct.pack("<BBhi", 0x85, 0, 0, number) + struct.pack("<BBhi", 0x95, 0, 0, 0)
-    result, log = _load(kind, code)
+    target = _typed_tracepoint() if kind == ProgramType.TRACING else 0
+    if kind == ProgramType.TRACING and not target:
+        return None
+    result, log = _load(kind, code, target)
     if result >= 0:
         return True
     if -result in (EPERM, EACCES) and not log:
@@ -127,7 +174,7 @@ def _helper(number: int, kind: ProgramType) -> bool | None:
     return not any(text in log for text in refused)
 
 
-def _load(kind: ProgramType, code: bytes) -> tuple[int, str]:
+def _load(kind: ProgramType, code: bytes, tracepoint: int = 0) -> tuple[int, str]:
     log = ctypes.create_string_buffer(_LOG_SIZE)
     license_text = b"GPL\0"
     attr = bytearray(152)
@@ -136,9 +183,9 @@ def _load(kind: ProgramType, code: bytes) -> tuple[int, str]:
     )
     struct.pack_into("<Q", attr, 32, ctypes.addressof(log))
     struct.pack_into("<I", attr, 44, BPF_F_SLEEPABLE if kind == ProgramType.SYSCALL else 0)
-    struct.pack_into("<I", attr, 68, _EXPECTED.get(kind, 0))
+    struct.pack_into("<I", attr, 68, AttachType.TRACE_RAW_TP if tracepoint else _EXPECTED.get(kind, 0))
     if kind in _NEEDS_BTF_ID:
-        struct.pack_into("<I", attr, 108, 1)
+        struct.pack_into("<I", attr, 108, tracepoint or 1)
     version = kernel_version()
     struct.pack_into("<I", attr, 40, (version[0] << 16) + (version[1] << 8) + min(version[2], 255))
     result = bpf(Command.PROG_LOAD, attr)
