@@ -47,7 +47,11 @@ class Link:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Type, id and program id as the kernel tells them (Linux 5.8); empty for attachments without a link object."""
+        """What the kernel tells of it (Linux 5.8); empty for attachments without a link object.
+
+        ``type`` (such as ``"perf_event"``), ``id``, ``prog_id``, and what the type has: ``name`` of a tracepoint, ``ifindex``,
+        ``attach_type``, ``cgroup_id``, ``cookie`` ... (the kernel's names, see struct bpf_link_info).
+        """
         found: dict[str, Any] = self._handle.info()
         return found
 

@@ -57,6 +57,8 @@ def test_get_set_delete_typed_by_btf(counts: Any) -> None:
     ok("map", "set", ident, '{"comm": "make"}', "count=0x10")
     assert counts[{"comm": "make"}].count == 16
     assert json.loads(ok("map", "get", ident, "comm=make", "--json"))["count"] == 16
+    assert ok("map", "get", ident, "make") == ok("map", "get", ident, "comm=make"), "the only member needs no name"
+    assert "comm=..." in fails("map", "get", ident, "com=make")
     assert "EEXIST" in fails("map", "set", ident, "comm=make", "count=1", "--create")
     ok("map", "delete", ident, "comm=make")
     assert "ENOENT" in fails("map", "get", ident, "comm=make")
@@ -153,7 +155,13 @@ def test_programs_and_links(counts: Any) -> None:
         assert "call bpf_get_current_uid_gid" in ok("prog", "dump", str(program.info.id))
         if link.info:
             links = {row["id"]: row for row in json.loads(ok("link", "list", "--json"))}
-            assert links[link.info["id"]]["program"] == program.info.id
+            listed = links[link.info["id"]]
+            assert (listed["program"], listed["type"]) == (program.info.id, link.info["type"])
+            assert listed["details"] == {k: v for k, v in link.info.items() if k not in ("type", "id", "prog_id")}
+        head, *lines = ok("prog", "list").splitlines()
+        (shown,) = [text for text in lines if text.split()[0] == str(program.info.id)]
+        assert shown.split()[:4] == [str(program.info.id), "TRACEPOINT", "count_exec", program.info.tag.hex()]
+        assert head.index("name") == shown.index("count_exec")
     assert "there is no program 'none_of_this_name'" in fails("prog", "show", "none_of_this_name")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import bpf2py
-from bpf2py.kernel.syscall import bpf
+from bpf2py.kernel.syscall import bpf, older_than
 from bpf2py.uapi.commands import Command
 
 pytestmark = pytest.mark.kernel
@@ -87,6 +87,34 @@ def test_a_pinned_link_outlives_its_closing(obj: Any, bpffs: Path) -> None:
     settled = obj.variables["runs"].value
     libc.getppid()
     assert obj.variables["runs"].value == settled
+
+
+WHERE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("tracepoint/syscalls/sys_enter_getppid") int classic(void *ctx) { return 0; }
+SEC("raw_tp/sys_enter") int raw(void *ctx) { return 0; }
+SEC("xdp") int packets(struct xdp_md *ctx) { return XDP_PASS; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def test_links_say_where_they_are(compile_bpf: Callable[[str], bytes]) -> None:
+    with bpf2py.load(compile_bpf(WHERE)) as obj:
+        cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+            ("raw", {}, {"type": "raw_tracepoint", "name": "sys_enter"}),
+            ("packets", {"device": "lo", "mode": "generic"}, {"type": "xdp", "ifindex": 1}),
+            ("classic", {"cookie": 77}, {"type": "perf_event"}),
+        ]
+        for name, options, wanted in cases:
+            if name == "classic" and not older_than("6.6"):
+                wanted |= {"event": "tracepoint", "name": "sys_enter_getppid"}
+            if name == "classic" and not older_than("6.9"):
+                wanted |= {"cookie": 77}
+            with obj.programs[name].attach(**options) as link:
+                found = link.info
+                assert found | wanted == found
+                assert found["prog_id"] == obj.programs[name].info.id
 
 
 def test_detach_takes_an_xdp_link_off_at_once(compile_bpf: Callable[[str], bytes]) -> None:

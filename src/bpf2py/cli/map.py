@@ -70,11 +70,11 @@ def list_maps(as_json: bool = JSON) -> None:
 
         bpf2py map list --json | jq '.[] | select(.memory > 1000000) | .name'
     """
-    from bpf2py.cli.prog import _rows
+    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     rows = [_facts(info) for info in inspect.maps()]
-    _rows(rows, ["id", "type", "name", "key_size", "value_size", "max_entries", "memory"], as_json)
+    echo_rows(rows, ["id", "type", "name", "key_size", "value_size", "max_entries", "memory"], as_json)
 
 
 def show(reference: str = MAP, as_json: bool = JSON) -> None:

@@ -31,10 +31,13 @@ def list_programs(as_json: bool = typer.Option(False, "--json", help="Print a JS
 
         bpf2py prog list --json | jq '.[].name'
     """
+    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     rows = [_program(info) for info in inspect.programs()]
-    _rows(rows, ["id", "type", "name", "tag", "instructions", "jited_bytes", "runs", "run_time_ns", "maps"], as_json)
+    echo_rows(
+        rows, ["id", "type", "name", "tag", "instructions", "jited_bytes", "runs", "run_time_ns", "maps"], as_json
+    )
 
 
 def show(
@@ -99,6 +102,7 @@ def list_links(as_json: bool = typer.Option(False, "--json", help="Print a JSON 
 
         bpf2py link list --json
     """
+    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     rows = [
@@ -110,7 +114,7 @@ def list_links(as_json: bool = typer.Option(False, "--json", help="Print a JSON 
         }
         for link in inspect.links()
     ]
-    _rows(rows, ["id", "type", "program", "details"], as_json)
+    echo_rows(rows, ["id", "type", "program", "details"], as_json)
 
 
 def _program(info: Any) -> dict[str, Any]:
@@ -142,20 +146,3 @@ def _find(program: str) -> Any:
     if len(found) > 1:
         raise BpfError(f"several programs are named {program!r}: ids {', '.join(str(info.id) for info in found)}")
     return found[0]
-
-
-def _rows(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        cells = [row[column] for column in columns]
-        table.add_row(*[Text(" ".join(map(str, c)) if isinstance(c, list) else str(c)) for c in cells])
-    Console(highlight=False).print(table)

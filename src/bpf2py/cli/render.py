@@ -89,15 +89,37 @@ def table(shown: MapView) -> Group:
     return Group(*parts)
 
 
+def aligned(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """Rows below their columns' names as plain text, numbers to the right."""
+    grid = [columns, *rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
+    numeric = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(columns))]
+    return [
+        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
+        for row in grid
+    ]
+
+
+def echo_rows(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> None:
+    """Print what a command lists: a line for each row, however long, or all rows as JSON."""
+    import json
+
+    import typer
+
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    cells = [[row[column] for column in columns] for row in rows]
+    text = [[" ".join(map(str, cell)) if isinstance(cell, list) else str(cell) for cell in row] for row in cells]
+    head, *rest = aligned(columns, text)
+    typer.secho(head, bold=True)
+    for line in rest:
+        typer.echo(line)
+
+
 def lines(shown: MapView) -> list[str]:
     """A view as aligned plain text."""
-    grid = [shown.columns, *shown.rows]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(shown.columns))]
-    numeric = [all(_numeric(row[i]) for row in shown.rows) for i in range(len(shown.columns))]
-    out = [shown.title]
-    for row in grid:
-        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
-        out.append(("  " + "  ".join(cells)).rstrip())
+    out = [shown.title, *(f"  {line}" for line in aligned(shown.columns, shown.rows))]
     if shown.hidden:
         out.append(f"  {shown.hidden} more")
     return out

@@ -38,7 +38,14 @@ def _is_prefix(codec: Codec[Any]) -> bool:
     return isinstance(codec, LpmKeyCodec)
 
 
+def _only_member(codec: Codec[Any], text: str) -> str:
+    """``member=text`` for a struct of one member whose value is given bare: without a ``=``, which may be a misspelt member's."""
+    alone = isinstance(codec, StructCodec) and len(codec.fields) == 1 and not codec.fields[0].anonymous
+    return f"{codec.fields[0].name}={text}" if alone and text[:1] not in "{[" and "=" not in text else text  # type: ignore[attr-defined]
+
+
 def _parse(codec: Codec[Any], text: str) -> Any:
+    text = _only_member(codec, text)
     if _is_prefix(codec):
         return text
     if isinstance(codec, CharArrayCodec):

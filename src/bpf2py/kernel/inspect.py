@@ -5,32 +5,19 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 from bpf2py.info import MapInfo, ProgramInfo
 from bpf2py.kernel.btf import ids
+from bpf2py.kernel.link_info import LinkInfo, link_info
 from bpf2py.kernel.map import map_info, object_info, open_id
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.syscall import ENOENT, Fd, bpf, check
 from bpf2py.uapi.commands import Command
 
 BPF_STATS_RUN_TIME = 0
+
+
 # enum bpf_link_type.
-LINK_TYPES = (
-    "unspec", "raw_tracepoint", "tracing", "cgroup", "iter", "netns", "xdp", "perf_event", "kprobe_multi", "struct_ops",
-    "netfilter", "tcx", "uprobe_multi", "netkit", "sockmap",
-)  # fmt: skip
-
-
-class LinkInfo(NamedTuple):
-    """Facts of a link (struct bpf_link_info): `details` are those of its type."""
-
-    id: int
-    type: str
-    program_id: int
-    details: dict[str, Any]
-
-
 def _opened(list_command: Command, open_command: Command) -> Iterator[Fd]:
     """A descriptor of each object of a kind; those that go away meanwhile are skipped."""
     for ident in ids(list_command):
@@ -74,36 +61,6 @@ def links() -> Iterator[LinkInfo]:
     """Every link of the machine (Linux 5.8, CAP_SYS_ADMIN)."""
     for fd in _opened(Command.LINK_GET_NEXT_ID, Command.LINK_GET_FD_BY_ID):
         yield link_info(fd.number)
-
-
-def link_info(fd: int) -> LinkInfo:
-    """struct bpf_link_info of a link's descriptor."""
-    text = ctypes.create_string_buffer(128)
-    initial = bytearray(32)
-    result, buffer = object_info(fd, 64)
-    check(result, Command.OBJ_GET_INFO_BY_FD, "link: info")
-    kind, ident, program_id = struct.unpack_from("<III", buffer.raw)
-    name = LINK_TYPES[kind] if kind < len(LINK_TYPES) else str(kind)
-    details: dict[str, Any] = {}
-    words = struct.unpack_from("<IIII", buffer.raw, 16)
-    if name == "raw_tracepoint":
-        struct.pack_into("<QI", initial, 16, ctypes.addressof(text), len(text))
-        if object_info(fd, 64, bytes(initial))[0] >= 0:
-            details["name"] = text.value.decode("utf-8", "replace")
-    elif name in ("xdp", "tcx", "netkit"):
-        details["ifindex"] = words[0]
-    elif name == "tracing":
-        details["attach_type"], details["target_obj_id"], details["target_btf_id"] = words[:3]
-    elif name == "cgroup":
-        details["cgroup_id"] = words[0] | words[1] << 32
-        details["attach_type"] = words[2]
-    elif name == "netfilter":
-        details["family"], details["hook"], details["priority"] = (
-            words[0],
-            words[1],
-            struct.unpack_from("<i", buffer.raw, 24)[0],
-        )
-    return LinkInfo(ident, name, program_id, details)
 
 
 def code(fd: int, jited: bool = False) -> bytes:

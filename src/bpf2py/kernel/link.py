@@ -6,8 +6,8 @@ import os
 import struct
 from typing import Any
 
-from bpf2py.errors import AttachError
-from bpf2py.kernel.map import object_info, pin
+from bpf2py.errors import AttachError, BpfError
+from bpf2py.kernel.map import pin
 from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, bpf, error_for, libc
 from bpf2py.uapi.commands import Command
 
@@ -75,14 +75,16 @@ class KernelLink:
         return bpf(Command.ITER_CREATE, struct.pack("<II", self._fd.number, 0))
 
     def info(self) -> dict[str, Any]:
-        """Type, id and program id of struct bpf_link_info (Linux 5.8)."""
+        """Type, id, program id and what belongs to the type (Linux 5.8); empty without a link object."""
         if self._fd is None:
             return {}
-        result, buffer = object_info(self._fd.number, 64)
-        if result < 0:
+        from bpf2py.kernel.link_info import link_info
+
+        try:
+            found = link_info(self._fd.number)
+        except BpfError:
             return {}
-        kind, ident, prog_id = struct.unpack_from("<III", buffer.raw)
-        return {"type": kind, "id": ident, "prog_id": prog_id}
+        return {"type": found.type, "id": found.id, "prog_id": found.program_id, **found.details}
 
     def __repr__(self) -> str:
         return f"<KernelLink {self.hook}{'' if self.fd >= 0 else ' (detached)'}>"
