@@ -117,7 +117,10 @@ def test_events_are_typed_and_counted(tracefs: Any) -> None:
         subprocess.run(["/bin/true"], check=True)
         out = ok("events", ident, "--types", str(example), "--type", "event", "--json", "--count", "1")
         assert set(json.loads(out)) == {"time_ns", "pid", "uid", "comm"}
-        assert "belong together" in fails("events", ident, "--type", "event")
+        out = ok("events", ident, "--type", "event", "--json", "--count", "1")  # by the program's own types
+        assert set(json.loads(out)) == {"time_ns", "pid", "uid", "comm"}
+        assert f"({next(iter(obj.programs))}) have no type 'nothing'" in fails("events", ident, "--type", "nothing")
+        assert "--types needs --type" in fails("events", ident, "--types", str(example))
 
 
 @pytest.mark.kernel

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from bpf2py.cli.progress import progress
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import MapType, type_name
+
+if TYPE_CHECKING:
+    from bpf2py.maps.base import Map
 
 FORMATS = (".json", ".npy", ".parquet")
 
@@ -89,8 +92,14 @@ def events(
     reference: str = typer.Argument(
         ..., metavar="MAP", help="Id, name, or path of a pinned RINGBUF or PERF_EVENT_ARRAY."
     ),
-    types: Path = typer.Option(None, help="An object file (or .c source) that declares the records' type."),
-    type_of: str = typer.Option(None, "--type", help="The records' type in it, such as 'event' for struct event."),
+    type_of: str = typer.Option(
+        None,
+        "--type",
+        help="The records' type, such as 'event' for struct event, from the BTF of the programs that use the map.",
+    ),
+    types: Path = typer.Option(
+        None, help="An object file (or .c source) that declares --type, in place of those programs."
+    ),
     count: int = typer.Option(None, min=1, help="Stop after this many events."),
     timeout: float = typer.Option(None, min=0.0, help="Stop after this many seconds."),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON object for each event."),
@@ -101,7 +110,9 @@ def events(
 
     Examples:
 
-        bpf2py events events --types exec_events.bpf.c --type event --json
+        bpf2py events events --type event --json
+
+        bpf2py events events --type event --types exec_events.bpf.c
 
         bpf2py events /sys/fs/bpf/events --count 1 --timeout 5
     """
@@ -110,15 +121,15 @@ def events(
     from bpf2py.readers.perf import PerfReader
     from bpf2py.readers.ring import RingReader
 
-    if (types is None) != (type_of is None):
-        raise BpfError("--types and --type belong together")
-    codec = _record_codec(types, type_of) if types is not None and type_of is not None else None
+    if types is not None and type_of is None:
+        raise BpfError("--types needs --type: which of the types the records have")
     with open_map(reference) as bpf_map:
         kind = bpf_map.info.type
         if kind not in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY):
             raise BpfError(
                 f"map {bpf_map.name}: events come from RINGBUF and PERF_EVENT_ARRAY, this is a {type_name(kind)}"
             )
+        codec = _record_codec(bpf_map, types, type_of) if type_of is not None else None
         reader: Any = RingReader(bpf_map, type=codec) if kind == MapType.RINGBUF else PerfReader(bpf_map, type=codec)
         seen = 0
         with reader:
@@ -135,13 +146,27 @@ def events(
             print(f"bpf2py: {lost} events were lost: the buffer was full", file=sys.stderr)
 
 
-def _record_codec(file: Path, name: str) -> Any:
+def _record_codec(bpf_map: Map[Any, Any], file: Path | None, name: str) -> Any:
+    """The codec of a type, from a file or from the programs of the machine that use the map."""
     from bpf2py.btf.codec import codec_for
     from bpf2py.btf.types import Kind
+    from bpf2py.kernel import btf, inspect
     from bpf2py.loading import read_spec
 
-    spec = read_spec(str(file))
-    if spec.types is None:
-        raise BpfError(f"{file}: the object has no types; compile with -g")
     bare = name.removeprefix("struct ").strip()
-    return codec_for(spec.types, spec.types.find(bare, Kind.STRUCT, Kind.UNION, Kind.TYPEDEF, Kind.INT))
+    kinds = (Kind.STRUCT, Kind.UNION, Kind.TYPEDEF, Kind.INT)
+    if file is not None:
+        spec = read_spec(str(file))
+        if spec.types is None:
+            raise BpfError(f"{file}: the object has no types; compile with -g")
+        return codec_for(spec.types, spec.types.find(bare, *kinds))
+    users = [info for info in inspect.programs() if bpf_map.id in info.map_ids]
+    for ident in sorted({info.btf_id for info in users if info.btf_id}):
+        found = btf.btf_by_id(ident)
+        ids = [i for i in found.ids_by_name(bare) if found.kind(i) in kinds] if found is not None else []
+        if found is not None and ids:
+            return codec_for(found, ids[0])
+    names = ", ".join(sorted({info.name for info in users})) or "none"
+    raise BpfError(
+        f"map {bpf_map.name}: the programs that use it ({names}) have no type {bare!r}; name an object that has it with --types"
+    )
