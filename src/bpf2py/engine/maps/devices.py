@@ -24,10 +24,17 @@ ENODEV, EOVERFLOW, ENOTSOCK, EOPNOTSUPP = 19, 75, 88, 95
 MAX_QUEUE = 16384  # of a CPUMAP entry
 
 
-class ShownSlot(IndexedSlot):
-    """What is stored is shown to programs as 16 bytes that lie behind one another for all indices."""
+class DeviceSlot(IndexedSlot):
+    """A few bytes for each index; where `show` is used, programs find them, 16 bytes from one to the next."""
 
     __slots__ = ()
+
+    def _lookup(self, flags: int) -> int:
+        found = self.core.held.get(bytes(self.key))
+        if found is None:
+            return -ENOENT
+        self.value[:] = found[: len(self.value)]
+        return 0
 
     def program(self, fd: int, attach_type: AttachType) -> Any:
         """The program with a number that is to run where packets arrive, None where it is none of those."""
@@ -44,7 +51,7 @@ class ShownSlot(IndexedSlot):
         memory.u64[(words >> 3) + self.index] = place if data is not None else 0
 
 
-class XskMapSlot(ShownSlot):
+class XskMapSlot(DeviceSlot):
     """XSKMAP: descriptors of AF_XDP sockets, real or simulated ones (`XdpSocket`); cannot be read."""
 
     __slots__ = ()
@@ -92,17 +99,10 @@ def _no_xdp_socket(fd: int) -> int:
             return -ENOTSOCK
 
 
-class DevMapSlot(ShownSlot):
+class DevMapSlot(DeviceSlot):
     """DEVMAP: network devices by index; 8 bytes hold a program as well. DEVMAP_HASH by any number."""
 
     __slots__ = ()
-
-    def _lookup(self, flags: int) -> int:
-        found = self.core.held.get(bytes(self.key))
-        if found is None:
-            return -ENOENT
-        self.value[:] = found[: len(self.value)]
-        return 0
 
     def _update(self, flags: int) -> int:
         info, key = self.core.info, bytes(self.key)
@@ -163,17 +163,10 @@ class DevMapSlot(ShownSlot):
         return 0
 
 
-class CpuMapSlot(ShownSlot):
+class CpuMapSlot(DeviceSlot):
     """CPUMAP: queue sizes by CPU; 8 bytes hold a program as well."""
 
     __slots__ = ()
-
-    def _lookup(self, flags: int) -> int:
-        found = self.core.held.get(bytes(self.key))
-        if found is None:
-            return -ENOENT
-        self.value[:] = found[: len(self.value)]
-        return 0
 
     def _update(self, flags: int) -> int:
         if flags > EXIST:
