@@ -80,10 +80,9 @@ class Memory:
     )
 
     def __init__(self, size: int = LARGEST) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         while True:
             try:
-                self._map = mmap.mmap(-1, _FRONT + size, flags=flags)
+                self._map = _anonymous(_FRONT + size)
                 break
             except (OSError, ValueError) as error:
                 if size // 2 < SMALLEST:
@@ -167,6 +166,12 @@ class Memory:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Store bytes."""
         self.view[address : address + len(data)] = data
+
+
+def _anonymous(size: int) -> mmap.mmap:
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    return mmap.mmap(-1, size)  # Windows, which reserves all of it: less if it will not
 
 
 def _rounded(size: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from bpf2py.errors import ClosedError
 from bpf2py.readers.batch import Batch
+from bpf2py.wakeup import Poll, Wakeup
 
 
 class EventReader:
@@ -26,7 +26,7 @@ class EventReader:
         self._busy = 0
         self._fds: list[int] = []
         self._sources: list[Any] = []  # of an engine's maps: descriptors that stay readable until they are acknowledged
-        self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._waker = Wakeup()
         try:
             for fd in fds:
                 if isinstance(fd, int):
@@ -36,9 +36,7 @@ class EventReader:
         except BaseException:
             self._close_descriptors()
             raise
-        self._poll = select.poll()
-        for fd in (*self._fds, *self._sources, self._waker):
-            self._poll.register(fd, select.POLLIN)
+        self._poll = Poll([*self._fds, *self._sources, self._waker])
 
     # -- for the readers -----------------------------------------------------------------------------------------
 
@@ -121,9 +119,9 @@ class EventReader:
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait for something to read; False after the timeout or when the reader is being closed."""
-        ready = self._poll.poll(None if timeout is None else max(0, int(timeout * 1000 + 0.999)))
+        ready = self._poll.wait(timeout)
         self._acknowledge()
-        return bool(ready) and not self._closing
+        return ready and not self._closing
 
     def _acknowledge(self) -> None:
         for source in self._sources:
@@ -151,7 +149,7 @@ class EventReader:
             self._closing = True
             busy = self._busy
             if busy:
-                os.eventfd_write(self._waker, 1)
+                self._waker.set()
         if not busy:
             self._finish()
 
@@ -164,10 +162,9 @@ class EventReader:
         sources, self._sources = self._sources, []
         for source in sources:
             source.close()
-        for fd in (*descriptors, self._waker):
-            if fd >= 0:
-                os.close(fd)
-        self._waker = -1
+        for fd in descriptors:
+            os.close(fd)
+        self._waker.close()
 
     def __enter__(self) -> Any:
         return self

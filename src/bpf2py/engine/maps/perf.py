@@ -6,10 +6,10 @@ PERF_RECORD_LOST before the first record that finds room again.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
+
+from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
@@ -52,13 +52,13 @@ class PerfBuffer:
         self._data = bytearray(self.size)
         self._head = self._tail = self._lost = self._pending = 0
         self._recording = False
-        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._event = Wakeup()
         self.fd = Number(engine.next_fd())
         engine.events[self.fd.number] = self
 
     def output(self, data: bytes) -> int:
         """What bpf_perf_event_output() does: 0, -ENOSPC when there is no room, -EOPNOTSUPP on another CPU."""
-        if self._event < 0:
+        if self._event.fileno() < 0:
             return -ENOENT
         if self._engine.current_cpu != self.cpu:
             return -EOPNOTSUPP
@@ -86,7 +86,7 @@ class PerfBuffer:
         self._pending += len(record) if of_bytes else 1
         if self._pending >= max(number, 1):
             self._pending = 0
-            os.eventfd_write(self._event, 1)
+            self._event.set()
         return 0
 
     def _store(self, position: int, record: bytes) -> None:
@@ -115,16 +115,14 @@ class PerfBuffer:
 
     def fileno(self) -> int:
         """A descriptor that is readable once there is enough to read."""
-        return self._event
+        return self._event.fileno()
 
     def acknowledge(self) -> None:
         """Make it unreadable, before the buffer is looked at again."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._event)
+        self._event.clear()
 
     def close(self) -> None:
         """Give it up; closing twice is harmless."""
-        event, self._event = self._event, -1
-        if event >= 0:
+        if self._event.fileno() >= 0:
             self._engine.events.pop(self.fd.number, None)
-            os.close(event)
+            self._event.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.maps.core import OWN
 from bpf2py.engine.memory import ENGINE
 from bpf2py.uapi.map_types import MapType
+from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
@@ -60,11 +59,11 @@ def ring_memory(core: MapCore, positions: int, size: int) -> Callable[[int, bool
 class RingEvents:
     """What a reader of a ring waits for: a descriptor that is readable once the ring woke its readers."""
 
-    __slots__ = ("_core", "_fd", "_seen")
+    __slots__ = ("_core", "_event", "_seen")
 
     def __init__(self, core: MapCore) -> None:
         self._core = core
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._event = Wakeup()
         self._seen = self._wakeups
         core.engine.ring_events.append(self)
 
@@ -74,25 +73,23 @@ class RingEvents:
 
     def fileno(self) -> int:
         """The descriptor."""
-        return self._fd
+        return self._event.fileno()
 
     def signal(self) -> None:
         """Make it readable if programs woke readers since the last time."""
         if self._seen != self._wakeups:
             self._seen = self._wakeups
-            os.eventfd_write(self._fd, 1)
+            self._event.set()
 
     def acknowledge(self) -> None:
         """Make it unreadable, before the ring is looked at again."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._fd)
+        self._event.clear()
 
     def close(self) -> None:
         """Give the descriptor up; closing twice is harmless."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        if self._event.fileno() >= 0:
             self._core.engine.ring_events.remove(self)
-            os.close(fd)
+            self._event.close()
 
 
 def notify(engine: Engine) -> None:
