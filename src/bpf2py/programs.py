@@ -274,13 +274,27 @@ class Program:
         self.fileno()
         return bytes(self._backend.program_code(self._handle, True))
 
-    def disassemble(self) -> str:
-        """The instructions the kernel runs, one a line."""
+    def source_lines(self) -> list[tuple[int, str]]:
+        """(number of the instruction, ``file:line: text``) where another source line begins (Linux 5.0); empty without BTF."""
+        self.fileno()
+        found: list[tuple[int, str]] = self._backend.source_lines(self._handle)
+        return found
+
+    def disassemble(self, *, source: bool = False) -> str:
+        """The instructions the kernel runs, one a line; with `source` each source line in front of those made from it."""
         from bpf2py.isa.disasm import disassemble
 
         code = self.xlated()
         symbols = self._backend.helper_names(code)
-        return "\n".join(str(line) for line in disassemble(code, symbols=symbols))
+        lines = dict(self.source_lines()) if source else {}
+        shown, text = "", []
+        for line in disassemble(code, symbols=symbols):
+            begins = lines.get(line.slot, shown)
+            if begins != shown:
+                text.append(f"; {begins}")
+                shown = begins
+            text.append(str(line))
+        return "\n".join(text)
 
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system (Linux 4.4): the program then outlives the process."""
@@ -402,6 +416,12 @@ class Program:
     def close(self) -> None:
         """Give up the descriptor; links keep the program alive."""
         self._finalizer()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         kind = "closed" if self.closed else getattr(self.type, "name", self.type)

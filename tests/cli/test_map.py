@@ -155,7 +155,9 @@ def test_programs_and_links(counts: Any) -> None:
         program = obj.programs["count_exec"]
         rows = {row["id"]: row for row in json.loads(ok("prog", "list", "--json"))}
         assert rows[program.info.id]["tag"] == program.info.tag.hex()
-        assert "call bpf_get_current_uid_gid" in ok("prog", "dump", str(program.info.id))
+        dumped = ok("prog", "dump", str(program.info.id))
+        assert "call bpf_get_current_uid_gid" in dumped
+        assert "exec_counts.bpf.c:" in dumped
         if link.info:
             links = {row["id"]: row for row in json.loads(ok("link", "list", "--json"))}
             listed = links[link.info["id"]]

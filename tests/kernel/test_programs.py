@@ -99,6 +99,31 @@ char LICENSE[] SEC("license") = "GPL";
 """
 
 
+@pytest.mark.parametrize("backend", ["kernel", "engine"])
+def test_source_lines(compile_bpf: Callable[[str], bytes], backend: str) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+__u64 first, second;
+SEC("xdp") int lines(struct xdp_md *ctx)
+{
+    first += bpf_ktime_get_ns();
+    second += first;
+    return XDP_PASS;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+    with bpf2py.load(compile_bpf(source), backend=backend) as obj, obj.programs["lines"] as program:
+        slots = {text.split(": ", 1)[1]: slot for slot, text in program.source_lines()}
+        assert slots["first += bpf_ktime_get_ns();"] < slots["second += first;"] < slots["return XDP_PASS;"]
+        text = program.disassemble(source=True).splitlines()
+        where = [number for number, line in enumerate(text) if line.endswith("second += first;")]
+        assert where and text[where[0]].startswith("; ")  # noqa: PT018
+        assert [line for line in text if not line.startswith("; ")] == program.disassemble().splitlines()
+    with pytest.raises(bpf2py.ClosedError):
+        program.source_lines()
+
+
 def test_links_say_where_they_are(compile_bpf: Callable[[str], bytes]) -> None:
     with bpf2py.load(compile_bpf(WHERE)) as obj:
         cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [

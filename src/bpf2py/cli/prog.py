@@ -62,7 +62,7 @@ def dump(
     program: str = typer.Argument(..., help="Id, or name."),
     jited: bool = typer.Option(False, "--jited", help="Print the machine code as hex instead of BPF instructions."),
 ) -> None:
-    """Print the instructions of a program as the kernel runs them. Needs CAP_SYS_ADMIN.
+    """Print the instructions of a program as the kernel runs them, with their source lines. Needs CAP_SYS_ADMIN.
 
     Examples:
 
@@ -70,27 +70,16 @@ def dump(
 
         bpf2py prog dump 42 --jited
     """
-    from bpf2py.isa.disasm import disassemble
-    from bpf2py.kernel import inspect
-    from bpf2py.kernel.map import open_id
-    from bpf2py.kernel.syscall import Fd, check
-    from bpf2py.uapi.commands import Command
+    from bpf2py.programs import Program
 
     info = _find(program)
-    fd = Fd(check(open_id(Command.PROG_GET_FD_BY_ID, info.id), Command.PROG_GET_FD_BY_ID, f"program id {info.id}"))
-    try:
-        code = inspect.code(fd.number, jited)
+    with Program.from_id(info.id, backend="kernel") as found:
+        code = found.jited() if jited else found.xlated()
         if not code:
             raise BpfError(
                 f"program {info.name}: the kernel does not show its code (CAP_SYS_ADMIN, kernel.kptr_restrict)"
             )
-        if jited:
-            typer.echo(code.hex(" ", 1))
-            return
-        for line in disassemble(code, symbols=inspect.helper_names(code)):
-            typer.echo(str(line))
-    finally:
-        fd.close()
+        typer.echo(code.hex(" ", 1) if jited else found.disassemble(source=True))
 
 
 def list_links(as_json: bool = typer.Option(False, "--json", help="Print a JSON list, for programs.")) -> None:

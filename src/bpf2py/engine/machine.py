@@ -540,6 +540,11 @@ class Engine:
         code: bytes = program.machine_code() if jited else program.bytecode
         return code
 
+    def source_lines(self, program: Any) -> list[tuple[int, str]]:
+        """(instruction, source line) of a program."""
+        found: list[tuple[int, str]] = program.source_lines()
+        return found
+
     def helper_names(self, code: bytes) -> dict[int, str]:
         """Names of helpers whose numbers were changed: none."""
         return {}

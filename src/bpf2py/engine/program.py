@@ -187,6 +187,13 @@ class EngineProgram:
         line = line_at(self._linked.lines, slot * 8)
         return source_text(line, types) if line is not None and types is not None else None
 
+    def source_lines(self) -> list[tuple[int, str]]:
+        """(instruction, ``file:line: text``), in order."""
+        types = self.object_spec.types
+        return (
+            [(line.offset // 8, source_text(line, types)) for line in self._linked.lines] if types is not None else []
+        )
+
     def disassembled(self, slot: int) -> str:
         """An instruction in words."""
         from bpf2py.isa.disasm import disassemble

@@ -142,6 +142,12 @@ class KernelBackend:
 
         return code(program.fd, jited)
 
+    def source_lines(self, program: KernelProgram) -> list[tuple[int, str]]:
+        """(instruction, source line) of the code as the kernel runs it."""
+        from bpf2py.kernel.inspect import source_lines
+
+        return source_lines(program.fd)
+
     def helper_names(self, code: bytes) -> dict[int, str]:
         """Names of the helpers that code as the kernel runs it calls, by instruction."""
         from bpf2py.kernel.inspect import helper_names

@@ -7,17 +7,20 @@ import struct
 from collections.abc import Iterator
 
 from bpf2py.info import MapInfo, ProgramInfo
-from bpf2py.kernel.btf import ids
+from bpf2py.kernel.btf import btf_by_id, ids
 from bpf2py.kernel.link_info import LinkInfo, link_info
 from bpf2py.kernel.map import map_info, object_info, open_id
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.syscall import ENOENT, Fd, bpf, check
+from bpf2py.linker.link import source_text
+from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
 
 BPF_STATS_RUN_TIME = 0
+_PROG_INFO_SIZE = 232  # struct bpf_prog_info
+_LINE = struct.Struct("<IIII")  # struct bpf_line_info
 
 
-# enum bpf_link_type.
 def _opened(list_command: Command, open_command: Command) -> Iterator[Fd]:
     """A descriptor of each object of a kind; those that go away meanwhile are skipped."""
     for ident in ids(list_command):
@@ -87,6 +90,27 @@ def code(fd: int, jited: bool = False) -> bytes:
     if not shown:
         return b""
     return data.raw if jited else _with_distances(data.raw)
+
+
+def source_lines(fd: int) -> list[tuple[int, str]]:
+    """(instruction, ``file:line: text``) of a program as the kernel runs it; empty without BTF or CAP_SYS_ADMIN (Linux 5.0)."""
+    result, buffer = object_info(fd, _PROG_INFO_SIZE)
+    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
+    (btf_id,) = struct.unpack_from("<I", buffer.raw, 128)
+    (count,) = struct.unpack_from("<I", buffer.raw, 148)
+    btf = btf_by_id(btf_id) if btf_id and count else None
+    if btf is None:
+        return []
+    records = ctypes.create_string_buffer(_LINE.size * count)
+    initial = bytearray(_PROG_INFO_SIZE)
+    struct.pack_into("<IQ", initial, 148, count, ctypes.addressof(records))
+    struct.pack_into("<I", initial, 172, _LINE.size)
+    result, buffer = object_info(fd, _PROG_INFO_SIZE, bytes(initial))
+    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
+    return [
+        (slot, source_text(LineInfo(slot * 8, file, text, place), btf))
+        for slot, file, text, place in _LINE.iter_unpack(records.raw)
+    ]
 
 
 def _with_distances(code: bytes) -> bytes:
