@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from bpf2py.errors import AttachError, BpfOSError, ClosedError, EncodeError
+from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, EncodeError
 from bpf2py.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from bpf2py.backend import LinkHandle, ProgramHandle
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
+
+
+def _must_exist(path: str, what: str) -> None:
+    if not os.path.lexists(path):
+        raise FileNotFoundError(2, f"{what}: nothing is pinned", path)
 
 
 def _close_all(handles: list[LinkHandle], owner: int) -> None:
@@ -74,6 +79,18 @@ class Link:
                 errno=-result,
                 command="BPF_OBJ_PIN",
             )
+
+    def unpin(self, path: str | os.PathLike[str]) -> None:
+        """Remove a pin of this link; the attachment goes with its last user.
+
+        Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
+        """
+        path, what = os.fspath(path), f"link of program {self.program}: unpin"
+        _must_exist(path, what)
+        with Link.from_pin(path) as pinned:
+            if pinned.info.get("id") != self.info.get("id"):
+                raise BpfError(f"{what}: {path} pins link {pinned.info.get('id')}, not this one")
+        os.unlink(path)
 
     def update(self, program: Program, old: Program | None = None) -> None:
         """Put another program in place of the attached one, without a gap (Linux 5.7).
@@ -309,6 +326,18 @@ class Program:
                 errno=-result,
                 command="BPF_OBJ_PIN",
             )
+
+    def unpin(self, path: str | os.PathLike[str]) -> None:
+        """Remove a pin of this program; the program itself goes with its last user.
+
+        Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
+        """
+        path, what = os.fspath(path), f"program {self.name}: unpin"
+        _must_exist(path, what)
+        with Program.open(path) as pinned:
+            if pinned.info.id != self.info.id:
+                raise BpfError(f"{what}: {path} pins program {pinned.info.name} (id {pinned.info.id}), not this one")
+        os.unlink(path)
 
     def test_run(
         self,

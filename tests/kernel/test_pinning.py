@@ -179,3 +179,21 @@ def test_unpin_removes_only_a_pin_of_this_map(bpffs: Path) -> None:
         one.unpin(bpffs / "one")
         with pytest.raises(FileNotFoundError):
             one.unpin(bpffs / "one")
+
+
+def test_unpin_of_programs_and_links(compile_object: Callable[[str], bytes], bpffs: Path) -> None:
+    source = """
+SEC("raw_tp/sys_enter") int one(void *ctx) { return 0; }
+SEC("raw_tp/sys_enter") int other(void *ctx) { return 1; }
+"""
+    with bpf2py.load(compile_object(source)) as obj:
+        one, other = obj.programs["one"], obj.programs["other"]
+        with one.attach() as link, other.attach() as another:
+            for mine, theirs, path in ((one, other, bpffs / "program"), (link, another, bpffs / "link")):
+                mine.pin(path)
+                with pytest.raises(bpf2py.BpfError, match="not this one"):
+                    theirs.unpin(path)
+                mine.unpin(path)
+                assert not path.exists()
+                with pytest.raises(FileNotFoundError, match="nothing is pinned"):
+                    mine.unpin(path)

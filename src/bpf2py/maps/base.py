@@ -132,7 +132,6 @@ class Map(Generic[K, V]):
         if os.path.lexists(path):
             raise FileExistsError(f"map {self.name}: pin: {path} exists")
         self.fileno()
-        self.fileno()
         self._check("pin", self._handle.pin(path))
 
     def unpin(self, path: str | os.PathLike[str]) -> None:
