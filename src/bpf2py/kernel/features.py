@@ -119,7 +119,9 @@ def helper(name: str, kind: ProgramType | str) -> bool | None:
 
 
 def kfunc(name: str) -> bool | None:
-    """Whether the kernel or a loaded module has a function that programs may call: True, False, or None without BTF (Linux 5.13).
+    """Whether the kernel or a loaded module has a function that programs may call (Linux 5.13).
+
+    True, False, or None when that cannot be told: there is no BTF, or it does not say which functions are for programs.
 
     Args:
         name: such as ``"bpf_task_from_pid"``.
@@ -130,7 +132,7 @@ def kfunc(name: str) -> bool | None:
         known = [vmlinux(), *modules()]
     except BpfError:
         return None
-    marked = False  # kernels before 6.10 do not mark them: every function then may be one
+    marked = False  # before 6.10, and with old build tools, they are not: every function may then be one
     for btf in known:
         ids = [i for i in btf.ids_by_name(name) if btf.kind(i) == Kind.FUNC]
         tags = {btf.type(i).type_id for i in btf.ids_by_name("bpf_kfunc") if btf.kind(i) == Kind.DECL_TAG}  # type: ignore[union-attr]
