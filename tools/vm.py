@@ -48,6 +48,7 @@ SELECTION = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [
         "lpm",
         "queue_stack",
         "map_of_maps",
+        "modules",
     )
 ]
 # Without the option apt warns that its unprivileged user cannot write where we download to.

@@ -26,23 +26,24 @@ if TYPE_CHECKING:
 _LOG_SIZE = 1 << 16
 
 
-@cache
 def modules() -> tuple[Btf, ...]:
-    """The BTF of all loaded modules, split on vmlinux; a damaged one is skipped with a warning."""
-    found = []
+    """The BTF of all modules that are loaded now, split on vmlinux; a damaged one is skipped with a warning."""
     try:
         names = sorted(os.listdir("/sys/kernel/btf"))
     except OSError:
         return ()
-    for name in names:
-        if name == "vmlinux":
-            continue
-        try:
-            with open(f"/sys/kernel/btf/{name}", "rb") as file:
-                found.append(Btf(file.read(), vmlinux(), name))
-        except (OSError, BtfError) as error:
-            warnings.warn(f"BTF of module {name} is skipped: {error}", RuntimeWarning, stacklevel=2)
-    return tuple(found)
+    found = (_module(name) for name in names if name != "vmlinux")
+    return tuple(btf for btf in found if btf is not None)
+
+
+@cache
+def _module(name: str) -> Btf | None:
+    try:
+        with open(f"/sys/kernel/btf/{name}", "rb") as file:
+            return Btf(file.read(), vmlinux(), name)
+    except (OSError, BtfError) as error:
+        warnings.warn(f"BTF of module {name} is skipped: {error}", RuntimeWarning, stacklevel=3)
+        return None
 
 
 _module_fds: dict[str, Fd] = {}
@@ -90,13 +91,26 @@ _PREFIXES = {
 def attach_btf_id(attach_type: str, target: str) -> tuple[int, int]:
     """(BTF type id, BTF object fd or 0 for vmlinux) of a program's attach target.
 
-    Raises BtfError when the kernel has no such function or tracepoint.
+    Args:
+        attach_type: its name.
+        target: in the kernel or, if it is not there, in a module (Linux 5.12); ``module:name`` is in that module.
+
+    Raises BtfError when there is no such function or tracepoint.
     """
     prefix, kind = _PREFIXES.get(attach_type, ("", Kind.FUNC))
-    try:
-        return vmlinux().find(prefix + target, kind), 0
-    except BtfError:
-        pass
+    module, _, name = target.rpartition(":")
+    if module in ("", "vmlinux"):
+        try:
+            return vmlinux().find(prefix + name, kind), 0
+        except BtfError:
+            pass
+    known = [btf for btf in modules() if module in ("", btf.name)]
+    for btf in known:
+        own = [i for i in btf.ids_by_name(prefix + name) if i >= btf.start_id and btf.kind(i) == kind]
+        if own:
+            return own[0], btf_fd_of_module(btf.name)
+    if module not in ("", "vmlinux") and not known:
+        raise BtfError(f"module {module!r} is not loaded, or has no BTF")
     what = {"btf_trace_": "tracepoint", "bpf_lsm_": "LSM hook", "bpf_iter_": "iterator"}.get(prefix, "function")
     raise BtfError(f"the kernel has no {what} {target!r} in its BTF")
 

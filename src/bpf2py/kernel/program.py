@@ -120,7 +120,7 @@ class ProgramLoader:
             try:
                 self.attach_btf_id, self.attach_btf_fd = attach_btf_id(attach_type, program.target)
             except BtfError as error:
-                near = did_you_mean(attach_type, program.target)
+                near = did_you_mean(attach_type, program.target) if ":" not in program.target else ""
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
         self.usdt_map: MapHandle | None = None
         if program.section.partition("/")[0] in ("usdt", "usdt.s"):
