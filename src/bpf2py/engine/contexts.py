@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.btf.codec import codec_for
 from bpf2py.btf.reader import Btf
@@ -21,26 +21,36 @@ if TYPE_CHECKING:
 
 __all__ = ["context_type", "encode_context"]
 
-# Registers of function arguments and of the result, as include/bpf/bpf_tracing.h has them; the names in struct pt_regs.
-_REGISTERS = (("di", "rdi"), ("si", "rsi"), ("dx", "rdx"), ("cx", "rcx"), ("r8", "r8"), ("r9", "r9"))
-_RESULT = ("ax", "rax")
-_SYSCALL_NUMBER = ("orig_ax", "orig_rax")
-PT_REGS_SIZE = 168  # struct pt_regs of x86-64
-_OFFSETS = {
-    "di": 112,
-    "si": 104,
-    "dx": 96,
-    "cx": 88,
-    "r8": 72,
-    "r9": 64,
-    "r10": 56,
-    "ax": 80,
-    "orig_ax": 120,
-    "ip": 128,
-    "sp": 152,
-}
-_ARGUMENT_TYPES = (P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE)
 _RETURNS = ("kretprobe", "uretprobe", "kretsyscall", "kretprobe.multi", "uretprobe.multi", "uretprobe.s")
+
+
+class Registers(NamedTuple):
+    """struct pt_regs of a processor, as include/bpf/bpf_tracing.h has its members.
+
+    Attributes:
+        size: bytes.
+        arguments, result: offsets of the registers of a function's arguments and of its result.
+        syscall: offsets of those of a system call.
+        names: offsets by name.
+    """
+
+    size: int
+    arguments: tuple[int, ...]
+    result: int
+    syscall: tuple[int, ...]
+    names: dict[str, int]
+
+
+_X86_NAMES = {
+    "r15": 0, "r14": 8, "r13": 16, "r12": 24, "bp": 32, "bx": 40, "r11": 48, "r10": 56, "r9": 64, "r8": 72, "ax": 80, "cx": 88,
+    "dx": 96, "si": 104, "di": 112, "orig_ax": 120, "ip": 128, "cs": 136, "flags": 144, "sp": 152, "ss": 160,
+}  # fmt: skip
+X86_64 = Registers(168, (112, 104, 96, 88, 72, 64), 80, (112, 104, 96, 56, 72, 64), _X86_NAMES)
+AARCH64 = Registers(
+    336, tuple(range(0, 64, 8)), 0, tuple(range(0, 48, 8)),
+    {**{f"x{n}": 8 * n for n in range(31)}, "sp": 248, "pc": 256, "pstate": 264, "orig_x0": 272, "syscallno": 280},
+)  # fmt: skip
+_ARGUMENT_TYPES = (P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE)
 
 
 def context_type(program: EngineProgram) -> tuple[Btf, int] | None:
@@ -151,38 +161,53 @@ def _registers(
     engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
 ) -> bytes:
     """struct pt_regs: arguments in their registers, the result in its own; members by name."""
-    found = context_type(program)
-    size = max(found[0].size_of(found[1]) if found is not None else 0, PT_REGS_SIZE)
-    raw = bytearray(size)
+    btf = program.object_spec.types
+    found, layout = context_type(program), _layout(btf)
+    size = max(found[0].size_of(found[1]) if found is not None else 0, layout.size)
     kind = program.spec.section.split("/", 1)[0]
-    names: list[tuple[str, ...]] = [*_REGISTERS]
-    if kind in _RETURNS:
-        names = [_RESULT]
-    elif kind == "ksyscall":
-        names[3] = ("r10", "r10")
-    if len(arguments) > len(names):
-        raise EncodeError(f"at most {len(names)} arguments are in registers")
-    values: dict[str, Any] = {names[i][0]: item for i, item in enumerate(arguments)}
-    values.update(fields)
-    for name, item in values.items():
-        if isinstance(item, str | bytes):
-            btf = program.object_spec.types
-            assert btf is not None
-            item = pointer(engine, btf, 0, item, run.owned)
-        at = _register_offset(found, name)
-        raw[at : at + 8] = (int(item) & (1 << 64) - 1).to_bytes(8, "little")
-    return bytes(raw)
+    places = (layout.result,) if kind in _RETURNS else layout.syscall if kind == "ksyscall" else layout.arguments
+    if len(arguments) > len(places):
+        raise EncodeError(f"at most {len(places)} arguments are in registers")
+    values = list(zip(places, arguments, strict=False))
+    if kind == "ksyscall" and layout is AARCH64:
+        values += [(layout.names["orig_x0"], item) for item in arguments[:1]]
+    raw = bytearray(size)
+    for at, item in values + [(_register_offset(found, layout, name), item) for name, item in fields.items()]:
+        number = pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) and btf is not None else item
+        raw[at : at + 8] = (int(number) & (1 << 64) - 1).to_bytes(8, "little")
+    if kind != "ksyscall":
+        return bytes(raw)
+    # Kernels enter system calls by a wrapper, whose only argument is where the caller's registers are.
+    callers = engine.memory.allocate(size)
+    run.owned.append(callers)
+    engine.memory.write(callers, raw)
+    outer = bytearray(size)
+    outer[layout.arguments[0] : layout.arguments[0] + 8] = callers.to_bytes(8, "little")
+    return bytes(outer)
 
 
-def _register_offset(found: tuple[Btf, int] | None, name: str) -> int:
+def _layout(btf: Btf | None) -> Registers:
+    """Of the processor a program was compiled for: its types say so, or it is this one."""
+    if btf is not None:
+        if btf.ids_by_name("user_pt_regs") or btf.ids_by_name("pt_regs___bpf_arm64"):
+            return AARCH64
+        if any(member(btf, i, "di") or member(btf, i, "rdi") for i in btf.ids_by_name("pt_regs")):
+            return X86_64
+    from bpf2py.toolchain.compiler import host_arch
+
+    return AARCH64 if host_arch() == "arm64" else X86_64
+
+
+def _register_offset(found: tuple[Btf, int] | None, layout: Registers, name: str) -> int:
     if found is not None:
         for spelled in (name, f"r{name}", name.removeprefix("r")):
             place = member(found[0], found[1], spelled)
             if place is not None:
                 return place[1] // 8
-    if name in _OFFSETS:
-        return _OFFSETS[name]
-    raise EncodeError(f"struct pt_regs has no register {name!r}")
+    for spelled in (name, name.removeprefix("r")):
+        if spelled in layout.names:
+            return layout.names[spelled]
+    raise EncodeError(f"struct pt_regs has no register {name!r}; it has {', '.join(layout.names)}")
 
 
 def _members(engine: Engine, program: EngineProgram, run: Run, fields: Mapping[str, Any]) -> bytes:

@@ -1,0 +1,90 @@
+"""Probes of functions and system calls on the engine: arguments where the headers' macros look for them, on either processor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import bpf2py
+from bpf2py.engine import Engine
+from bpf2py.errors import EncodeError
+
+SOURCE = """
+#include <linux/bpf.h>
+#include <linux/ptrace.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+long arguments[6], result, descriptor, how, mode, ip;
+char name[16];
+
+SEC("ksyscall/openat")
+int BPF_KSYSCALL(opens, int dfd, const char *path, int flags, unsigned int bits)
+{
+    descriptor = dfd;
+    how = flags;
+    mode = bits;
+    bpf_probe_read_user_str(name, sizeof(name), path);
+    return 0;
+}
+
+SEC("kretsyscall/openat")
+int BPF_KRETPROBE(opened, long fd)
+{
+    result = fd;
+    return 0;
+}
+
+SEC("kprobe/do_thing")
+int BPF_KPROBE(enters, long a, long b, long c, long d, long e)
+{
+    long given[] = {a, b, c, d, e, PT_REGS_PARM6(ctx)};
+
+    __builtin_memcpy(arguments, given, sizeof(given));
+    ip = PT_REGS_IP(ctx);
+    return 0;
+}
+
+SEC("uretprobe//bin/thing:function")
+int BPF_URETPROBE(leaves, long value)
+{
+    result = value;
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.fixture(scope="module", params=["x86", "arm64"])
+def obj(request: pytest.FixtureRequest) -> Iterator[Any]:
+    data = bpf2py.compile(SOURCE, arch=request.param)
+    with bpf2py.load(data, backend=Engine()) as loaded:
+        loaded.attach()
+        yield loaded
+
+
+def test_system_calls(obj: Any) -> None:
+    obj.backend.fire("ksyscall/openat", -100, "/etc/passwd", 0o100, 0o644)
+    values = {name: obj.variables[name].value for name in ("descriptor", "how", "mode", "name")}
+    assert values == {"descriptor": -100, "how": 0o100, "mode": 0o644, "name": "/etc/passwd"}
+    obj.backend.fire("kretsyscall/openat", -13)
+    assert obj.variables["result"].value == -13
+
+
+def test_functions(obj: Any) -> None:
+    assert obj.backend.fire("kprobe/do_thing", 1, 2, 3, 4, -5, 6) == [0]
+    assert list(obj.variables["arguments"].value) == [1, 2, 3, 4, -5, 6]
+    obj.backend.fire("uretprobe//bin/thing:function", 99)
+    assert obj.variables["result"].value == 99
+
+
+def test_registers_by_name(obj: Any) -> None:
+    probe, on_arm = obj.programs["enters"], "user_pt_regs" in {t.name for _, t in obj.spec.types.types()}
+    probe.run(**({"pc": 7, "x1": 8} if on_arm else {"ip": 7, "si": 8}))
+    assert (obj.variables["ip"].value, obj.variables["arguments"].value[1]) == (7, 8)
+    with pytest.raises(EncodeError, match="struct pt_regs has no register 'nothing'"):
+        probe.run(nothing=1)
+    with pytest.raises(EncodeError, match=f"at most {8 if on_arm else 6} arguments are in registers"):
+        probe.run(*range(9))
