@@ -88,3 +88,41 @@ def test_registers_by_name(obj: Any) -> None:
         probe.run(nothing=1)
     with pytest.raises(EncodeError, match=f"at most {8 if on_arm else 6} arguments are in registers"):
         probe.run(*range(9))
+
+
+USDT = """
+#include <linux/bpf.h>
+#include <linux/ptrace.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/usdt.bpf.h>
+
+long first, second, count, size, cookie;
+char text[8];
+
+SEC("usdt//bin/thing:provider:probe")
+int BPF_USDT(fires, long a, const char *b, long c)
+{
+    first = a;
+    bpf_probe_read_user_str(text, sizeof(text), b);
+    second = c;
+    count = bpf_usdt_arg_cnt(ctx);
+    size = bpf_usdt_arg_size(ctx, 0);
+    cookie = bpf_usdt_cookie(ctx);
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.parametrize("translator", ["native", "python"])
+def test_user_space_tracepoints(translator: str) -> None:
+    with bpf2py.load(bpf2py.compile(USDT), backend=Engine(translator=translator)) as obj:
+        link = obj.programs["fires"].attach(cookie=-7)
+        assert obj.backend.fire(link.hook, -44, "hello", 1 << 40) == [0]
+        values = {name: obj.variables[name].value for name in ("first", "text", "second", "count", "size", "cookie")}
+        assert values == {"first": -44, "text": "hello", "second": 1 << 40, "count": 3, "size": 8, "cookie": -7}
+        obj.programs["fires"].run(1)
+        assert (obj.variables["first"].value, obj.variables["count"].value) == (1, 1)
+        with pytest.raises(EncodeError, match="at most 12 arguments"):
+            obj.programs["fires"].run(*range(13))

@@ -113,6 +113,9 @@ def encode_context(
         if takes_arguments(program):
             run.arguments = len(arguments)
             return _arguments(engine, program, run, arguments, fields)
+        if program.spec.section.split("/", 1)[0] in ("usdt", "usdt.s"):
+            _usdt_arguments(engine, program, run, arguments)
+            return _registers(engine, program, run, (), fields)
         if program.type == P.KPROBE:
             return _registers(engine, program, run, arguments, fields)
         if arguments:
@@ -184,6 +187,31 @@ def _registers(
     outer = bytearray(size)
     outer[layout.arguments[0] : layout.arguments[0] + 8] = callers.to_bytes(8, "little")
     return bytes(outer)
+
+
+_USDT_SPECS, _USDT_MOST = "__bpf_usdt_specs", 12  # of include/bpf/usdt.bpf.h
+_USDT_ARGUMENT, _USDT_END = struct.Struct("<QIhBb"), struct.Struct("<qh6x")
+
+
+def _usdt_arguments(engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any]) -> None:
+    """Arguments of a USDT probe as constants in the map programs look them up in, where the cookie says."""
+    if len(arguments) > _USDT_MOST:
+        raise EncodeError(f"at most {_USDT_MOST} arguments are possible")
+    specs = next((handle for handle in program.maps if handle.info.name == _USDT_SPECS[:15]), None)
+    if specs is None:
+        if arguments:
+            raise EncodeError("the program looks at no arguments: it does not use <bpf/usdt.bpf.h>")
+        return
+    btf = program.object_spec.types
+    assert btf is not None
+    raw = bytearray(_USDT_ARGUMENT.size * _USDT_MOST)
+    for position, item in enumerate(arguments):
+        number = pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) else int(item)
+        _USDT_ARGUMENT.pack_into(raw, position * _USDT_ARGUMENT.size, number & (1 << 64) - 1, 0, 0, 1, 0)
+    slot = specs.slot()
+    slot.value[:] = raw + _USDT_END.pack(run.cookie, len(arguments))
+    slot.update()
+    run.cookie = 0  # the first place of the map
 
 
 def _layout(btf: Btf | None) -> Registers:

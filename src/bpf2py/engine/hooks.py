@@ -184,11 +184,12 @@ def run_program(
 
     # What the context points to must exist before the run does.
     draft = NewRun(program, 0, engine.task)
+    draft.cookie = cookie
     try:
         raw = encode_context(engine, program, draft, context, arguments, fields)
 
         def prepare(run: Run) -> None:
-            run.cookie = cookie
+            run.cookie = draft.cookie
             run.arguments = draft.arguments
 
         return run_once(engine, program, data, raw, prepare)
