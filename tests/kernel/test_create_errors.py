@@ -204,3 +204,23 @@ def test_unprivileged(refused: Callable[..., Any]) -> None:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_entries": -1}, "max_entries must be a number of 32 bits, is -1"),
+        ({"max_entries": (1 << 32) + 5}, f"max_entries must be a number of 32 bits, is {(1 << 32) + 5}"),
+        ({"key_size": -4}, "key_size must be a number of 32 bits, is -4"),
+        ({"value_size": 1 << 40}, f"value_size must be a number of 32 bits, is {1 << 40}"),
+        ({"flags": 1 << 33}, "flags must be a number of 32 bits, are 0x200000000"),
+    ],
+)
+def test_numbers_are_not_cut_off(fields: dict[str, Any], message: str, refused: Callable[..., Any]) -> None:
+    with refused(bpf2py.MapCreateError, errno.EINVAL, message):
+        Map.create("HASH", **{"key_size": 4, "value_size": 4, "max_entries": 5, "name": "wide", **fields})
+
+
+def test_misspelt_types() -> None:
+    with pytest.raises(bpf2py.EncodeError, match="there is no map type 'lru_hahs'; did you mean LRU_HASH"):
+        Map.create("lru_hahs", key="u32", value="u32", max_entries=1)

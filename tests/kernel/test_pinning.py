@@ -197,3 +197,15 @@ SEC("raw_tp/sys_enter") int other(void *ctx) { return 1; }
                 assert not path.exists()
                 with pytest.raises(FileNotFoundError, match="nothing is pinned"):
                     mine.unpin(path)
+
+
+def test_what_is_no_pin(tmp_path: Path, bpffs: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, words, number in (
+        (bpffs / "nothing", "nothing is pinned there", errno.ENOENT),
+        (tmp_path / "file", "it is not on a BPF file system", errno.EACCES),
+    ):
+        for opener in (Map.open, bpf2py.Program.open, bpf2py.Link.from_pin):
+            with pytest.raises(bpf2py.BpfOSError, match=words) as caught:
+                opener(path)
+            assert (caught.value.errno, caught.value.command) == (number, "BPF_OBJ_GET")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.errors import BpfOSError
 from bpf2py.info import MapInfo, TestRunResult
 from bpf2py.kernel import btf as btf_module
-from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pin, possible_cpus
+from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpus
 from bpf2py.kernel.syscall import EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
 from bpf2py.uapi.commands import Command
@@ -158,7 +158,7 @@ class KernelBackend:
         """A pinned program."""
         from bpf2py.kernel.program import KernelProgram
 
-        return KernelProgram(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned program {path}: open")), path)
+        return KernelProgram(open_pinned(path, f"pinned program {path}: open"), path)
 
     def open_program_id(self, ident: int) -> KernelProgram:
         """The program with this id."""
@@ -171,7 +171,7 @@ class KernelBackend:
         """A pinned link."""
         from bpf2py.kernel.link import KernelLink
 
-        return KernelLink(Fd(check(open_pin(path), Command.OBJ_GET, f"pinned link {path}: open")), path)
+        return KernelLink(open_pinned(path, f"pinned link {path}: open"), path)
 
     def open_link_id(self, ident: int) -> KernelLink:
         """The link with this id."""
@@ -198,7 +198,7 @@ class KernelBackend:
     def open_map_pin(self, path: str) -> KernelMap:
         """A pinned map. Raises PermissionDenied or BpfOSError."""
         what = f"pinned map {path}: open"
-        return KernelMap(must_be_map(Fd(check(open_pin(path), Command.OBJ_GET, what)), what))
+        return KernelMap(must_be_map(open_pinned(path, what), what))
 
     def open_map_id(self, ident: int) -> KernelMap:
         """The map with this id (needs CAP_SYS_ADMIN). Raises PermissionDenied or BpfOSError."""

@@ -10,11 +10,13 @@ import weakref
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.errors import MapCreateError, NotSupported
+from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.info import MapInfo
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
     EACCES,
+    EINVAL,
+    ENOENT,
     EPERM,
     Fd,
     address,
@@ -63,6 +65,8 @@ def create_map(
         PermissionDenied: a right is missing.
         NotSupported: the kernel is older than the map type.
     """
+    if (spec.key_size | spec.value_size | spec.max_entries | int(spec.flags)) >> 32:
+        raise _create_error(spec, EINVAL)  # negative, or more than the kernel's fields hold
     key_id, value_id = (spec.key_type_id, spec.value_type_id) if btf_fd else (0, 0)
     if spec.data is not None:
         key_id, value_id = 0, spec.section_type_id if btf_fd else 0
@@ -80,8 +84,8 @@ def create_map(
             int(spec.type) & 0xFFFFFFFF,
             spec.key_size,
             spec.value_size,
-            spec.max_entries & 0xFFFFFFFF,
-            (int(spec.flags) | (BPF_F_TOKEN_FD if token_fd else 0)) & 0xFFFFFFFF,
+            spec.max_entries,
+            int(spec.flags) | (BPF_F_TOKEN_FD if token_fd else 0),
             inner_fd,
             spec.numa_node or 0,
             object_name(spec.name),
@@ -347,6 +351,30 @@ def open_pin(path: str, flags: int = 0) -> int:
     """BPF_OBJ_GET: a descriptor of a pinned object, or -errno."""
     name = path.encode() + b"\0"
     return bpf(Command.OBJ_GET, struct.pack("<QII", address_of_bytes(name), 0, flags))
+
+
+def open_pinned(path: str, what: str) -> Fd:
+    """A pinned object. Raises PermissionDenied or BpfOSError."""
+    result = open_pin(path)
+    if result == -ENOENT:
+        raise BpfOSError(f"{what}: nothing is pinned there", errno=ENOENT, command="BPF_OBJ_GET")
+    if result == -EACCES and os.access(path, os.R_OK | os.W_OK) and not _on_bpffs(path):
+        raise BpfOSError(
+            f"{what}: this is no pin, for it is not on a BPF file system", errno=EACCES, command="BPF_OBJ_GET"
+        )
+    return Fd(check(result, Command.OBJ_GET, what))
+
+
+def _on_bpffs(path: str) -> bool:
+    """Whether a path is on a BPF file system; true where that cannot be told."""
+    try:
+        device = os.stat(path).st_dev
+        with open("/proc/self/mountinfo") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return True
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    return any(row[2] == wanted and row[row.index("-") + 1] == "bpf" for row in rows)
 
 
 def open_id(command: Command, ident: int, flags: int = 0) -> int:

@@ -11,7 +11,7 @@ from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible
 from bpf2py.info import MapInfo
 from bpf2py.maps.errors import map_error
 from bpf2py.spec.map_spec import MapSpec
-from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, type_info, type_name
+from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_type_named, type_info, type_name
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle, MapSlot
@@ -323,7 +323,7 @@ class Map(Generic[K, V]):
         from bpf2py.btf.declare import codec_of
         from bpf2py.loading import resolve_backend
 
-        kind = MapType[type] if isinstance(type, str) else type
+        kind = map_type_named(type) if isinstance(type, str) else type
         facts = type_info(kind)
         key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
         value_codec = codec_of(value) if value is not None else None

@@ -23,6 +23,11 @@ def explain_create(spec: MapSpec, page_size: int = 4096) -> str | None:
     """
     name = spec.type_name
     info = type_info(spec.type)
+    for field in ("key_size", "value_size", "max_entries"):
+        if not 0 <= getattr(spec, field) < 1 << 32:
+            return f"{field} must be a number of 32 bits, is {getattr(spec, field)}"
+    if int(spec.flags) >> 32:
+        return f"flags must be a number of 32 bits, are {int(spec.flags):#x}"
     if info.key_size is not None and spec.key_size != info.key_size:
         return f"key_size must be {info.key_size} for {name}, is {spec.key_size}"
     if info.value_size is not None and spec.value_size != info.value_size:

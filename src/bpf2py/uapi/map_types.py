@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
+from bpf2py.errors import EncodeError
+
 
 class MapType(IntEnum):
     """BPF_MAP_TYPE_* numbers."""
@@ -146,6 +148,18 @@ def map_type(number: int) -> MapType | int:
         return MapType(number)
     except ValueError:
         return number
+
+
+def map_type_named(name: str) -> MapType:
+    """The type with a name, in any case. Raises EncodeError, with names that are like it."""
+    try:
+        return MapType[name.upper().removeprefix("BPF_MAP_TYPE_")]
+    except KeyError:
+        import difflib
+
+        near = difflib.get_close_matches(name.upper(), [kind.name for kind in MapType], 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise EncodeError(f"there is no map type {name!r}{hint}") from None
 
 
 def type_name(number: int) -> str:

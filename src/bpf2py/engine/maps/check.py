@@ -36,7 +36,7 @@ def create_errno(spec: MapSpec, version: Version, cpus: int, fields: Fields, inn
     kind, flags = spec.type, int(spec.flags)
     if not isinstance(kind, MapType) or kind == MapType.UNSPEC or version < _version(MAP_TYPE_INFO[kind].since):
         return EINVAL
-    if flags >> 32 or spec.max_entries > U32 or min(spec.key_size, spec.value_size, spec.max_entries) < 0:
+    if (spec.key_size | spec.value_size | spec.max_entries | flags) >> 32:  # negative, or too large
         return EINVAL
     if spec.map_extra and kind not in (MapType.BLOOM_FILTER, MapType.ARENA):
         return EINVAL
