@@ -15,6 +15,8 @@ from bpf2py.engine.helpers import Fault as HelperFault
 from bpf2py.engine.helpers import python_helper
 from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
+from bpf2py.engine.native import translator_class
+from bpf2py.engine.own_helpers import OWN_HELPER, OwnHelpers
 from bpf2py.engine.run import Run
 from bpf2py.engine.sockets import XdpSocket
 from bpf2py.engine.task import Task
@@ -53,8 +55,11 @@ class Engine:
         translator: ``"native"`` (machine code), ``"python"``, or None: machine code where that is possible, unless the environment
             variable BPF2PY_ENGINE says ``python``.
         fuel: instructions a run may spend in loops before it is stopped.
+        helpers: see the attribute.
 
     Attributes:
+        helpers: functions of your own in place of helpers and kernel functions, by name, for programs that are loaded from then on:
+            called with the engine and the program's arguments (numbers; `read` and `write` follow pointers), they return a number.
         trace: lines of bpf_trace_printk.
         cloned: (interface, packet) of each bpf_clone_redirect.
         signals: (pid, number) of each bpf_send_signal.
@@ -80,6 +85,7 @@ class Engine:
         task: Task | None = None,
         translator: str | None = None,
         fuel: int = DEFAULT_FUEL,
+        helpers: Mapping[str, Callable[..., int]] | None = None,
     ) -> None:
         if not 1 <= possible_cpus <= 8192:
             raise EncodeError(f"engine: possible_cpus must be 1 to 8192, is {possible_cpus}")
@@ -91,9 +97,10 @@ class Engine:
         self.signals: list[tuple[int, int]] = []
         self.cloned: list[tuple[int, bytes]] = []
         self.symbols: dict[str, int] = {}
+        self.helpers = OwnHelpers(dict(helpers or {}))
         self.lock = threading.RLock()
         self.memory = Memory()
-        self.code = _translator(translator)(self.memory, self._call_helper)
+        self.code = translator_class(translator)(self.memory, self._call_helper)
         self.code.resolve["maps"], self.code.resolve["maps_end"] = self.memory.header_bounds
         # Weak: a handle that nobody has any more is closed.
         self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
@@ -209,7 +216,7 @@ class Engine:
         """The address of a kernel symbol, None where the engine has none."""
         from bpf2py.engine.helpers import KFUNCS
 
-        if name in KFUNCS:
+        if name in KFUNCS or name in self.helpers:
             return 1
         return self.symbols.get(name)
 
@@ -376,7 +383,10 @@ class Engine:
             if number >= FIRST_CALL:
                 self.provide(self.code.expected(number - FIRST_CALL))
                 return 0
-            result = python_helper(number)(self, a, b, c, d, e)
+            if number >= OWN_HELPER:
+                result = self.helpers.call(self, number, (a, b, c, d, e))
+            else:
+                result = python_helper(number)(self, a, b, c, d, e)
             return (result + (1 << 63) & (1 << 64) - 1) - (1 << 63)
         except BaseException as error:
             self.runs[-1].error = error
@@ -598,18 +608,3 @@ class _Prepared:
 
 def _no_pins(name: str, path: str) -> Any:
     raise NotSupported(f"{path}: the engine has no BPF file system; keep the Map or the Engine instead", feature=name)
-
-
-def _translator(name: str | None) -> Any:
-    import os
-
-    wanted = name or os.environ.get("BPF2PY_ENGINE") or "native"
-    if wanted not in ("native", "python"):
-        raise EncodeError(f"engine: translator must be native or python, is {wanted!r}")
-    from bpf2py.engine import native
-
-    if wanted == "native" and native.can_run():
-        return native.NativeCode
-    from bpf2py.engine.translate import PythonCode
-
-    return PythonCode

@@ -17,8 +17,9 @@ from bpf2py.engine.memory import CONTROL, MAX_FUNCTIONS, OPS_STACK, Memory
 from bpf2py.engine.x86_64 import emit
 from bpf2py.engine.x86_encode import RAX, mov_imm
 from bpf2py.engine.x86_runtime import Layout, Slot, runtime
+from bpf2py.errors import EncodeError
 
-__all__ = ["NativeCode", "can_run"]
+__all__ = ["NativeCode", "can_run", "translator_class"]
 
 PROT_EXEC = 4
 _ARGUMENTS = (7, 6, 2, 1, 8)  # rdi rsi rdx rcx r8
@@ -268,3 +269,15 @@ class _Shared:
             raise OSError(ctypes.get_errno(), "no memory may be made executable here")
         self.address: int = at
         weakref.finalize(self, library.munmap, ctypes.c_void_p(at), ctypes.c_size_t(size))
+
+
+def translator_class(name: str | None) -> Any:
+    """What makes code runnable: by its name, else what BPF2PY_ENGINE says, else the fastest there is. Raises EncodeError."""
+    wanted = name or os.environ.get("BPF2PY_ENGINE") or "native"
+    if wanted not in ("native", "python"):
+        raise EncodeError(f"engine: translator must be native or python, is {wanted!r}")
+    if wanted == "native" and can_run():
+        return NativeCode
+    from bpf2py.engine.translate import PythonCode
+
+    return PythonCode

@@ -10,7 +10,7 @@ from bpf2py.engine.code import Code, Op, Target
 from bpf2py.engine.helpers import KFUNCS, native_name, target_of
 from bpf2py.errors import NotSupported, RelocationError
 from bpf2py.isa import opcodes as isa
-from bpf2py.isa.helpers import HELPERS
+from bpf2py.isa.helpers import HELPERS, Helper
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram
@@ -76,12 +76,12 @@ class Placer:
 
     def _kfunc(self, slot: int, ref: Ref, weak: bool) -> None:
         name = ref.name.split("___")[0]
-        target = KFUNCS.get(name)
+        target = self.engine.helpers.target(name) or KFUNCS.get(name)
         if target is None:
             if not weak:
                 raise NotSupported(
                     f"program {self.program.name}: load: the engine does not have the kfunc {name}; declare it __weak and "
-                    f"test bpf_ksym_exists({name}), or run the program on the kernel",
+                    f"test bpf_ksym_exists({name}), provide it by engine.helpers[{name!r}], or use the kernel",
                     feature=name,
                 )
             target = Target("python", "missing", 0)
@@ -111,12 +111,16 @@ class Placer:
         if op.imm == POISON_IMM:
             return Target("python", "poisoned", POISON_IMM)
         helper = HELPERS.get(op.imm)
+        if helper is not None:
+            own = self.engine.helpers.target(helper.name, _count(helper))
+            if own is not None:
+                return own
         target = target_of(helper.name) if helper is not None else None
         if target is None or helper is None:
             name = f"bpf_{helper.name}" if helper is not None else f"number {op.imm}"
             raise NotSupported(
                 f"program {self.program.name}: load: the engine does not have the helper {name} "
-                f"(instruction {slot}); run the program on the kernel",
+                f"(instruction {slot}); provide it by engine.helpers[{name!r}], or run the program on the kernel",
                 feature=name,
             )
         if header is None or not target.map:
@@ -128,3 +132,8 @@ class Placer:
             return Target("inline", "array_lookup", array=array, key=key, pointers=() if key else (2,))
         special = native_name(info.type, helper.name)
         return target._replace(name=special or target.name, map=0)
+
+
+def _count(helper: Helper) -> int:
+    """How many arguments a helper takes."""
+    return 5 if any(parameter.type == "..." for parameter in helper.parameters) else len(helper.parameters)
