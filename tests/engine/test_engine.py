@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import bpf2py
 from bpf2py.btf.declare import codec_of
 from bpf2py.engine import Engine, Task
+from bpf2py.engine.hooks import _OPTIONS
 from bpf2py.errors import ClosedError, EncodeError, ProgramFault
 
 SOURCE = Path(__file__).parent / "features.bpf.c"
@@ -231,3 +233,20 @@ def test_the_engine_by_name(spec: bpf2py.ObjectSpec, monkeypatch: pytest.MonkeyP
     with bpf2py.load(spec) as obj:
         assert obj.backend.name == "engine"
         assert obj.programs["target"].run().return_value == 17
+
+
+def test_misspelt_options_of_attach(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
+"""
+    with bpf2py.load(compile_bpf(source), backend=Engine()) as obj:
+        with pytest.raises(bpf2py.AttachError, match="program pass: attach: there is no option devcie"):
+            obj.programs["pass"].attach(devcie="eth0")
+        assert obj.programs["pass"].attach(device="eth0", mode="native").hook == "xdp/eth0"
+    # Whatever the kernel backend takes is known here.
+    text = "".join(path.read_text() for path in (Path(bpf2py.__file__).parent / "kernel" / "attach").glob("*.py"))
+    taken = re.findall(r'options\.(?:pop|get)\("(\w+)"|"(\w+)" in options|options\["(\w+)"\]', text)
+    assert len(taken) > 20
+    assert {name for names in taken for name in names if name} <= _OPTIONS

@@ -46,6 +46,16 @@ _ELSEWHERE = (
 )  # fmt: skip
 
 
+# What attach() takes for one kind of program or another on the kernel; most of it means nothing here.
+_OPTIONS = frozenset(
+    """
+access after before binary breakpoint cgroup cookie cookies cpu defragment device direction event family frequency handle hook
+ifindex interface length map mode netlink netns offset offsets order period pid priority qdisc ref_ctr_offset retprobe symbol
+symbols target tid
+""".split()
+)
+
+
 def hook_name(text: str) -> str:
     """A hook's name in one spelling: ``tp/x/y`` is ``tracepoint/x/y``."""
     kind, slash, target = text.partition("/")
@@ -135,8 +145,11 @@ def can_attach(spec: ProgramSpec) -> bool:
 def attach(engine: Engine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
     """Attach to a hook: by the section name, or ``target=``; for interfaces and cgroups any name will do.
 
-    Raises AttachError when neither says where.
+    Raises AttachError when neither says where, or an option is none of any hook's.
     """
+    unknown = sorted(set(options) - _OPTIONS)
+    if unknown:
+        raise AttachError(f"program {spec.name}: attach: there is no option {', '.join(unknown)}")
     cookie = int(options.pop("cookie", 0) or 0)
     target = options.pop("target", None)
     if target is None and spec.type in _ELSEWHERE:
