@@ -37,6 +37,7 @@ WRONG = [
     ("run /no/such/file.bpf.c", 1),
     ("run /etc/passwd", 1),
     ("run FILE --no-such-option", 2),
+    ("features --helpers no-such-type", 1),
     ("inspect", 2),
     ("inspect /no/such/file.o", 1),
     ("inspect /etc/passwd", 1),

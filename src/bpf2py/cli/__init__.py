@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "bpf2py.cli.run",
     "doctor": "bpf2py.cli.doctor",
+    "features": "bpf2py.cli.features",
     "gen": "bpf2py.cli.gen",
     "vmlinux": "bpf2py.cli.vmlinux",
     "inspect": "bpf2py.cli.inspect",
