@@ -18,9 +18,7 @@ from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import build as kconfig_section
 from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
-from bpf2py.maps.arena import ArenaMap
 from bpf2py.maps.base import Map, wrap
-from bpf2py.maps.struct_ops import StructOpsMap
 from bpf2py.programs import Link, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
@@ -141,6 +139,8 @@ class Object:
                 self.warnings.append(prepared.warning)
             for map_spec in spec.maps.values():
                 if map_spec.struct_ops is not None:
+                    from bpf2py.maps.struct_ops import StructOpsMap
+
                     handle, binding = self.backend.create_struct_ops(map_spec, spec.programs, prepared)
                     self._maps[map_spec.name] = made = StructOpsMap.wrap(handle, map_spec, self.backend, binding)
                     made.programs = self._programs
@@ -206,8 +206,8 @@ class Object:
 
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]
-        if isinstance(made, ArenaMap):
-            _ = made.memory  # programs can only be loaded once the arena has its address
+        if spec.type == MapType.ARENA:
+            _ = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
         if spec.data is not None:
             if not spec.untouched:  # the kernel's maps start as zeros
                 slot = made._slot()
@@ -254,9 +254,9 @@ class Object:
                 if spec.autoattach and self.backend.can_attach(spec):
                     new.append(program.attach())
             # One by one: those before a failing one must be in `new`.
-            for bpf_map in self._maps.values():
-                if isinstance(bpf_map, StructOpsMap):
-                    new.append(bpf_map.attach())
+            for name, bpf_map in self._maps.items():
+                if self.spec.maps[name].struct_ops is not None:
+                    new.append(bpf_map.attach())  # type: ignore[attr-defined]
         except BaseException:
             for link in new:
                 link.close()

@@ -13,11 +13,6 @@ from bpf2py.spec.elf import Section, Symbol
 from bpf2py.spec.map_spec import MapSpec, Pinning
 
 
-def is_legacy_section(name: str) -> bool:
-    """Whether a section holds legacy definitions: ``maps`` or ``maps/anything``."""
-    return name == "maps" or name.startswith("maps/")
-
-
 def read_legacy_maps(section: Section, symbols: Iterable[Symbol], file: str) -> list[tuple[MapSpec, int]]:
     """The definitions with their offsets in the section.
 

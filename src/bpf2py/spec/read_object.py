@@ -31,11 +31,8 @@ from bpf2py.spec.elf import (
     Symbol,
 )
 from bpf2py.spec.layout import GlobalSymbol, Layout
-from bpf2py.spec.legacy_maps import is_legacy_section, read_legacy_maps
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind
-from bpf2py.spec.struct_ops import SECTIONS as STRUCT_OPS_SECTIONS
-from bpf2py.spec.struct_ops import read_struct_ops
 from bpf2py.spec.variable_spec import ExternSpec, VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType
 from bpf2py.uapi.program_types import ProgramType
@@ -43,12 +40,19 @@ from bpf2py.uapi.program_types import ProgramType
 OP_CALL = 0x85
 OP_LD_IMM64 = 0x18
 
+STRUCT_OPS_SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
+
 Location = tuple[int, int]  # ELF section index, byte offset
 
 
 def is_data_section(name: str) -> bool:
     """Whether a section holds global variables that become a map."""
     return name in (".data", ".rodata", ".bss") or name.startswith((".data.", ".rodata.", ".bss."))
+
+
+def is_legacy_section(name: str) -> bool:
+    """Whether a section holds legacy map definitions: ``maps`` or ``maps/anything``."""
+    return name == "maps" or name.startswith("maps/")
 
 
 class ObjectReader:
@@ -182,6 +186,8 @@ class ObjectReader:
     def _read_maps(self) -> None:
         for section in self.elf.sections:
             if is_legacy_section(section.name) and section.size:
+                from bpf2py.spec.legacy_maps import read_legacy_maps
+
                 for spec, offset in read_legacy_maps(section, self._symbols.get(section.number, ()), self.name):
                     self._add_map(spec, (section.number, offset))
         found = self.elf.find(MAPS_SECTION)
@@ -485,6 +491,8 @@ class ObjectReader:
                 base = addend if symbol.type == STT_SECTION else symbol.value
                 function = self.functions.get((symbol.section, base))
                 return function.name if function is not None and function.name in self.programs else None
+
+            from bpf2py.spec.struct_ops import read_struct_ops
 
             relocs = self.relocations.get(section.number, [])
             for spec in read_struct_ops(self.btf, section, datasec[1], relocs, program_at, self.name):

@@ -11,8 +11,6 @@ from bpf2py.spec.elf import Reloc, Section
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags, MapType
 
-SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
-
 
 class StructOps:
     """What a STRUCT_OPS map is made from.
