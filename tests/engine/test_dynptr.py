@@ -46,33 +46,34 @@ static __always_inline void use(struct bpf_dynptr *ptr, struct bpf_dynptr *clone
     result.data = bpf_dynptr_data(ptr, 0, 1) != NULL;
 }
 
-SEC("tc") int of_skb(struct __sk_buff *skb)
+static __always_inline void change(struct bpf_dynptr *ptr)
 {
-    struct bpf_dynptr ptr, clone;
     u8 buffer[8] = {}, *found;
 
-    result.made = bpf_dynptr_from_skb(skb, flags, &ptr);
-    use(&ptr, &clone);
-    result.wrote = bpf_dynptr_write(&ptr, offset, "abcd", 4, 0);
-    found = bpf_dynptr_slice_rdwr(&ptr, offset, buffer, sizeof(buffer));
+    result.wrote = bpf_dynptr_write(ptr, offset, "abcd", 4, 0);
+    found = bpf_dynptr_slice_rdwr(ptr, offset, buffer, sizeof(buffer));
     result.writable = found != NULL;
     if (found)
         found[7] = 'Z';
+}
+
+SEC("tc") int of_skb(struct __sk_buff *skb)
+{
+    struct bpf_dynptr ptr, clone;
+
+    result.made = bpf_dynptr_from_skb(skb, flags, &ptr);
+    use(&ptr, &clone);
+    change(&ptr);
     return 0;
 }
 
 SEC("xdp") int of_xdp(struct xdp_md *xdp)
 {
     struct bpf_dynptr ptr, clone;
-    u8 buffer[8] = {}, *found;
 
     result.made = bpf_dynptr_from_xdp(xdp, flags, &ptr);
     use(&ptr, &clone);
-    result.wrote = bpf_dynptr_write(&ptr, offset, "abcd", 4, 0);
-    found = bpf_dynptr_slice_rdwr(&ptr, offset, buffer, sizeof(buffer));
-    result.writable = found != NULL;
-    if (found)
-        found[7] = 'Z';
+    change(&ptr);
     return XDP_PASS;
 }
 

@@ -11,6 +11,7 @@ from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
 from bpf2py.engine.kernel_objects import member, pointer
 from bpf2py.errors import BtfError, EncodeError
+from bpf2py.uapi import usdt
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -113,7 +114,7 @@ def encode_context(
         if takes_arguments(program):
             run.arguments = len(arguments)
             return _arguments(engine, program, run, arguments, fields)
-        if program.spec.section.split("/", 1)[0] in ("usdt", "usdt.s"):
+        if program.spec.section.split("/", 1)[0] in usdt.SECTIONS:
             _usdt_arguments(engine, program, run, arguments)
             return _registers(engine, program, run, (), fields)
         if program.type == P.KPROBE:
@@ -189,27 +190,22 @@ def _registers(
     return bytes(outer)
 
 
-_USDT_SPECS, _USDT_MOST = "__bpf_usdt_specs", 12  # of include/bpf/usdt.bpf.h
-_USDT_ARGUMENT, _USDT_END = struct.Struct("<QIhBb"), struct.Struct("<qh6x")
-
-
 def _usdt_arguments(engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any]) -> None:
     """Arguments of a USDT probe as constants in the map programs look them up in, where the cookie says."""
-    if len(arguments) > _USDT_MOST:
-        raise EncodeError(f"at most {_USDT_MOST} arguments are possible")
-    specs = next((handle for handle in program.maps if handle.info.name == _USDT_SPECS[:15]), None)
+    if len(arguments) > usdt.MAX_ARGS:
+        raise EncodeError(f"at most {usdt.MAX_ARGS} arguments are possible")
+    specs = next((handle for handle in program.maps if handle.info.name == usdt.SPECS_MAP[:15]), None)
     if specs is None:
         if arguments:
             raise EncodeError("the program looks at no arguments: it does not use <bpf/usdt.bpf.h>")
         return
     btf = program.object_spec.types
     assert btf is not None
-    raw = bytearray(_USDT_ARGUMENT.size * _USDT_MOST)
-    for position, item in enumerate(arguments):
-        number = pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) else int(item)
-        _USDT_ARGUMENT.pack_into(raw, position * _USDT_ARGUMENT.size, number & (1 << 64) - 1, 0, 0, 1, 0)
+    numbers = [
+        pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) else int(item) for item in arguments
+    ]
     slot = specs.slot()
-    slot.value[:] = raw + _USDT_END.pack(run.cookie, len(arguments))
+    slot.value[:] = usdt.encode_spec([(number, 0, 0, 1, 0) for number in numbers], run.cookie)
     slot.update()
     run.cookie = 0  # the first place of the map
 

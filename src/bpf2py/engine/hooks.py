@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.contexts import encode_context
 from bpf2py.engine.prog_test_run import run_once
+from bpf2py.engine.run import Run
 from bpf2py.errors import AttachError
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import AttachType
@@ -16,7 +17,6 @@ from bpf2py.uapi.program_types import ProgramType as P
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Engine
     from bpf2py.engine.program import EngineProgram
-    from bpf2py.engine.run import Run
     from bpf2py.info import TestRunResult
 
 __all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name", "run_program"]
@@ -193,10 +193,8 @@ def run_program(
     cookie: int = 0,
 ) -> TestRunResult:
     """Run a program on a context made from Python values, or on a packet."""
-    from bpf2py.engine.run import Run as NewRun
-
     # What the context points to must exist before the run does.
-    draft = NewRun(program, 0, engine.task)
+    draft = Run(program, 0, engine.task)
     draft.cookie = cookie
     try:
         raw = encode_context(engine, program, draft, context, arguments, fields)

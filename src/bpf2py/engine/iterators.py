@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.btf.types import Ref
 from bpf2py.engine.contexts import context_type
 from bpf2py.engine.hooks import run_program
 from bpf2py.engine.kernel_objects import KnownMembers, known, member, opaque, task_members
@@ -18,6 +19,7 @@ from bpf2py.errors import AttachError
 from bpf2py.uapi.map_types import MapType, type_name
 
 if TYPE_CHECKING:
+    from bpf2py.btf.reader import Btf
     from bpf2py.engine.machine import Engine
     from bpf2py.engine.maps.handle import EngineMap
     from bpf2py.engine.program import EngineProgram
@@ -51,17 +53,19 @@ def read(engine: Engine, program: EngineProgram, options: Mapping[str, Any]) -> 
     """Run an iterator program over everything it is for; what it writes. Raises what running it raises."""
     walk = _WALKS.get(program.spec.target, _nothing)
     found = context_type(program)
-    names = [name for name in _NAMES.get(program.spec.target, ()) if found is not None and member(*found, name)]
+    members = _NAMES.get(program.spec.target, ())
+    names = [name for name in members if found is not None and member(*found, name)]
+    meta = None if found is None else _meta_type(*found)
     written = bytearray()
-    last: dict[str, Any] = dict.fromkeys(_NAMES.get(program.spec.target, ()))
+    last: dict[str, Any] = dict.fromkeys(members)
     for count, fields in enumerate(chain(walk(engine, options), (last,))):
         # The last call has the number of the last object (seen on Linux 6.18).
         number = count if fields is not last else max(count - 1, 0)
         given: dict[str, Any] = {name: fields[name] for name in names}
         owned: list[int] = []
         try:
-            if found is not None and member(*found, "meta"):
-                given["meta"] = _meta(engine, found, number, owned)
+            if meta is not None:
+                given["meta"] = known(*meta, {"seq": opaque(engine, owned), "session_id": 1, "seq_num": number})
             result = run_program(engine, program, None, b"", (), given)
         finally:
             for address in owned:
@@ -72,12 +76,14 @@ def read(engine: Engine, program: EngineProgram, options: Mapping[str, Any]) -> 
     return bytes(written)
 
 
-def _meta(engine: Engine, found: tuple[Any, int], number: int, owned: list[int]) -> dict[str, Any]:
-    btf, type_id = found
+def _meta_type(btf: Btf, type_id: int) -> tuple[Btf, int] | None:
+    """(types, id of the struct) the context's member `meta` points to, None where it has none."""
     place = member(btf, type_id, "meta")
-    assert place is not None
-    target = btf.resolved(place[0]).type_id
-    return known(btf, target, {"seq": opaque(engine, owned), "session_id": 1, "seq_num": number})
+    if place is None:
+        return None
+    pointer = btf.resolved(place[0])
+    assert isinstance(pointer, Ref)
+    return btf, pointer.type_id
 
 
 def _nothing(engine: Engine, options: Mapping[str, Any]) -> Objects:

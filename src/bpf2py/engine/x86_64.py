@@ -109,6 +109,10 @@ class Emitter:
         self.out += rr(0x89, RBP, R11) + rr(0x29, R12, R11)
         return R11
 
+    def call_library(self, name: str) -> None:
+        """Call a function of the library through its control number, see `first_call` of `runtime`."""
+        self.out += b"\x41\xff\x94\x24" + control(self.library[name])  # call [r12 + ...]
+
     # -- instructions --------------------------------------------------------------------------------------------
 
     def alu(self, op: Op, slot: int) -> None:
@@ -388,7 +392,7 @@ class Emitter:
                 INLINE[target.name](self, slot)
         elif target.kind == "native":
             out += self.enter_frame()
-            out += b"\x41\xff\x94\x24" + control(self.library[target.name])  # call [r12 + ...], see `first_call`
+            self.call_library(target.name)
             out += self.leave_frame()
         else:
             self.place(slot)

@@ -92,7 +92,7 @@ def tail_call(emitter: Emitter, slot: int) -> None:
     out += b"\x57"  # push rdi: the context
     out += rr(0x89, RSI, RDI) + rr(0x89, RDX, RSI, False)
     out += emitter.enter_frame()
-    out += b"\x41\xff\x94\x24" + control(emitter.library["prog_array_function"])  # call [r12 + ...]
+    emitter.call_library("prog_array_function")
     out += emitter.leave_frame()
     out += b"\x5f"
     out += b"\x4c\x8d\x98" + i32(-FUNCTIONS)  # lea r11, [rax - FUNCTIONS]

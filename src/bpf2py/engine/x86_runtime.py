@@ -28,9 +28,8 @@ from bpf2py.engine.x86_encode import (
 
 __all__ = ["FIRST_CALL", "Fault", "Layout", "Slot", "control", "runtime"]
 
-FIRST_CALL = (
-    1 << 30
-)  # numbers of callbacks that are no helper's: the control number of a library function, to be provided
+# In the number of a callback that is no helper's: the rest is the control number of a library function to be provided.
+FIRST_CALL = 1 << 30
 
 
 class Slot:
@@ -105,6 +104,11 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
             out.extend((b"\x41" if register > 7 else b"") + bytes([0x58 | register & 7]))
         out.extend(b"\xc3")
 
+    def call_back() -> None:
+        out.extend(b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0")  # push rbp; mov rbp, rsp; and rsp, -16
+        out.extend(b"\x48\xb8" + layout.callback.to_bytes(8, "little") + b"\xff\xd0")  # call callback
+        out.extend(rr(0x89, RBP, RSP) + b"\x5d")
+
     places["program"] = len(out)
     out += rr(0x89, RDI, RAX) + rr(0x89, RSI, R10)
     out += rr(0x89, RDX, RDI) + rr(0x89, RCX, RSI) + rr(0x89, R8, RDX) + rr(0x89, R9, RCX)
@@ -129,9 +133,7 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
     leave()
 
     places["python_helper"] = len(out)
-    out += b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0"  # push rbp; mov rbp, rsp; and rsp, -16
-    out += b"\x48\xb8" + layout.callback.to_bytes(8, "little") + b"\xff\xd0"  # call callback
-    out += rr(0x89, RBP, RSP) + b"\x5d"
+    call_back()
     out += base_prefix("ld8", R9) + control(Slot.FUEL)
     out += base_prefix("ld8", R11) + control(Slot.FAULT)
     out += rr(0x85, R11, R11)
@@ -146,9 +148,7 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
     out += base_prefix("st8", R9) + control(Slot.FUEL)
     out += b"\x45\x8d\x8b" + i32(CONTROL) + b"\x41\xc1\xe9\x03"  # lea r9d, [r11 + CONTROL]; shr r9d, 3
     out += b"\x41\x81\xc9" + i32(FIRST_CALL)  # or r9d, FIRST_CALL
-    out += b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0"  # push rbp; mov rbp, rsp; and rsp, -16
-    out += b"\x48\xb8" + layout.callback.to_bytes(8, "little") + b"\xff\xd0"  # call callback
-    out += rr(0x89, RBP, RSP) + b"\x5d"
+    call_back()
     out += b"\x41\x5b\x41\x58\x59\x5a\x5e\x5f"  # pop r11, r8, rcx, rdx, rsi, rdi
     out += base_prefix("ld8", R9) + control(Slot.FUEL)
     out += base_prefix("ld8", R10) + control(Slot.FAULT)

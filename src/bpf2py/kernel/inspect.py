@@ -10,14 +10,13 @@ from bpf2py.info import MapInfo, ProgramInfo
 from bpf2py.kernel.btf import btf_by_id, ids
 from bpf2py.kernel.link_info import LinkInfo, link_info
 from bpf2py.kernel.map import map_info, object_info, open_id
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program import PROG_INFO_SIZE, KernelProgram
 from bpf2py.kernel.syscall import ENOENT, Fd, bpf, check
 from bpf2py.linker.link import source_text
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
 
 BPF_STATS_RUN_TIME = 0
-_PROG_INFO_SIZE = 232  # struct bpf_prog_info
 _LINE = struct.Struct("<IIII")  # struct bpf_line_info
 
 
@@ -94,7 +93,7 @@ def code(fd: int, jited: bool = False) -> bytes:
 
 def source_lines(fd: int) -> list[tuple[int, str]]:
     """(instruction, ``file:line: text``) of a program as the kernel runs it; empty without BTF or CAP_SYS_ADMIN (Linux 5.0)."""
-    result, buffer = object_info(fd, _PROG_INFO_SIZE)
+    result, buffer = object_info(fd, PROG_INFO_SIZE)
     check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
     (btf_id,) = struct.unpack_from("<I", buffer.raw, 128)
     (count,) = struct.unpack_from("<I", buffer.raw, 148)
@@ -102,10 +101,10 @@ def source_lines(fd: int) -> list[tuple[int, str]]:
     if btf is None:
         return []
     records = ctypes.create_string_buffer(_LINE.size * count)
-    initial = bytearray(_PROG_INFO_SIZE)
+    initial = bytearray(PROG_INFO_SIZE)
     struct.pack_into("<IQ", initial, 148, count, ctypes.addressof(records))
     struct.pack_into("<I", initial, 172, _LINE.size)
-    result, buffer = object_info(fd, _PROG_INFO_SIZE, bytes(initial))
+    result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
     check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
     return [
         (slot, source_text(LineInfo(slot * 8, file, text, place), btf))

@@ -46,6 +46,7 @@ from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
+from bpf2py.uapi import usdt
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import AttachType, ProgramType
 
@@ -58,7 +59,7 @@ _MAPS, _EXTERNS = (RefKind.MAP, _DATA), (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL
 _IMM, _FUNC_INFO = struct.Struct("<I"), struct.Struct("<II")
 _LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQIIiI")
 _PROG_INFO = struct.Struct("<II8sIIQQQIIQ16sII")  # up to gpl_compatible
-_PROG_INFO_SIZE = 232
+PROG_INFO_SIZE = 232  # struct bpf_prog_info, all of it
 FIRST_LOG, LAST_LOG = 1 << 20, 1 << 26
 LOG_KEEPS_ITS_END = "6.4"  # a log that does not fit loses its beginning; before, its end, with the reason in it
 
@@ -123,10 +124,10 @@ class ProgramLoader:
                 near = did_you_mean(attach_type, program.target) if ":" not in program.target else ""
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
         self.usdt_map: MapHandle | None = None
-        if program.section.partition("/")[0] in ("usdt", "usdt.s"):
+        if program.section.partition("/")[0] in usdt.SECTIONS:
             from bpf2py.kernel import usdt_specs
 
-            self.usdt_map = maps.get(usdt_specs.MAP)
+            self.usdt_map = maps.get(usdt.SPECS_MAP)
             if program.attach_type is None and usdt_specs.uses_multi():
                 self.expected_attach_type = AttachType.TRACE_UPROBE_MULTI
         self.func_info = self.line_info = b""
@@ -338,13 +339,13 @@ class KernelProgram:
 
     def info_of(self, fd: int) -> ProgramInfo:
         """struct bpf_prog_info of any program's descriptor."""
-        result, buffer = object_info(fd, _PROG_INFO_SIZE)
+        result, buffer = object_info(fd, PROG_INFO_SIZE)
         check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
         map_count = int.from_bytes(buffer.raw[52:56], "little")
         map_ids = (ctypes.c_uint32 * max(map_count, 1))()
         initial = bytearray(64)
         struct.pack_into("<IQ", initial, 52, map_count, ctypes.addressof(map_ids))
-        result, buffer = object_info(fd, _PROG_INFO_SIZE, bytes(initial))
+        result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
         check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
         raw = buffer.raw
         kind, ident, tag, jited, xlated, _, _, load_time, _uid, _n, _ids, name, _ifindex, gpl = _PROG_INFO.unpack_from(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -10,19 +9,15 @@ from typing import TYPE_CHECKING
 from bpf2py.errors import AttachError, BpfOSError, NotSupported
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.syscall import Fd, older_than
+from bpf2py.uapi.usdt import SPEC_SIZE, SPECS_MAP, encode_spec
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle
     from bpf2py.kernel.usdt_args import Arg
 
-MAP = "__bpf_usdt_specs"
-MAX_ARGS = 12
 # uprobe.multi came with 6.6; before 6.10 its filter by process compared threads.
 MULTI_SINCE = "6.10"
 COOKIE_SINCE = "5.15"
-_ARG = struct.Struct("<QIhBb")
-_TAIL = struct.Struct("<Qhxxxxxx")
-_VALUE_SIZE = MAX_ARGS * _ARG.size + _TAIL.size
 
 
 def uses_multi() -> bool:
@@ -32,17 +27,11 @@ def uses_multi() -> bool:
 
 def encode(args: tuple[Arg, ...], cookie: int) -> bytes:
     """A struct __bpf_usdt_spec."""
-    rows = b"".join(
-        _ARG.pack(
-            arg.value & 0xFFFFFFFFFFFFFFFF,
-            arg.where | arg.index_register << 8 | arg.scale << 20,
-            arg.register,
-            arg.signed,
-            64 - 8 * arg.size,
-        )
+    rows = [
+        (arg.value, arg.where | arg.index_register << 8 | arg.scale << 20, arg.register, arg.signed, 64 - 8 * arg.size)
         for arg in args
-    )
-    return rows.ljust(MAX_ARGS * _ARG.size, b"\0") + _TAIL.pack(cookie & 0xFFFFFFFFFFFFFFFF, len(args))
+    ]
+    return encode_spec(rows, cookie)
 
 
 class SpecPool:
@@ -71,7 +60,9 @@ class SpecPool:
                 result = slot.update()
                 if result < 0:
                     raise BpfOSError(
-                        f"{what}: map {MAP} did not take the arguments", errno=-result, command="BPF_MAP_UPDATE_ELEM"
+                        f"{what}: map {SPECS_MAP} did not take the arguments",
+                        errno=-result,
+                        command="BPF_MAP_UPDATE_ELEM",
                     )
                 self._slots[value] = number
             self._users[number] = self._users.get(number, 0) + 1
@@ -95,10 +86,10 @@ _pinned: list[SpecPool] = []
 def pool_of(what: str, handle: MapHandle | None) -> SpecPool:
     """The pool of a loaded object's spec map. Raises AttachError when the object has none, or one of another layout."""
     if handle is None:
-        raise AttachError(f"{what}: the object has no map {MAP}; #include <bpf/usdt.bpf.h> in its source")
-    if handle.info.value_size != _VALUE_SIZE or handle.info.key_size != 4:
+        raise AttachError(f"{what}: the object has no map {SPECS_MAP}; #include <bpf/usdt.bpf.h> in its source")
+    if handle.info.value_size != SPEC_SIZE or handle.info.key_size != 4:
         raise AttachError(
-            f"{what}: map {MAP} has values of {handle.info.value_size} bytes instead of {_VALUE_SIZE}: "
+            f"{what}: map {SPECS_MAP} has values of {handle.info.value_size} bytes instead of {SPEC_SIZE}: "
             "another version of <bpf/usdt.bpf.h> was used"
         )
     if older_than(COOKIE_SINCE):

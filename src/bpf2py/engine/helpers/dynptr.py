@@ -25,8 +25,7 @@ def _set(engine: Engine, pointer: int, address: int, size: int) -> None:
 
 
 def _get(engine: Engine, pointer: int) -> tuple[int, int]:
-    address, size, _ = _facts(engine, pointer)
-    return address, size
+    return _facts(engine, pointer)[:2]
 
 
 def _facts(engine: Engine, pointer: int) -> tuple[int, int, int]:
@@ -34,6 +33,15 @@ def _facts(engine: Engine, pointer: int) -> tuple[int, int, int]:
     raw = engine.read(pointer, 16)
     size = int.from_bytes(raw[8:], "little")
     return int.from_bytes(raw[:8], "little"), size & (OF_PACKET - 1), size & (READ_ONLY | OF_PACKET)
+
+
+def _part(engine: Engine, pointer: int, offset: int, size: int) -> int:
+    """The address of a part, 0 when it is not all there."""
+    address, length = _get(engine, pointer)
+    offset &= 0xFFFFFFFF
+    if not address or size > length or offset > length - size:
+        return 0
+    return address + offset
 
 
 def dynptr_from_mem(engine: Engine, data: int, size: int, flags: int, pointer: int, *_: int) -> int:
@@ -71,11 +79,7 @@ def dynptr_write(engine: Engine, pointer: int, offset: int, source: int, size: i
 
 def dynptr_data(engine: Engine, pointer: int, offset: int, size: int, *_: int) -> int:
     """The address of a part, null when it is not all there; of packets there are slices only."""
-    address, length, kind = _facts(engine, pointer)
-    size, offset = engine.length(size), offset & 0xFFFFFFFF
-    if not address or kind or size > length or offset > length - size:
-        return 0
-    return address + offset
+    return 0 if _facts(engine, pointer)[2] else _part(engine, pointer, offset, engine.length(size))
 
 
 def ringbuf_reserve_dynptr(engine: Engine, header: int, size: int, flags: int, pointer: int, *_: int) -> int:
@@ -113,7 +117,8 @@ def ringbuf_discard_dynptr(engine: Engine, pointer: int, flags: int, *_: int) ->
 # -- kernel functions (Linux 6.4 and 6.5) ------------------------------------------------------------------------------
 
 
-def _from_packet(engine: Engine, flags: int, pointer: int) -> int:
+def bpf_dynptr_from_skb(engine: Engine, _context: int, flags: int, pointer: int, *_: int) -> int:
+    """Of the packet."""
     run = engine.current
     if flags or run.packet is None:
         _set(engine, pointer, 0, 0)
@@ -123,21 +128,12 @@ def _from_packet(engine: Engine, flags: int, pointer: int) -> int:
     return 0
 
 
-def bpf_dynptr_from_skb(engine: Engine, _context: int, flags: int, pointer: int, *_: int) -> int:
-    """Of the packet."""
-    return _from_packet(engine, flags, pointer)
-
-
 bpf_dynptr_from_xdp = bpf_dynptr_from_skb
 
 
 def bpf_dynptr_slice(engine: Engine, pointer: int, offset: int, _buffer: int, size: int, *_: int) -> int:
     """The address of a part, null when it is not all there; packets of the engine are in one piece, so that no copy is made."""
-    address, length = _get(engine, pointer)
-    size, offset = size & 0xFFFFFFFF, offset & 0xFFFFFFFF
-    if not address or size > length or offset > length - size:
-        return 0
-    return address + offset
+    return _part(engine, pointer, offset, size & 0xFFFFFFFF)
 
 
 def bpf_dynptr_slice_rdwr(engine: Engine, pointer: int, offset: int, buffer: int, size: int, *_: int) -> int:

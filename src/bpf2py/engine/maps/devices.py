@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.core import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, MapCore
 from bpf2py.engine.maps.fields import Fields
-from bpf2py.engine.maps.objects import EXIST, NOEXIST, IndexedSlot, ObjectSlot
+from bpf2py.engine.maps.objects import IndexedSlot, ObjectSlot
 from bpf2py.uapi.map_types import MapType
 from bpf2py.uapi.program_types import AttachType
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEVICE_BUILDERS"]
 
+NOEXIST, EXIST = 1, 2  # BPF_NOEXIST, BPF_EXIST
 AF_XDP, SO_DOMAIN = 44, 39  # include/linux/socket.h, include/uapi/asm-generic/socket.h
 ENODEV, EOVERFLOW, ENOTSOCK, EOPNOTSUPP = 19, 75, 88, 95
 MAX_QUEUE = 16384  # of a CPUMAP entry

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECT_BUILDERS"]
 
-EXIST, NOEXIST, LOCK = 2, 1, 4
-EACCES, ENODEV, EOVERFLOW, ENOTSOCK, EOPNOTSUPP = 13, 19, 75, 88, 95
-MAX_QUEUE = 16384  # of a CPUMAP entry
+LOCK = 4  # BPF_F_LOCK
+ENOTSOCK = 88
 
 Stored = tuple[int, Any]  # (what programs find, the object)
 

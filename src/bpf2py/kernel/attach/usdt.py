@@ -18,9 +18,10 @@ from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.usdt_args import parse_args
 from bpf2py.kernel.usdt_notes import Notes, Probe, read_notes
-from bpf2py.kernel.usdt_specs import MAX_ARGS, SpecPool, UsdtLink, encode, pool_of
+from bpf2py.kernel.usdt_specs import SpecPool, UsdtLink, encode, pool_of
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import AttachType
+from bpf2py.uapi.usdt import MAX_ARGS
 
 
 def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
