@@ -6,7 +6,7 @@ backends, so that the same operation fails alike everywhere. For type checkers a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from bpf2py.btf.reader import Btf
@@ -52,6 +52,48 @@ class MapSlot(Protocol):
         """BPF_MAP_GET_NEXT_KEY: `next_key` behind `key`, or the first key."""
 
 
+class EventSource(Protocol):
+    """What a reader waits for: a descriptor that is readable while (or since) there is something to read."""
+
+    def fileno(self) -> int:
+        """The descriptor, negative once closed."""
+
+    def acknowledge(self) -> None:
+        """Make it unreadable where that does not follow from reading; called before the buffers are looked at."""
+
+    def close(self) -> None:
+        """Close it; closing twice is harmless."""
+
+
+class HasNumber(Protocol):
+    """What an entry of a PERF_EVENT_ARRAY is set by."""
+
+    @property
+    def number(self) -> int:
+        """The descriptor or number."""
+
+
+class PerfBuffer(EventSource, Protocol):
+    """The buffer of one CPU: programs write, a reader takes."""
+
+    @property
+    def fd(self) -> HasNumber:
+        """What is stored in the map."""
+
+    @property
+    def cpu(self) -> int:
+        """The CPU whose programs write to it."""
+
+    def take(self) -> bytes | memoryview:
+        """Everything written since the last time, in order, as perf records; the space is free again."""
+
+    def snapshot(self) -> bytes:
+        """The newest records of an overwritable buffer, newest first."""
+
+    def control(self, request: int, argument: int) -> None:
+        """One of PERF_EVENT_IOC_ENABLE, _DISABLE and _PAUSE_OUTPUT. Raises BpfOSError."""
+
+
 class MapHandle(Protocol):
     """A map of a backend."""
 
@@ -68,6 +110,23 @@ class MapHandle(Protocol):
     @property
     def possible_cpus(self) -> int:
         """Slots of a per-CPU value."""
+
+    @property
+    def online_cpus(self) -> list[int]:
+        """CPUs that run programs now."""
+
+    @property
+    def identity(self) -> Hashable:
+        """What is equal for all handles of the same map."""
+
+    def event_source(self) -> EventSource:
+        """What a reader of this RINGBUF waits for; the caller closes it."""
+
+    def open_perf_buffer(self, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> PerfBuffer:
+        """A buffer for a CPU's entry of this PERF_EVENT_ARRAY; the caller stores its `fd` in the map, and closes it.
+
+        `wakeup` is (number, whether of bytes rather than records). Raises BpfOSError or PermissionDenied.
+        """
 
     def slot(self) -> MapSlot:
         """New buffers for single operations; not shared between threads at the same time."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 from typing import Any
 
-from bpf2py.errors import EncodeError, PermissionDenied
+from bpf2py.errors import ClosedError, EncodeError, PermissionDenied
 from bpf2py.maps.base import Map
+from bpf2py.owned import Owned
 from bpf2py.spec.variable_spec import VariableSpec
 
 
-class DataSection:
+class DataSection(Owned):
     """The memory of a data section's map: mapped where the kernel allows (Linux 5.5), else read and written whole."""
 
     def __init__(self, section: Map[Any, Any], frozen: bool) -> None:
@@ -30,21 +31,30 @@ class DataSection:
         return self._memory
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes of the section."""
+        """Bytes of the section. Raises ClosedError."""
         memory = self._mapped()
-        if memory is not None:
+        if memory is None:
+            return self._whole()[offset : offset + size]
+        try:
             return bytes(memory[offset : offset + size])
-        return self._whole()[offset : offset + size]
+        except ValueError:  # another thread unmaps it
+            raise self._closed() from None
 
     def write(self, offset: int, data: bytes) -> None:
-        """Change bytes of the section."""
+        """Change bytes of the section. Raises ClosedError."""
         memory = self._mapped()
         if memory is not None:
-            memory[offset : offset + len(data)] = data
+            try:
+                memory[offset : offset + len(data)] = data
+            except ValueError:
+                raise self._closed() from None
             return
         whole = bytearray(self._whole())
         whole[offset : offset + len(data)] = data
         self.map._update(0, bytes(whole))
+
+    def _closed(self) -> ClosedError:
+        return ClosedError(f"map {self.map.name}: the map is closed")
 
     def _whole(self) -> bytes:
         slot = self.map._slot()
@@ -62,7 +72,7 @@ class DataSection:
             memory.close()
 
 
-class Variable:
+class Variable(Owned):
     """A global variable, shared with the running programs.
 
     Attributes:

@@ -7,10 +7,12 @@ import os
 import select
 from typing import Any
 
+from bpf2py.owned import Owned
+
 __all__ = ["Poll", "Wakeup"]
 
 
-class Wakeup:
+class Wakeup(Owned):
     """Readable from `set` until `clear`: an eventfd on Linux, a pair of sockets elsewhere. Signal handlers may call `set`."""
 
     __slots__ = ("_fd", "_pair")

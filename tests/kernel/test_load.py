@@ -110,11 +110,13 @@ def test_leaving_the_block_closes_everything(
     with assert_no_leaks():
         with bpf2py.load(spec) as obj:
             program_id = obj.programs["by_type"].info.id
-            obj.attach()
-            assert len(obj.links) == 3
+            links = obj.attach()
+            assert obj.links == links
+            assert len(links) == 3
             assert obj.variables["typed"].value >= 0
         assert obj.closed
-        assert all(link.closed for link in obj.links)
+        assert all(link.closed for link in links)
+        assert obj.links == []
         with pytest.raises(bpf2py.ClosedError, match="the object is closed"):
             obj.attach()
         with pytest.raises(bpf2py.ClosedError, match="program by_raw: the program is closed"):

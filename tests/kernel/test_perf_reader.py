@@ -256,20 +256,34 @@ def test_closed(obj: bpf2py.Object, refused: Callable[..., Any]) -> None:
         assert numbers(again.flush()) == [1]
 
 
-def test_a_reader_that_closes_leaves_its_successor_alone(obj: bpf2py.Object) -> None:
-    with PerfReader(obj.maps["events"]) as second:
-        first, second = second, PerfReader(obj.maps["events"])
-        with second:
-            first.close()
+def test_a_second_reader_of_the_same_buffers_is_refused(obj: bpf2py.Object, refused: Callable[..., Any]) -> None:
+    events = obj.maps["events"]
+    with PerfReader(events, cpus=CPUS[:1]) as first:
+        with refused(bpf2py.BpfOSError, errno.EBUSY, "PerfReader: map events is read by another reader already"):
+            PerfReader(events)
+        with Map.from_id(events.id) as same, refused(bpf2py.BpfOSError, errno.EBUSY, "is read by another reader"):
+            PerfReader(same)
+        with PerfReader(events, cpus=CPUS[1:]):  # other CPUs' buffers
             emit(obj, 2)
-            assert numbers(second.flush()) == [0, 1]
+        emit(obj, 1)
+        assert numbers(first.flush()) == [0, 1, 2]
+
+
+def test_a_reader_that_closes_late_leaves_its_successor_alone(obj: bpf2py.Object) -> None:
+    first = PerfReader(obj.maps["events"])
+    with first._in_use():  # as by another thread
+        first.close()
+        second = PerfReader(obj.maps["events"])
+    with second:
+        emit(obj, 2)
+        assert numbers(second.flush()) == [0, 1]
 
 
 def test_what_is_refused(obj: bpf2py.Object, refused: Callable[..., Any], assert_no_leaks: Callable[[], Any]) -> None:
     events = obj.maps["events"]
     with assert_no_leaks():
-        for pages in (0, 3, -1):
-            with refused(bpf2py.BpfOSError, None, f"map events: PerfReader: pages must be a power of two, is {pages}"):
+        for pages in (0, 3, -1, 1 << 18):
+            with refused(bpf2py.BpfOSError, None, f"PerfReader: pages must be a power of two up to 65536, is {pages}"):
                 PerfReader(events, pages=pages)
         with refused(bpf2py.IndexOutOfRange, None, "map events: PerfReader: CPU 4095 has no entry: max_entries is "):
             PerfReader(events, cpus=[4095])

@@ -10,6 +10,7 @@ from bpf2py.engine.contexts import encode_context
 from bpf2py.engine.prog_test_run import run_once
 from bpf2py.engine.run import Run
 from bpf2py.errors import AttachError
+from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
@@ -62,7 +63,7 @@ def hook_name(text: str) -> str:
     return f"{_ALIASES.get(kind, kind)}{slash}{target}"
 
 
-class EngineLink:
+class EngineLink(Owned):
     """A program attached to a hook, until it is closed.
 
     Attributes:

@@ -25,6 +25,7 @@ from bpf2py.engine.x86_runtime import FIRST_CALL, Fault, Slot
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.info import MapInfo
 from bpf2py.linker.core import CoreTarget
+from bpf2py.owned import Owned
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
@@ -41,7 +42,7 @@ _M64 = (1 << 64) - 1
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
 
 
-class Engine:
+class Engine(Owned):
     """A simulated machine for eBPF, in this process and without privileges; pass it as ``backend=``.
 
     Args:

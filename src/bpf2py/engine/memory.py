@@ -13,6 +13,7 @@ import sys
 import weakref
 
 from bpf2py.errors import BpfOSError
+from bpf2py.owned import Owned
 
 __all__ = [
     "CONTROL",
@@ -51,7 +52,7 @@ _FRONT = CONTROL + _TABLE
 _LINE = 64
 
 
-class Memory:
+class Memory(Owned):
     """A zeroed mapping with an allocator for its two parts.
 
     Attributes:

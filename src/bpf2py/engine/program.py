@@ -14,6 +14,7 @@ from bpf2py.info import ProgramInfo
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
+from bpf2py.owned import Owned
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType as P
@@ -94,7 +95,7 @@ def is_gpl_compatible(text: str) -> bool:
     return text in ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 
 
-class EngineProgram:
+class EngineProgram(Owned):
     """A loaded program: what `ProgramHandle` asks for, and how to run it.
 
     Attributes:

@@ -106,7 +106,11 @@ class KernelBackend:
         """Attach to the hook the section name or the options say."""
         from bpf2py.kernel.attach import attach
 
-        return attach(program, spec, options)
+        held = program.hold()
+        try:
+            return attach(program, spec, options)
+        finally:
+            del held  # another thread may have closed the program: its number was not given to another one before here
 
     def can_attach(self, spec: ProgramSpec) -> bool:
         """Whether the section name alone says where such programs belong."""
@@ -128,25 +132,29 @@ class KernelBackend:
         """BPF_PROG_TEST_RUN."""
         from bpf2py.kernel.prog_test_run import run
 
-        return run(f"program {name}: test_run", program.fd, data, context, repeat, cpu, flags, batch_size)
+        held = program.hold()
+        return run(f"program {name}: test_run", held.value, data, context, repeat, cpu, flags, batch_size)
 
     def read_stream(self, program: KernelProgram, name: str, stream: int) -> bytes:
         """What is in a stream of a program, taken out of it."""
         from bpf2py.kernel.stream import read_stream
 
-        return read_stream(f"program {name}: stream {stream}", program.fd, stream)
+        held = program.hold()
+        return read_stream(f"program {name}: stream {stream}", held.value, stream)
 
     def program_code(self, program: KernelProgram, jited: bool) -> bytes:
         """The code as the kernel runs it."""
         from bpf2py.kernel.inspect import code
 
-        return code(program.fd, jited)
+        held = program.hold()
+        return code(held.value, jited)
 
     def source_lines(self, program: KernelProgram) -> list[tuple[int, str]]:
         """(instruction, source line) of the code as the kernel runs it."""
         from bpf2py.kernel.inspect import source_lines
 
-        return source_lines(program.fd)
+        held = program.hold()
+        return source_lines(held.value)
 
     def helper_names(self, code: bytes) -> dict[int, str]:
         """Names of the helpers that code as the kernel runs it calls, by instruction."""

@@ -34,7 +34,7 @@ class ElemCounter:
 
     __slots__ = ("_map_fd", "_program", "_tried")
 
-    def __init__(self, map_fd: int) -> None:
+    def __init__(self, map_fd: Fd) -> None:
         self._map_fd = map_fd
         self._program: Fd | None = None
         self._tried = False
@@ -42,13 +42,14 @@ class ElemCounter:
     def count(self) -> int | None:
         """Number of elements now, summed over the CPUs while they go on counting."""
         if not self._tried:
-            self._tried = True
             self._program = self._load()
+            self._tried = True
         if self._program is None:
             return None
+        held = self._program.hold()
         context = ctypes.create_string_buffer(8)
         attr = bytearray(80)
-        struct.pack_into("<I", attr, 0, self._program.number)
+        struct.pack_into("<I", attr, 0, held.value & 0xFFFFFFFF)
         struct.pack_into("<I", attr, 40, 8)
         struct.pack_into("<Q", attr, 48, ctypes.addressof(context))
         if bpf(Command.PROG_TEST_RUN, attr) < 0:
@@ -61,11 +62,12 @@ class ElemCounter:
         kfunc = btf_symbol(KFUNC, Kind.FUNC)
         if kfunc is None or kfunc.fd:
             return None
+        held = self._map_fd.hold()
         code = b"".join(
             _INSN.pack(*row)
             for row in (
                 (0xBF, 0x16, 0, 0),  # r6 = r1
-                (0x18, 0x11, 0, self._map_fd),  # r1 = map
+                (0x18, 0x11, 0, held.value),  # r1 = map
                 (0, 0, 0, 0),
                 (0x85, 0x20, 0, kfunc.type_id),  # call bpf_map_sum_elem_count
                 (0x7B, 0x06, 0, 0),  # *(u64 *)(r6 + 0) = r0

@@ -15,6 +15,7 @@ from bpf2py.info import MapInfo
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
     EACCES,
+    EBADF,
     EINVAL,
     ENOENT,
     EPERM,
@@ -31,6 +32,7 @@ from bpf2py.kernel.syscall import (
     syscall_numbers,
 )
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
+from bpf2py.owned import Owned
 from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
@@ -38,7 +40,10 @@ from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from bpf2py.kernel.elem_count import ElemCounter
+    from bpf2py.kernel.perf_buffer import DescriptorSource, PerfBuffer
 
 # union bpf_attr of include/uapi/linux/bpf.h, by command.
 _CREATE = struct.Struct("<7I16s5IQii")
@@ -122,7 +127,7 @@ def _create_error(spec: MapSpec, errno: int) -> Exception:
     return MapCreateError(f"{what}: {reason}", errno=errno, command="BPF_MAP_CREATE")
 
 
-class KernelMap:
+class KernelMap(Owned):
     """A map descriptor."""
 
     __slots__ = ("_counter", "_fd", "info", "possible_cpus", "value_bytes")
@@ -143,7 +148,7 @@ class KernelMap:
 
     def slot(self) -> KernelSlot:
         """Buffers for single operations."""
-        return KernelSlot(self.fd, self.info.key_size, self.value_bytes)
+        return KernelSlot(self._fd, self.info.key_size, self.value_bytes)
 
     def lookup_batch(
         self,
@@ -171,7 +176,8 @@ class KernelMap:
     def _batch(
         self, command: int, token_in: int, token_out: int, keys: int, values: int, count: int, flags: int
     ) -> tuple[int, int]:
-        attr = _BATCH.pack(token_in, token_out, keys, values, count, self.fd & 0xFFFFFFFF, flags, 0)
+        held = self._fd.hold()  # another thread may close the map meanwhile
+        attr = _BATCH.pack(token_in, token_out, keys, values, count, held.value & 0xFFFFFFFF, flags, 0)
         buffer = ctypes.create_string_buffer(attr, ATTR_SIZE)
         result = bpf_inout(command, buffer)
         return result, int.from_bytes(buffer.raw[32:36], "little")
@@ -183,28 +189,57 @@ class KernelMap:
 
             if self.info.type not in COUNTED:
                 return None
-            self._counter = ElemCounter(self.fd)
+            self._counter = ElemCounter(self._fd)
         return self._counter.count()
 
     def freeze(self) -> int:
         """BPF_MAP_FREEZE (Linux 5.2)."""
-        return bpf(Command.MAP_FREEZE, struct.pack("<I", self.fd & 0xFFFFFFFF))
+        held = self._fd.hold()
+        return bpf(Command.MAP_FREEZE, struct.pack("<I", held.value & 0xFFFFFFFF))
 
     def pin(self, path: str) -> int:
         """BPF_OBJ_PIN (Linux 4.4)."""
-        return pin(self.fd, path)
+        held = self._fd.hold()
+        return pin(held.value, path)
 
     def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
         """Map the map's memory (BPF_F_MMAPABLE arrays, rings, arenas; an arena with map_extra at that address)."""
+        held = self._fd.hold()
+        if held.value < 0:
+            raise OSError(EBADF, os.strerror(EBADF))  # mmap.mmap(-1) would map anonymous memory
         if self.info.type == MapType.ARENA and self.info.map_extra:
-            return mmap_at(self.fd, length, self.info.map_extra)
+            return mmap_at(held.value, length, self.info.map_extra)
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-        return mmap.mmap(self.fd, length, mmap.MAP_SHARED, protection, offset=offset)
+        return mmap.mmap(held.value, length, mmap.MAP_SHARED, protection, offset=offset)
+
+    @property
+    def identity(self) -> Hashable:
+        """What is equal for all handles of the same map."""
+        return "kernel", self.info.id
+
+    @property
+    def online_cpus(self) -> list[int]:
+        """CPUs that run programs now, whose perf buffers a reader opens."""
+        return cpus.online_cpus()
+
+    def event_source(self) -> DescriptorSource:
+        """What a reader of this RINGBUF waits for; the caller closes it."""
+        from bpf2py.kernel.perf_buffer import DescriptorSource
+
+        held = self._fd.hold()
+        return DescriptorSource(Fd(os.dup(held.value)))
+
+    def open_perf_buffer(self, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> PerfBuffer:
+        """A buffer for a CPU's entry of this PERF_EVENT_ARRAY; the caller stores its `fd` and closes it."""
+        from bpf2py.kernel.perf_buffer import PerfBuffer
+
+        return PerfBuffer(f"map {self.info.name}: PerfReader", pages, cpu, overwritable, wakeup)
 
     def duplicate(self) -> KernelMap:
         """Another descriptor of the same map."""
+        held = self._fd.hold()
         new = KernelMap.__new__(KernelMap)
-        new._fd = Fd(os.dup(self.fd))
+        new._fd = Fd(os.dup(held.value))
         new._counter = None
         new.info, new.possible_cpus, new.value_bytes = self.info, self.possible_cpus, self.value_bytes
         return new
@@ -241,12 +276,13 @@ def _readable(buffer: Any) -> int:
     return address_of_bytes(buffer) if isinstance(buffer, bytes) else address(buffer)
 
 
-class KernelSlot:
+class KernelSlot(Owned):
     """Preset bpf_attr and buffers for the single-element commands."""
 
     __slots__ = (
         "_attr",
         "_attr_bytes",
+        "_held",
         "_keep",
         "_number",
         "_syscall",
@@ -260,7 +296,8 @@ class KernelSlot:
         "value_view",
     )
 
-    def __init__(self, fd: int, key_size: int, value_bytes: int) -> None:
+    def __init__(self, fd: Fd, key_size: int, value_bytes: int) -> None:
+        held = fd.hold()
         self.key = bytearray(max(key_size, 1))
         self.value = bytearray(max(value_bytes, 1))
         self.next_key = bytearray(max(key_size, 1))
@@ -270,9 +307,10 @@ class KernelSlot:
         self._attr_bytes = bytearray(32)
         self._attr = (ctypes.c_char * 32).from_buffer(self._attr_bytes)
         self._keep = holders
+        self._held = held  # the number below is not another map's as long as these buffers are there
         key_address = ctypes.addressof(holders[0]) if key_size else 0
         self._value_address = ctypes.addressof(holders[1])
-        _ELEM.pack_into(self._attr_bytes, 0, fd & 0xFFFFFFFF, key_address, self._value_address, 0)
+        _ELEM.pack_into(self._attr_bytes, 0, held.value & 0xFFFFFFFF, key_address, self._value_address, 0)
         self._number = syscall_numbers()[0]
         self._syscall = libc().syscall
         quick = (quick_libc() if value_bytes <= QUICK else libc()).syscall

@@ -9,6 +9,7 @@ from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.info import TestRunResult
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
+    EBADF,
     EINVAL,
     ENOSPC,
     ENOTSUPP,
@@ -99,7 +100,7 @@ def _error(what: str, errno: int, live: bool) -> Exception:
             errno=errno,
             command="BPF_PROG_TEST_RUN",
         )
-    if errno == EPERM:
+    if errno in (EPERM, EBADF):
         return error_for(errno, Command.PROG_TEST_RUN, what)
     text = "the kernel refused the data or context (packets need at least 14 bytes; contexts the size of the program's)"
     return BpfOSError(

@@ -32,6 +32,7 @@ from bpf2py.kernel.syscall import (
     ENOSPC,
     EPERM,
     Fd,
+    Number,
     address_of_bytes,
     bpf,
     check,
@@ -44,6 +45,7 @@ from bpf2py.kernel.verifier_log import hint_for, summarize
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
+from bpf2py.owned import Owned
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
 from bpf2py.uapi import usdt
@@ -233,6 +235,13 @@ class ProgramLoader:
         program, what = self.program, f"program {self.program.name}: load"
         summary = summarize(log)
         if errno in (EPERM, EACCES) and not summary.lines:
+            if program.attach_type == AttachType.TRACE_ITER and self._plain_program_loads():
+                return PermissionDenied(
+                    f"{what}: the kernel refuses SEC({program.section!r}) on this machine with no reason in its log, though it "
+                    "loads other programs: a policy of the machine forbids it (some forbid iterators that may write to elements)",
+                    errno=errno,
+                    command="BPF_PROG_LOAD",
+                )
             if program.type in _TRAMPOLINE_TYPES and program.attach_type is not None and self._plain_program_loads():
                 return PermissionDenied(
                     f"{what}: the kernel refuses BPF tracing trampolines (fentry, fexit, fmod_ret, LSM, freplace) on this "
@@ -311,7 +320,7 @@ class ProgramLoader:
         return result >= 0
 
 
-class KernelProgram:
+class KernelProgram(Owned):
     """A program descriptor.
 
     Attributes:
@@ -335,7 +344,12 @@ class KernelProgram:
 
     def info(self) -> ProgramInfo:
         """struct bpf_prog_info, read now."""
-        return self.info_of(self.fd)
+        held = self.hold()
+        return self.info_of(held.value)
+
+    def hold(self) -> Number:
+        """The descriptor's number, not used for anything else as long as the result is kept; see `Fd.hold`."""
+        return self._fd.hold()
 
     def info_of(self, fd: int) -> ProgramInfo:
         """struct bpf_prog_info of any program's descriptor."""
@@ -362,7 +376,8 @@ class KernelProgram:
 
     def pin(self, path: str) -> int:
         """BPF_OBJ_PIN."""
-        return pin(self.fd, path)
+        held = self.hold()
+        return pin(held.value, path)
 
     def close(self) -> None:
         """Close the descriptor."""

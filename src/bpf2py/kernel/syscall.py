@@ -10,14 +10,16 @@ import os
 import re
 import struct
 import sys
+import weakref
 from functools import cache
 from typing import Any
 
-from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied, errno_name
+from bpf2py.errors import BpfOSError, ClosedError, NotSupported, PermissionDenied, errno_name
+from bpf2py.owned import Owned
 from bpf2py.uapi.commands import SINCE, Command
 
-EPERM, ENOENT, E2BIG, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 11, 13, 16, 17, 22, 28
-ENOSYS, EOPNOTSUPP, ENOTSUPP = 38, 95, 524
+EPERM, ENOENT, E2BIG, EBADF, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 9, 11, 13, 16, 17, 22, 28
+ENOSYS, EBADFD, EOPNOTSUPP, ENOTSUPP = 38, 77, 95, 524
 
 # arch/*/include/generated/uapi/asm/unistd: numbers of bpf and perf_event_open.
 _NUMBERS = {
@@ -93,6 +95,8 @@ def error_for(errno: int, command: Command, what: str) -> Exception:
 
         instead = '; or, to test without privileges, backend="engine"' if command in _ENGINE_CAN else ""
         return PermissionDenied(f"{what}: {explain_eperm(name)}{instead}", errno=errno, command=name)
+    if errno in (EBADF, EBADFD):  # the second is BPF_OBJ_GET_INFO_BY_FD's
+        return ClosedError(f"{what}: it was closed meanwhile", errno=errno, command=name)
     if errno == EINVAL and not command_known(command):
         since = SINCE[command]
         return NotSupported(
@@ -150,30 +154,80 @@ def object_name(name: str) -> bytes:
     return _NOT_IN_NAMES.sub("_", name).encode()[:15].ljust(16, b"\0")
 
 
-class Fd:
-    """Owns a file descriptor: closed once, by `close()` or when the object goes away."""
+class Number:
+    """A descriptor's number, closed when nothing refers to this object any more.
 
-    __slots__ = ("number",)
+    Attributes:
+        value: the number; -1 for what is closed.
+    """
+
+    __slots__ = ("__weakref__", "value")
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def let_go(self) -> None:
+        """Release what the descriptor refers to, but keep the number from being given to anything else.
+
+        A call that is under way, or a loop that makes more of them, then meets a descriptor every command refuses (EBADF).
+        """
+        try:
+            harmless = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return  # at the limit of descriptors: what it refers to goes with the last call
+        try:
+            os.dup2(harmless, self.value, inheritable=False)
+        finally:
+            os.close(harmless)
+
+    def __del__(self) -> None:
+        if self.value >= 0:
+            try:
+                os.close(self.value)
+            except OSError:
+                pass  # somebody closed all descriptors, to become a daemon for instance
+
+
+_NONE = Number(-1)
+
+
+class Fd(Owned):
+    """Owns a file descriptor: closed once, by `close()` or when the object goes away.
+
+    Another thread may close it while a system call is being made: who makes one keeps `hold()` in a local variable. The
+    number is not given to another object before the last of those is gone.
+    """
+
+    __slots__ = ("_held",)
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self._held = Number(number)
+
+    @property
+    def number(self) -> int:
+        """The descriptor, negative once closed."""
+        return self._held.value
 
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
-        return self.number < 0
+        return self._held.value < 0
+
+    def hold(self) -> Number:
+        """The number, as an object that keeps it from being used again; its `value` is negative once closed."""
+        return self._held
 
     def close(self) -> None:
         """Close the descriptor; closing twice is harmless."""
-        number, self.number = self.number, -1
-        if number >= 0:
-            os.close(number)
-
-    def __del__(self) -> None:
-        number = getattr(self, "number", -1)
-        if number >= 0:
-            self.number = -1
-            os.close(number)
+        held = self._held
+        if held is _NONE:
+            return
+        others = weakref.ref(held)
+        self._held = _NONE
+        del held  # here the number is closed, unless a call is under way
+        still_used = others()
+        if still_used is not None:
+            still_used.let_go()
 
     def __repr__(self) -> str:
-        return f"<Fd {self.number}>" if self.number >= 0 else "<Fd closed>"
+        return f"<Fd {self.number}>" if not self.closed else "<Fd closed>"

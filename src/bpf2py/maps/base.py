@@ -10,6 +10,7 @@ from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_fo
 from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible
 from bpf2py.info import MapInfo
 from bpf2py.maps.errors import map_error
+from bpf2py.owned import Owned
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_type_named, type_info, type_name
 
@@ -31,7 +32,7 @@ class _ClosedSlots(list["MapSlot"]):
         pass
 
 
-class Map(Generic[K, V]):
+class Map(Owned, Generic[K, V]):
     """A BPF map. Which operations there are depends on the type: see the subclasses.
 
     Keys and values are Python values of their BTF types (see `bpf2py.btf.codec`), bytes where no type is known.
@@ -61,6 +62,7 @@ class Map(Generic[K, V]):
         self._decode_key = key.decode
         self._decode_value = value.decode
         self._finalizer = weakref.finalize(self, handle.close)
+        self._finalizer.atexit = False  # the kernel closes it, and a daemon thread may still be using it
 
     # -- facts ---------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,7 @@ from bpf2py.maps.errors import EBADF, EINVAL, ENOENT, EOPNOTSUPP, map_error
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle
 
-FIRST_BATCH = 4096
-LAST_BATCH = 1 << 16
+SMALL_BATCH, FIRST_BATCH, LAST_BATCH = 32, 4096, 1 << 16
 MAX_BUFFER = 64 << 20  # bytes of a batch: large values are read in smaller numbers
 ENOSPC, EINTR = 28, 4
 STEPS_PER_ELEMENT = 8
@@ -35,10 +34,13 @@ class BatchUnsupported(Exception):
     """The map type or kernel has no batch command; nothing was read yet."""
 
 
-def read_chunks(name: str, handle: MapHandle, flags: int = 0, delete: bool = False, size: int = 0) -> Iterator[Chunk]:
+def read_chunks(
+    name: str, handle: MapHandle, flags: int = 0, delete: bool = False, small: bool = False
+) -> Iterator[Chunk]:
     """All elements, a batch at a time; with `delete` they are removed as they are read, none is lost.
 
-    The buffers of a chunk are used again for the next one.
+    With `small` the batches start with few elements and stay below FIRST_BATCH: for who may stop after any of them. The
+    buffers of a chunk are used again for the next one.
 
     Raises:
         BatchUnsupported: on the first step, when the map has no such command.
@@ -47,7 +49,7 @@ def read_chunks(name: str, handle: MapHandle, flags: int = 0, delete: bool = Fal
     info = handle.info
     element = info.key_size + handle.value_bytes
     most = max(1, MAX_BUFFER // element)
-    room = min(size or min(max(info.max_entries, 1), LAST_BATCH), most)
+    room = min(max(info.max_entries, 1), SMALL_BATCH if small else LAST_BATCH, most)
     keys, values = bytearray(room * info.key_size), bytearray(room * handle.value_bytes)
     tokens = [bytearray(max(4, info.key_size)), bytearray(max(4, info.key_size))]
     token: bytearray | None = None
@@ -82,6 +84,9 @@ def read_chunks(name: str, handle: MapHandle, flags: int = 0, delete: bool = Fal
         if result == -ENOENT:
             return
         token = out
+        if small and room < FIRST_BATCH:
+            room = min(room * 2, most)
+            keys, values = bytearray(room * info.key_size), bytearray(room * handle.value_bytes)
 
 
 def walk(name: str, handle: MapHandle) -> Iterator[bytes]:

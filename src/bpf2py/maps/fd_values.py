@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.btf.codec import Codec
 from bpf2py.errors import EncodeError
 from bpf2py.maps import batch
 from bpf2py.maps.base import K, Map
@@ -20,7 +19,7 @@ from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    pass
 
 
 @contextmanager
@@ -88,7 +87,7 @@ class FdValueMap(MappingMap[K, Any]):
         finally:
             self._slots.append(slot)
 
-    def _chunks(self, delete: bool = False) -> Iterator[batch.Chunk]:
+    def _chunks(self, delete: bool = False, small: bool = False) -> Iterator[batch.Chunk]:
         self.fileno()
         raise batch.BatchUnsupported
 
@@ -136,12 +135,6 @@ class CgroupArrayMap(FdValueMap[int]):
 
 class PerfEventArrayMap(FdValueMap[int]):
     """PERF_EVENT_ARRAY (Linux 4.3): perf events by CPU number; `bpf2py.PerfReader` reads what programs put into it."""
-
-    def __init__(
-        self, handle: MapHandle, name: str, key: Codec[int], value: Codec[Any], spec: MapSpec | None = None
-    ) -> None:
-        super().__init__(handle, name, key, value, spec)
-        self.opened_for: dict[int, object] = {}  # CPU -> the reader's buffer whose event is there
 
 
 class SockMap(FdValueMap[K]):
@@ -241,7 +234,7 @@ class DevMap(MappingMap[K, Any]):
         first = int.from_bytes(raw[:4], "little")
         return first if len(raw) == 4 else (first, int.from_bytes(raw[4:8], "little"))
 
-    def _chunks(self, delete: bool = False) -> Iterator[batch.Chunk]:
+    def _chunks(self, delete: bool = False, small: bool = False) -> Iterator[batch.Chunk]:
         self.fileno()
         raise batch.BatchUnsupported
 

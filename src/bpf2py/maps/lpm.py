@@ -95,7 +95,7 @@ class LpmTrieMap(MappingMap[Any, V]):
     ) -> None:
         super().__init__(handle, name, LpmKeyCodec(handle.info.key_size, key), value, spec)
 
-    def _chunks(self, delete: bool = False) -> Iterator[batch.Chunk]:
+    def _chunks(self, delete: bool = False, small: bool = False) -> Iterator[batch.Chunk]:
         # Its batch commands restart at the first key when theirs was deleted: only the walk yields no key twice.
         self.fileno()
         raise batch.BatchUnsupported

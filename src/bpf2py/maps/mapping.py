@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -52,6 +53,8 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
     Iteration reads whole batches (Linux 5.6): it ends and yields no key twice, also while programs insert and
     delete; a key inserted meanwhile may or may not appear. `len()` counts the elements.
     """
+
+    _drained: deque[Iterator[tuple[K, V]]] | None = None  # removed by `drain()` and not yielded yet, for all who drain
 
     # -- one element ---------------------------------------------------------------------------------------------
 
@@ -194,9 +197,9 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
 
     # -- the whole map -------------------------------------------------------------------------------------------
 
-    def _chunks(self, delete: bool = False) -> Iterator[batch.Chunk]:
+    def _chunks(self, delete: bool = False, small: bool = False) -> Iterator[batch.Chunk]:
         self.fileno()
-        return batch.read_chunks(self.name, self._handle, 0, delete)
+        return batch.read_chunks(self.name, self._handle, 0, delete, small)
 
     def _decode_values(self, values: memoryview) -> list[V]:
         return self.value_codec.decode_many(values)
@@ -351,12 +354,26 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
         """Remove all elements and yield them, without losing one that changes meanwhile.
 
         Uses BPF_MAP_LOOKUP_AND_DELETE_BATCH (Linux 5.6): each bucket is read and emptied under its lock, so counters that
-        programs keep adding to start again at their next insertion and no count is lost. Elements already removed are yielded even
-        when a later batch fails; stop the iteration early and the elements of the current batch are lost.
+        programs keep adding to start again at their next insertion and no count is lost. Elements are removed in pieces of 32
+        at first, later of up to 4096. What an iteration that was stopped early removed and did not yield (the rest of its
+        piece) is not in the map any more: this object keeps it, and the next `drain()` yields it first.
         """
+        pieces = self._drained
+        if pieces is None:
+            pieces = self._drained = deque()
         try:
-            for chunk in self._chunks(delete=True):
-                yield from zip(self.key_codec.decode_many(chunk.keys), self._decode_values(chunk.values), strict=True)
+            chunks = self._chunks(delete=True, small=True)
+            while True:
+                while pieces:
+                    piece = pieces[0]
+                    yield from piece
+                    if piece in pieces:  # else another thread came to its end, too
+                        pieces.remove(piece)
+                chunk = next(chunks, None)
+                if chunk is None:
+                    return
+                keys, values = self.key_codec.decode_many(chunk.keys), self._decode_values(chunk.values)
+                pieces.append(zip(keys, values, strict=True))
         except batch.BatchUnsupported:
             for key in [*batch.walk(self.name, self._handle)]:
                 decoded = self._decode_key(key)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import mmap
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bpf2py.btf.codec import Codec
 from bpf2py.errors import BpfOSError, EncodeError, MapFull
 from bpf2py.maps.base import Map, V
+from bpf2py.shared_memory import new_fence
+from bpf2py.spec.map_spec import MapSpec
+
+if TYPE_CHECKING:
+    from bpf2py.backend import MapHandle
 
 BUSY, DISCARD = 1 << 31, 1 << 30
 HEADER = 8
@@ -39,6 +45,13 @@ class UserRingbufMap(Map[None, V]):
 
     _memory: tuple[Any, memoryview, memoryview, memoryview] | None = None
 
+    def __init__(
+        self, handle: MapHandle, name: str, key: Codec[None], value: Codec[V], spec: MapSpec | None = None
+    ) -> None:
+        super().__init__(handle, name, key, value, spec)
+        self._lock = threading.RLock()  # re-entrant: a signal handler may close the map
+        self._fence = new_fence()
+
     @property
     def size(self) -> int:
         """Bytes of the ring."""
@@ -56,7 +69,6 @@ class UserRingbufMap(Map[None, V]):
                 raise BpfOSError(
                     f"map {self.name}: mmap failed: {error}", errno=getattr(error, "errno", None), command="mmap"
                 ) from None
-            self._lock = threading.Lock()
             view = memoryview(rest).cast("B")
             position = memoryview(consumer).cast("B")[:8].cast("Q")
             self._memory = ((consumer, rest), position, view[:8].cast("Q"), view[page:])
@@ -68,9 +80,9 @@ class UserRingbufMap(Map[None, V]):
         Raises MapFull when the program has not yet drained enough.
         """
         data = bytes(value) if isinstance(value, bytes | bytearray | memoryview) else self._encoded(value)
-        _, consumer, producer, ring = self._map()
         total = (HEADER + len(data) + 7) // 8 * 8
         with self._lock:
+            _, consumer, producer, ring = self._map()
             at = producer[0]
             if total > self.size - (at - consumer[0]) or total > self.size:
                 raise MapFull(
@@ -78,10 +90,11 @@ class UserRingbufMap(Map[None, V]):
                     errno=E2BIG,
                     command="user_ringbuf",
                 )
+            self._fence()  # the space is written to after it was found to be free
             start = at % self.size
             ring[start + HEADER : start + HEADER + len(data)] = data
             ring[start : start + HEADER] = len(data).to_bytes(4, "little") + bytes(4)
-            # The position is stored last: the kernel reads it before it reads the record.
+            self._fence()  # the kernel reads the position before it reads the record
             producer[0] = at + total
 
     def _encoded(self, value: Any) -> bytes:
@@ -92,12 +105,15 @@ class UserRingbufMap(Map[None, V]):
 
     def pending(self) -> int:
         """Bytes pushed that no program has drained yet, headers included."""
-        _, consumer, producer, _ = self._map()
-        return int(producer[0] - consumer[0])
+        with self._lock:
+            _, consumer, producer, _ = self._map()
+            return int(producer[0] - consumer[0])
 
     def close(self) -> None:
-        """Unmap and give up the descriptor."""
-        memory, self._memory = self._memory, None
+        """Unmap and close the descriptor."""
+        super().close()
+        with self._lock:
+            memory, self._memory = self._memory, None
         if memory is not None:
             mappings, *views = memory
             for view in views:
@@ -109,4 +125,3 @@ class UserRingbufMap(Map[None, V]):
                         mapping.close()
                     except BufferError:
                         pass  # a view is still in use; the mapping goes with it
-        super().close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from bpf2py.btf.codec import BytesCodec, IntCodec
 from bpf2py.errors import NotSupported
 from bpf2py.maps.base import Map
-from bpf2py.programs import Link
+from bpf2py.programs import Link, Links
 from bpf2py.spec.map_spec import MapSpec
 
 
@@ -19,11 +20,13 @@ class StructOpsMap(Map[int, bytes]):
 
     Attributes:
         programs: the loaded programs its function pointers may lead to, by name.
+        links: those of the object, which owns what `attach()` makes.
     """
 
     _backend: Any = None
     _binding: Any = None
     programs: Mapping[str, Any]
+    links: Links | None = None
 
     @classmethod
     def wrap(cls, handle: Any, spec: MapSpec, backend: Any, binding: Any) -> StructOpsMap:
@@ -34,7 +37,7 @@ class StructOpsMap(Map[int, bytes]):
         return made
 
     def attach(self) -> Link:
-        """Register the implementation; closing the link takes it away again (as soon as nothing uses it).
+        """Register the implementation, until the object or the link is closed (and nothing uses it any more).
 
         Raises BpfOSError when the kernel refuses it: EEXIST means that one of this name is registered.
         """
@@ -46,8 +49,8 @@ class StructOpsMap(Map[int, bytes]):
         descriptors = {name: self.programs[name].fileno() for name in used}
         self._update(0, self._backend.struct_ops_value(self.spec, self._binding, descriptors))
         if self.spec.struct_ops.link:
-            return Link([self._backend.attach_struct_ops(self.name, self._handle)], self.name)
-        return Link([_Registration(self)], self.name)
+            return Link([self._backend.attach_struct_ops(self.name, self._handle)], self.name, self.links)
+        return Link([_Registration(self)], self.name, self.links)
 
 
 class _Registration:
@@ -56,6 +59,7 @@ class _Registration:
     def __init__(self, bpf_map: StructOpsMap) -> None:
         self.hook = f"struct_ops/{bpf_map.name}"
         self._handle = bpf_map._handle.duplicate()
+        self._owner = os.getpid()
 
     @property
     def fd(self) -> int:
@@ -65,8 +69,8 @@ class _Registration:
         return {}
 
     def close(self) -> None:
-        if self._handle.fd >= 0:
+        if self._handle.fd >= 0 and os.getpid() == self._owner:
             slot = self._handle.slot()
             slot.key[:] = bytes(4)
             slot.delete()
-            self._handle.close()
+        self._handle.close()

@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.btf.codec import BytesCodec, Codec
+from bpf2py.btf.least_size import least_size
 from bpf2py.errors import EncodeError
+from bpf2py.owned import Owned
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+PIECE = 4096  # records decoded at a time
+MIN_RUN = 8  # records from which on it pays to look for more like them with numpy
 
 
 class Run(NamedTuple):
@@ -21,11 +27,15 @@ class Run(NamedTuple):
     length: int
 
 
-class Batch:
+class Batch(Owned):
     """Records that were read together, in order.
 
     A batch is a sequence of events: ``len(batch)``, ``for event in batch``. `to_numpy()` gives all of them as an array
     without Python code per record.
+
+    A record may be shorter than its type by elements of the array at its end, a union's larger members, or padding:
+    programs send ``offsetof(struct event, args) + n`` bytes. What is missing reads as zeros; a record that lacks more than
+    that raises EncodeError.
 
     Attributes:
         source: name of the map they come from.
@@ -57,25 +67,23 @@ class Batch:
         return sum(run.count for run in self._runs)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.events())
+        for run in self._runs:
+            yield from self._decoded(run)
 
     def events(self) -> list[Any]:
-        """All events, typed by the map's BTF; bytes where no type is known."""
+        """All events, typed by the map's BTF; bytes where no type is known. Raises EncodeError for a record that is too short."""
+        return list(self)
+
+    def _decoded(self, run: Run) -> list[Any]:
         codec, size = self._codec, self._codec.size
-        found: list[Any] = []
-        for run in self._runs:
-            if size and run.length >= size and not getattr(codec, "flexible", None):
-                found += codec.decode_many(self._packed(run, size))
-            elif size and run.length < size:
-                raise EncodeError(
-                    f"{self.source}: a record of {run.length} bytes is too short for {codec.name} ({size} bytes)"
-                )
-            else:
-                decode: Callable[[Any], Any] = codec.decode if size else bytes
-                view = memoryview(self._data)
-                starts = range(run.start, run.start + run.count * run.stride, run.stride)
-                found += [decode(view[at : at + run.length]) for at in starts]
-        return found
+        if size and run.length < size:
+            return codec.decode_many(self._filled(run, size))
+        if size and not getattr(codec, "flexible", None):
+            return codec.decode_many(self._packed(run, size))
+        decode: Callable[[Any], Any] = codec.decode if size else bytes
+        view = memoryview(self._data)
+        starts = range(run.start, run.start + run.count * run.stride, run.stride)
+        return [decode(view[at : at + run.length]) for at in starts]
 
     def records(self) -> Iterator[memoryview]:
         """Each record's bytes, without a copy; of a lease only valid until `commit()`."""
@@ -90,6 +98,18 @@ class Batch:
 
         view: np.ndarray[Any, Any] = np.ndarray((run.count, size), np.uint8, self._data, run.start, (run.stride, 1))
         return view.tobytes()
+
+    def _filled(self, run: Run, size: int) -> bytes:
+        """The records of a run filled with zeros up to `size` bytes, back to back."""
+        import numpy as np
+
+        if run.length < least_size(self._codec):
+            raise EncodeError(
+                f"{self.source}: a record of {run.length} bytes is too short for {self._codec.name} ({size} bytes)"
+            )
+        filled = np.zeros((run.count, size), np.uint8)
+        filled[:, : run.length] = np.ndarray((run.count, run.length), np.uint8, self._data, run.start, (run.stride, 1))
+        return filled.tobytes()
 
     def offsets(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """(offsets, lengths) of the records in `data`, for records of different lengths. Both int64, shape (len(batch),)."""
@@ -113,7 +133,7 @@ class Batch:
             dtype: a numpy dtype, or None for that of the map's BTF type.
 
         Raises:
-            EncodeError: no type is known, or a record is shorter than the type.
+            EncodeError: no type is known, or a record is too short for it.
         """
         import numpy as np
 
@@ -127,14 +147,18 @@ class Batch:
                 )
             dtype = np.dtype(f"V{lengths.pop() if lengths else 0}")
         wanted = np.dtype(dtype) if dtype is not None else dtype_of(self._codec)
-        size = wanted.itemsize if dtype is not None else self._codec.size
+        size = self._codec.size
         parts = []
         for run in self._runs:
-            if run.length < size:
-                raise EncodeError(f"{self.source}: a record of {run.length} bytes is too short for {size}")
             if dtype is not None:
+                if run.length < wanted.itemsize:
+                    raise EncodeError(
+                        f"{self.source}: a record of {run.length} bytes is too short for {wanted.itemsize}"
+                    )
                 view: np.ndarray[Any, Any] = np.ndarray((run.count,), wanted, self._data, run.start, (run.stride,))
                 parts.append(view.copy())
+            elif run.length < size:
+                parts.append(array_from(self._codec, self._filled(run, size), run.count))
             else:
                 tail = memoryview(self._data)[run.start :]
                 parts.append(array_from(self._codec, tail, run.count, run.stride))
@@ -155,7 +179,82 @@ class Batch:
         return f"<Batch of {len(self)} events from {self.source}{where}{f', {self.lost} lost' if self.lost else ''}>"
 
 
-MIN_RUN = 8
+class Pieces:
+    """A batch whose events are handed out one by one, decoded a piece at a time.
+
+    The events of a piece are handed out by one list iterator, which every consumer shares: what one of them did not take is
+    there for the next, and nobody gets what another one had.
+    """
+
+    __slots__ = ("_at", "_batch", "_left", "_piece", "_started")
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._at = 0  # index of the run that is decoded next
+        self._left = batch._runs[0].count if batch._runs else 0  # records of it that are not decoded yet
+        self._started: list[Run] = []  # of the current piece
+        self._piece: Iterator[Any] = iter(())
+
+    def next_piece(self) -> Iterator[Any] | None:
+        """Events to hand out, of the current piece as long as it has some; None at the end.
+
+        Raises EncodeError for a record that is too short: for that one alone, the next call goes on after it.
+        """
+        if self._remaining():
+            return self._piece
+        runs = self._take(PIECE)
+        if not runs:
+            return None
+        self._started = runs
+        batch = self._batch
+        self._piece = iter(Batch(batch.source, batch._data, runs, batch._codec).events())
+        return self._piece
+
+    def _remaining(self) -> int:
+        return self._piece.__length_hint__()  # type: ignore[attr-defined, no-any-return]
+
+    def _take(self, most: int) -> list[Run]:
+        """The next runs, of at most so many records; a record that cannot be decoded alone."""
+        runs: list[Run] = []
+        all_runs, size = self._batch._runs, self._batch._codec.size
+        least = least_size(self._batch._codec) if size else 0
+        while most and self._at < len(all_runs):
+            run = all_runs[self._at]
+            bad = run.length < least
+            if bad and runs:
+                break
+            count = min(self._left, 1 if bad else most)
+            skipped = run.count - self._left
+            runs.append(run._replace(start=run.start + skipped * run.stride, count=count))
+            most -= count
+            self._left -= count
+            if not self._left:
+                self._at += 1
+                self._left = all_runs[self._at].count if self._at < len(all_runs) else 0
+            if bad:
+                break
+        return runs
+
+    def rest(self) -> Batch | None:
+        """Everything not handed out yet as a batch, which is the caller's from now on."""
+        undelivered = len(list(self._piece))  # in one step, so that no other thread gets one of them too
+        runs = _last(self._started, undelivered)
+        while taken := self._take(len(self._batch)):
+            runs += taken
+        batch = self._batch
+        return Batch(batch.source, batch._data, runs, batch._codec, batch.cpu) if runs else None
+
+
+def _last(runs: list[Run], count: int) -> list[Run]:
+    """The last `count` records of some runs."""
+    found: list[Run] = []
+    for run in reversed(runs):
+        if not count:
+            break
+        kept = min(run.count, count)
+        found.insert(0, run._replace(start=run.start + (run.count - kept) * run.stride, count=kept))
+        count -= kept
+    return found
 
 
 def same_words(data: Any, start: int, count: int, stride: int, word: int) -> int:
@@ -168,16 +267,10 @@ def same_words(data: Any, start: int, count: int, stride: int, word: int) -> int
     return first if different[first] else count
 
 
-def owned_copy(*parts: memoryview) -> memoryview:
-    """The parts in one piece of memory of its own.
-
-    numpy's allocator asks for huge pages, which makes a copy of megabytes several times faster than one into `bytes`.
-    """
+def get_ready() -> None:
+    """Import what reading needs: in a new process that takes longer than a ring takes to overflow."""
     import numpy as np
 
-    copy = np.empty(sum(len(part) for part in parts), np.uint8)
-    start = 0
-    for part in parts:
-        copy[start : start + len(part)] = np.frombuffer(part, np.uint8)
-        start += len(part)
-    return copy.data
+    import bpf2py.btf.dtype  # noqa: F401
+
+    np.empty(0, np.uint8)

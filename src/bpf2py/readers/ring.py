@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import mmap
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from bpf2py.btf.codec import Codec
-from bpf2py.errors import BpfOSError, ClosedError, NotSupported
+from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.maps.base import Map
 from bpf2py.maps.ringbuf import BUSY, DISCARD, HEADER, RingbufMap
 from bpf2py.readers.batch import MIN_RUN, Batch, Run, same_words
-from bpf2py.readers.waiter import EventReader
+from bpf2py.readers.waiter import Deadline, EventReader
+from bpf2py.shared_memory import new_fence, owned_copy
 
-_ORDERED_LOADS = sys.platform == "linux" and __import__("platform").machine() in ("x86_64", "AMD64")
+SMALL = 1 << 16  # bytes up to which a copy into `bytes` is quicker
 
 
 class Ring:
@@ -25,7 +24,7 @@ class Ring:
     def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[Any]) -> None:
         self.name = bpf_map.name
         self.codec = codec
-        self.fd = bpf_map.fileno()
+        bpf_map.fileno()
         self.size = bpf_map.size
         page = mmap.PAGESIZE
         try:
@@ -40,17 +39,14 @@ class Ring:
         self.produced = producer[:8].cast("Q")
         self.data = producer[page:]
         self.heads = self.data.cast("I")
-        self._fence = threading.Lock()
+        self._fence = new_fence()
         self.leased = False
 
     def committed(self, most: int) -> tuple[int, int, list[Run]]:
         """(consumer position, bytes that may be consumed, runs of records among them), at most about `most` bytes."""
         start = self.position[0]
         end = min(self.produced[0], start + most)
-        if not _ORDERED_LOADS:
-            # Acquire: what the producer wrote before its position is read after it.
-            with self._fence:
-                pass
+        self._fence()  # what the producer wrote before its position is read after it
         if start == end:
             return start, 0, []
         base = start % self.size
@@ -76,6 +72,7 @@ class Ring:
                     continue
             runs.append(Run(base + at + HEADER, count, stride, length))
             at += count * stride
+        self._fence()  # what was written before a header said that it was, is read after it
         return start, at, runs
 
     def take(self, most: int) -> Batch | None:
@@ -86,7 +83,9 @@ class Ring:
         if not length:
             return None
         base = start % self.size
-        data = bytes(self.data[base : base + length])
+        data: Any = self.data[base : base + length]
+        data = bytes(data) if length < SMALL else owned_copy(data)
+        self._fence()  # the space is free only after it was read
         self.position[0] = start + length
         if not runs:
             return None
@@ -101,8 +100,9 @@ class Ring:
             return None
 
         def commit() -> None:
-            self.leased = False
+            self._fence()
             self.position[0] = start + length
+            self.leased = False
 
         if not runs:
             commit()
@@ -144,55 +144,62 @@ class RingReader(EventReader):
     def __init__(self, *maps: Map[Any, Any], type: Codec[Any] | None = None, most: int = 1 << 24) -> None:
         if not maps:
             raise NotSupported("RingReader: no map given", feature="RingReader")
+        rings = []
+        for bpf_map in maps:
+            if not isinstance(bpf_map, RingbufMap):
+                raise NotSupported(
+                    f"map {bpf_map.name}: RingReader reads RINGBUF maps, this is {bpf_map!r}", feature="RingReader"
+                )
+            rings.append(bpf_map)
         self._rings: list[Ring] = []
         self._most = most
+        claims = [bpf_map._handle.identity for bpf_map in maps]
+        if len(set(claims)) < len(claims):
+            raise NotSupported("RingReader: a map is given twice", feature="RingReader")
+        super().__init__(" and ".join(f"map {bpf_map.name}" for bpf_map in maps), claims)
         try:
-            for bpf_map in maps:
-                if not isinstance(bpf_map, RingbufMap):
-                    raise NotSupported(
-                        f"map {bpf_map.name}: RingReader reads RINGBUF maps, this is {bpf_map!r}", feature="RingReader"
-                    )
-                self._rings.append(Ring(bpf_map, type if type is not None else bpf_map.value_codec))
-            # The map may be closed while it is read: the mapping and a descriptor of our own stay.
-            super().__init__([_event_source(bpf_map) for bpf_map in maps])
+            for bpf_map in rings:
+                ring = Ring(bpf_map, type if type is not None else bpf_map.value_codec)
+                self._resources.callback(ring.close)
+                self._rings.append(ring)
+                # The map may be closed while it is read: the mapping and a descriptor of our own stay.
+                self._wait_for(bpf_map._handle.event_source())
         except BaseException:
-            for ring in self._rings:
-                ring.close()
+            self.close()
             raise
 
-    def flush(self) -> list[Batch]:
-        """What is there now, without waiting: at most one batch for each ring."""
-        self._require_open()
-        found = (ring.take(self._most) for ring in self._rings)
-        return [batch for batch in found if batch is not None]
+    def _take(self) -> Iterator[Batch]:
+        for ring in self._rings:
+            batch = ring.take(self._most)
+            if batch is not None:
+                yield batch
+
+    def _blocked(self) -> bool:
+        return any(ring.leased for ring in self._rings)
 
     @contextmanager
     def lease(self, timeout: float | None = None) -> Iterator[Batch | None]:
         """Records in place, without a copy; their space is free again at the end of the block (or after `Batch.commit()`).
 
         Gives None when nothing came within `timeout` seconds or the reader was closed. Memory views of the records must
-        not be kept.
+        not be kept. What earlier calls took and did not hand out comes first, as a batch of its own. While records are on lease
+        other threads read other rings only.
         """
-        batch = self._lease_one()
-        if batch is None and self._wait(timeout):
+        deadline = Deadline(timeout)
+        with self._in_use():
             batch = self._lease_one()
-        try:
-            yield batch
-        finally:
-            if batch is not None:
-                batch.commit()
+            while batch is None and not deadline.passed() and not self._closing:
+                self._wait(deadline.left())
+                batch = self._lease_one()
+            try:
+                yield batch
+            finally:
+                if batch is not None:
+                    batch.commit()
 
     def _lease_one(self) -> Batch | None:
-        if self.closed:
-            raise ClosedError("RingReader: the reader is closed")
-        return next((b for b in (ring.lease(self._most) for ring in self._rings) if b is not None), None)
-
-    def _release(self) -> None:
-        for ring in self._rings:
-            ring.close()
-
-
-def _event_source(bpf_map: Map[Any, Any]) -> Any:
-    """What to wait for: the map's descriptor, or whatever an engine's map has in its place."""
-    source = getattr(bpf_map._handle, "event_source", None)
-    return source() if source is not None else bpf_map.fileno()
+        with self._taking:
+            left = self._next_batch()
+            if left is not None:
+                return left
+            return next((b for b in (ring.lease(self._most) for ring in self._rings) if b is not None), None)

@@ -1,125 +1,286 @@
-"""What both readers share: waiting for descriptors, iterating, closing from another thread."""
+"""What both readers share: waiting for records, handing them out each once, closing from another thread."""
 
 from __future__ import annotations
 
-import asyncio
+import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
-from bpf2py.errors import ClosedError
-from bpf2py.readers.batch import Batch
+from bpf2py.errors import BpfOSError, ClosedError, EncodeError
+from bpf2py.owned import Owned
+from bpf2py.readers.batch import Batch, Pieces, get_ready
 from bpf2py.wakeup import Poll, Wakeup
 
+if TYPE_CHECKING:
+    import asyncio  # imported where it is used: who does not use it does not wait for it
 
-class EventReader:
-    """Waits with poll(), which looks at the buffers anew at every call: no wake-up can be missed.
+    from bpf2py.backend import EventSource
 
-    `close()` may be called from any thread or signal handler and ends iterations that wait.
+EBUSY = 16
+BACK_OFF = 0.005  # seconds between looks at a ring whose records another thread has on lease
+
+
+class Claim:
+    """A reader's claim to be the only one of its process that reads something.
+
+    Attributes:
+        process: its process.
+        open: whether its reader is.
     """
 
-    def __init__(self, fds: list[Any]) -> None:
+    __slots__ = ("__weakref__", "open", "process")
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.open = True
+
+    def holds(self, what: Hashable) -> bool:
+        """Whether no later reader claimed it, after this one was closed."""
+        return _claims.get(what) is self
+
+
+# What is being read, by the claims of its last reader.
+_claims: weakref.WeakValueDictionary[Hashable, Claim] = weakref.WeakValueDictionary()
+_claiming = threading.Lock()
+
+
+class EventReader(Owned):
+    """Waits with poll(), which looks at the buffers anew at every call: no wake-up can be missed.
+
+    Every record is handed out once, to one caller, whoever asks: what a ``for`` loop left by ``break`` or an exception did not get
+    to, and what other threads or tasks did not take, is handed out by the next call of any kind, in order. `close()` may be
+    called from any thread or signal handler and ends iterations that wait; in a forked child it closes the child's descriptors and
+    mappings alone.
+
+    Args:
+        name: of what is read, for messages.
+        claims: what no other open reader of this process may read at the same time.
+    """
+
+    def __init__(self, name: str, claims: Sequence[Hashable]) -> None:
+        self.name = name
         self._closing = False
         self._lock = threading.RLock()  # a signal handler that closes may interrupt its own thread within
         self._busy = 0
-        self._fds: list[int] = []
-        self._sources: list[Any] = []  # of an engine's maps: descriptors that stay readable until they are acknowledged
+        self._taking = threading.RLock()  # held while records are taken out of the buffers, and given out
+        self._filling = False
+        self._ready: deque[Batch] = deque()  # taken and not handed out
+        self._pieces: Pieces | None = None  # the batch before those, handed out in part
+        self._sources: list[EventSource] = []
+        self._waiting: dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = {}
+        self._resources = ExitStack()
+        self._finalizer = weakref.finalize(self, self._resources.close)
+        self._finalizer.atexit = False  # the kernel cleans up, and a daemon thread may still be reading
+        self._claimed = Claim()
+        self._claim(claims)
         self._waker = Wakeup()
-        try:
-            for fd in fds:
-                if isinstance(fd, int):
-                    self._fds.append(os.dup(fd))
-                else:
-                    self._sources.append(fd)
-        except BaseException:
-            self._close_descriptors()
-            raise
-        self._poll = Poll([*self._fds, *self._sources, self._waker])
+        self._resources.callback(self._waker.close)
+        get_ready()
+
+    def _claim(self, claims: Sequence[Hashable]) -> None:
+        with _claiming:
+            for what in claims:
+                other = _claims.get(what)
+                if other is not None and other.open and other.process == os.getpid():
+                    raise BpfOSError(
+                        f"{type(self).__name__}: {self.name} is read by another reader already, and a record goes to one "
+                        "of them only: close that one first, or share it",
+                        errno=EBUSY,
+                    )
+            for what in claims:
+                _claims[what] = self._claimed
+
+    def _wait_for(self, source: EventSource) -> None:
+        """Add what to wait for; it is closed with the reader."""
+        self._resources.callback(source.close)
+        self._sources.append(source)
 
     # -- for the readers -----------------------------------------------------------------------------------------
 
-    def flush(self) -> list[Batch]:
-        """What is there now, without waiting."""
+    def _take(self) -> Iterator[Batch]:
+        """Records out of the buffers, a batch at a time; called with `_taking` held."""
         raise NotImplementedError
 
-    def _release(self) -> None:
-        """Unmap the buffers."""
-        raise NotImplementedError
+    def _blocked(self) -> bool:
+        """Whether records are there that cannot be taken now, so that their buffer stays readable."""
+        return False
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    def flush(self) -> list[Batch]:
+        """What is there now, without waiting: what earlier calls left, then a batch for each buffer that has something."""
+        with self._in_use():
+            return self._flush()
+
+    def _flush(self) -> list[Batch]:
+        with self._taking:
+            self._fill()
+            if self._pieces is not None:
+                rest, self._pieces = self._pieces.rest(), None
+                if rest is not None:
+                    self._ready.appendleft(rest)
+            found = list(self._ready)
+            self._ready.clear()
+            return found
+
+    def _fill(self) -> None:
+        if self._filling:
+            return  # a signal handler reads, too
+        self._filling = True
+        try:
+            # One by one: what was taken is kept also when the next one raises.
+            for batch in self._take():
+                self._ready.append(batch)
+        finally:
+            self._filling = False
+
     def poll(self, timeout: float | None = None) -> list[Batch]:
-        """Wait until something is there, at most `timeout` seconds (None: for ever), and return it; empty after the timeout."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        """Wait until something is there, at most `timeout` seconds (None: for ever), and return it; empty after the timeout.
+
+        Raises:
+            ClosedError: the reader is closed.
+            EncodeError: the timeout is not a number.
+        """
+        deadline = Deadline(timeout)
         with self._in_use():
             while not self._closing:
-                found = self.flush()
-                if found:
+                found = self._flush()
+                if found or deadline.passed():
                     return found
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return []
-                self._wait(left)
+                self._wait(deadline.left())
         return []
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Batches as they come, for `timeout` seconds in all (None: until `close()`)."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._closing:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            found = self.poll(left)
-            yield from found
-            if not found and left is not None:
-                return
+        """Batches as they come, for `timeout` seconds in all (None: until `close()`; 0: what is there now)."""
+        return self._batches(Deadline(timeout))
+
+    def _batches(self, deadline: Deadline) -> Iterator[Batch]:
+        for _ in self._rounds(deadline):
+            while (batch := self._next_batch()) is not None:
+                yield batch
+                if deadline.passed_meanwhile():
+                    return
 
     def events(self, timeout: float | None = None) -> Iterator[Any]:
-        """Single events as they come, for `timeout` seconds in all."""
-        for batch in self.batches(timeout):
-            yield from batch.events()
+        """Single events as they come, for `timeout` seconds in all (None: until `close()`; 0: what is there now).
+
+        Raises EncodeError for a record that is too short for its type; the next call goes on after it.
+        """
+        return self._events(Deadline(timeout))
+
+    def _events(self, deadline: Deadline) -> Iterator[Any]:
+        for _ in self._rounds(deadline):
+            while (piece := self._next_piece()) is not None:
+                if deadline.at is None:
+                    yield from piece
+                    continue
+                for event in piece:
+                    yield event
+                    if deadline.passed_meanwhile():
+                        return
 
     def __iter__(self) -> Iterator[Any]:
         return self.events()
 
-    async def _batches_async(self) -> AsyncIterator[Batch]:
-        loop = asyncio.get_running_loop()
+    def _rounds(self, deadline: Deadline) -> Iterator[None]:
+        """Steps whenever there may be something to hand out, until the deadline or `close()`."""
+        yield  # what earlier calls left
         while not self._closing:
-            found = self.flush()
-            for batch in found:
-                yield batch
-            if found or self._closing:
-                await asyncio.sleep(0)
-                continue
-            ready: asyncio.Future[None] = loop.create_future()
+            try:
+                with self._in_use():
+                    with self._taking:
+                        self._fill()
+                    if not self._ready and not deadline.passed():
+                        self._wait(deadline.left())
+                        continue
+            except ClosedError:
+                break
+            yield
+            if deadline.passed():
+                return
+        yield  # what was read before it was closed
 
-            def wake(ready: asyncio.Future[None] = ready) -> None:
-                if not ready.done():
-                    ready.set_result(None)
+    def _next_batch(self) -> Batch | None:
+        with self._taking:
+            if self._pieces is not None:
+                rest, self._pieces = self._pieces.rest(), None
+                if rest is not None:
+                    return rest
+            return self._ready.popleft() if self._ready else None
 
-            with self._in_use():
-                descriptors = [*self._fds, *self._sources, self._waker]
-                for fd in descriptors:
-                    loop.add_reader(fd, wake)
-                try:
-                    await ready
-                finally:
-                    for fd in descriptors:
-                        loop.remove_reader(fd)
-                    self._acknowledge()
+    def _next_piece(self) -> Iterator[Any] | None:
+        """An iterator over the next events, of which every one is handed out once whoever else has it."""
+        with self._taking:
+            while True:
+                if self._pieces is not None:
+                    piece = self._pieces.next_piece()
+                    if piece is not None:
+                        return piece
+                if not self._ready:
+                    self._pieces = None
+                    return None
+                self._pieces = Pieces(self._ready.popleft())
+
+    # -- asyncio -------------------------------------------------------------------------------------------------
 
     def batches_async(self) -> AsyncIterator[Batch]:
-        """Batches as they come, for ``async for``."""
-        return self._batches_async()
+        """Batches as they come, for ``async for``; several tasks may share them."""
+        return AsyncItems(self, self._next_batch_as_item)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for batch in self._batches_async():
-            for event in batch.events():
-                yield event
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return AsyncItems(self, self._next_piece)
+
+    def _next_batch_as_item(self) -> Iterator[Batch] | None:
+        batch = self._next_batch()
+        return iter([batch]) if batch is not None else None
+
+    async def _wait_async(self) -> None:
+        """Wait until there may be something to read, or the reader is closed."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if self._blocked():
+            await asyncio.sleep(BACK_OFF)
+            return
+        with self._in_use():
+            tasks = self._waiting.setdefault(loop, set())
+
+            def wake() -> None:
+                for task in tasks:
+                    if not task.done():
+                        task.set_result(None)
+
+            ready: asyncio.Future[None] = loop.create_future()
+            descriptors = [source.fileno() for source in self._sources] + [self._waker.fileno()]
+            if not tasks:
+                for fd in descriptors:
+                    loop.add_reader(fd, wake)
+            tasks.add(ready)
+            try:
+                await ready
+            finally:
+                tasks.discard(ready)
+                if not tasks:
+                    self._waiting.pop(loop, None)
+                    for fd in descriptors:
+                        loop.remove_reader(fd)
+                self._acknowledge()
+
+    # -- waiting -------------------------------------------------------------------------------------------------
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait for something to read; False after the timeout or when the reader is being closed."""
-        ready = self._poll.wait(timeout)
+        if self._blocked():
+            # Its buffer is readable all the time.
+            Poll([self._waker]).wait(BACK_OFF if timeout is None else min(timeout, BACK_OFF))
+            return not self._closing
+        ready = Poll([*self._sources, self._waker]).wait(timeout)
         self._acknowledge()
         return ready and not self._closing
 
@@ -142,29 +303,20 @@ class EventReader:
         return self._closing
 
     def close(self) -> None:
-        """End iterations that wait, unmap the buffers; closing twice is harmless."""
+        """End iterations that wait, unmap the buffers; closing twice is harmless.
+
+        What was taken out of the buffers and not handed out yet can still be iterated over; what is in them stays there.
+        """
         with self._lock:
             if self._closing:
                 return
             self._closing = True
+            self._claimed.open = False
             busy = self._busy
             if busy:
                 self._waker.set()
         if not busy:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._release()
-        self._close_descriptors()
-
-    def _close_descriptors(self) -> None:
-        descriptors, self._fds = self._fds, []
-        sources, self._sources = self._sources, []
-        for source in sources:
-            source.close()
-        for fd in descriptors:
-            os.close(fd)
-        self._waker.close()
+            self._finalizer()
 
     def __enter__(self) -> Any:
         return self
@@ -172,9 +324,63 @@ class EventReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not getattr(self, "_closing", True):
-            self.close()
+
+class AsyncItems(AsyncIterator[Any]):
+    """What a reader hands out, for one task. A cancelled ``anext()`` takes nothing, and may be called again."""
+
+    def __init__(self, reader: EventReader, more: Callable[[], Iterator[Any] | None]) -> None:
+        self._reader = reader
+        self._more = more
+        self._items: Iterator[Any] = iter(())
+
+    async def __anext__(self) -> Any:
+        for item in self._items:
+            return item
+        import asyncio
+
+        reader = self._reader
+        while True:
+            await asyncio.sleep(0)  # other tasks get their turn, however busy the buffers are
+            found = self._more()
+            if found is None and not reader._closing:
+                try:
+                    with reader._in_use(), reader._taking:
+                        reader._fill()
+                    found = self._more()
+                    if found is None:
+                        await reader._wait_async()
+                        continue
+                except ClosedError:
+                    pass
+            if found is None:
+                raise StopAsyncIteration
+            self._items = found
+            for item in found:
+                return item
+
+
+class Deadline:
+    """The end of a time to wait, in seconds from now; None: there is none."""
+
+    __slots__ = ("at", "now")
+
+    def __init__(self, timeout: float | None) -> None:
+        if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
+            raise EncodeError(f"a timeout is a number of seconds or None, not {timeout!r}")
+        self.at = None if timeout is None or timeout == math.inf else time.monotonic() + max(0, timeout)
+        self.now = timeout is not None and timeout <= 0
+
+    def left(self) -> float | None:
+        """Seconds until then, at least 0."""
+        return None if self.at is None else max(0.0, self.at - time.monotonic())
+
+    def passed(self) -> bool:
+        """Whether it is over."""
+        return self.at is not None and time.monotonic() >= self.at
+
+    def passed_meanwhile(self) -> bool:
+        """Whether it is over, though there was time at first: with a timeout of 0 all that is there is handed out."""
+        return not self.now and self.passed()
 
 
 class _InUse:
@@ -197,4 +403,4 @@ class _InUse:
             reader._busy -= 1
             last = reader._closing and reader._busy == 0
         if last:
-            reader._finish()
+            reader._finalizer()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
 from bpf2py.info import MapInfo
+from bpf2py.owned import Owned
 from bpf2py.uapi.map_types import MapFlags, type_info
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _denied_read(_key: int, _value: int, flags: int, _: int) -> int:
     return -EINVAL if flags & ~LOCK else -EPERM
 
 
-class MapCore:
+class MapCore(Owned):
     """A map: its header and blocks of memory, which go when nobody refers to it any more.
 
     Attributes:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
 from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.info import MapInfo
+from bpf2py.owned import Owned
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from bpf2py.backend import MapSlot
     from bpf2py.engine.maps.perf import PerfBuffer
     from bpf2py.engine.maps.rings import RingEvents
@@ -25,7 +28,7 @@ COUNTED = (
 )  # fmt: skip
 
 
-class EngineMap:
+class EngineMap(Owned):
     """A map by a number of its own, with the rights it was opened with.
 
     Attributes:
@@ -216,6 +219,16 @@ class EngineMap:
         core.writable_mappings += writable
         weakref.finalize(mapping, _unmapped, core, writable).atexit = False
         return mapping
+
+    @property
+    def identity(self) -> Hashable:
+        """What is equal for all handles of the same map."""
+        return self.core
+
+    @property
+    def online_cpus(self) -> list[int]:
+        """CPUs that run programs, whose perf buffers a reader opens."""
+        return list(range(self.possible_cpus))
 
     def event_source(self) -> RingEvents:
         """What a reader of this RINGBUF waits for; the caller closes it."""

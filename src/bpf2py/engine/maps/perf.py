@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py.owned import Owned
 from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Number(NamedTuple):
     number: int
 
 
-class PerfBuffer:
+class PerfBuffer(Owned):
     """The buffer of one CPU: programs write, a reader takes; see `bpf2py.readers.perf.PerfRing`.
 
     Attributes:

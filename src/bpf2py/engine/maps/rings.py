@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bpf2py.engine.maps.core import OWN
 from bpf2py.engine.memory import ENGINE
+from bpf2py.owned import Owned
 from bpf2py.uapi.map_types import MapType
 from bpf2py.wakeup import Wakeup
 
@@ -56,7 +57,7 @@ def ring_memory(core: MapCore, positions: int, size: int) -> Callable[[int, bool
     return place
 
 
-class RingEvents:
+class RingEvents(Owned):
     """What a reader of a ring waits for: a descriptor that is readable once the ring woke its readers."""
 
     __slots__ = ("_core", "_event", "_seen")
