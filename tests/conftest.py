@@ -190,6 +190,27 @@ def no_leaks() -> Iterator[None]:
     assert not closed, f"closed, though opened by others: {closed}"
 
 
+@pytest.fixture(scope="session")
+def element_iterators(compile_bpf: Callable[[str], bytes]) -> None:
+    """Skips where a policy of the machine refuses iterators over maps' elements, though it lets those over maps load."""
+    import bpf2py
+
+    def load(target: str) -> None:
+        source = f"""
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("iter/{target}") int nothing(void *ctx) {{ return 0; }}
+char LICENSE[] SEC("license") = "GPL";
+"""
+        bpf2py.load(compile_bpf(source)).close()
+
+    load("bpf_map")
+    try:
+        load("bpf_map_elem")
+    except bpf2py.PermissionDenied as error:
+        pytest.skip(f"NOT RUN: {error}")
+
+
 @pytest.fixture
 def assert_no_leaks() -> Callable[[], contextlib.AbstractContextManager[None]]:
     """The leak check as a context manager: ``with assert_no_leaks(): ...``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bpf2py.btf.codec import CodecOptions
@@ -19,7 +20,8 @@ from bpf2py.linker.kconfig import build as kconfig_section
 from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
 from bpf2py.maps.base import Map, wrap
-from bpf2py.programs import Link, Program
+from bpf2py.owned import Owned
+from bpf2py.programs import Link, Links, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec
@@ -60,7 +62,7 @@ class Named(Mapping[str, T]):
         return f"{{{', '.join(f'{name!r}: {item!r}' for name, item in self._items.items())}}}"
 
 
-class Object:
+class Object(Owned):
     """Maps, programs and links of a loaded object. A context manager: leaving it detaches and closes everything.
 
     Attributes:
@@ -68,7 +70,6 @@ class Object:
         maps: `Map` by name, data sections included.
         programs: `Program` by name.
         variables: `Variable` by name.
-        links: the `Link`s made by `attach()`.
         warnings: what went less than well, as text (for example BTF the kernel refused).
     """
 
@@ -89,7 +90,7 @@ class Object:
         self.spec = spec
         self.backend = backend
         self.warnings: list[str] = []
-        self.links: list[Link] = []
+        self._links = Links()
         self._options = CodecOptions(chars="bytes" if chars == "bytes" else "str")
         self._pin_path = pin_path
         self._btf = btf
@@ -143,7 +144,7 @@ class Object:
 
                     handle, binding = self.backend.create_struct_ops(map_spec, spec.programs, prepared)
                     self._maps[map_spec.name] = made = StructOpsMap.wrap(handle, map_spec, self.backend, binding)
-                    made.programs = self._programs
+                    made.programs, made.links = self._programs, self._links
                     continue
                 self._maps[map_spec.name] = self._make_map(map_spec, prepared, given.get(map_spec.name))
             for map_spec in spec.maps.values():
@@ -154,7 +155,7 @@ class Object:
             linked = [(program, linker.link(program)) for program in wanted]
             loaded = self.backend.load_programs(linked, spec, handles, prepared)
             for program, handle in zip(wanted, loaded, strict=True):
-                self._programs[program.name] = Program(handle, program, self.backend)
+                self._programs[program.name] = Program(handle, program, self.backend, self._links)
             for map_spec in spec.maps.values():
                 self._fill_programs(map_spec)
         finally:
@@ -241,7 +242,7 @@ class Object:
         Programs without a hook of their own (``SEC("syscall")``, or ``autoattach = False``) are left out.
 
         Returns:
-            The new links, also in `links`.
+            The new links; the object keeps them in `links` and detaches them when it is closed.
 
         Raises:
             AttachError: a hook does not exist or refused the program; the ones attached by this call are detached again.
@@ -264,8 +265,12 @@ class Object:
         if not new and self._programs:
             sections = ", ".join(self.spec.programs[name].section for name in self._programs)
             raise AttachError(f"object {self.spec.name}: no program can be attached by its section name ({sections})")
-        self.links += new
         return new
+
+    @property
+    def links(self) -> list[Link]:
+        """The open links its programs (and STRUCT_OPS maps) made, oldest first; `close()` detaches them."""
+        return list(self._links.open())
 
     def _require_open(self) -> None:
         if self._closed:
@@ -279,14 +284,12 @@ class Object:
     def close(self) -> None:
         """Detach all programs and close everything; closing twice is harmless."""
         self._closed = True
-        for link in reversed(self.links):
-            link.close()
-        for program in self._programs.values():
-            program.close()
-        for section in self._sections.values():
-            section.close()
-        for made in self._maps.values():
-            made.close()
+        with ExitStack() as stack:  # all is closed, also when closing something raises
+            for family in (self._maps, self._sections, self._programs):
+                for made in family.values():
+                    stack.callback(made.close)
+            for link in self._links.end():
+                stack.callback(link.close)
 
     def __enter__(self) -> Object:
         return self

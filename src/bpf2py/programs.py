@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, EncodeError
 from bpf2py.info import ProgramInfo, TestRunResult
+from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
 
@@ -23,27 +25,74 @@ def _must_exist(path: str, what: str) -> None:
         raise FileNotFoundError(2, f"{what}: nothing is pinned", path)
 
 
-def _close_all(handles: list[LinkHandle], owner: int) -> None:
-    if os.getpid() != owner:
-        return  # a forked child that ends must not detach what its parent attached
+def _close_all(handles: list[LinkHandle]) -> None:
     for handle in handles:
         handle.close()
 
 
-class Link:
-    """An attachment. Closing it (or leaving its ``with`` block) detaches the program, unless the link is pinned.
+class Links:
+    """The open links of an object, which keeps them until it is closed, whether or not anybody else does."""
+
+    __slots__ = ("__weakref__", "_closed", "_links")
+
+    def __init__(self) -> None:
+        self._links: dict[int, Link] = {}  # in the order they were made
+        self._closed = False
+
+    def add(self, link: Link) -> None:
+        """Keep a link until it is closed. Raises ClosedError, and closes it, when the object was closed meanwhile."""
+        self._links[id(link)] = link
+        if self._closed:
+            link.close()
+            raise ClosedError(f"program {link.program}: attach: the object was closed meanwhile")
+
+    def discard(self, link: Link) -> None:
+        """Forget a link; harmless for one that is not among them."""
+        self._links.pop(id(link), None)
+
+    def open(self) -> tuple[Link, ...]:
+        """The open links, oldest first."""
+        return tuple(self._links.values())
+
+    def end(self) -> tuple[Link, ...]:
+        """The open links, to be closed by the caller; no more are taken."""
+        self._closed = True
+        return self.open()
+
+
+class Link(Owned):
+    """An attachment, owned by the object its program belongs to: `Object.close()` detaches it, if `close()` did not before.
+
+    A link that belongs to no object is detached when it is collected, with a ResourceWarning. A pinned one stays attached in
+    any case.
 
     Attributes:
         program: name of the program.
-        hook: where it is attached, such as ``"tracepoint/syscalls/sys_enter_execve"``.
+        hook: where it is attached.
     """
 
-    def __init__(self, handles: Sequence[LinkHandle], program: str) -> None:
+    def __init__(self, handles: Sequence[LinkHandle], program: str, owner: Links | None = None) -> None:
         self._handles = list(handles)
         self._handle: Any = handles[0]
         self.program = program
         self.hook = handles[0].hook
-        self._finalizer = weakref.finalize(self, _close_all, self._handles, os.getpid())
+        self._finalizer = weakref.finalize(self, _close_all, self._handles)
+        self._owner = weakref.ref(owner) if owner is not None else None
+        self._process = os.getpid()
+        self._stays = False  # attached whatever becomes of this link
+        if owner is not None:
+            owner.add(self)
+
+    def __del__(self) -> None:
+        # At exit the finalizer was called before, and in a forked child the attachment is the parent's.
+        if self._finalizer.alive and not self._stays and os.getpid() == self._process:
+            warnings.warn(
+                f"{self!r} was never closed: it is detached now, and its program sees nothing any more; "
+                "keep the object it belongs to, or the link, as long as the program should run",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     @property
     def closed(self) -> bool:
@@ -79,6 +128,7 @@ class Link:
                 errno=-result,
                 command="BPF_OBJ_PIN",
             )
+        self._stays = True
 
     def unpin(self, path: str | os.PathLike[str]) -> None:
         """Remove a pin of this link; the attachment goes with its last user.
@@ -91,6 +141,7 @@ class Link:
             if pinned.info.get("id") != self.info.get("id"):
                 raise BpfError(f"{what}: {path} pins link {pinned.info.get('id')}, not this one")
         os.unlink(path)
+        self._stays = False
 
     def update(self, program: Program, old: Program | None = None) -> None:
         """Put another program in place of the attached one, without a gap (Linux 5.7).
@@ -130,6 +181,9 @@ class Link:
 
     def close(self) -> None:
         """Detach; closing twice is harmless."""
+        owner = self._owner() if self._owner is not None else None
+        if owner is not None:
+            owner.discard(self)
         self._finalizer()
 
     @staticmethod
@@ -137,16 +191,20 @@ class Link:
         """Open a pinned link (Linux 5.7); closing it leaves the program attached as long as the pin is there."""
         from bpf2py.loading import resolve_backend
 
-        handle = resolve_backend(backend).open_link_pin(os.fspath(path))
-        return Link([handle], str(handle.info().get("prog_id", "")))
+        return Link._opened(resolve_backend(backend).open_link_pin(os.fspath(path)))
 
     @staticmethod
     def from_id(ident: int, *, backend: Any = None) -> Link:
         """Open the link with this id (Linux 5.8, CAP_SYS_ADMIN); `detach()` takes the program off its hook."""
         from bpf2py.loading import resolve_backend
 
-        handle = resolve_backend(backend).open_link_id(ident)
-        return Link([handle], str(handle.info().get("prog_id", "")))
+        return Link._opened(resolve_backend(backend).open_link_id(ident))
+
+    @staticmethod
+    def _opened(handle: Any) -> Link:
+        link = Link([handle], str(handle.info().get("prog_id", "")))
+        link._stays = True  # by what holds it elsewhere
+        return link
 
     def detach(self) -> None:
         """Take the program off its hook at once, also where the link is pinned or open elsewhere (Linux 5.9).
@@ -173,7 +231,7 @@ class Link:
         return f"<Link {self.program} at {self.hook}{' (closed)' if self.closed else ''}>"
 
 
-class Stats:
+class Stats(Owned):
     """While it is open the kernel counts runs and run time of all programs (`Program.info`); a context manager."""
 
     def __init__(self, handle: Any) -> None:
@@ -207,7 +265,7 @@ def _is_context(value: Any) -> bool:
     return isinstance(value, bytes | bytearray | memoryview | Mapping | list | tuple) or hasattr(value, "__bytes__")
 
 
-class Program:
+class Program(Owned):
     """A program the kernel (or engine) accepted.
 
     Attributes:
@@ -215,12 +273,16 @@ class Program:
         spec: what it was loaded from, None for a program that was opened.
     """
 
-    def __init__(self, handle: ProgramHandle, spec: ProgramSpec | None, backend: Any) -> None:
+    def __init__(
+        self, handle: ProgramHandle, spec: ProgramSpec | None, backend: Any, links: Links | None = None
+    ) -> None:
         self._handle = handle
         self._backend = backend
+        self._links = links
         self.spec = spec
         self.name = spec.name if spec is not None else handle.info().name
         self._finalizer = weakref.finalize(self, handle.close)
+        self._finalizer.atexit = False  # as of maps
 
     @staticmethod
     def open(path: str | os.PathLike[str], *, backend: Any = None) -> Program:
@@ -269,6 +331,9 @@ class Program:
     def attach(self, **options: Any) -> Link:
         """Attach to the hook the section name says, or the options: ``target``, ``cookie``, ... by hook.
 
+        Returns:
+            The link, for detaching early: its object keeps it, and detaches when it is closed.
+
         Raises:
             AttachError: the hook does not exist, or refused the program.
             PermissionDenied: a right is missing.
@@ -279,7 +344,7 @@ class Program:
                 f"program {self.name}: attach: an opened program does not know its section; attach the loaded one"
             )
         handles = self._backend.attach(self._handle, self.spec, dict(options))
-        return Link(handles, self.name)
+        return Link(handles, self.name, self._links)
 
     def xlated(self) -> bytes:
         """The instructions as the kernel runs them, after the verifier's rewriting (Linux 4.13, CAP_SYS_ADMIN); else empty."""
@@ -443,7 +508,7 @@ class Program:
         return result
 
     def close(self) -> None:
-        """Give up the descriptor; links keep the program alive."""
+        """Close the descriptor; links keep the program alive."""
         self._finalizer()
 
     def __enter__(self) -> Program:

@@ -146,10 +146,15 @@ def test_iterators_of_cgroups(load: Load, cgroup: str) -> None:
 
 
 def test_iterators_of_maps(load: Load) -> None:
-    fired = load("iter_map", "iter_map_elem")
+    fired = load("iter_map")
     with fired["iter_map"].attach() as link, link.open() as file:
         file.read()
     assert fired.runs("iter_map") > len(fired.obj.maps)
+
+
+@pytest.mark.usefixtures("element_iterators")
+def test_iterators_of_elements(load: Load) -> None:
+    fired = load("iter_map_elem")
     with bpf2py.Map.create(bpf2py.MapType.HASH, key="u32", value="u64", max_entries=8) as table:
         table.update({1: 1, 2: 2, 3: 3})
         with fired["iter_map_elem"].attach(map=table) as link, link.open() as file:

@@ -104,6 +104,7 @@ def test_task_iterator_is_read_as_a_file(load_only: Loader) -> None:
             assert {int(pid) for pid, _ in rows} == {os.getpid()}
 
 
+@pytest.mark.usefixtures("element_iterators")
 def test_map_iterator(load_only: Loader) -> None:
     obj = load_only("on_map_elem")
     obj.maps["runs"][3] = 77

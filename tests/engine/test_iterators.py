@@ -92,6 +92,7 @@ def test_of_the_engines_objects(compile_bpf: Build, translator: str) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.usefixtures("element_iterators")
 @pytest.mark.parametrize("name", ["hash", "array", "per_cpu"])
 def test_elements_as_in_the_kernel(compile_bpf: Build, name: str) -> None:
     data = compile_bpf(SOURCE)

@@ -9,25 +9,30 @@ from typing import Any
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.kernel.map import pin
 from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, bpf, error_for, libc
+from bpf2py.owned import Owned
 from bpf2py.uapi.commands import Command
 
 BPF_F_REPLACE = 1 << 2
 PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_SET_BPF = 0x2400, 0x2401, 0x40042408
 
 
-class KernelLink:
+class KernelLink(Owned):
     """An attachment; closing it detaches, unless it is pinned.
+
+    A process that was forked off has the descriptors, too: closing the link there closes these alone, and does nothing to
+    the attachment, which is its parent's.
 
     Attributes:
         hook: where it is attached, for messages.
         is_link: whether the kernel has a link object (else the attachment is the perf event's).
     """
 
-    __slots__ = ("_fd", "_perf", "hook", "is_link")
+    __slots__ = ("_fd", "_owner", "_perf", "hook", "is_link")
 
     def __init__(self, fd: Fd | None, hook: str, perf: Fd | None = None) -> None:
         self._fd = fd
         self._perf = perf
+        self._owner = os.getpid()
         self.hook = hook
         self.is_link = fd is not None
 
@@ -38,9 +43,19 @@ class KernelLink:
         return owner.number if owner is not None else -1
 
     def close(self) -> None:
-        """Detach and give up the descriptors."""
-        if self._perf is not None and not self._perf.closed and self._fd is None:
+        """Detach and close the descriptors; closing twice is harmless."""
+        try:
+            if self.fd >= 0 and os.getpid() == self._owner:
+                self._undo()
+        finally:
+            self._close_descriptors()
+
+    def _undo(self) -> None:
+        """Detach, where closing the descriptors does not do so by itself. Only called in the process that attached."""
+        if self._perf is not None and self._fd is None:
             libc().ioctl(self._perf.number, PERF_EVENT_IOC_DISABLE, 0)
+
+    def _close_descriptors(self) -> None:
         for owner in (self._fd, self._perf):
             if owner is not None:
                 owner.close()
@@ -55,24 +70,32 @@ class KernelLink:
         if self._fd is None:
             self.close()
             return 0
-        return bpf(Command.LINK_DETACH, struct.pack("<I", self._fd.number & 0xFFFFFFFF))
+        held = self._fd.hold()
+        return bpf(Command.LINK_DETACH, struct.pack("<I", held.value & 0xFFFFFFFF))
 
     def pin(self, path: str) -> int:
         """BPF_OBJ_PIN: the attachment then outlives the process."""
-        return pin(self._fd.number, path) if self._fd is not None else -EINVAL
+        if self._fd is None:
+            return -EINVAL
+        held = self._fd.hold()
+        return pin(held.value, path)
 
     def update(self, program_fd: int, old_fd: int | None) -> int:
         """BPF_LINK_UPDATE (Linux 5.7): put another program in place, only if `old_fd` is there where it is given."""
         if self._fd is None:
             return -EINVAL
         flags, old = (BPF_F_REPLACE, old_fd) if old_fd is not None else (0, 0)
-        return bpf(Command.LINK_UPDATE, struct.pack("<IIII", self._fd.number, program_fd, flags, old or 0))
+        held = self._fd.hold()
+        return bpf(
+            Command.LINK_UPDATE, struct.pack("<IIII", held.value & 0xFFFFFFFF, program_fd & 0xFFFFFFFF, flags, old or 0)
+        )
 
     def iterate(self) -> int:
         """BPF_ITER_CREATE (Linux 5.8): a descriptor to read from, or -errno."""
         if self._fd is None:
             return -EINVAL
-        return bpf(Command.ITER_CREATE, struct.pack("<II", self._fd.number, 0))
+        held = self._fd.hold()
+        return bpf(Command.ITER_CREATE, struct.pack("<II", held.value & 0xFFFFFFFF, 0))
 
     def info(self) -> dict[str, Any]:
         """Type, id, program id and what belongs to the type (Linux 5.8); empty without a link object."""
@@ -80,8 +103,9 @@ class KernelLink:
             return {}
         from bpf2py.kernel.link_info import link_info
 
+        held = self._fd.hold()
         try:
-            found = link_info(self._fd.number)
+            found = link_info(held.value)
         except BpfError:
             return {}
         return {"type": found.type, "id": found.id, "prog_id": found.program_id, **found.details}
@@ -118,17 +142,18 @@ class ProgAttachment(KernelLink):
         """The descriptor the program was put on, negative once closed."""
         return self._target.number
 
-    def close(self) -> None:
+    def _undo(self) -> None:
         """BPF_PROG_DETACH."""
-        if not self._target.closed:
-            attr = struct.pack("<IIII", self._target.number, self._program.number, self._attach_type, 0)
-            bpf(Command.PROG_DETACH, attr)
-            self._target.close()
-            self._program.close()
+        attr = struct.pack("<IIII", self._target.number, self._program.number, self._attach_type, 0)
+        bpf(Command.PROG_DETACH, attr)
+
+    def _close_descriptors(self) -> None:
+        self._target.close()
+        self._program.close()
 
 
 def link_create(program_fd: int, target_fd: int, attach_type: int, flags: int = 0, extra: bytes = b"") -> int:
-    """BPF_LINK_CREATE (Linux 5.7): a descriptor, or -errno; `extra` is the part behind `flags`."""
+    """BPF_LINK_CREATE (Linux 5.7): a descriptor, or -errno; `extra` is the part after `flags`."""
     return bpf(
         Command.LINK_CREATE,
         struct.pack("<IIII", program_fd & 0xFFFFFFFF, target_fd & 0xFFFFFFFF, attach_type, flags) + extra,

@@ -78,7 +78,7 @@ class Bpf2py:
 
             for name, program in obj.programs.items():
                 if can_attach(obj.spec.programs[name]):
-                    obj.links.append(program.attach())
+                    program.attach()
         return obj
 
     def _spec(self, source: Any, cflags: tuple[str, ...]) -> ObjectSpec:

@@ -33,10 +33,8 @@ class SocketAttachment(KernelLink):
         """A descriptor of the socket."""
         return self._socket.number
 
-    def close(self) -> None:
+    def _undo(self) -> None:
         """Take the program off."""
-        if self._socket.closed:
-            return
         duplicate = sockets.socket(fileno=os.dup(self._socket.number))
         try:
             duplicate.setsockopt(sockets.SOL_SOCKET, self._detach, 0)
@@ -44,7 +42,9 @@ class SocketAttachment(KernelLink):
             pass  # it was replaced or removed by somebody else
         finally:
             duplicate.close()
-            self._socket.close()
+
+    def _close_descriptors(self) -> None:
+        self._socket.close()
 
 
 def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:

@@ -51,14 +51,14 @@ class FilterLink(KernelLink):
             return -(error.errno or EINVAL)
         return 0
 
-    def close(self) -> None:
+    def _undo(self) -> None:
         """Take the filter away; harmless when the device, the qdisc or somebody else did so before."""
-        if self._netlink.fd < 0:
-            return
         try:
             self._netlink.delete_filter("detach", self._place)
         except BpfError:
             pass
+
+    def _close_descriptors(self) -> None:
         self._netlink.close()
 
 

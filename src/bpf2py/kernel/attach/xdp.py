@@ -53,14 +53,14 @@ class DeviceProgram(KernelLink):
         self._program = Fd(os.dup(program_fd))
         return 0
 
-    def close(self) -> None:
+    def _undo(self) -> None:
         """Take the program off; harmless when the device is gone or has another program by now."""
-        if self._netlink.fd < 0:
-            return
         try:
             self._netlink.set_xdp("detach", self._device, -1, self._mode | REPLACE, self._program.number)
         except BpfError:
             pass
+
+    def _close_descriptors(self) -> None:
         self._netlink.close()
         self._program.close()
 
