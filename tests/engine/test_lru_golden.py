@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 from bpf2py.engine.maps import PROGRAM_SIDE
 from bpf2py.engine.maps.core import operation
 from bpf2py.spec.map_spec import MapSpec

@@ -19,7 +19,7 @@ from bpf2py.spec.program_spec import ProgramSpec, Ref, RefKind
 from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["Placer"]
 
@@ -28,7 +28,7 @@ class Placer:
     """Places one program; `facts` and `code` are its results."""
 
     def __init__(
-        self, engine: Engine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
+        self, engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
     ) -> None:
         self.engine = engine
         self.program = program

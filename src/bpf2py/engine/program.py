@@ -20,7 +20,7 @@ from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.code import Code
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["EngineProgram", "load"]
 
@@ -33,7 +33,7 @@ _SKB_TYPES = (
 
 
 def load(
-    engine: Engine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
+    engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
 ) -> EngineProgram:
     """Check and translate a linked program.
 
@@ -106,7 +106,7 @@ class EngineProgram:
     """
 
     def __init__(
-        self, engine: Engine, program: ProgramSpec, code: Code, linked: LinkedProgram, spec: ObjectSpec
+        self, engine: Machine, program: ProgramSpec, code: Code, linked: LinkedProgram, spec: ObjectSpec
     ) -> None:
         self.engine = engine
         self.spec = program
@@ -156,7 +156,7 @@ class EngineProgram:
         """The number that stands for a descriptor, negative once closed."""
         return self._fd
 
-    def ran(self, engine: Engine) -> None:
+    def ran(self, engine: Machine) -> None:
         """Count a run."""
         self.run_count += 1
 

@@ -13,7 +13,7 @@ from bpf2py.info import MapInfo
 from bpf2py.uapi.map_types import MapFlags, type_info
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "OWNER", "MapCore", "Slot", "constant"]
@@ -37,7 +37,7 @@ def constant(result: int) -> Callable[..., int]:
     return lambda *_: result
 
 
-def operation(engine: Engine, name: str) -> Callable[..., int]:
+def operation(engine: Machine, name: str) -> Callable[..., int]:
     """A function of the library that takes exactly five numbers, kept for the engine's life."""
     kept: dict[str, Callable[..., int]] = engine.__dict__.setdefault("_operations", {})
     found = kept.get(name)
@@ -75,7 +75,7 @@ class MapCore:
         "writable_mappings",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, spec: MapSpec, max_entries: int | None = None) -> None:
+    def __init__(self, engine: Machine, spec: MapSpec, max_entries: int | None = None) -> None:
         self.engine = engine
         self.spec = spec
         memory = engine.memory

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["PerfBuffer"]
 
@@ -43,7 +43,7 @@ class PerfBuffer:
         "fd", "size",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> None:
+    def __init__(self, engine: Machine, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> None:
         self._engine = engine
         self._overwritable = overwritable
         self._wakeup = wakeup  # (number, whether of bytes rather than records)

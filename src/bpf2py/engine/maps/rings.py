@@ -12,7 +12,7 @@ from bpf2py.uapi.map_types import MapType
 from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.memory import Memory
 
@@ -92,7 +92,7 @@ class RingEvents:
             self._event.close()
 
 
-def notify(engine: Engine) -> None:
+def notify(engine: Machine) -> None:
     """Wake the readers of the rings that programs wrote to: called after each run."""
     for events in list(engine.ring_events):
         events.signal()
