@@ -23,6 +23,7 @@ HELPER_NUMBERS = tuple(number for number, helper in HELPERS.items() if target_of
 class RawProgram:
     """Stands for a loaded program: enough of it to be executed."""
 
+    fd = 0
     type = 31  # SYSCALL
     object_spec = SimpleNamespace(types=None)
     spec = SimpleNamespace(target="")

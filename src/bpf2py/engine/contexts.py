@@ -194,7 +194,7 @@ def _usdt_arguments(engine: Machine, program: EngineProgram, run: Run, arguments
     """Arguments of a USDT probe as constants in the map programs look them up in, where the cookie says."""
     if len(arguments) > usdt.MAX_ARGS:
         raise EncodeError(f"at most {usdt.MAX_ARGS} arguments are possible")
-    specs = next((handle for handle in program.maps if handle.info.name == usdt.SPECS_MAP[:15]), None)
+    specs = next((core for core in program.maps if core.info.name == usdt.SPECS_MAP[:15]), None)
     if specs is None:
         if arguments:
             raise EncodeError("the program looks at no arguments: it does not use <bpf/usdt.bpf.h>")
@@ -204,7 +204,7 @@ def _usdt_arguments(engine: Machine, program: EngineProgram, run: Run, arguments
     numbers = [
         pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) else int(item) for item in arguments
     ]
-    slot = specs.slot()
+    slot = specs.slot_type(specs, True, True)
     slot.value[:] = usdt.encode_spec([(number, 0, 0, 1, 0) for number in numbers], run.cookie)
     slot.update()
     run.cookie = 0  # the first place of the map

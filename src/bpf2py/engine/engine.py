@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.reader import Btf
 from bpf2py.engine.machine import Machine
@@ -15,6 +15,9 @@ from bpf2py.linker.core import CoreTarget
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
+
+if TYPE_CHECKING:
+    from bpf2py.engine.maps.core import MapCore
 
 __all__ = ["Engine"]
 
@@ -61,8 +64,12 @@ class Engine(Machine):
         """Create a map. Raises MapCreateError or NotSupported."""
         from bpf2py.engine.maps import create
 
-        with self.lock:
-            return create(self, spec, inner)
+        self.settle()
+        try:
+            with self.lock:
+                return create(self, spec, inner)
+        finally:
+            self.settle()
 
     def create_struct_ops(self, spec: MapSpec, _programs: Mapping[str, ProgramSpec], _prepared: Any) -> Any:
         """The engine has no kernel whose structs of functions could be filled."""
@@ -103,6 +110,8 @@ class Engine(Machine):
             for made in loaded:
                 made.close()
             raise
+        finally:
+            self.settle()
         return loaded
 
     def attach(self, program: Any, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[Any]:
@@ -157,11 +166,11 @@ class Engine(Machine):
 
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The types of a map opened by its number."""
-        for handle in list(self.maps.values()):
-            if handle.info.id == info.id:
-                types: Btf | None = handle.core.spec.btf
-                return types
-        return None
+        core = self._core_with(info.id)
+        return core.spec.btf if core is not None else None
+
+    def _core_with(self, ident: int) -> MapCore | None:
+        return next((core for core in list(self.cores.values()) if core.info.id == ident), None)
 
     def program_code(self, program: Any, jited: bool) -> bytes:
         """The code as the engine runs it."""
@@ -179,9 +188,11 @@ class Engine(Machine):
 
     def open_map_id(self, ident: int) -> Any:
         """The map with this id. Raises BpfOSError (ENOENT)."""
-        for handle in list(self.maps.values()):
-            if handle.info.id == ident:
-                return handle.duplicate()
+        core = self._core_with(ident)
+        if core is not None:
+            from bpf2py.engine.maps.handle import EngineMap
+
+            return EngineMap(core)
         raise BpfOSError(f"map id {ident}: open: the engine has no such map", errno=2, command="BPF_MAP_GET_FD_BY_ID")
 
     def open_map_fd(self, fd: int) -> Any:

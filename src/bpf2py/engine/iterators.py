@@ -14,7 +14,6 @@ from bpf2py.engine.contexts import context_type
 from bpf2py.engine.hooks import run_program
 from bpf2py.engine.kernel_objects import KnownMembers, known, member, opaque, task_members
 from bpf2py.engine.maps import PROGRAM_SIDE
-from bpf2py.engine.maps.core import operation
 from bpf2py.errors import AttachError
 from bpf2py.uapi.map_types import MapType, type_name
 
@@ -122,7 +121,7 @@ def _elements(engine: Machine, options: Mapping[str, Any]) -> Objects:
     handle: EngineMap = options["map"]._handle
     info = handle.info
     memory, slot = engine.memory, handle.slot()
-    lookup = operation(engine, PROGRAM_SIDE[info.type]["map_lookup_elem"])
+    lookup = engine.operation(PROGRAM_SIDE[info.type]["map_lookup_elem"])
     key = memory.allocate(info.key_size)
     copy = memory.allocate(handle.value_bytes) if info.type in PER_CPU_COPIES else 0
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ from bpf2py.engine.sockets import XdpSocket
 from bpf2py.engine.task import Task
 from bpf2py.engine.version import has_fixed_lru, parse_version
 from bpf2py.engine.x86_runtime import FIRST_CALL, Fault, Slot
-from bpf2py.errors import BpfOSError, EncodeError
+from bpf2py.errors import BpfOSError, ClosedError, EncodeError
 
 if TYPE_CHECKING:
+    from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.program import EngineProgram
 
 __all__ = ["DEFAULT_FUEL", "DEFAULT_KERNEL", "Machine"]
@@ -31,6 +33,7 @@ DEFAULT_FUEL = 1 << 31  # instructions in loops: some seconds
 DEFAULT_KERNEL = "6.18"
 _PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid behind it
 _M64 = (1 << 64) - 1
+_PER_RUN = (Slot.STACK_TOP, Slot.STACK_LOW, Slot.FUEL, Slot.TAIL_CALLS, Slot.FAULT)
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
 
 
@@ -62,11 +65,12 @@ class Machine:
         self.helpers = OwnHelpers(dict(helpers or {}))
         self.lock = threading.RLock()
         self.memory = Memory()
-        self.code = translator_class(translator)(self.memory, self._call_helper)
+        self.code = translator_class(translator)(self.memory, self._call_helper, self.lock)
         self.code.resolve["maps"], self.code.resolve["maps_end"] = self.memory.header_bounds
         # Weak: a handle that nobody has any more is closed.
         self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self.cores: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.cores: weakref.WeakValueDictionary[int, MapCore] = weakref.WeakValueDictionary()
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.programs: dict[int, Any] = {}
         self.units: dict[int, Any] = {}
         self.runs: list[Run] = []
@@ -76,6 +80,7 @@ class Machine:
         self.sockets: weakref.WeakValueDictionary[int, XdpSocket] = weakref.WeakValueDictionary()  # simulated ones
         self.ring_events: list[Any] = []  # readers of ring buffers that wait: bpf2py.engine.maps.rings
         self._storage_owners: dict[int, int] = {}
+        self._operations: dict[str, Callable[..., int]] = {}
         self._possible_cpus = possible_cpus
         self._next = {"id": 0, "fd": 2, "unit": 0}
         self._numbers: list[int] = []
@@ -194,21 +199,12 @@ class Machine:
         """Say what storage maps shall know the object at an address by, until the run ends."""
         self._storage_owners[address] = owner
 
-    def map_of_header(self, header: int) -> Any:
-        """The map whose header is at an address. Raises KeyError."""
-        for handle in list(self.maps.values()):
-            if handle.header == header:
-                return handle
-        from bpf2py.engine.maps.handle import EngineMap
-
-        return EngineMap(self.cores[header])  # one that only another map holds
-
-    def map_at(self, header: int) -> Any:
-        """The map a program gave a helper. Raises the fault that ends the program when it is none."""
-        try:
-            return self.map_of_header(header)
-        except KeyError:
-            raise HelperFault(f"{header:#x} is no map") from None
+    def core_at(self, header: int) -> MapCore:
+        """The map a program gave a helper. Raises the fault that ends the program when it is not a map."""
+        core = self.cores.get(header)
+        if core is None:
+            raise HelperFault(f"{header:#x} is not a map")
+        return core
 
     # -- code ----------------------------------------------------------------------------------------------------
 
@@ -227,8 +223,15 @@ class Machine:
 
     def function(self, name: str) -> Callable[..., int]:
         """A function of the library as a callable of up to five numbers; it gives a signed number."""
-        call = self.code.operation(self.provide(name))
+        call = self.operation(name)
         return lambda a=0, b=0, c=0, d=0, e=0: call(a, b, c, d, e)
+
+    def operation(self, name: str) -> Callable[..., int]:
+        """A function of the library that takes exactly five numbers, kept for the engine's life: each takes memory of its own."""
+        found = self._operations.get(name)
+        if found is None:
+            found = self._operations[name] = self.code.operation(self.provide(name))
+        return found
 
     def bound(self, name: str, *arguments: int) -> Callable[[], int]:
         """A function of the library with its arguments: no Python frame between the caller and it."""
@@ -258,6 +261,27 @@ class Machine:
         """A function's address as programs see it."""
         return FUNCTIONS + number
 
+    # -- what goes ---------------------------------------------------------------------------------------------------
+
+    def when_idle(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Free something: at once, or, while a program or a command of any thread may be using it, after that.
+
+        Threads, signal handlers and finalizers may call this at any time.
+        """
+        self._waiting.append((action, arguments))
+        self.settle()
+
+    def settle(self) -> None:
+        """Do what waits for `when_idle`, unless somebody is busy: who is calls this after leaving `lock`."""
+        while self._waiting and not self.lock._is_owned() and self.lock.acquire(blocking=False):  # type: ignore[attr-defined]
+            try:
+                action, arguments = self._waiting.popleft()
+                action(*arguments)
+            except IndexError:
+                return  # another thread, or a finalizer within this loop, did the last one
+            finally:
+                self.lock.release()
+
     # -- running -------------------------------------------------------------------------------------------------
 
     def execute(
@@ -276,53 +300,56 @@ class Machine:
 
         Raises ProgramFault when it is stopped, and whatever a helper raises.
         """
-        with self.lock:
-            depth = len(self.runs)
-            if depth >= NESTING:
-                raise BpfOSError(
-                    "engine: programs that run within programs are nested too deeply",
-                    errno=16,
-                    command="BPF_PROG_TEST_RUN",
-                )
-            task = self.task
-            run = Run(program, context, task)
-            self.memory.u64[_PID_TGID] = (task.tgid << 32 | task.pid & 0xFFFFFFFF) & _M64
-            self.memory.u64[_PID_TGID + 1] = (task.gid << 32 | task.uid & 0xFFFFFFFF) & _M64
-            if prepare is not None:
-                prepare(run)
-            control = self.memory.control
-            kept = [control[slot] for slot in (Slot.STACK_TOP, Slot.STACK_LOW, Slot.FUEL, Slot.TAIL_CALLS, Slot.FAULT)]
-            low = self.memory.base + STACKS + (NESTING - 1 - depth) * STACK
-            control[Slot.STACK_TOP] = low + STACK
-            control[Slot.STACK_LOW] = low
-            control[Slot.FUEL] = self.fuel
-            control[Slot.TAIL_CALLS] = 0
-            control[Slot.FAULT] = 0
-            self.runs.append(run)
-            try:
-                if callback:
-                    function = self.code.numbered(callback[0] - FUNCTIONS)
-                    result: int = self.code.run(function, context, *callback[1:])
-                else:
-                    result = self.code.run(program.entry, context)
-                fault = control[Slot.FAULT]
-                if fault:
-                    result = self._faulted(run, fault)
-            finally:
-                self.runs.pop()
-                for address in run.owned:
-                    self._storage_owners.pop(address, None)
-                    self.memory.free(address)
-                for slot, value in zip(
-                    (Slot.STACK_TOP, Slot.STACK_LOW, Slot.FUEL, Slot.TAIL_CALLS, Slot.FAULT), kept, strict=True
-                ):
-                    control[slot] = value
-            program.ran(self)
-            if self.ring_events:
-                from bpf2py.engine.maps.rings import notify
+        try:
+            with self.lock:
+                return self._execute(program, context, prepare, callback)
+        finally:
+            self.settle()
 
-                notify(self)
-            return result
+    def _execute(
+        self, program: EngineProgram, context: int, prepare: Callable[[Run], None] | None, callback: tuple[int, ...]
+    ) -> int:
+        depth = len(self.runs)
+        if depth >= NESTING:
+            raise BpfOSError(
+                "engine: programs that run within programs are nested too deeply", errno=16, command="BPF_PROG_TEST_RUN"
+            )
+        if program.fd < 0 and not callback:
+            raise ClosedError(f"program {program.name}: run: the program is closed")
+        task = self.task
+        run = Run(program, context, task)
+        self.memory.u64[_PID_TGID] = (task.tgid << 32 | task.pid & 0xFFFFFFFF) & _M64
+        self.memory.u64[_PID_TGID + 1] = (task.gid << 32 | task.uid & 0xFFFFFFFF) & _M64
+        if prepare is not None:
+            prepare(run)
+        control = self.memory.control
+        kept = [control[slot] for slot in _PER_RUN]
+        low = self.memory.base + STACKS + (NESTING - 1 - depth) * STACK
+        try:
+            self.runs.append(run)
+            for slot, value in zip(_PER_RUN, (low + STACK, low, self.fuel, 0, 0), strict=True):
+                control[slot] = value
+            if callback:
+                function = self.code.numbered(callback[0] - FUNCTIONS)
+                result: int = self.code.run(function, context, *callback[1:])
+            else:
+                result = self.code.run(program.entry, context)
+            fault = control[Slot.FAULT]
+            if fault:
+                result = self._faulted(run, fault)
+        finally:
+            del self.runs[depth:]
+            for address in run.owned:
+                self._storage_owners.pop(address, None)
+                self.memory.free(address)
+            for slot, value in zip(_PER_RUN, kept, strict=True):
+                control[slot] = value
+        program.ran(self)
+        if self.ring_events:
+            from bpf2py.engine.maps.rings import notify
+
+            notify(self)
+        return result
 
     def _faulted(self, run: Run, fault: int) -> int:
         control = self.memory.control

@@ -125,10 +125,10 @@ class Placer:
             )
         if header is None or not target.map:
             return target
-        info = self.engine.map_of_header(header).info
+        core = self.engine.core_at(header)
+        info = core.info
         if info.type == MapType.ARRAY and helper.name == "map_lookup_elem":
-            handle = self.engine.map_of_header(header)
-            array = (handle.data_address, handle.stride, info.max_entries)
+            array = (core.data_address, core.stride, info.max_entries)
             return Target("inline", "array_lookup", array=array, key=key, pointers=() if key else (2,))
         special = native_name(info.type, helper.name)
         return target._replace(name=special or target.name, map=0)

@@ -23,10 +23,10 @@ def _output(engine: Machine, header: int, flags: int, data: bytes, tail: bytes) 
         return -EINVAL
     cpu = flags & BPF_F_INDEX_MASK
     cpu = engine.current_cpu if cpu == CURRENT_CPU else cpu
-    handle = engine.map_at(header)
-    if cpu >= handle.info.max_entries:
+    core = engine.core_at(header)
+    if cpu >= core.info.max_entries:
         return -E2BIG
-    result: int = handle.perf_output(cpu, data + tail, engine.now())
+    result: int = core.perf_output(cpu, data + tail)
     return result
 
 
@@ -65,8 +65,8 @@ def get_stackid(engine: Machine, _context: int, header: int, flags: int, *_: int
     """The number of the task's stack in the map: the frames the task was given (`Task.user_stack`, `kernel_stack`)."""
     frames = _frames(engine, bool(flags & USER_STACK))
     skip = flags & SKIP_MASK
-    handle = engine.map_at(header)
-    kept = frames[skip : skip + handle.info.value_size // 8]
+    core = engine.core_at(header)
+    kept = frames[skip : skip + core.info.value_size // 8]
     if not kept:
         return -EFAULT
     block = engine.memory.allocate(8 * len(kept))

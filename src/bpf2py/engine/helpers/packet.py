@@ -303,10 +303,10 @@ def redirect_map(engine: Machine, header: int, key: int, flags: int, *_: int) ->
     if flags & ~(3 | 8 | 16):
         return XDP_ABORTED
     key &= 0xFFFFFFFF
-    handle = engine.map_at(header)
-    if not flags & 8 and key.to_bytes(4, "little") not in handle.core.held:
+    core = engine.core_at(header)
+    if not flags & 8 and key.to_bytes(4, "little") not in core.held:
         return flags & 3
-    engine.current.redirect = ("map", key, handle.info.id)
+    engine.current.redirect = ("map", key, core.info.id)
     return XDP_REDIRECT
 
 

@@ -93,8 +93,7 @@ def _fire(engine: Machine, armed: Armed) -> None:
     program = armed.program
     if program is None or program.fd < 0:
         return
-    handle = engine.map_of_header(armed.header)
-    key, value = handle.key_of_value(armed.address)
+    key, value = engine.core_at(armed.header).key_of_value(armed.address)
     with engine.cpu(armed.cpu):
         engine.execute(program, armed.header, callback=(armed.callback, key, value))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM, MapCore, operation
+from bpf2py.engine.maps.core import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM, MapCore
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.uapi.map_types import MapFlags, MapType
 
@@ -164,7 +164,7 @@ def lay_out_table(core: MapCore, entries: int, stride: int, slot: int, fields: F
     table = core.allocate(buckets * 4, True)
     side = core.allocate(cpus * 40 + 64, True)
     core.own("QIIQQQQQII", table, buckets - 1, seed_of(engine, core.spec), 0, 0, 0, 0, side, 0, elements)
-    operation(engine, "htab_init")(core.header, 0, 0, 0, 0)
+    engine.operation("htab_init")(core.header, 0, 0, 0, 0)
 
 
 def build_array(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
