@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Kind
 from bpf2py.engine.machine import Machine
 from bpf2py.engine.version import NEWEST_PATCH
 from bpf2py.errors import BpfOSError, NotSupported
@@ -89,7 +90,7 @@ class Engine(Machine):
 
     def core_target(self, spec: ObjectSpec | None = None) -> CoreTarget:
         """The types of the object itself: the simulated kernel has exactly those its programs were written for."""
-        return CoreTarget(spec.types if spec is not None else None)
+        return OwnTypes(spec.types if spec is not None else None)
 
     def load_programs(
         self,
@@ -237,3 +238,13 @@ class _Prepared:
 
 def _no_pins(name: str, path: str) -> Any:
     raise NotSupported(f"{path}: the engine has no BPF file system; keep the Map or the Engine instead", feature=name)
+
+
+class OwnTypes(CoreTarget):
+    """An object's types as the kernel's: ``task_struct___old`` describes other kernels, where there is a ``task_struct``."""
+
+    def candidates(self, name: str, kind: Kind) -> list[tuple[Btf, int]]:
+        """The types of exactly this name; without one, the first of its flavours."""
+        found = super().candidates(name, kind)
+        plain = [(btf, type_id) for btf, type_id in found if btf.type(type_id).name == name]
+        return plain or found[:1]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.check_values import Calls, MapFacts
-from bpf2py.engine.code import Code, Op, Target
+from bpf2py.engine.code import Code, Op, Target, function_address, is_function_address
 from bpf2py.engine.helpers import KFUNCS, native_name, target_of
 from bpf2py.errors import NotSupported, RelocationError
 from bpf2py.isa import opcodes as isa
@@ -36,9 +36,20 @@ class Placer:
         self.maps = maps
         starts = [(offset, function.name) for offset, function in linked.starts]
         self.code = Code.decode(program.name, linked.code, starts)
+        self._note_results(linked)
         self.facts: dict[int, MapFacts] = {}
         for ref in linked.refs:
             self._place(ref)
+
+    def _note_results(self, linked: LinkedProgram) -> None:
+        """Callers of a static function are checked with it, so that it needs no result; a callback does."""
+        callbacks = {
+            function_address(op, slot)
+            for slot, op in enumerate(self.code.ops)
+            if op is not None and is_function_address(op)
+        }
+        for function, (_, spec) in list(zip(self.code.functions, linked.starts, strict=True))[1:]:
+            function.may_lack_result = spec.is_static and function.start not in callbacks
 
     def _set(self, slot: int, **fields: int) -> None:
         op = self.code.ops[slot]

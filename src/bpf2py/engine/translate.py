@@ -25,6 +25,7 @@ from bpf2py.engine.code import (
     Function,
     Op,
     Target,
+    function_address,
     is_jump,
     jump_target,
 )  # fmt: skip
@@ -168,7 +169,7 @@ class _Writer:
         elif op.opcode == isa.LD_IMM64:
             value = op.imm
             if op.src == isa.BPF_PSEUDO_FUNC:
-                callee = self.code.function_at(slot + 1 + _signed(op.imm, 32))
+                callee = self.code.function_at(function_address(op, slot))
                 assert callee is not None
                 value = FUNCTIONS + callee.number
             self.line(depth, f"r{op.dst} = {value:#x}", True)
