@@ -41,7 +41,7 @@ def resolve_backend(backend: Any = None) -> Any:
         return _kernel
     if backend == "engine":
         if _engine is None:
-            from bpf2py.engine.machine import Engine
+            from bpf2py.engine.engine import Engine
             from bpf2py.uapi.cpus import possible_cpus
 
             try:

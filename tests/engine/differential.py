@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 from bpf2py.errors import BpfError
 from bpf2py.kernel.map import create_map
 from bpf2py.spec.map_spec import MapSpec

@@ -16,7 +16,7 @@ from typing import Any
 
 import bpf2py
 from bpf2py import MapFlags, MapType, ObjectSpec
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 from bpf2py.errors import BpfError
 from bpf2py.uapi.map_types import type_info
 

@@ -6,10 +6,10 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
+from bpf2py.engine import Engine
 from bpf2py.engine.check import CheckError, check_form
 from bpf2py.engine.code import Code, Op
 from bpf2py.engine.helpers import native_name, target_of
-from bpf2py.engine.machine import Engine
 from bpf2py.engine.run import Run
 from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.isa import opcodes as isa
@@ -23,6 +23,7 @@ HELPER_NUMBERS = tuple(number for number, helper in HELPERS.items() if target_of
 class RawProgram:
     """Stands for a loaded program: enough of it to be executed."""
 
+    fd = 0
     type = 31  # SYSCALL
     object_spec = SimpleNamespace(types=None)
     spec = SimpleNamespace(target="")

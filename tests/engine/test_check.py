@@ -166,3 +166,78 @@ def test_nothing_the_kernel_takes_is_refused(path: Path) -> None:
             pytest.fail(f"{name}: {error}")
         checked += 1
     assert checked or path.parent.name == "attach"
+
+
+RESULTLESS = """
+__u64 sum, calls;
+static __attribute__((noinline)) void note(__u32 number) { if (number & 1) return; sum += number; }
+static __attribute__((noinline)) void noted(__u32 number) { note(number); note(number + 1); __sync_fetch_and_add(&calls, 1); }
+static int each(__u32 index, void *ctx) { noted(index); return 0; }
+SEC("raw_tp/x") int program(void *ctx)
+{
+    noted(4);
+    bpf_loop(3, each, 0, 0);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("where", ["native", "python", pytest.param("kernel", marks=pytest.mark.kernel)])
+def test_static_functions_need_no_result(compile_bpf: Callable[[str], bytes], where: str) -> None:
+    backend = "kernel" if where == "kernel" else Engine(translator=where)
+    with bpf2py.load(compile_bpf(HEADER + RESULTLESS + GPL), backend=backend) as obj:
+        obj.programs["program"].test_run(context=bytes(8))
+        assert (obj.variables["sum"].value, obj.variables["calls"].value) == (4 + 0 + 2 + 2, 4)
+
+
+NO_RESULT = {
+    "a program": 'SEC("raw_tp/x") __attribute__((naked)) int program(void *ctx) { asm volatile("exit"); }',
+    "a global function": """
+        __attribute__((noinline)) int nothing(int number) { asm volatile("" :: "r"(number)); return number; }
+        __attribute__((naked, noinline)) int global(int number) { asm volatile("exit"); }
+        SEC("raw_tp/x") int program(void *ctx) { return nothing(global(1)); }""",
+    "a callback": """
+        static __attribute__((naked)) int each(__u32 index, void *ctx) { asm volatile("exit"); }
+        SEC("raw_tp/x") int program(void *ctx) { bpf_loop(2, each, 0, 0); return 0; }""",
+}
+
+
+@pytest.mark.parametrize("name", NO_RESULT)
+@pytest.mark.parametrize("where", ["engine", pytest.param("kernel", marks=pytest.mark.kernel)])
+def test_others_need_a_result(compile_bpf: Callable[[str], bytes], name: str, where: str) -> None:
+    with pytest.raises(VerifierError, match=r"R0 !read_ok|missing btf func_info"):  # clang gives naked functions none
+        bpf2py.load(
+            compile_bpf(HEADER + NO_RESULT[name] + GPL), backend=Engine() if where == "engine" else "kernel"
+        ).close()
+
+
+FLAVOURS = """
+struct task { int pid; } __attribute__((preserve_access_index));
+struct task___old { int pid; long state; } __attribute__((preserve_access_index));
+struct task___new { int pid; long __state; } __attribute__((preserve_access_index));
+struct only___a { int first; int second; } __attribute__((preserve_access_index));
+struct only___b { int second; } __attribute__((preserve_access_index));
+int has_pid, has_old, has_new, second;
+SEC("raw_tp/x") int program(void *ctx)
+{
+    struct task *plain = ctx;
+    struct task___old *old = ctx;
+    struct task___new *new = ctx;
+    struct only___a *a = ctx;
+    struct only___b *b = ctx;
+
+    has_pid = bpf_core_field_exists(plain->pid) + bpf_core_field_exists(old->pid) + bpf_core_field_exists(new->pid);
+    has_old = bpf_core_field_exists(old->state);
+    has_new = bpf_core_field_exists(new->__state);
+    second = bpf_core_field_offset(a->second) * 10 + bpf_core_field_offset(b->second);
+    return 0;
+}
+"""
+
+
+def test_flavours_of_a_type_do_not_stand_for_it(compile_bpf: Callable[[str], bytes]) -> None:
+    source = HEADER + "#include <bpf/bpf_core_read.h>" + FLAVOURS + GPL
+    with bpf2py.load(compile_bpf(source), backend=Engine()) as obj:
+        obj.programs["program"].test_run(context=bytes(8))
+        found = [obj.variables[name].value for name in ("has_pid", "has_old", "has_new", "second")]
+        assert found == [3, 0, 0, 44]

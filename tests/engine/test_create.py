@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 from bpf2py.engine.maps.check import create_errno
 from bpf2py.engine.maps.fields import NO_FIELDS
 from bpf2py.errors import MapCreateError, NotSupported

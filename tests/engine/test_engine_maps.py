@@ -8,7 +8,7 @@ import pytest
 
 import bpf2py
 from bpf2py import Map, MapType
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 from bpf2py.spec.map_spec import MapSpec
 
 

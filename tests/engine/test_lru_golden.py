@@ -18,9 +18,8 @@ from typing import Any
 
 import pytest
 
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 from bpf2py.engine.maps import PROGRAM_SIDE
-from bpf2py.engine.maps.core import operation
 from bpf2py.spec.map_spec import MapSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,7 +72,7 @@ class Replay:
         self.slot = self.map.slot()
         self.fill_value = self.engine.possible_cpus if kind in PER_CPU else 0
         self.functions = {
-            letter: operation(self.engine, PROGRAM_SIDE[kind][f"map_{name}_elem"])
+            letter: self.engine.operation(PROGRAM_SIDE[kind][f"map_{name}_elem"])
             for letter, name in (("u", "update"), ("l", "lookup"), ("d", "delete"))
         }
         return f"M {kind} {entries} {flags} -> max_entries {self.map.info.max_entries} ncpu {self.engine.possible_cpus}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import bpf2py
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 
 SOURCE = """
 #include <linux/bpf.h>

@@ -14,7 +14,7 @@ import pytest
 from tests.engine.differential import running_kernel
 
 import bpf2py
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 
 SIZE = mmap.PAGESIZE
 SOURCE = """

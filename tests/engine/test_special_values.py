@@ -14,7 +14,7 @@ from tests.engine.differential import CPUS, Pair, running_kernel
 
 import bpf2py
 from bpf2py import Map, MapFlags, MapType, UpdateFlags
-from bpf2py.engine.machine import Engine
+from bpf2py.engine import Engine
 from bpf2py.spec.map_spec import MapSpec
 
 SOURCE = """

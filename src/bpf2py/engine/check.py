@@ -7,7 +7,7 @@ operation exists, and no function runs past its end: what the translators rely o
 
 from __future__ import annotations
 
-from bpf2py.engine.code import Code, Function, Op, is_function_address, is_jump, jump_target
+from bpf2py.engine.code import Code, Function, Op, function_address, is_function_address, is_jump, jump_target
 from bpf2py.isa import opcodes as isa
 
 __all__ = ["MAX_CALL_DEPTH", "MAX_STACK", "CheckError", "check_form", "set_frames"]
@@ -71,7 +71,7 @@ def _check_function(code: Code, function: Function, starts: set[int]) -> None:
             if ops[target] is None:
                 raise CheckError(slot, f"jump into the middle of a 64-bit load at insn {target}")
         elif is_function_address(op):
-            target = slot + 1 + _signed32(op.imm)
+            target = function_address(op, slot)
             if target not in starts:
                 raise CheckError(slot, f"the address of a function is asked for, and none starts at insn {target}")
         elif op.opcode == isa.CALL and op.src == isa.BPF_PSEUDO_CALL and slot + 1 + op.imm not in starts:
@@ -160,10 +160,6 @@ def _check_calls(code: Code) -> None:
 
 def _ends(op: Op) -> bool:
     return op.opcode == isa.EXIT or (is_jump(op) and op.opcode & 0xF0 == isa.BPF_JA)
-
-
-def _signed32(value: int) -> int:
-    return (value & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
 
 
 def _wrong(op: Op) -> str | None:

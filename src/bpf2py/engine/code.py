@@ -75,10 +75,11 @@ class Function:
         name: for messages.
         start, end: slots it takes, `end` exclusive.
         frame: bytes of its stack frame, a multiple of 16.
+        may_lack_result: whether it may return without a result, as static functions in C do that return nothing.
         number: what callers of its address know it by (`Memory` FUNCTIONS + number), assigned when it is made runnable.
     """
 
-    __slots__ = ("end", "frame", "name", "number", "start")
+    __slots__ = ("end", "frame", "may_lack_result", "name", "number", "start")
 
     def __init__(self, name: str, start: int, end: int) -> None:
         self.name = name
@@ -86,6 +87,7 @@ class Function:
         self.end = end
         self.frame = 0
         self.number = -1
+        self.may_lack_result = False
 
 
 class Code:
@@ -172,6 +174,11 @@ class Code:
 def is_function_address(op: Op) -> bool:
     """Whether this loads the address of a function of the same code."""
     return op.opcode == LD_IMM64 and op.src == BPF_PSEUDO_FUNC
+
+
+def function_address(op: Op, slot: int) -> int:
+    """The slot of the function such an instruction names."""
+    return slot + 1 + (op.imm & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
 
 
 def is_jump(op: Op) -> bool:

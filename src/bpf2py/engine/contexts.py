@@ -16,7 +16,7 @@ from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.program import EngineProgram
     from bpf2py.engine.run import Run
 
@@ -80,7 +80,7 @@ def takes_arguments(program: EngineProgram) -> bool:
 
 
 def encode_context(
-    engine: Engine, program: EngineProgram, run: Run, value: Any, arguments: Sequence[Any], fields: Mapping[str, Any]
+    engine: Machine, program: EngineProgram, run: Run, value: Any, arguments: Sequence[Any], fields: Mapping[str, Any]
 ) -> bytes:
     """The bytes of a context.
 
@@ -127,7 +127,7 @@ def encode_context(
 
 
 def _arguments(
-    engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
+    engine: Machine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
 ) -> bytes:
     if fields:
         raise EncodeError(f"the context is an array of arguments, which have no names: {', '.join(fields)}")
@@ -162,7 +162,7 @@ def _argument_target(btf: Btf | None, program: EngineProgram, position: int) -> 
 
 
 def _registers(
-    engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
+    engine: Machine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
 ) -> bytes:
     """struct pt_regs: arguments in their registers, the result in its own; members by name."""
     btf = program.object_spec.types
@@ -190,11 +190,11 @@ def _registers(
     return bytes(outer)
 
 
-def _usdt_arguments(engine: Engine, program: EngineProgram, run: Run, arguments: Sequence[Any]) -> None:
+def _usdt_arguments(engine: Machine, program: EngineProgram, run: Run, arguments: Sequence[Any]) -> None:
     """Arguments of a USDT probe as constants in the map programs look them up in, where the cookie says."""
     if len(arguments) > usdt.MAX_ARGS:
         raise EncodeError(f"at most {usdt.MAX_ARGS} arguments are possible")
-    specs = next((handle for handle in program.maps if handle.info.name == usdt.SPECS_MAP[:15]), None)
+    specs = next((core for core in program.maps if core.info.name == usdt.SPECS_MAP[:15]), None)
     if specs is None:
         if arguments:
             raise EncodeError("the program looks at no arguments: it does not use <bpf/usdt.bpf.h>")
@@ -204,7 +204,7 @@ def _usdt_arguments(engine: Engine, program: EngineProgram, run: Run, arguments:
     numbers = [
         pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) else int(item) for item in arguments
     ]
-    slot = specs.slot()
+    slot = specs.slot_type(specs, True, True)
     slot.value[:] = usdt.encode_spec([(number, 0, 0, 1, 0) for number in numbers], run.cookie)
     slot.update()
     run.cookie = 0  # the first place of the map
@@ -234,7 +234,7 @@ def _register_offset(found: tuple[Btf, int] | None, layout: Registers, name: str
     raise EncodeError(f"struct pt_regs has no register {name!r}; it has {', '.join(layout.names)}")
 
 
-def _members(engine: Engine, program: EngineProgram, run: Run, fields: Mapping[str, Any]) -> bytes:
+def _members(engine: Machine, program: EngineProgram, run: Run, fields: Mapping[str, Any]) -> bytes:
     found = context_type(program)
     if found is None:
         if fields:
@@ -265,7 +265,7 @@ def _all_members(btf: Btf, type_id: int) -> Any:
     return kind.members if isinstance(kind, Struct) else ()
 
 
-def _set(engine: Engine, btf: Btf, run: Run, raw: bytearray, place: tuple[int, int, int], item: Any) -> None:
+def _set(engine: Machine, btf: Btf, run: Run, raw: bytearray, place: tuple[int, int, int], item: Any) -> None:
     type_id, bit_offset, bits = place
     at = bit_offset // 8
     if bits:

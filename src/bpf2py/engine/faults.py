@@ -9,13 +9,13 @@ from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.errors import ProgramFault
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.run import Run
 
 __all__ = ["describe"]
 
 
-def describe(engine: Engine, run: Run, fault: int, text: str = "") -> ProgramFault:
+def describe(engine: Machine, run: Run, fault: int, text: str = "") -> ProgramFault:
     """The exception for what the control numbers say."""
     control = engine.memory.control
     unit, slot, address = control[Slot.UNIT], control[Slot.PC], control[Slot.ADDRESS]
@@ -57,7 +57,7 @@ def describe(engine: Engine, run: Run, fault: int, text: str = "") -> ProgramFau
     )
 
 
-def _address(engine: Engine, address: int) -> str:
+def _address(engine: Machine, address: int) -> str:
     if address < 4096:
         return f"address {address:#x}: a null pointer"
     if address < PUBLIC:

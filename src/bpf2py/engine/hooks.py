@@ -16,7 +16,7 @@ from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.program import EngineProgram
     from bpf2py.info import TestRunResult
 
@@ -76,7 +76,7 @@ class EngineLink(Owned):
     __slots__ = ("cookie", "engine", "hook", "ident", "number", "options", "program")
 
     def __init__(
-        self, engine: Engine, program: EngineProgram, hook: str, cookie: int, options: Mapping[str, Any]
+        self, engine: Machine, program: EngineProgram, hook: str, cookie: int, options: Mapping[str, Any]
     ) -> None:
         self.engine = engine
         self.program = program.duplicate()
@@ -143,7 +143,7 @@ def can_attach(spec: ProgramSpec) -> bool:
     return spec.type not in _ELSEWHERE and spec.type not in (P.STRUCT_OPS, P.EXT) and bool(spec.target)
 
 
-def attach(engine: Engine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
+def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
     """Attach to a hook: by the section name, or ``target=``; for interfaces and cgroups any name will do.
 
     Raises AttachError when neither says where, or an option is none of any hook's.
@@ -173,7 +173,7 @@ def attach(engine: Engine, program: EngineProgram, spec: ProgramSpec, options: d
     return [EngineLink(engine, program, hook, cookie, options)]
 
 
-def fire(engine: Engine, hook: str, arguments: Sequence[Any], fields: Mapping[str, Any]) -> list[int]:
+def fire(engine: Machine, hook: str, arguments: Sequence[Any], fields: Mapping[str, Any]) -> list[int]:
     """Run every program attached to a hook, in the order they were attached: their results."""
     name = hook_name(hook)
     data = fields.get("data", b"") if "data" in fields else b""
@@ -185,7 +185,7 @@ def fire(engine: Engine, hook: str, arguments: Sequence[Any], fields: Mapping[st
 
 
 def run_program(
-    engine: Engine,
+    engine: Machine,
     program: EngineProgram,
     context: Any,
     data: bytes,

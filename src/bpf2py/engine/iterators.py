@@ -14,13 +14,12 @@ from bpf2py.engine.contexts import context_type
 from bpf2py.engine.hooks import run_program
 from bpf2py.engine.kernel_objects import KnownMembers, known, member, opaque, task_members
 from bpf2py.engine.maps import PROGRAM_SIDE
-from bpf2py.engine.maps.core import operation
 from bpf2py.errors import AttachError
 from bpf2py.uapi.map_types import MapType, type_name
 
 if TYPE_CHECKING:
     from bpf2py.btf.reader import Btf
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.handle import EngineMap
     from bpf2py.engine.program import EngineProgram
 
@@ -49,7 +48,7 @@ def check_options(program: EngineProgram, options: Mapping[str, Any]) -> None:
         )
 
 
-def read(engine: Engine, program: EngineProgram, options: Mapping[str, Any]) -> bytes:
+def read(engine: Machine, program: EngineProgram, options: Mapping[str, Any]) -> bytes:
     """Run an iterator program over everything it is for; what it writes. Raises what running it raises."""
     walk = _WALKS.get(program.spec.target, _nothing)
     found = context_type(program)
@@ -86,19 +85,19 @@ def _meta_type(btf: Btf, type_id: int) -> tuple[Btf, int] | None:
     return btf, pointer.type_id
 
 
-def _nothing(engine: Engine, options: Mapping[str, Any]) -> Objects:
+def _nothing(engine: Machine, options: Mapping[str, Any]) -> Objects:
     """Objects the engine has none of."""
     return iter(())
 
 
-def _tasks(engine: Engine, options: Mapping[str, Any]) -> Objects:
+def _tasks(engine: Machine, options: Mapping[str, Any]) -> Objects:
     task = engine.task
     wanted = options.get("tid") or options.get("pid") or task.pid
     if wanted in (task.pid, task.tgid):
         yield {"task": KnownMembers({"__type__": "task_struct", **task_members(task)})}
 
 
-def _maps(engine: Engine, options: Mapping[str, Any]) -> Objects:
+def _maps(engine: Machine, options: Mapping[str, Any]) -> Objects:
     for core in sorted(engine.cores.values(), key=lambda core: core.info.id):
         yield {"map": _map(core.info)}
 
@@ -112,17 +111,17 @@ def _map(info: Any) -> KnownMembers:
     )  # fmt: skip
 
 
-def _programs(engine: Engine, options: Mapping[str, Any]) -> Objects:
+def _programs(engine: Machine, options: Mapping[str, Any]) -> Objects:
     for program in sorted(engine.programs.values(), key=lambda program: int(program.ident)):
         aux = {"id": program.ident, "name": program.name[:15]}
         yield {"prog": KnownMembers({"__type__": "bpf_prog", "type": int(program.type), "aux": aux})}
 
 
-def _elements(engine: Engine, options: Mapping[str, Any]) -> Objects:
+def _elements(engine: Machine, options: Mapping[str, Any]) -> Objects:
     handle: EngineMap = options["map"]._handle
     info = handle.info
     memory, slot = engine.memory, handle.slot()
-    lookup = operation(engine, PROGRAM_SIDE[info.type]["map_lookup_elem"])
+    lookup = engine.operation(PROGRAM_SIDE[info.type]["map_lookup_elem"])
     key = memory.allocate(info.key_size)
     copy = memory.allocate(handle.value_bytes) if info.type in PER_CPU_COPIES else 0
     try:
@@ -149,7 +148,7 @@ _NAMES = {
     "task": ("task",), "bpf_map": ("map",), "bpf_map_elem": ("map", "key", "value"), "bpf_prog": ("prog",),
     "bpf_link": ("link",), "task_file": ("task", "file"), "task_vma": ("task", "vma"), "cgroup": ("cgroup",),
 }  # fmt: skip
-_WALKS: dict[str, Callable[[Engine, Mapping[str, Any]], Objects]] = {
+_WALKS: dict[str, Callable[[Machine, Mapping[str, Any]], Objects]] = {
     "task": _tasks,
     "bpf_map": _maps,
     "bpf_map_elem": _elements,

@@ -11,7 +11,7 @@ from bpf2py.btf.types import Array, Int, Kind, Ref, Struct
 from bpf2py.errors import BtfError, EncodeError
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.run import Run
     from bpf2py.engine.task import Task
 
@@ -25,12 +25,12 @@ class KnownMembers(dict[str, Any]):
     """Members of a struct, of which those count that the object's types have."""
 
 
-def struct_at(engine: Engine, run: Run, btf: Btf, type_id: int, value: Mapping[str, Any]) -> int:
+def struct_at(engine: Machine, run: Run, btf: Btf, type_id: int, value: Mapping[str, Any]) -> int:
     """The address of a struct with these members, which lives as long as the run; members not named are 0."""
     return materialize(engine, btf, type_id, value, run.owned)
 
 
-def materialize(engine: Engine, btf: Btf, type_id: int, value: Mapping[str, Any], owned: list[int]) -> int:
+def materialize(engine: Machine, btf: Btf, type_id: int, value: Mapping[str, Any], owned: list[int]) -> int:
     """The address of a new struct; what was allocated for it is added to `owned`.
 
     Args:
@@ -46,7 +46,7 @@ def materialize(engine: Engine, btf: Btf, type_id: int, value: Mapping[str, Any]
     return address
 
 
-def _fill(engine: Engine, btf: Btf, type_id: int, address: int, value: Mapping[str, Any], owned: list[int]) -> None:
+def _fill(engine: Machine, btf: Btf, type_id: int, address: int, value: Mapping[str, Any], owned: list[int]) -> None:
     for name, item in value.items():
         found = member(btf, type_id, name)
         if found is None:
@@ -75,7 +75,7 @@ def member(btf: Btf, type_id: int, name: str) -> tuple[int, int, int] | None:
 
 
 def _put(
-    engine: Engine, btf: Btf, type_id: int, address: int, bit_offset: int, bits: int, item: Any, owned: list[int]
+    engine: Machine, btf: Btf, type_id: int, address: int, bit_offset: int, bits: int, item: Any, owned: list[int]
 ) -> None:
     at = address + bit_offset // 8
     if bits:
@@ -103,7 +103,7 @@ def _put(
         engine.memory.write(at, codec.encode(item))
 
 
-def pointer(engine: Engine, btf: Btf, target: int, item: Any, owned: list[int]) -> int:
+def pointer(engine: Machine, btf: Btf, target: int, item: Any, owned: list[int]) -> int:
     """What a pointer to `target` holds for a Python value: an address, or something made for it."""
     if item is None:
         return 0
@@ -130,7 +130,7 @@ def pointer(engine: Engine, btf: Btf, target: int, item: Any, owned: list[int]) 
     raise EncodeError(f"a pointer is given as a number, text, a dict of the struct's members or None, not {item!r}")
 
 
-def current_task(engine: Engine) -> int:
+def current_task(engine: Machine) -> int:
     """The address of the current task's struct task_struct, as the program's types lay it out; the same during a run."""
     run = engine.current
     if run.task_address:
@@ -151,7 +151,7 @@ def current_task(engine: Engine) -> int:
     return address
 
 
-def opaque(engine: Engine, owned: list[int]) -> int:
+def opaque(engine: Machine, owned: list[int]) -> int:
     """The address of a struct of zeros."""
     address = engine.memory.allocate(OPAQUE)
     owned.append(address)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-import weakref
 
 from bpf2py.errors import BpfOSError
 from bpf2py.owned import Owned
@@ -65,7 +64,6 @@ class Memory(Owned):
     __slots__ = (
         "__weakref__",
         "_blocks",
-        "_finalizer",
         "_free",
         "_headers",
         "_map",
@@ -108,28 +106,34 @@ class Memory(Owned):
         self._blocks: dict[int, tuple[bool, int]] = {}
         self._headers: list[int] = []
         self._next_header = HEADERS
-        self._finalizer = weakref.finalize(
-            self, _unmap, self._map, [self.table, self.control, self.u32, self.u64, self.view, whole]
-        )
 
     def allocate(self, size: int, private: bool = False) -> int:
         """The address of so many zeroed bytes, at a multiple of 64 (of 4096 from a page on). Raises BpfOSError (ENOMEM)."""
         size = _rounded(size)
-        reusable = self._free.get((private, size))
-        if reusable:
-            address = reusable.pop()
-        else:
-            unit = mmap.PAGESIZE if size >= 4096 else _LINE
-            address = (self._next[private] + unit - 1) // unit * unit
-            end = PUBLIC if private else self.size
-            if address + size > end:
+        block = (private, size)
+        reusable = self._free.get(block, [])
+        unit = mmap.PAGESIZE if size >= 4096 else _LINE
+        end = PUBLIC if private else self.size
+        # Threads, signal handlers and finalizers may all be here at once: each step of this either succeeds as a whole or not.
+        while True:
+            try:
+                address = reusable.pop()
+                break
+            except IndexError:
+                pass
+            before = self._next[private]
+            address = (before + unit - 1) // unit * unit
+            after = address + size
+            if after > end:
                 raise BpfOSError(
                     f"engine: its {'private' if private else 'public'} memory is used up: {size} bytes asked for",
                     errno=12,
                     command="mmap",
                 )
-            self._next[private] = address + size
-        self._blocks[address] = (private, size)
+            if self._next[private] == before:  # nothing else runs between this line and the next
+                self._next[private] = after
+                break
+        self._blocks[address] = block
         return address
 
     def free(self, address: int) -> None:
@@ -148,8 +152,10 @@ class Memory(Owned):
 
     def new_header(self) -> int:
         """The address of a zeroed map header. Raises BpfOSError (ENFILE) when there are too many maps."""
-        if self._headers:
+        try:
             return self._headers.pop()
+        except IndexError:
+            pass
         if self._next_header >= HEADERS + MAX_MAPS * HEADER:
             raise BpfOSError(f"engine: at most {MAX_MAPS} maps can exist at once", errno=23, command="BPF_MAP_CREATE")
         self._next_header += HEADER
@@ -183,12 +189,3 @@ def _rounded(size: int) -> int:
     if size >= 4096:
         step = max(step, 4096) if size < 1 << 20 else 4096
     return (size + step - 1) // step * step
-
-
-def _unmap(mapping: mmap.mmap, views: list[memoryview]) -> None:
-    for view in views:
-        view.release()
-    try:
-        mapping.close()
-    except BufferError:
-        pass  # somebody still holds a view: the mapping goes with it

@@ -126,7 +126,10 @@ class NativeCode:
         library: the control number programs call a function of the library through, by its name.
     """
 
-    def __init__(self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int]) -> None:
+    def __init__(
+        self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int], _lock: threading.RLock
+    ) -> None:
+        # No lock is needed: the interpreter's is held while machine code runs.
         self.memory = memory
         self.callback = callback
         self._runtime = _runtime(memory.size)
@@ -181,11 +184,13 @@ class NativeCode:
 
     def run(self, function: int, a: int, b: int = 0, c: int = 0, d: int = 0) -> int:
         """Run the function at an address as a program; control[FAULT] says how it ended."""
-        _running.codes.append(self)
+        codes = _running.codes
+        depth = len(codes)
         try:
+            codes.append(self)
             result: int = self._runtime.program(function, self.memory.base, a, b, c, d)
         finally:
-            _running.codes.pop()
+            del codes[depth:]
         return result
 
     def operation(self, function: int) -> Callable[..., int]:

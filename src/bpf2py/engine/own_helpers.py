@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.code import Target
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["OWN_HELPER", "OwnHelpers"]
 
@@ -37,10 +37,12 @@ class OwnHelpers(dict[str, Callable[..., int]]):
             parameters = inspect.signature(self[spelled]).parameters.values()
             several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
             arguments = 5 if several else len(parameters) - 1
-        self._numbered.append((spelled, min(arguments, 5)))
-        return Target("python", spelled, OWN_HELPER + len(self._numbered) - 1)
+        called = (spelled, min(arguments, 5))
+        if called not in self._numbered:
+            self._numbered.append(called)
+        return Target("python", spelled, OWN_HELPER + self._numbered.index(called))
 
-    def call(self, engine: Engine, number: int, arguments: tuple[int, ...]) -> int:
+    def call(self, engine: Machine, number: int, arguments: tuple[int, ...]) -> int:
         """Call the function behind a target's number: what stands in the dict now, so that tests may exchange it."""
         name, count = self._numbered[number - OWN_HELPER]
         return int(self[name](engine, *arguments[:count]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.check_values import Calls, MapFacts
-from bpf2py.engine.code import Code, Op, Target
+from bpf2py.engine.code import Code, Op, Target, function_address, is_function_address
 from bpf2py.engine.helpers import KFUNCS, native_name, target_of
 from bpf2py.errors import NotSupported, RelocationError
 from bpf2py.isa import opcodes as isa
@@ -19,7 +19,7 @@ from bpf2py.spec.program_spec import ProgramSpec, Ref, RefKind
 from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["Placer"]
 
@@ -28,7 +28,7 @@ class Placer:
     """Places one program; `facts` and `code` are its results."""
 
     def __init__(
-        self, engine: Engine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
+        self, engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
     ) -> None:
         self.engine = engine
         self.program = program
@@ -36,9 +36,20 @@ class Placer:
         self.maps = maps
         starts = [(offset, function.name) for offset, function in linked.starts]
         self.code = Code.decode(program.name, linked.code, starts)
+        self._note_results(linked)
         self.facts: dict[int, MapFacts] = {}
         for ref in linked.refs:
             self._place(ref)
+
+    def _note_results(self, linked: LinkedProgram) -> None:
+        """Callers of a static function are checked with it, so that it needs no result; a callback does."""
+        callbacks = {
+            function_address(op, slot)
+            for slot, op in enumerate(self.code.ops)
+            if op is not None and is_function_address(op)
+        }
+        for function, (_, spec) in list(zip(self.code.functions, linked.starts, strict=True))[1:]:
+            function.may_lack_result = spec.is_static and function.start not in callbacks
 
     def _set(self, slot: int, **fields: int) -> None:
         op = self.code.ops[slot]
@@ -125,10 +136,10 @@ class Placer:
             )
         if header is None or not target.map:
             return target
-        info = self.engine.map_of_header(header).info
+        core = self.engine.core_at(header)
+        info = core.info
         if info.type == MapType.ARRAY and helper.name == "map_lookup_elem":
-            handle = self.engine.map_of_header(header)
-            array = (handle.data_address, handle.stride, info.max_entries)
+            array = (core.data_address, core.stride, info.max_entries)
             return Target("inline", "array_lookup", array=array, key=key, pointers=() if key else (2,))
         special = native_name(info.type, helper.name)
         return target._replace(name=special or target.name, map=0)

@@ -12,7 +12,7 @@ from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.program import EngineProgram
     from bpf2py.engine.run import Run
 
@@ -32,7 +32,7 @@ _TRAMPOLINES = (AttachType.TRACE_FENTRY, AttachType.TRACE_FEXIT, AttachType.MODI
 
 
 def test_run(
-    engine: Engine,
+    engine: Machine,
     program: EngineProgram,
     name: str,
     data: bytes,
@@ -79,7 +79,7 @@ def _invalid(what: str) -> BpfOSError:
     return BpfOSError(f"{what}: {text}", errno=EINVAL, command="BPF_PROG_TEST_RUN")
 
 
-def _on_cpu(engine: Engine, program: EngineProgram, cpu: int | None, data: bytes, context: bytes) -> TestRunResult:
+def _on_cpu(engine: Machine, program: EngineProgram, cpu: int | None, data: bytes, context: bytes) -> TestRunResult:
     if cpu is None:
         return run_once(engine, program, data, context)
     try:
@@ -91,7 +91,9 @@ def _on_cpu(engine: Engine, program: EngineProgram, cpu: int | None, data: bytes
         ) from None
 
 
-def run_once(engine: Engine, program: EngineProgram, data: bytes, context: bytes, prepare: Any = None) -> TestRunResult:
+def run_once(
+    engine: Machine, program: EngineProgram, data: bytes, context: bytes, prepare: Any = None
+) -> TestRunResult:
     """Run a program on a packet, or on the bytes of a context; the result with what it left of them."""
     memory = engine.memory
     packet: XdpBuff | SkBuff | None = None

@@ -21,7 +21,8 @@ from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.code import Code
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
+    from bpf2py.engine.maps.core import MapCore
 
 __all__ = ["EngineProgram", "load"]
 
@@ -34,7 +35,7 @@ _SKB_TYPES = (
 
 
 def load(
-    engine: Engine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
+    engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
 ) -> EngineProgram:
     """Check and translate a linked program.
 
@@ -107,7 +108,7 @@ class EngineProgram(Owned):
     """
 
     def __init__(
-        self, engine: Engine, program: ProgramSpec, code: Code, linked: LinkedProgram, spec: ObjectSpec
+        self, engine: Machine, program: ProgramSpec, code: Code, linked: LinkedProgram, spec: ObjectSpec
     ) -> None:
         self.engine = engine
         self.spec = program
@@ -118,7 +119,7 @@ class EngineProgram(Owned):
         self.run_count = self.run_time_ns = 0
         self.ident = 0
         self.map_ids: tuple[int, ...] = ()
-        self.maps: list[Any] = []
+        self.maps: list[MapCore] = []
         self.bytecode = bytes(linked.code)
         self._loaded_at = time.monotonic_ns()
         self._code = code
@@ -126,7 +127,7 @@ class EngineProgram(Owned):
         self._unit = 0
         self._fds: set[int] = set()
         self._fd = -1
-        self._users = [1]
+        self._users = 1
 
     def use(self, facts: Mapping[int, MapFacts], maps: Mapping[str, Any], names: set[str]) -> None:
         """Make it runnable."""
@@ -144,8 +145,8 @@ class EngineProgram(Owned):
         self._fd = engine.next_fd()
         engine.programs[self._fd] = self
         used = {ref.name for ref in self._linked.refs}
-        self.maps = [handle.duplicate() for name, handle in maps.items() if name in used]
-        self.map_ids = tuple(handle.info.id for handle in self.maps)
+        self.maps = [handle.core for name, handle in maps.items() if name in used]
+        self.map_ids = tuple(core.info.id for core in self.maps)
 
     @property
     def number(self) -> int:
@@ -157,7 +158,7 @@ class EngineProgram(Owned):
         """The number that stands for a descriptor, negative once closed."""
         return self._fd
 
-    def ran(self, engine: Engine) -> None:
+    def ran(self, engine: Machine) -> None:
         """Count a run."""
         self.run_count += 1
 
@@ -219,7 +220,7 @@ class EngineProgram(Owned):
 
     def duplicate(self) -> EngineProgram:
         """Another user of the same program."""
-        self._users[0] += 1
+        self._users += 1
         return self
 
     def pin(self, path: str) -> int:
@@ -227,16 +228,18 @@ class EngineProgram(Owned):
         return -1
 
     def close(self) -> None:
-        """Give it up; it goes with its last user."""
-        self._users[0] -= 1
-        if self._users[0] or self._fd < 0:
+        """Close one user's hold on it; it goes with the last, and once no run is left that may be in its code."""
+        self._users -= 1
+        if self._users or self._fd < 0:
             return
+        self.engine.programs.pop(self._fd, None)
+        self._fd = -1
+        self.engine.when_idle(self._release)
+
+    def _release(self) -> None:
         engine = self.engine
-        engine.programs.pop(self._fd, None)
         engine.units.pop(self._unit, None)
         engine.code.remove(self._unit, self._code, engine.gone())
         for function in self._code.functions:
             engine.free_number(function.number)
-        for handle in self.maps:
-            handle.close()
-        self._fd = -1
+        self.maps.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["XdpSocket"]
 
@@ -15,7 +15,7 @@ class XdpSocket:
 
     __slots__ = ("__weakref__", "_number")
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Machine) -> None:
         self._number = engine.next_fd()
         engine.sockets[self._number] = self
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import linecache
 import struct
+import threading
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +25,7 @@ from bpf2py.engine.code import (
     Function,
     Op,
     Target,
+    function_address,
     is_jump,
     jump_target,
 )  # fmt: skip
@@ -166,7 +169,7 @@ class _Writer:
         elif op.opcode == isa.LD_IMM64:
             value = op.imm
             if op.src == isa.BPF_PSEUDO_FUNC:
-                callee = self.code.function_at(slot + 1 + _signed(op.imm, 32))
+                callee = self.code.function_at(function_address(op, slot))
                 assert callee is not None
                 value = FUNCTIONS + callee.number
             self.line(depth, f"r{op.dst} = {value:#x}", True)
@@ -325,12 +328,16 @@ def source(code: Code, comments: dict[int, str] | None = None) -> tuple[str, lis
 class PythonCode:
     """What makes code runnable by turning it into Python, for one engine: the same interface as `NativeCode`."""
 
-    def __init__(self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int]) -> None:
+    def __init__(
+        self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int], lock: threading.RLock
+    ) -> None:
         self.memory = memory
         self.callback = callback
+        self._lock = lock  # another thread's run may be in the middle of a change to a map
         self.resolve: dict[str, Any] = {}
         self.functions: list[Any] = []
         self._lines: dict[str, tuple[int, list[int]]] = {}
+        weakref.finalize(self, _forget_sources, self._lines).atexit = False
 
     def expect(self, name: str) -> bool:
         """Calls are by name, and the function must be there before: false."""
@@ -436,21 +443,27 @@ class PythonCode:
         stack, control = OPS_STACK, self.memory.control
 
         def call(a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0) -> int:
-            low, fuel = control[Slot.STACK_LOW], control[Slot.FUEL]
-            control[Slot.STACK_LOW], control[Slot.FUEL] = 0, 1 << 40
-            try:
-                return _signed(function(a & M, b & M, c & M, d & M, e & M, stack), 64)
-            except Leave as leave:
-                self._note(leave)
-                return -14
-            finally:
-                control[Slot.STACK_LOW], control[Slot.FUEL] = low, fuel
+            with self._lock:
+                low, fuel = control[Slot.STACK_LOW], control[Slot.FUEL]
+                control[Slot.STACK_LOW], control[Slot.FUEL] = 0, 1 << 40
+                try:
+                    return _signed(function(a & M, b & M, c & M, d & M, e & M, stack), 64)
+                except Leave as leave:
+                    self._note(leave)
+                    return -14
+                finally:
+                    control[Slot.STACK_LOW], control[Slot.FUEL] = low, fuel
 
         return call
 
     def bound(self, function: Any, *arguments: int) -> Callable[[], int]:
         """A library function with its arguments."""
         return partial(self.operation(function), *arguments)
+
+
+def _forget_sources(lines: dict[str, Any]) -> None:
+    for file in lines:
+        linecache.cache.pop(file, None)
 
 
 def _gone(*_: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EINVAL, EFAULT, ENOTSUPP = 22, 14, 524
 PSEUDO_HEADER, MARK_MANGLED_0, HEADER_FIELD_MASK = 1 << 4, 1 << 5, 0xF
@@ -39,7 +39,7 @@ def fold(total: int) -> int:
     return ~total & 0xFFFF
 
 
-def csum_diff(engine: Engine, old: int, old_size: int, new: int, new_size: int, seed: int, *_: int) -> int:
+def csum_diff(engine: Machine, old: int, old_size: int, new: int, new_size: int, seed: int, *_: int) -> int:
     """What replacing `old` by `new` changes, on top of a seed; folded to 16 bits from Linux 6.13 on."""
     old_size, new_size = old_size & 0xFFFFFFFF, new_size & 0xFFFFFFFF
     if old_size & 3 or new_size & 3:
@@ -65,22 +65,22 @@ def _from32to16(total: int) -> int:
     return (total & 0xFFFF) + (total >> 16)
 
 
-def csum_update(engine: Engine, _skb: int, _csum: int, *_: int) -> int:
+def csum_update(engine: Machine, _skb: int, _csum: int, *_: int) -> int:
     """Packets of the engine have no checksum of hardware: -ENOTSUPP."""
     return -ENOTSUPP
 
 
-def csum_level(engine: Engine, _skb: int, level: int, *_: int) -> int:
+def csum_level(engine: Machine, _skb: int, level: int, *_: int) -> int:
     """Packets of the engine have no checksum of hardware."""
     return -EINVAL if level > 3 else -13 if level == 0 else 0
 
 
-def _outside(engine: Engine, offset: int) -> bool:
+def _outside(engine: Machine, offset: int) -> bool:
     packet = engine.current.packet
     return packet is None or offset > 0xFFFF or bool(offset & 1) or offset + 2 > len(packet)
 
 
-def _replace(engine: Engine, offset: int, difference: int | None, old: int, new: int, size: int, zero: bool) -> int:
+def _replace(engine: Machine, offset: int, difference: int | None, old: int, new: int, size: int, zero: bool) -> int:
     packet = engine.current.packet
     at = packet.data + offset
     current = int.from_bytes(engine.memory.read(at, 2), "little")
@@ -99,7 +99,7 @@ def _replace(engine: Engine, offset: int, difference: int | None, old: int, new:
     return 0
 
 
-def l3_csum_replace(engine: Engine, _skb: int, offset: int, old: int, new: int, size: int, *_: int) -> int:
+def l3_csum_replace(engine: Machine, _skb: int, offset: int, old: int, new: int, size: int, *_: int) -> int:
     """Correct the checksum at an offset for a member that changed; with size 0 `new` is a difference."""
     size, offset = size & 0xFFFFFFFFFFFFFFFF, offset & 0xFFFFFFFF
     if size & ~HEADER_FIELD_MASK:
@@ -113,7 +113,7 @@ def l3_csum_replace(engine: Engine, _skb: int, offset: int, old: int, new: int, 
     return _replace(engine, offset, None, old, new, size, False)
 
 
-def l4_csum_replace(engine: Engine, _skb: int, offset: int, old: int, new: int, flags: int, *_: int) -> int:
+def l4_csum_replace(engine: Machine, _skb: int, offset: int, old: int, new: int, flags: int, *_: int) -> int:
     """The same for TCP and UDP; BPF_F_MARK_MANGLED_0 keeps UDP's "no checksum"."""
     offset &= 0xFFFFFFFF
     if flags & ~(MARK_MANGLED_0 | 1 << 6 | PSEUDO_HEADER | 1 << 7 | HEADER_FIELD_MASK):

@@ -11,7 +11,7 @@ from bpf2py.engine.memory import PUBLIC
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EINVAL, E2BIG, ENOMEM, ERANGE = 22, 7, 12, 34
 MAX_SIZE = (1 << 24) - 1  # DYNPTR_SIZE_MASK
@@ -20,22 +20,22 @@ READ_ONLY, OF_PACKET = 1 << 63, 1 << 62
 _READERS = (P.SOCKET_FILTER, P.CGROUP_SKB, P.LWT_IN, P.LWT_OUT, P.LWT_SEG6LOCAL, P.SK_REUSEPORT, P.FLOW_DISSECTOR)
 
 
-def _set(engine: Engine, pointer: int, address: int, size: int) -> None:
+def _set(engine: Machine, pointer: int, address: int, size: int) -> None:
     engine.write(pointer, address.to_bytes(8, "little") + size.to_bytes(8, "little"))
 
 
-def _get(engine: Engine, pointer: int) -> tuple[int, int]:
+def _get(engine: Machine, pointer: int) -> tuple[int, int]:
     return _facts(engine, pointer)[:2]
 
 
-def _facts(engine: Engine, pointer: int) -> tuple[int, int, int]:
+def _facts(engine: Machine, pointer: int) -> tuple[int, int, int]:
     """(address, 0 for a null dynptr; size; READ_ONLY and OF_PACKET)."""
     raw = engine.read(pointer, 16)
     size = int.from_bytes(raw[8:], "little")
     return int.from_bytes(raw[:8], "little"), size & (OF_PACKET - 1), size & (READ_ONLY | OF_PACKET)
 
 
-def _part(engine: Engine, pointer: int, offset: int, size: int) -> int:
+def _part(engine: Machine, pointer: int, offset: int, size: int) -> int:
     """The address of a part, 0 when it is not all there."""
     address, length = _get(engine, pointer)
     offset &= 0xFFFFFFFF
@@ -44,7 +44,7 @@ def _part(engine: Engine, pointer: int, offset: int, size: int) -> int:
     return address + offset
 
 
-def dynptr_from_mem(engine: Engine, data: int, size: int, flags: int, pointer: int, *_: int) -> int:
+def dynptr_from_mem(engine: Machine, data: int, size: int, flags: int, pointer: int, *_: int) -> int:
     """Of memory of the program, such as a map's value."""
     if flags or size > MAX_SIZE:
         _set(engine, pointer, 0, 0)
@@ -53,7 +53,7 @@ def dynptr_from_mem(engine: Engine, data: int, size: int, flags: int, pointer: i
     return 0
 
 
-def dynptr_read(engine: Engine, target: int, size: int, pointer: int, offset: int, flags: int, *_: int) -> int:
+def dynptr_read(engine: Machine, target: int, size: int, pointer: int, offset: int, flags: int, *_: int) -> int:
     """Copy out of it."""
     address, length = _get(engine, pointer)
     size, offset = engine.length(size), offset & 0xFFFFFFFF
@@ -65,7 +65,7 @@ def dynptr_read(engine: Engine, target: int, size: int, pointer: int, offset: in
     return 0
 
 
-def dynptr_write(engine: Engine, pointer: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
+def dynptr_write(engine: Machine, pointer: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
     """Copy into it."""
     address, length, kind = _facts(engine, pointer)
     size, offset = engine.length(size), offset & 0xFFFFFFFF
@@ -77,12 +77,12 @@ def dynptr_write(engine: Engine, pointer: int, offset: int, source: int, size: i
     return 0
 
 
-def dynptr_data(engine: Engine, pointer: int, offset: int, size: int, *_: int) -> int:
+def dynptr_data(engine: Machine, pointer: int, offset: int, size: int, *_: int) -> int:
     """The address of a part, null when it is not all there; of packets there are slices only."""
     return 0 if _facts(engine, pointer)[2] else _part(engine, pointer, offset, engine.length(size))
 
 
-def ringbuf_reserve_dynptr(engine: Engine, header: int, size: int, flags: int, pointer: int, *_: int) -> int:
+def ringbuf_reserve_dynptr(engine: Machine, header: int, size: int, flags: int, pointer: int, *_: int) -> int:
     """Of a new record."""
     size = engine.length(size)
     if flags or size > MAX_SIZE:
@@ -96,7 +96,7 @@ def ringbuf_reserve_dynptr(engine: Engine, header: int, size: int, flags: int, p
     return 0
 
 
-def _finish(engine: Engine, pointer: int, flags: int, name: str) -> int:
+def _finish(engine: Machine, pointer: int, flags: int, name: str) -> int:
     address, _ = _get(engine, pointer)
     if address:
         engine.function(name)(address, flags)
@@ -104,12 +104,12 @@ def _finish(engine: Engine, pointer: int, flags: int, name: str) -> int:
     return 0
 
 
-def ringbuf_submit_dynptr(engine: Engine, pointer: int, flags: int, *_: int) -> int:
+def ringbuf_submit_dynptr(engine: Machine, pointer: int, flags: int, *_: int) -> int:
     """Hand the record over."""
     return _finish(engine, pointer, flags, "ringbuf_submit")
 
 
-def ringbuf_discard_dynptr(engine: Engine, pointer: int, flags: int, *_: int) -> int:
+def ringbuf_discard_dynptr(engine: Machine, pointer: int, flags: int, *_: int) -> int:
     """Give the record up."""
     return _finish(engine, pointer, flags, "ringbuf_discard")
 
@@ -117,7 +117,7 @@ def ringbuf_discard_dynptr(engine: Engine, pointer: int, flags: int, *_: int) ->
 # -- kernel functions (Linux 6.4 and 6.5) ------------------------------------------------------------------------------
 
 
-def bpf_dynptr_from_skb(engine: Engine, _context: int, flags: int, pointer: int, *_: int) -> int:
+def bpf_dynptr_from_skb(engine: Machine, _context: int, flags: int, pointer: int, *_: int) -> int:
     """Of the packet."""
     run = engine.current
     if flags or run.packet is None:
@@ -131,19 +131,19 @@ def bpf_dynptr_from_skb(engine: Engine, _context: int, flags: int, pointer: int,
 bpf_dynptr_from_xdp = bpf_dynptr_from_skb
 
 
-def bpf_dynptr_slice(engine: Engine, pointer: int, offset: int, _buffer: int, size: int, *_: int) -> int:
+def bpf_dynptr_slice(engine: Machine, pointer: int, offset: int, _buffer: int, size: int, *_: int) -> int:
     """The address of a part, null when it is not all there; packets of the engine are in one piece, so that no copy is made."""
     return _part(engine, pointer, offset, size & 0xFFFFFFFF)
 
 
-def bpf_dynptr_slice_rdwr(engine: Engine, pointer: int, offset: int, buffer: int, size: int, *_: int) -> int:
+def bpf_dynptr_slice_rdwr(engine: Machine, pointer: int, offset: int, buffer: int, size: int, *_: int) -> int:
     """The same to be written to: null where that is not allowed."""
     if _facts(engine, pointer)[2] & READ_ONLY:
         return 0
     return bpf_dynptr_slice(engine, pointer, offset, buffer, size)
 
 
-def bpf_dynptr_adjust(engine: Engine, pointer: int, start: int, end: int, *_: int) -> int:
+def bpf_dynptr_adjust(engine: Machine, pointer: int, start: int, end: int, *_: int) -> int:
     """Only the part from `start` to `end` from now on."""
     address, length, kind = _facts(engine, pointer)
     start, end = start & 0xFFFFFFFF, end & 0xFFFFFFFF
@@ -155,24 +155,24 @@ def bpf_dynptr_adjust(engine: Engine, pointer: int, start: int, end: int, *_: in
     return 0
 
 
-def bpf_dynptr_is_null(engine: Engine, pointer: int, *_: int) -> int:
+def bpf_dynptr_is_null(engine: Machine, pointer: int, *_: int) -> int:
     """Whether it leads nowhere."""
     return int(not _get(engine, pointer)[0])
 
 
-def bpf_dynptr_is_rdonly(engine: Engine, pointer: int, *_: int) -> int:
+def bpf_dynptr_is_rdonly(engine: Machine, pointer: int, *_: int) -> int:
     """Whether it may only be read."""
     address, _length, kind = _facts(engine, pointer)
     return int(bool(address and kind & READ_ONLY))
 
 
-def bpf_dynptr_size(engine: Engine, pointer: int, *_: int) -> int:
+def bpf_dynptr_size(engine: Machine, pointer: int, *_: int) -> int:
     """Bytes."""
     address, length = _get(engine, pointer)
     return length if address else -EINVAL
 
 
-def bpf_dynptr_clone(engine: Engine, pointer: int, clone: int, *_: int) -> int:
+def bpf_dynptr_clone(engine: Machine, pointer: int, clone: int, *_: int) -> int:
     """Another one of the same."""
     address, length, kind = _facts(engine, pointer)
     if not address:
@@ -187,7 +187,7 @@ NO_WAKEUP, FORCE_WAKEUP = 1, 2
 ENODATA, EAGAIN = 61, 11
 
 
-def user_ringbuf_drain(engine: Engine, header: int, callback: int, context: int, flags: int, *_: int) -> int:
+def user_ringbuf_drain(engine: Machine, header: int, callback: int, context: int, flags: int, *_: int) -> int:
     """Give every record of a USER_RINGBUF to a function of the program, until it returns 1; how many (Linux 6.1)."""
     if flags & ~(NO_WAKEUP | FORCE_WAKEUP):
         return -EINVAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EINVAL, ENOENT, E2BIG, EFAULT, ENOSPC, EBADF = 22, 2, 7, 14, 28, 9
 BPF_F_INDEX_MASK = CURRENT_CPU = 0xFFFFFFFF
@@ -13,24 +13,24 @@ SKIP_MASK, USER_STACK, BUILD_ID = 0xFF, 256, 2048
 MAX_STACK_DEPTH = 127
 
 
-def perf_event_output(engine: Engine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
+def perf_event_output(engine: Machine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
     """A record for the reader of the map's buffer of a CPU."""
     return _output(engine, header, flags, engine.read(data, size), b"")
 
 
-def _output(engine: Engine, header: int, flags: int, data: bytes, tail: bytes) -> int:
+def _output(engine: Machine, header: int, flags: int, data: bytes, tail: bytes) -> int:
     if flags & ~(0xFFFFF << 32 | BPF_F_INDEX_MASK):
         return -EINVAL
     cpu = flags & BPF_F_INDEX_MASK
     cpu = engine.current_cpu if cpu == CURRENT_CPU else cpu
-    handle = engine.map_at(header)
-    if cpu >= handle.info.max_entries:
+    core = engine.core_at(header)
+    if cpu >= core.info.max_entries:
         return -E2BIG
-    result: int = handle.perf_output(cpu, data + tail, engine.now())
+    result: int = core.perf_output(cpu, data + tail)
     return result
 
 
-def skb_output(engine: Engine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
+def skb_output(engine: Machine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
     """The same with part of the packet behind the data: bits 32 to 51 of the flags say how much."""
     packet = engine.current.packet
     length = flags >> 32 & 0xFFFFF
@@ -43,12 +43,12 @@ def skb_output(engine: Engine, _context: int, header: int, flags: int, data: int
 xdp_output = skb_output
 
 
-def perf_event_read(engine: Engine, header: int, flags: int, *_: int) -> int:
+def perf_event_read(engine: Machine, header: int, flags: int, *_: int) -> int:
     """The engine counts no hardware events."""
     return -ENOENT
 
 
-def perf_event_read_value(engine: Engine, header: int, flags: int, buffer: int, size: int, *_: int) -> int:
+def perf_event_read_value(engine: Machine, header: int, flags: int, buffer: int, size: int, *_: int) -> int:
     """The engine counts no hardware events: zeros."""
     if size != 24:
         return -EINVAL
@@ -56,17 +56,17 @@ def perf_event_read_value(engine: Engine, header: int, flags: int, buffer: int, 
     return -ENOENT
 
 
-def _frames(engine: Engine, user: bool) -> list[int]:
+def _frames(engine: Machine, user: bool) -> list[int]:
     frames = engine.current.task.user_stack if user else engine.current.task.kernel_stack
     return list(frames)[:MAX_STACK_DEPTH]
 
 
-def get_stackid(engine: Engine, _context: int, header: int, flags: int, *_: int) -> int:
+def get_stackid(engine: Machine, _context: int, header: int, flags: int, *_: int) -> int:
     """The number of the task's stack in the map: the frames the task was given (`Task.user_stack`, `kernel_stack`)."""
     frames = _frames(engine, bool(flags & USER_STACK))
     skip = flags & SKIP_MASK
-    handle = engine.map_at(header)
-    kept = frames[skip : skip + handle.info.value_size // 8]
+    core = engine.core_at(header)
+    kept = frames[skip : skip + core.info.value_size // 8]
     if not kept:
         return -EFAULT
     block = engine.memory.allocate(8 * len(kept))
@@ -77,7 +77,7 @@ def get_stackid(engine: Engine, _context: int, header: int, flags: int, *_: int)
         engine.memory.free(block)
 
 
-def get_stack(engine: Engine, _context: int, buffer: int, size: int, flags: int, *_: int) -> int:
+def get_stack(engine: Machine, _context: int, buffer: int, size: int, flags: int, *_: int) -> int:
     """The task's stack as addresses; the bytes written."""
     if flags & ~(SKIP_MASK | USER_STACK | BUILD_ID) or size % 8:
         return -EINVAL
@@ -88,6 +88,6 @@ def get_stack(engine: Engine, _context: int, buffer: int, size: int, flags: int,
     return len(raw)
 
 
-def get_task_stack(engine: Engine, _task: int, buffer: int, size: int, flags: int, *_: int) -> int:
+def get_task_stack(engine: Machine, _task: int, buffer: int, size: int, flags: int, *_: int) -> int:
     """The same of a task that is given: there is one."""
     return get_stack(engine, 0, buffer, size, flags)

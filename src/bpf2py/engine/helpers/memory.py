@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.memory import PUBLIC
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EFAULT, E2BIG = 14, 7
 MAX_SIZE = 1 << 29
 
 
-def _kernel(engine: Engine, address: int, size: int) -> bytes | None:
+def _kernel(engine: Machine, address: int, size: int) -> bytes | None:
     if not PUBLIC <= address <= engine.memory.size - size:
         return None
     return engine.memory.read(address, size)
 
 
-def _user(engine: Engine, address: int, size: int) -> bytes | None:
+def _user(engine: Machine, address: int, size: int) -> bytes | None:
     task = engine.current.task
     if task.memory is not None:
         return task.memory(address, size)
     return _kernel(engine, address, size)  # without a traced child, what tests put into the engine's memory
 
 
-def _read(engine: Engine, target: int, size: int, data: bytes | None) -> int:
+def _read(engine: Machine, target: int, size: int, data: bytes | None) -> int:
     size = engine.length(size)
     if data is None:
         engine.write(target, bytes(size))
@@ -35,7 +35,7 @@ def _read(engine: Engine, target: int, size: int, data: bytes | None) -> int:
     return 0
 
 
-def _read_str(engine: Engine, target: int, size: int, source: int, user: bool) -> int:
+def _read_str(engine: Machine, target: int, size: int, source: int, user: bool) -> int:
     """Up to `size` bytes with the NUL they end with: their number; what follows stays as it was."""
     size = engine.length(size)
     if not size:
@@ -62,49 +62,49 @@ def _read_str(engine: Engine, target: int, size: int, source: int, user: bool) -
     return len(found)
 
 
-def probe_read_kernel(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def probe_read_kernel(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """Copy; -EFAULT and zeros where the address is bad."""
     return _read(engine, target, size, _kernel(engine, source, engine.length(size)))
 
 
-def probe_read_user(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def probe_read_user(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """The same from the task's memory."""
     return _read(engine, target, size, _user(engine, source, engine.length(size)))
 
 
-def probe_read(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def probe_read(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """Kernel memory or the task's, whichever the address is in."""
     size = engine.length(size)
     data = _kernel(engine, source, size)
     return _read(engine, target, size, data if data is not None else _user(engine, source, size))
 
 
-def probe_read_kernel_str(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def probe_read_kernel_str(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """Copy a string: its length with the NUL."""
     return _read_str(engine, target, size, source, False)
 
 
-def probe_read_user_str(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def probe_read_user_str(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """The same from the task's memory."""
     return _read_str(engine, target, size, source, True)
 
 
-def probe_read_str(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def probe_read_str(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """Kernel memory or the task's, whichever the address is in."""
     return _read_str(engine, target, size, source, _kernel(engine, source, 1) is None)
 
 
-def copy_from_user(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def copy_from_user(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """As `probe_read_user`, for sleepable programs."""
     return probe_read_user(engine, target, size, source)
 
 
-def copy_from_user_task(engine: Engine, target: int, size: int, source: int, *_: int) -> int:
+def copy_from_user_task(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """The same of a task that is given: there is one."""
     return probe_read_user(engine, target, size, source)
 
 
-def probe_write_user(engine: Engine, target: int, source: int, size: int, *_: int) -> int:
+def probe_write_user(engine: Machine, target: int, source: int, size: int, *_: int) -> int:
     """Write to the task's memory."""
     data = engine.read(source, engine.length(size))
     task = engine.current.task

@@ -8,7 +8,7 @@ from bpf2py.engine.helpers import Fault
 from bpf2py.engine.packet import ETH_HLEN, SKB, Packet, SkBuff, XdpBuff
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EINVAL, EFAULT, ENOMEM, ENOTSUPP, EOPNOTSUPP, ERANGE = 22, 14, 12, 524, 95, 34
 MAX_OFFSET, MAX_META = 0x7FFFFFFF, 32
@@ -19,19 +19,19 @@ XDP_REDIRECT, XDP_ABORTED, TC_ACT_REDIRECT, TC_ACT_SHOT = 4, 0, 7, 2
 HDR_START_MAC, HDR_START_NET = 0, 1
 
 
-def _packet(engine: Engine) -> Any:
+def _packet(engine: Machine) -> Any:
     packet: Packet | None = engine.current.packet
     if packet is None:
         raise Fault("the program has no packet")
     return packet
 
 
-def _xdp(engine: Engine) -> XdpBuff:
+def _xdp(engine: Machine) -> XdpBuff:
     packet: XdpBuff = _packet(engine)
     return packet
 
 
-def skb_load_bytes(engine: Engine, _skb: int, offset: int, target: int, size: int, *_: int) -> int:
+def skb_load_bytes(engine: Machine, _skb: int, offset: int, target: int, size: int, *_: int) -> int:
     """Copy from the packet; -EFAULT and zeros where it is shorter."""
     packet, size, offset = _packet(engine), engine.length(size), offset & 0xFFFFFFFF
     if offset > MAX_OFFSET or offset + size > len(packet):
@@ -41,7 +41,9 @@ def skb_load_bytes(engine: Engine, _skb: int, offset: int, target: int, size: in
     return 0
 
 
-def skb_load_bytes_relative(engine: Engine, _skb: int, offset: int, target: int, size: int, start: int, *_: int) -> int:
+def skb_load_bytes_relative(
+    engine: Machine, _skb: int, offset: int, target: int, size: int, start: int, *_: int
+) -> int:
     """The same from the link layer (0) or network header (1) on."""
     packet: SkBuff = _packet(engine)
     size, offset, start = engine.length(size), offset & 0xFFFFFFFF, start & 0xFFFFFFFF
@@ -57,7 +59,7 @@ def skb_load_bytes_relative(engine: Engine, _skb: int, offset: int, target: int,
     return 0
 
 
-def skb_store_bytes(engine: Engine, _skb: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
+def skb_store_bytes(engine: Machine, _skb: int, offset: int, source: int, size: int, flags: int, *_: int) -> int:
     """Copy into the packet."""
     packet, size, offset = _packet(engine), engine.length(size), offset & 0xFFFFFFFF
     if flags & ~3:
@@ -68,12 +70,12 @@ def skb_store_bytes(engine: Engine, _skb: int, offset: int, source: int, size: i
     return 0
 
 
-def skb_pull_data(engine: Engine, _skb: int, length: int, *_: int) -> int:
+def skb_pull_data(engine: Machine, _skb: int, length: int, *_: int) -> int:
     """Packets of the engine are in one piece."""
     return -ENOMEM if length & 0xFFFFFFFF > len(_packet(engine)) else 0
 
 
-def skb_change_tail(engine: Engine, _skb: int, length: int, flags: int, *_: int) -> int:
+def skb_change_tail(engine: Machine, _skb: int, length: int, flags: int, *_: int) -> int:
     """Make the packet longer or shorter at its end."""
     packet, length = _packet(engine), length & 0xFFFFFFFF
     if flags or length > MAX_SKB or length < (ETH_HLEN if packet.l2 else 0):  # the network header's offset
@@ -81,7 +83,7 @@ def skb_change_tail(engine: Engine, _skb: int, length: int, flags: int, *_: int)
     return 0 if packet.resize(0, length - len(packet)) else -ENOMEM
 
 
-def skb_change_head(engine: Engine, _skb: int, room: int, flags: int, *_: int) -> int:
+def skb_change_head(engine: Machine, _skb: int, room: int, flags: int, *_: int) -> int:
     """Zeros in front of the packet."""
     packet, room = _packet(engine), room & 0xFFFFFFFF
     if flags or len(packet) + room > MAX_SKB:
@@ -89,7 +91,7 @@ def skb_change_head(engine: Engine, _skb: int, room: int, flags: int, *_: int) -
     return 0 if packet.resize(room, 0) else -ENOMEM
 
 
-def skb_adjust_room(engine: Engine, _skb: int, difference: int, mode: int, flags: int, *_: int) -> int:
+def skb_adjust_room(engine: Machine, _skb: int, difference: int, mode: int, flags: int, *_: int) -> int:
     """Room behind the link layer header (mode 1, BPF_ADJ_ROOM_MAC) or the network header (mode 0, BPF_ADJ_ROOM_NET)."""
     packet: SkBuff = _packet(engine)
     change = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
@@ -116,7 +118,7 @@ def skb_adjust_room(engine: Engine, _skb: int, difference: int, mode: int, flags
     return 0
 
 
-def skb_vlan_push(engine: Engine, _skb: int, protocol: int, tci: int, *_: int) -> int:
+def skb_vlan_push(engine: Machine, _skb: int, protocol: int, tci: int, *_: int) -> int:
     """A VLAN tag, kept beside the packet; one that was there goes into the packet."""
     packet: SkBuff = _packet(engine)
     protocol &= 0xFFFF
@@ -136,7 +138,7 @@ def skb_vlan_push(engine: Engine, _skb: int, protocol: int, tci: int, *_: int) -
     return 0
 
 
-def skb_vlan_pop(engine: Engine, _skb: int, *_: int) -> int:
+def skb_vlan_pop(engine: Machine, _skb: int, *_: int) -> int:
     """Take the outer VLAN tag away."""
     packet: SkBuff = _packet(engine)
     if packet.number(SKB["vlan_present"]):
@@ -152,7 +154,7 @@ def skb_vlan_pop(engine: Engine, _skb: int, *_: int) -> int:
     return 0
 
 
-def skb_change_type(engine: Engine, _skb: int, kind: int, *_: int) -> int:
+def skb_change_type(engine: Machine, _skb: int, kind: int, *_: int) -> int:
     """Between PACKET_HOST, BROADCAST, MULTICAST and OTHERHOST."""
     packet = _packet(engine)
     if packet.number(SKB["pkt_type"]) > 3 or kind & 0xFFFFFFFF > 3:
@@ -161,7 +163,7 @@ def skb_change_type(engine: Engine, _skb: int, kind: int, *_: int) -> int:
     return 0
 
 
-def get_hash_recalc(engine: Engine, _skb: int, *_: int) -> int:
+def get_hash_recalc(engine: Machine, _skb: int, *_: int) -> int:
     """The packet's hash; a sum of its addresses and ports where none was set."""
     packet = _packet(engine)
     if not packet.number(SKB["hash"]):
@@ -172,31 +174,31 @@ def get_hash_recalc(engine: Engine, _skb: int, *_: int) -> int:
     return int(packet.number(SKB["hash"]))
 
 
-def set_hash(engine: Engine, _skb: int, value: int, *_: int) -> int:
+def set_hash(engine: Machine, _skb: int, value: int, *_: int) -> int:
     """Set the packet's hash."""
     _packet(engine).set_number(SKB["hash"], value)
     return 0
 
 
-def set_hash_invalid(engine: Engine, _skb: int, *_: int) -> int:
+def set_hash_invalid(engine: Machine, _skb: int, *_: int) -> int:
     """Forget the packet's hash."""
     _packet(engine).set_number(SKB["hash"], 0)
     return 0
 
 
-def _zero(engine: Engine, *_: int) -> int:
+def _zero(engine: Machine, *_: int) -> int:
     return 0
 
 
 get_cgroup_classid = get_route_realm = get_socket_cookie = skb_cgroup_id = _zero
 
 
-def get_socket_uid(engine: Engine, *_: int) -> int:
+def get_socket_uid(engine: Machine, *_: int) -> int:
     """Packets without a socket belong to the overflow user."""
     return 65534
 
 
-def xdp_adjust_head(engine: Engine, _context: int, delta: int, *_: int) -> int:
+def xdp_adjust_head(engine: Machine, _context: int, delta: int, *_: int) -> int:
     """Move the start of the packet: into it where positive."""
     packet = _xdp(engine)
     change = (delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
@@ -216,7 +218,7 @@ def xdp_adjust_head(engine: Engine, _context: int, delta: int, *_: int) -> int:
 XDP_FRAME = 40  # sizeof(struct xdp_frame)
 
 
-def xdp_adjust_tail(engine: Engine, _context: int, delta: int, *_: int) -> int:
+def xdp_adjust_tail(engine: Machine, _context: int, delta: int, *_: int) -> int:
     """Move the end of the packet; new bytes are zeros."""
     packet = _xdp(engine)
     change = (delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
@@ -230,7 +232,7 @@ def xdp_adjust_tail(engine: Engine, _context: int, delta: int, *_: int) -> int:
     return 0
 
 
-def xdp_adjust_meta(engine: Engine, _context: int, delta: int, *_: int) -> int:
+def xdp_adjust_meta(engine: Machine, _context: int, delta: int, *_: int) -> int:
     """Move the start of the metadata in front of the packet."""
     packet = _xdp(engine)
     meta = packet.meta + ((delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31))
@@ -244,12 +246,12 @@ def xdp_adjust_meta(engine: Engine, _context: int, delta: int, *_: int) -> int:
     return 0
 
 
-def xdp_get_buff_len(engine: Engine, *_: int) -> int:
+def xdp_get_buff_len(engine: Machine, *_: int) -> int:
     """Bytes of the packet."""
     return len(_packet(engine))
 
 
-def xdp_load_bytes(engine: Engine, _context: int, offset: int, target: int, size: int, *_: int) -> int:
+def xdp_load_bytes(engine: Machine, _context: int, offset: int, target: int, size: int, *_: int) -> int:
     """Copy from the packet."""
     packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, engine.length(size)
     if offset > 0xFFFF or size > 0xFFFF:
@@ -260,7 +262,7 @@ def xdp_load_bytes(engine: Engine, _context: int, offset: int, target: int, size
     return 0
 
 
-def xdp_store_bytes(engine: Engine, _context: int, offset: int, source: int, size: int, *_: int) -> int:
+def xdp_store_bytes(engine: Machine, _context: int, offset: int, source: int, size: int, *_: int) -> int:
     """Copy into the packet."""
     packet, offset, size = _packet(engine), offset & 0xFFFFFFFF, engine.length(size)
     if offset > 0xFFFF or size > 0xFFFF:
@@ -271,7 +273,7 @@ def xdp_store_bytes(engine: Engine, _context: int, offset: int, source: int, siz
     return 0
 
 
-def redirect(engine: Engine, ifindex: int, flags: int, *_: int) -> int:
+def redirect(engine: Machine, ifindex: int, flags: int, *_: int) -> int:
     """Noted as the packet's way; the verdict that sends it there."""
     xdp = isinstance(_packet(engine), XdpBuff)
     if flags & (~0 if xdp else ~1):
@@ -280,7 +282,7 @@ def redirect(engine: Engine, ifindex: int, flags: int, *_: int) -> int:
     return XDP_REDIRECT if xdp else TC_ACT_REDIRECT
 
 
-def redirect_peer(engine: Engine, ifindex: int, flags: int, *_: int) -> int:
+def redirect_peer(engine: Machine, ifindex: int, flags: int, *_: int) -> int:
     """Noted as the packet's way."""
     if flags:
         return TC_ACT_SHOT
@@ -288,7 +290,7 @@ def redirect_peer(engine: Engine, ifindex: int, flags: int, *_: int) -> int:
     return TC_ACT_REDIRECT
 
 
-def redirect_neigh(engine: Engine, ifindex: int, parameters: int, size: int, flags: int, *_: int) -> int:
+def redirect_neigh(engine: Machine, ifindex: int, parameters: int, size: int, flags: int, *_: int) -> int:
     """Noted as the packet's way."""
     if flags or (0 < size & 0xFFFFFFFF < 20):
         return TC_ACT_SHOT
@@ -296,19 +298,19 @@ def redirect_neigh(engine: Engine, ifindex: int, parameters: int, size: int, fla
     return TC_ACT_REDIRECT
 
 
-def redirect_map(engine: Engine, header: int, key: int, flags: int, *_: int) -> int:
+def redirect_map(engine: Machine, header: int, key: int, flags: int, *_: int) -> int:
     """XDP_REDIRECT when the map has the key, else the verdict in the low bits of the flags."""
     if flags & ~(3 | 8 | 16):
         return XDP_ABORTED
     key &= 0xFFFFFFFF
-    handle = engine.map_at(header)
-    if not flags & 8 and key.to_bytes(4, "little") not in handle.core.held:
+    core = engine.core_at(header)
+    if not flags & 8 and key.to_bytes(4, "little") not in core.held:
         return flags & 3
-    engine.current.redirect = ("map", key, handle.info.id)
+    engine.current.redirect = ("map", key, core.info.id)
     return XDP_REDIRECT
 
 
-def clone_redirect(engine: Engine, _skb: int, ifindex: int, flags: int, *_: int) -> int:
+def clone_redirect(engine: Machine, _skb: int, ifindex: int, flags: int, *_: int) -> int:
     """A copy of the packet for `Engine.cloned`."""
     if flags & ~1:
         return -EINVAL
@@ -316,7 +318,7 @@ def clone_redirect(engine: Engine, _skb: int, ifindex: int, flags: int, *_: int)
     return 0
 
 
-def check_mtu(engine: Engine, _context: int, ifindex: int, length: int, difference: int, flags: int, *_: int) -> int:
+def check_mtu(engine: Machine, _context: int, ifindex: int, length: int, difference: int, flags: int, *_: int) -> int:
     """Whether the packet fits into 1500 bytes behind its link layer header; -ENODEV for interfaces below 0."""
     if flags & ~1:
         return -EINVAL

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EINVAL, ENOENT = 22, 2
 CREATE = 1  # BPF_LOCAL_STORAGE_GET_F_CREATE
 
 
-def _get(engine: Engine, header: int, owner: int, value: int, flags: int, *_: int) -> int:
+def _get(engine: Machine, header: int, owner: int, value: int, flags: int, *_: int) -> int:
     if not owner or flags > CREATE:
         return 0
     return engine.function("storage_get")(header, engine.storage_owner(owner), value, flags)
 
 
-def _delete(engine: Engine, header: int, owner: int, *_: int) -> int:
+def _delete(engine: Machine, header: int, owner: int, *_: int) -> int:
     if not owner:
         return -EINVAL
     return engine.function("storage_delete")(header, engine.storage_owner(owner))

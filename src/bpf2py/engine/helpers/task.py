@@ -9,13 +9,13 @@ from bpf2py.engine.helpers import Fault
 from bpf2py.engine.kernel_objects import current_task
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EINVAL, EPERM, ENOENT = 22, 1, 2
 HZ = 250
 
 
-def ktime_get_ns(engine: Engine, *_: int) -> int:
+def ktime_get_ns(engine: Machine, *_: int) -> int:
     """Nanoseconds of the engine's clock."""
     return engine.now()
 
@@ -23,26 +23,26 @@ def ktime_get_ns(engine: Engine, *_: int) -> int:
 ktime_get_coarse_ns = ktime_get_ns
 
 
-def ktime_get_boot_ns(engine: Engine, *_: int) -> int:
+def ktime_get_boot_ns(engine: Machine, *_: int) -> int:
     """Nanoseconds since the machine started, sleep included; the engine's clock where that is not the real one."""
     if engine.clock is None and hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     return engine.now()
 
 
-def ktime_get_tai_ns(engine: Engine, *_: int) -> int:
+def ktime_get_tai_ns(engine: Machine, *_: int) -> int:
     """Nanoseconds of International Atomic Time; the engine's clock where that is not the real one."""
     if engine.clock is None and hasattr(time, "CLOCK_TAI"):
         return time.clock_gettime_ns(time.CLOCK_TAI)
     return engine.now()
 
 
-def jiffies64(engine: Engine, *_: int) -> int:
+def jiffies64(engine: Machine, *_: int) -> int:
     """Ticks, 250 a second."""
     return engine.now() * HZ // 1_000_000_000
 
 
-def get_ns_current_pid_tgid(engine: Engine, dev: int, ino: int, nsdata: int, size: int, *_: int) -> int:
+def get_ns_current_pid_tgid(engine: Machine, dev: int, ino: int, nsdata: int, size: int, *_: int) -> int:
     """struct bpf_pidns_info of the task; there is one PID namespace."""
     if size != 8:
         return -EINVAL
@@ -51,7 +51,7 @@ def get_ns_current_pid_tgid(engine: Engine, dev: int, ino: int, nsdata: int, siz
     return 0
 
 
-def get_current_comm(engine: Engine, buffer: int, size: int, *_: int) -> int:
+def get_current_comm(engine: Machine, buffer: int, size: int, *_: int) -> int:
     """The task's name, always terminated, the rest zeros."""
     size = engine.length(size)
     if not size:
@@ -61,7 +61,7 @@ def get_current_comm(engine: Engine, buffer: int, size: int, *_: int) -> int:
     return 0
 
 
-def get_current_task(engine: Engine, *_: int) -> int:
+def get_current_task(engine: Machine, *_: int) -> int:
     """The address of a struct task_struct as the object's types lay it out."""
     return current_task(engine)
 
@@ -69,32 +69,32 @@ def get_current_task(engine: Engine, *_: int) -> int:
 get_current_task_btf = get_current_task
 
 
-def task_pt_regs(engine: Engine, *_: int) -> int:
+def task_pt_regs(engine: Machine, *_: int) -> int:
     """The address of the registers user space had: the context of probes that have them."""
     return engine.current.context
 
 
-def get_current_cgroup_id(engine: Engine, *_: int) -> int:
+def get_current_cgroup_id(engine: Machine, *_: int) -> int:
     """The task's cgroup."""
     return engine.current.task.cgroup_id
 
 
-def get_current_ancestor_cgroup_id(engine: Engine, level: int, *_: int) -> int:
+def get_current_ancestor_cgroup_id(engine: Machine, level: int, *_: int) -> int:
     """The root at level 0, the task's own cgroup at level 1."""
     return (1, engine.current.task.cgroup_id)[level] if level in (0, 1) else 0
 
 
-def current_task_under_cgroup(engine: Engine, _map: int, _index: int, *__: int) -> int:
+def current_task_under_cgroup(engine: Machine, _map: int, _index: int, *__: int) -> int:
     """Tasks of the engine are in no cgroup that a map could hold."""
     return -ENOENT
 
 
-def get_numa_node_id(engine: Engine, *_: int) -> int:
+def get_numa_node_id(engine: Machine, *_: int) -> int:
     """There is one node."""
     return 0
 
 
-def send_signal(engine: Engine, number: int, *_: int) -> int:
+def send_signal(engine: Machine, number: int, *_: int) -> int:
     """Noted in `Engine.signals`; simulated tasks take no signals."""
     if not 1 <= number <= 64:
         return -EINVAL
@@ -105,28 +105,28 @@ def send_signal(engine: Engine, number: int, *_: int) -> int:
 send_signal_thread = send_signal
 
 
-def get_retval(engine: Engine, *_: int) -> int:
+def get_retval(engine: Machine, *_: int) -> int:
     """What `set_retval` set, 0 before."""
     return engine.current.retval
 
 
-def set_retval(engine: Engine, value: int, *_: int) -> int:
+def set_retval(engine: Machine, value: int, *_: int) -> int:
     """Set the result of the operation a cgroup program watches."""
     engine.current.retval = (value & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
     return 0
 
 
-def get_func_ip(engine: Engine, *_: int) -> int:
+def get_func_ip(engine: Machine, *_: int) -> int:
     """The address of the function a probe is in."""
     return engine.symbol(engine.current.program.spec.target) or 0
 
 
-def get_attach_cookie(engine: Engine, *_: int) -> int:
+def get_attach_cookie(engine: Machine, *_: int) -> int:
     """What `attach(cookie=...)` was given."""
     return engine.current.cookie
 
 
-def get_func_arg(engine: Engine, context: int, number: int, value: int, *_: int) -> int:
+def get_func_arg(engine: Machine, context: int, number: int, value: int, *_: int) -> int:
     """An argument of the traced function."""
     count = engine.current.arguments
     if number >= count:
@@ -135,28 +135,28 @@ def get_func_arg(engine: Engine, context: int, number: int, value: int, *_: int)
     return 0
 
 
-def get_func_ret(engine: Engine, context: int, value: int, *_: int) -> int:
+def get_func_ret(engine: Machine, context: int, value: int, *_: int) -> int:
     """The result of the traced function, which stands behind its arguments."""
     engine.write(value, engine.read(context + 8 * engine.current.arguments, 8))
     return 0
 
 
-def get_func_arg_cnt(engine: Engine, *_: int) -> int:
+def get_func_arg_cnt(engine: Machine, *_: int) -> int:
     """How many arguments the traced function has."""
     return engine.current.arguments
 
 
-def per_cpu_ptr(engine: Engine, pointer: int, cpu: int, *_: int) -> int:
+def per_cpu_ptr(engine: Machine, pointer: int, cpu: int, *_: int) -> int:
     """Per-CPU variables of the simulated kernel are the same on each CPU."""
     return pointer if cpu < engine.possible_cpus else 0
 
 
-def this_cpu_ptr(engine: Engine, pointer: int, *_: int) -> int:
+def this_cpu_ptr(engine: Machine, pointer: int, *_: int) -> int:
     """See `per_cpu_ptr`."""
     return pointer
 
 
-def kptr_xchg(engine: Engine, place: int, pointer: int, *_: int) -> int:
+def kptr_xchg(engine: Machine, place: int, pointer: int, *_: int) -> int:
     """Exchange the pointer in a map's value."""
     if place % 8:
         raise Fault(f"the pointer at {place:#x} is not aligned")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.helpers.memory import _kernel, _user
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 EINVAL, ERANGE, E2BIG, EFAULT, EBUSY = 22, 34, 7, 14, 16
 # What bpf_bprintf_prepare() takes of the kernel's formats: no precision, no #, no sizes but l and ll.
@@ -22,7 +22,7 @@ class BadFormat(Exception):
     """The kernel answers -EINVAL."""
 
 
-def _string(engine: Engine, address: int, user: bool = False) -> bytes:
+def _string(engine: Machine, address: int, user: bool = False) -> bytes:
     reader = _user if user else _kernel
     found = bytearray()
     while len(found) < 4096:
@@ -35,7 +35,7 @@ def _string(engine: Engine, address: int, user: bool = False) -> bytes:
     return bytes(found)
 
 
-def render(engine: Engine, form: bytes, arguments: list[int]) -> bytes:
+def render(engine: Machine, form: bytes, arguments: list[int]) -> bytes:
     """What bpf_bprintf_prepare() and vsnprintf() make of a format. Raises BadFormat."""
     out = bytearray()
     at = used = 0
@@ -60,7 +60,7 @@ def render(engine: Engine, form: bytes, arguments: list[int]) -> bytes:
         used += 1
 
 
-def _one(engine: Engine, match: re.Match[bytes], value: int) -> bytes:
+def _one(engine: Machine, match: re.Match[bytes], value: int) -> bytes:
     kind, flags = match["kind"], match["flags"] or b""
     width = int(match["width"] or 0)
     if kind in (b"s", b"pks", b"pus"):
@@ -85,7 +85,7 @@ def _one(engine: Engine, match: re.Match[bytes], value: int) -> bytes:
     return text.ljust(width) if b"-" in flags else text.rjust(width)
 
 
-def _pointer(engine: Engine, kind: bytes, value: int) -> bytes:
+def _pointer(engine: Machine, kind: bytes, value: int) -> bytes:
     if kind in (b"pi4", b"pI4"):
         raw = _kernel(engine, value, 4) or bytes(4)
         return b".".join(b"%03d" % b if kind == b"pi4" else b"%d" % b for b in raw)
@@ -96,13 +96,13 @@ def _pointer(engine: Engine, kind: bytes, value: int) -> bytes:
     return b"%016x" % value
 
 
-def _format(engine: Engine, address: int, size: int | None = None) -> bytes:
+def _format(engine: Machine, address: int, size: int | None = None) -> bytes:
     if size is None:
         return _string(engine, address)
     return engine.read(address, size).split(b"\0", 1)[0]
 
 
-def trace_printk(engine: Engine, form: int, size: int, a: int, b: int, c: int, *_: int) -> int:
+def trace_printk(engine: Machine, form: int, size: int, a: int, b: int, c: int, *_: int) -> int:
     """A line for `Engine.trace`; the number of characters."""
     raw = engine.read(form, engine.length(size))
     if not raw or raw[-1]:
@@ -110,19 +110,19 @@ def trace_printk(engine: Engine, form: int, size: int, a: int, b: int, c: int, *
     return _trace(engine, raw.split(b"\0", 1)[0], [a, b, c])
 
 
-def trace_vprintk(engine: Engine, form: int, size: int, data: int, data_size: int, *_: int) -> int:
+def trace_vprintk(engine: Machine, form: int, size: int, data: int, data_size: int, *_: int) -> int:
     """The same with its arguments in memory (Linux 5.16)."""
     if data_size & 7 or data_size > 96 or (data_size and not data):
         return -EINVAL
     return _trace(engine, _format(engine, form, engine.length(size)), _values(engine, data, data_size))
 
 
-def _values(engine: Engine, data: int, size: int) -> list[int]:
+def _values(engine: Machine, data: int, size: int) -> list[int]:
     raw = engine.read(data, size) if size else b""
     return [int.from_bytes(raw[i : i + 8], "little") for i in range(0, size, 8)]
 
 
-def _trace(engine: Engine, form: bytes, arguments: list[int]) -> int:
+def _trace(engine: Machine, form: bytes, arguments: list[int]) -> int:
     try:
         text = render(engine, form, arguments)
     except BadFormat:
@@ -131,7 +131,7 @@ def _trace(engine: Engine, form: bytes, arguments: list[int]) -> int:
     return len(text)
 
 
-def snprintf(engine: Engine, target: int, size: int, form: int, data: int, data_size: int, *_: int) -> int:
+def snprintf(engine: Machine, target: int, size: int, form: int, data: int, data_size: int, *_: int) -> int:
     """The length the text has, with its NUL; as much of it as fits is stored (Linux 5.13)."""
     size = engine.length(size)
     if data_size % 8 or data_size > 96 or (data_size and not data):
@@ -145,7 +145,7 @@ def snprintf(engine: Engine, target: int, size: int, form: int, data: int, data_
     return len(text) + 1
 
 
-def seq_printf(engine: Engine, _seq: int, form: int, size: int, data: int, data_size: int, *_: int) -> int:
+def seq_printf(engine: Machine, _seq: int, form: int, size: int, data: int, data_size: int, *_: int) -> int:
     """Add to what an iterator program writes (Linux 5.7)."""
     if data_size & 7 or data_size > 96 or (data_size and not data):
         return -EINVAL
@@ -157,7 +157,7 @@ def seq_printf(engine: Engine, _seq: int, form: int, size: int, data: int, data_
     return 0
 
 
-def seq_write(engine: Engine, _seq: int, data: int, size: int, *_: int) -> int:
+def seq_write(engine: Machine, _seq: int, data: int, size: int, *_: int) -> int:
     """Add bytes to what an iterator program writes (Linux 5.7)."""
     engine.current.output.extend(engine.read(data, engine.length(size)))
     return 0
@@ -171,7 +171,7 @@ _NUMBER = {
 }
 
 
-def _parse(engine: Engine, text: int, size: int, flags: int) -> tuple[int, bool, int] | int:
+def _parse(engine: Machine, text: int, size: int, flags: int) -> tuple[int, bool, int] | int:
     if not text or not size:
         return -EINVAL
     if flags & ~31 or flags & 31 not in _NUMBER:
@@ -184,7 +184,7 @@ def _parse(engine: Engine, text: int, size: int, flags: int) -> tuple[int, bool,
     return int(digits, base), bool(match["sign"]), match.end()
 
 
-def strtol(engine: Engine, text: int, size: int, flags: int, result: int, *_: int) -> int:
+def strtol(engine: Machine, text: int, size: int, flags: int, result: int, *_: int) -> int:
     """The characters that made up a signed number, which is stored (Linux 5.2)."""
     found = _parse(engine, text, size, flags)
     if isinstance(found, int):
@@ -197,7 +197,7 @@ def strtol(engine: Engine, text: int, size: int, flags: int, result: int, *_: in
     return length
 
 
-def strtoul(engine: Engine, text: int, size: int, flags: int, result: int, *_: int) -> int:
+def strtoul(engine: Machine, text: int, size: int, flags: int, result: int, *_: int) -> int:
     """The characters that made up an unsigned number, which is stored (Linux 5.2)."""
     found = _parse(engine, text, size, flags)
     if isinstance(found, int):
@@ -211,7 +211,7 @@ def strtoul(engine: Engine, text: int, size: int, flags: int, result: int, *_: i
     return length
 
 
-def strncmp(engine: Engine, a: int, size: int, b: int, *_: int) -> int:
+def strncmp(engine: Machine, a: int, size: int, b: int, *_: int) -> int:
     """Less than, equal to or greater than 0 (Linux 5.17)."""
     size = engine.length(size)
     left, right = engine.read(a, size), _string(engine, b)[:size] + b"\0"

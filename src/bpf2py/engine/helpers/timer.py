@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.program import EngineProgram
 
 EINVAL, EBUSY = 22, 16
@@ -33,7 +33,7 @@ class Armed(NamedTuple):
     cpu: int = 0
 
 
-def timer_init(engine: Engine, timer: int, header: int, flags: int, *_: int) -> int:
+def timer_init(engine: Machine, timer: int, header: int, flags: int, *_: int) -> int:
     """Prepare the timer in a value of the map."""
     if flags & ~15 or flags & 15 not in CLOCKS:
         return -EINVAL
@@ -43,7 +43,7 @@ def timer_init(engine: Engine, timer: int, header: int, flags: int, *_: int) -> 
     return 0
 
 
-def timer_set_callback(engine: Engine, timer: int, callback: int, *_: int) -> int:
+def timer_set_callback(engine: Machine, timer: int, callback: int, *_: int) -> int:
     """Say which function runs."""
     armed = engine.timers.get(timer)
     if armed is None:
@@ -52,7 +52,7 @@ def timer_set_callback(engine: Engine, timer: int, callback: int, *_: int) -> in
     return 0
 
 
-def timer_start(engine: Engine, timer: int, ns: int, flags: int, *_: int) -> int:
+def timer_start(engine: Machine, timer: int, ns: int, flags: int, *_: int) -> int:
     """Let it run in so many ns, or at a time."""
     armed = engine.timers.get(timer)
     if armed is None or not armed.callback or flags & ~(ABSOLUTE | CPU_PIN):
@@ -62,7 +62,7 @@ def timer_start(engine: Engine, timer: int, ns: int, flags: int, *_: int) -> int
     return 0
 
 
-def timer_cancel(engine: Engine, timer: int, *_: int) -> int:
+def timer_cancel(engine: Machine, timer: int, *_: int) -> int:
     """1 when it was running."""
     armed = engine.timers.get(timer)
     if armed is None:
@@ -71,7 +71,7 @@ def timer_cancel(engine: Engine, timer: int, *_: int) -> int:
     return int(armed.when >= 0)
 
 
-def run_due(engine: Engine, until: int) -> int:
+def run_due(engine: Machine, until: int) -> int:
     """Run the callbacks of timers up to a time, in their order; the clock stands at each one's time meanwhile."""
     count = 0
     while True:
@@ -89,17 +89,16 @@ def run_due(engine: Engine, until: int) -> int:
     return count
 
 
-def _fire(engine: Engine, armed: Armed) -> None:
+def _fire(engine: Machine, armed: Armed) -> None:
     program = armed.program
     if program is None or program.fd < 0:
         return
-    handle = engine.map_of_header(armed.header)
-    key, value = handle.key_of_value(armed.address)
+    key, value = engine.core_at(armed.header).key_of_value(armed.address)
     with engine.cpu(armed.cpu):
         engine.execute(program, armed.header, callback=(armed.callback, key, value))
 
 
-def forget(engine: Engine, start: int, end: int) -> None:
+def forget(engine: Machine, start: int, end: int) -> None:
     """A value is gone: so are the timers in it."""
     for address in [address for address in engine.timers if start <= address < end]:
         del engine.timers[address]

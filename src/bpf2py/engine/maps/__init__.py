@@ -17,7 +17,7 @@ from bpf2py.spec.check_map import explain_create
 from bpf2py.uapi.map_types import MapType, type_info
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["PROGRAM_SIDE", "EngineMap", "create"]
@@ -25,7 +25,7 @@ __all__ = ["PROGRAM_SIDE", "EngineMap", "create"]
 ENOMEM = 12
 
 
-def create(engine: Engine, spec: MapSpec, inner: EngineMap | None = None) -> EngineMap:
+def create(engine: Machine, spec: MapSpec, inner: EngineMap | None = None) -> EngineMap:
     """Create a map, as the simulated kernel would.
 
     Args:
@@ -71,7 +71,7 @@ def create(engine: Engine, spec: MapSpec, inner: EngineMap | None = None) -> Eng
     return EngineMap(core, int(spec.flags))
 
 
-def _refused(engine: Engine, spec: MapSpec, errno: int, where: str) -> Exception:
+def _refused(engine: Machine, spec: MapSpec, errno: int, where: str) -> Exception:
     if isinstance(spec.type, MapType):
         since = type_info(spec.type).since
         if engine.version < tuple(int(part) for part in since.split(".")):

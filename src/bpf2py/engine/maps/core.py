@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-import weakref
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
 from bpf2py.info import MapInfo
 from bpf2py.owned import Owned
-from bpf2py.uapi.map_types import MapFlags, type_info
+from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
+    from bpf2py.engine.memory import Memory
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "OWNER", "MapCore", "Slot", "constant"]
@@ -24,7 +25,7 @@ EBADF, EOPNOTSUPP, ENOTSUPP = 9, 95, 524
 
 # struct map of sources/engine.h: up to `own`.
 HEADER = struct.Struct("<8IQQIIQII")
-FROZEN, COUNT = 48, 52  # offsets
+STRIDE, FROZEN, COUNT = 24, 48, 52  # offsets
 OWN = 72
 _BATCH = struct.Struct("<QQIIIIQQ")
 _LINE = 64
@@ -36,15 +37,6 @@ KEEP = 16 << 20  # bytes of batch buffers that are kept for the next call
 def constant(result: int) -> Callable[..., int]:
     """A command that gives always the same."""
     return lambda *_: result
-
-
-def operation(engine: Engine, name: str) -> Callable[..., int]:
-    """A function of the library that takes exactly five numbers, kept for the engine's life."""
-    kept: dict[str, Callable[..., int]] = engine.__dict__.setdefault("_operations", {})
-    found = kept.get(name)
-    if found is None:
-        found = kept[name] = engine.code.operation(engine.provide(name))
-    return found
 
 
 def _denied_read(_key: int, _value: int, flags: int, _: int) -> int:
@@ -68,24 +60,26 @@ class MapCore(Owned):
         slot_type: what `slot()` gives.
         map_memory: from (length, writable, offset) to the address a mapping starts at; raises OSError.
         writable_mappings: how many there are.
+        users: descriptors there are; what programs and other maps hold is not counted.
+        at_free: called before the memory is given back.
     """
 
     __slots__ = (
-        "__weakref__", "_args", "_blocks", "_buffers", "_finalizer", "_index", "batch", "by_hand", "data_address",
-        "engine", "fields", "header", "held", "info", "map_memory", "names", "slot_type", "spec", "value_bytes",
-        "writable_mappings",
+        "__weakref__", "_args", "_blocks", "_buffers", "_index", "at_free", "batch", "by_hand", "data_address",
+        "engine", "fields", "header", "held", "info", "map_memory", "names", "slot_type", "spec", "users",
+        "value_bytes", "writable_mappings",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, spec: MapSpec, max_entries: int | None = None) -> None:
+    def __init__(self, engine: Machine, spec: MapSpec, max_entries: int | None = None) -> None:
         self.engine = engine
         self.spec = spec
-        memory = engine.memory
-        self.header = memory.new_header()
-        engine.cores[self.header] = self
+        self.users = 0
         self._blocks: list[int] = []
         self.held: dict[bytes, Any] = {}
-        self._finalizer = weakref.finalize(self, _free, memory, self.header, self._blocks, self.held)
-        self._finalizer.atexit = False
+        self.at_free: list[Callable[[], None]] = []
+        self.header = 0
+        self.header = engine.memory.new_header()
+        engine.cores[self.header] = self
         kind = int(spec.type)
         name = "".join(c if c.isascii() and (c.isalnum() or c in "_.") else "_" for c in spec.name)[:15]
         entries = spec.max_entries if max_entries is None else max_entries
@@ -109,6 +103,26 @@ class MapCore(Owned):
         self.writable_mappings = 0
         self._args = self._index = 0
         self._buffers = (0, 0, 0)
+
+    def __del__(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.header and not exiting():
+            self.engine.when_idle(_free, self.engine.memory, self.header, self._blocks, self.held, self.at_free)
+
+    def unused(self) -> None:
+        """The last descriptor is closed: a PROG_ARRAY is emptied, for its programs may hold it (bpf_map_put_uref())."""
+        if self.info.type == MapType.PROG_ARRAY:
+            self.empty()
+
+    def empty(self) -> None:
+        """Drop what an array of objects holds."""
+        words = self.data_address >> 3
+        self.engine.memory.u64[words : words + self.info.max_entries] = memoryview(
+            bytes(8 * self.info.max_entries)
+        ).cast("Q")
+        while self.held:
+            key, found = self.held.popitem()
+            if key != OWNER:
+                release(found)
 
     def allocate(self, size: int, private: bool = False) -> int:
         """Zeroed memory that goes with the map. Raises BpfOSError (ENOMEM)."""
@@ -149,10 +163,23 @@ class MapCore(Owned):
         """Elements, where the library counts them."""
         return self.engine.memory.u32[self.header + COUNT >> 2]
 
+    @property
+    def stride(self) -> int:
+        """Bytes from one element to the next."""
+        return self.engine.memory.u32[self.header + STRIDE >> 2]
+
+    def perf_output(self, cpu: int, data: bytes) -> int:
+        """What bpf_perf_event_output() does to the buffer of a CPU; -ENOENT where nobody reads."""
+        output = self.held.get(cpu.to_bytes(4, "little"))
+        if output is None:
+            return -ENOENT
+        result: int = output(data)
+        return result
+
     def key_of_value(self, address: int) -> tuple[int, int]:
         """(address of the key, address of the value) of the element an address lies in."""
         memory, header = self.engine.memory, self.header
-        stride = memory.u32[header + 24 >> 2]
+        stride = memory.u32[header + STRIDE >> 2]
         index = (address - self.data_address) // stride
         start = self.data_address + index * stride
         if type_info(self.info.type).key != "index":
@@ -166,7 +193,7 @@ class MapCore(Owned):
         """The library's function for a command, or one that gives the errno the type answers it with."""
         found = self.names.get(name, -ENOTSUPP)
         if isinstance(found, str):
-            return partial(operation(self.engine, found), self.header)
+            return partial(self.engine.operation(found), self.header)
         if name in ("next_key", "lookup_batch"):
             return constant(found)
         refuse: dict[str, Callable[..., int]] = {
@@ -230,7 +257,7 @@ class MapCore(Owned):
         if values is not None:
             memory.view[values_at : values_at + value_bytes] = memoryview(values).cast("B")[:value_bytes]
         _BATCH.pack_into(memory.view, place, keys_at, values_at, count, 0, 0, 0, flags, 0)
-        result = operation(self.engine, name)(self.header, place, self.value_bytes, 0, 0)
+        result = self.engine.operation(name)(self.header, place, self.value_bytes, 0, 0)
         done: int = memory.u32[place + 20 >> 2]
         self._trim()
         return result, done
@@ -270,7 +297,11 @@ def _not_mappable(length: int, writable: bool, offset: int) -> int:
     raise OSError(ENOTSUPP, "this type of map has no memory to be mapped")
 
 
-def _free(memory: Any, header: int, blocks: list[int], held: dict[bytes, Any]) -> None:
+def _free(
+    memory: Memory, header: int, blocks: list[int], held: dict[bytes, Any], at_free: list[Callable[[], None]]
+) -> None:
+    for action in at_free:
+        action()
     for key, found in held.items():
         if key != OWNER:
             release(found)
@@ -280,11 +311,17 @@ def _free(memory: Any, header: int, blocks: list[int], held: dict[bytes, Any]) -
     memory.free_header(header)
 
 
-OWNER = b"owner"  # in `held`, where no key has five bytes: the first program, whose type the others must have
+def free_block(memory: Memory, block: int, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+    """Give a slot's buffers back: for finalizers, which may run while the interpreter ends."""
+    if not exiting():
+        memory.free(block)
+
+
+OWNER = b"owner"  # in `held`, where no key has five bytes: the type of the first program, which the others must have
 
 
 def release(found: Any) -> None:
-    """Give up what a map held: it had been duplicated for it, but for maps."""
+    """Close what a map held: it had been duplicated for it, except for maps."""
     if not isinstance(found, MapCore) and hasattr(found, "close"):
         found.close()
 
@@ -299,6 +336,7 @@ class Slot:
 
     def __init__(self, core: MapCore, readable: bool, writable: bool) -> None:
         memory = core.engine.memory
+        self._block = 0
         key_size, value_bytes = core.info.key_size, core.value_bytes
         step = (key_size + 7) // 8 * 8
         self._core = core
@@ -340,8 +378,6 @@ class Slot:
         """BPF_MAP_GET_NEXT_KEY."""
         return self._next_key(0 if first else self._key, self._next, 0, 0)
 
-    def __del__(self) -> None:
-        try:
-            self._memory.free(self._block)
-        except (AttributeError, ValueError):
-            pass  # never made in full, or the engine went first
+    def __del__(self, free: Callable[[Memory, int], None] = free_block) -> None:
+        if self._block:
+            free(self._memory, self._block)

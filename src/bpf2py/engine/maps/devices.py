@@ -14,7 +14,7 @@ from bpf2py.uapi.map_types import MapType
 from bpf2py.uapi.program_types import AttachType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["DEVICE_BUILDERS"]
@@ -197,7 +197,7 @@ class CpuMapSlot(DeviceSlot):
         return 0
 
 
-def build_shown(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_shown(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """Arrays of what programs may look at: an address each, and behind those the address of the first."""
     core = MapCore(engine, spec)
     core.describe(8, 0, core.allocate(8 * (spec.max_entries + 1), True))
@@ -208,8 +208,8 @@ def build_shown(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def _simple(slot_type: type[ObjectSlot]) -> Callable[[Engine, MapSpec, Fields], MapCore]:
-    def build(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def _simple(slot_type: type[ObjectSlot]) -> Callable[[Machine, MapSpec, Fields], MapCore]:
+    def build(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
         core = MapCore(engine, spec)
         core.describe(0)
         core.slot_type = slot_type
@@ -219,7 +219,7 @@ def _simple(slot_type: type[ObjectSlot]) -> Callable[[Engine, MapSpec, Fields], 
     return build
 
 
-DEVICE_BUILDERS: dict[int, Callable[[Engine, MapSpec, Fields], MapCore]] = {
+DEVICE_BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = {
     MapType.DEVMAP: build_shown,
     MapType.XSKMAP: build_shown,
     MapType.DEVMAP_HASH: _simple(DevMapSlot),

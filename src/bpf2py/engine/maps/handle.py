@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
-from bpf2py.errors import BpfOSError, NotSupported
+from bpf2py.errors import BpfOSError, ClosedError, NotSupported
 from bpf2py.info import MapInfo
 from bpf2py.owned import Owned
 from bpf2py.uapi.map_types import MapFlags, MapType
@@ -32,19 +34,27 @@ class EngineMap(Owned):
     """A map by a number of its own, with the rights it was opened with.
 
     Attributes:
-        core: the map itself, shared by all its descriptors.
         info: facts of the map.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_mode", "core", "info")
+    __slots__ = ("__weakref__", "_core", "_fd", "_mode", "info")
 
     def __init__(self, core: MapCore, mode: int = 0) -> None:
-        self.core = core
+        self._fd = -1
+        self._core: MapCore | None = core
         self.info: MapInfo = core.info
         self._mode = mode & int(MapFlags.RDONLY | MapFlags.WRONLY)
         engine = core.engine
         self._fd = engine.next_fd()
         engine.maps[self._fd] = self
+        core.users += 1
+
+    @property
+    def core(self) -> MapCore:
+        """The map itself. Raises ClosedError."""
+        if self._core is None:
+            raise ClosedError(f"map {self.info.name}: the map is closed")
+        return self._core
 
     @property
     def fd(self) -> int:
@@ -64,8 +74,7 @@ class EngineMap(Owned):
     @property
     def stride(self) -> int:
         """Bytes from one element to the next."""
-        stride: int = self.core.engine.memory.u32[(self.header >> 2) + 6]
-        return stride
+        return self.core.stride
 
     @property
     def value_bytes(self) -> int:
@@ -101,9 +110,9 @@ class EngineMap(Owned):
         delete: bool,
     ) -> tuple[int, int]:
         """BPF_MAP_LOOKUP_BATCH or, with `delete`, BPF_MAP_LOOKUP_AND_DELETE_BATCH."""
-        if self._fd < 0:
+        core = self._core
+        if core is None:
             return -EBADF, count
-        core = self.core
         if not self._readable or (delete and (not self._writable or core.frozen)):
             return -EPERM, count
         if core.batch == "none" or (delete and core.batch != "buckets"):
@@ -142,20 +151,22 @@ class EngineMap(Owned):
         refused = self._refuse_batch(count, flags)
         if refused is not None:
             return refused
-        if self.core.by_hand:
+        core = self.core
+        if core.by_hand:
             return self._one_by_one(keys, values, count, flags)
-        with self.core.engine.lock:
-            return self.core.write_batch("sys_update_batch", keys, values, count, flags)
+        with core.engine.lock:
+            return core.write_batch("sys_update_batch", keys, values, count, flags)
 
     def delete_batch(self, keys: Any, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_DELETE_BATCH."""
         refused = self._refuse_batch(count, flags, delete=True)
         if refused is not None:
             return refused
-        if self.core.by_hand:
+        core = self.core
+        if core.by_hand:
             return self._one_by_one(keys, None, count, 0)
-        with self.core.engine.lock:
-            return self.core.write_batch("sys_delete_batch", keys, None, count, 0)
+        with core.engine.lock:
+            return core.write_batch("sys_delete_batch", keys, None, count, 0)
 
     def _one_by_one(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
         slot, size, width = self.slot(), self.info.key_size, self.core.value_bytes
@@ -170,8 +181,8 @@ class EngineMap(Owned):
         return 0, count
 
     def _refuse_batch(self, count: int, flags: int, delete: bool = False) -> tuple[int, int] | None:
-        core = self.core
-        if self._fd < 0:
+        core = self._core
+        if core is None:
             return -EBADF, count
         if not self._writable or core.frozen:
             return -EPERM, count
@@ -187,8 +198,8 @@ class EngineMap(Owned):
 
     def freeze(self) -> int:
         """BPF_MAP_FREEZE."""
-        core = self.core
-        if self._fd < 0:
+        core = self._core
+        if core is None:
             return -EBADF
         if self.info.type == MapType.STRUCT_OPS or core.fields.places:
             return -ENOTSUPP
@@ -209,8 +220,8 @@ class EngineMap(Owned):
 
     def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
         """The map's memory itself, as a buffer that keeps the map alive. Raises OSError."""
-        core = self.core
-        if self._fd < 0:
+        core = self._core
+        if core is None:
             raise OSError(EBADF, "the map is closed")
         if writable and not self._writable:
             raise OSError(EPERM, "the map was opened read-only")
@@ -251,11 +262,7 @@ class EngineMap(Owned):
 
     def perf_output(self, cpu: int, data: bytes, _now: int = 0) -> int:
         """What bpf_perf_event_output() does to the buffer of a CPU; -ENOENT where nobody reads."""
-        output = self.core.held.get(cpu.to_bytes(4, "little"))
-        if output is None:
-            return -ENOENT
-        result: int = output(data)
-        return result
+        return self.core.perf_output(cpu, data)
 
     def open_perf_buffer(self, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> PerfBuffer:
         """A buffer for a CPU's entry of this PERF_EVENT_ARRAY; the caller stores its number and closes it."""
@@ -265,14 +272,24 @@ class EngineMap(Owned):
 
     def duplicate(self) -> EngineMap:
         """Another descriptor of the same map."""
-        if self._fd < 0:
+        if self._core is None:
             raise OSError(EBADF, "the map is closed")
-        return EngineMap(self.core, self._mode)
+        return EngineMap(self._core, self._mode)
 
     def close(self) -> None:
         """Close the descriptor; closing twice is harmless."""
         number, self._fd = self._fd, -1
-        self.core.engine.maps.pop(number, None)
+        core, self._core = self._core, None
+        if core is None:
+            return
+        core.engine.maps.pop(number, None)
+        core.users -= 1
+        if not core.users:
+            core.unused()
+
+    def __del__(self, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self._fd >= 0 and not exiting():
+            self.close()
 
     def __repr__(self) -> str:
         return f"<EngineMap {self.info.name} fd={self._fd} id={self.info.id}>"

@@ -19,7 +19,7 @@ from bpf2py.engine.maps.core import (
     EPERM,
     OWNER,
     MapCore,
-    operation,
+    free_block,
     release,
 )
 from bpf2py.engine.maps.fields import Fields
@@ -27,7 +27,8 @@ from bpf2py.engine.maps.types import lay_out_table
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
+    from bpf2py.engine.memory import Memory
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["OBJECT_BUILDERS"]
@@ -45,7 +46,7 @@ class ObjectSlot:
     """
 
     __slots__ = (
-        "core", "fast_lookup", "fast_update", "key", "key_view", "next_key", "readable", "value", "value_view", "writable",
+        "core", "key", "key_view", "next_key", "readable", "value", "value_view", "writable",
     )  # fmt: skip
 
     def __init__(self, core: MapCore, readable: bool, writable: bool) -> None:
@@ -56,8 +57,14 @@ class ObjectSlot:
         self.key_view: Any = None
         self.value_view: Any = None
         self.readable, self.writable = readable, writable
-        self.fast_lookup: Callable[[], int] = self.lookup
-        self.fast_update: Callable[[], int] = self.update
+
+    def fast_lookup(self) -> int:
+        """`lookup` without flags."""
+        return self.lookup()
+
+    def fast_update(self) -> int:
+        """`update` without flags."""
+        return self.update()
 
     def lookup(self, flags: int = 0) -> int:
         """BPF_MAP_LOOKUP_ELEM."""
@@ -184,9 +191,9 @@ class ProgArraySlot(FdArraySlot):
         if program is None:
             return -EINVAL if fd in engine.maps else -EBADF
         owner = self.core.held.get(OWNER)
-        if owner is not None and owner.type != program.type:
+        if owner is not None and owner != program.type:
             return -EINVAL
-        self.core.held.setdefault(OWNER, program)
+        self.core.held.setdefault(OWNER, program.type)
         return engine.address_of_number(program.number), program.duplicate()
 
     def _id(self, found: Any) -> int:
@@ -261,13 +268,14 @@ class HashOfMapsSlot(ObjectSlot):
 
     def __init__(self, core: MapCore, readable: bool, writable: bool) -> None:
         super().__init__(core, readable, writable)
+        self._block = 0
         self._block = core.engine.memory.allocate(2 * core.info.key_size + 24)
 
     def _run(self, name: str, *arguments: int) -> int:
         memory, core = self.core.engine.memory, self.core
         memory.view[self._block : self._block + len(self.key)] = self.key
         padded = (*arguments, 0, 0, 0)[:3]
-        return operation(core.engine, name)(core.header, self._block, *padded)
+        return core.engine.operation(name)(core.header, self._block, *padded)
 
     def _lookup(self, flags: int) -> int:
         result = self._run("htab_sys_lookup", self._out)
@@ -297,16 +305,14 @@ class HashOfMapsSlot(ObjectSlot):
     def _next_key(self, first: bool) -> int:
         memory, core = self.core.engine.memory, self.core
         memory.view[self._block : self._block + len(self.key)] = self.key
-        result = operation(core.engine, "htab_sys_next_key")(core.header, 0 if first else self._block, self._out, 0, 0)
+        result = core.engine.operation("htab_sys_next_key")(core.header, 0 if first else self._block, self._out, 0, 0)
         if not result:
             self.next_key[:] = memory.view[self._out : self._out + len(self.next_key)]
         return result
 
-    def __del__(self) -> None:
-        try:
-            self.core.engine.memory.free(self._block)
-        except (AttributeError, ValueError):
-            pass
+    def __del__(self, free: Callable[[Memory, int], None] = free_block) -> None:
+        if self._block:
+            free(self.core.engine.memory, self._block)
 
 
 class StorageSlot(ObjectSlot):
@@ -316,6 +322,7 @@ class StorageSlot(ObjectSlot):
 
     def __init__(self, core: MapCore, readable: bool, writable: bool) -> None:
         super().__init__(core, readable, writable)
+        self._block = 0
         self._block = core.engine.memory.allocate(core.value_bytes)
 
     def _owner(self) -> int:
@@ -326,7 +333,7 @@ class StorageSlot(ObjectSlot):
         if owner < 0:
             return owner
         core, memory = self.core, self.core.engine.memory
-        result = operation(core.engine, "storage_sys_lookup")(core.header, owner, self._block, flags, 0)
+        result = core.engine.operation("storage_sys_lookup")(core.header, owner, self._block, flags, 0)
         if not result:
             self.value[:] = memory.view[self._block : self._block + len(self.value)]
         return result
@@ -337,22 +344,20 @@ class StorageSlot(ObjectSlot):
             return owner
         core, memory = self.core, self.core.engine.memory
         memory.view[self._block : self._block + len(self.value)] = self.value
-        return operation(core.engine, "storage_sys_update")(core.header, owner, self._block, flags, 0)
+        return core.engine.operation("storage_sys_update")(core.header, owner, self._block, flags, 0)
 
     def _delete(self) -> int:
         owner = self._owner()
         if owner < 0:
             return owner
-        return operation(self.core.engine, "storage_sys_delete")(self.core.header, owner, 0, 0, 0)
+        return self.core.engine.operation("storage_sys_delete")(self.core.header, owner, 0, 0, 0)
 
     def _next_key(self, first: bool) -> int:
         return -ENOTSUPP
 
-    def __del__(self) -> None:
-        try:
-            self.core.engine.memory.free(self._block)
-        except (AttributeError, ValueError):
-            pass
+    def __del__(self, free: Callable[[Memory, int], None] = free_block) -> None:
+        if self._block:
+            free(self.core.engine.memory, self._block)
 
 
 def owner_number(kind: int, fd: int) -> int:
@@ -376,7 +381,7 @@ def owner_number(kind: int, fd: int) -> int:
 # -- making them ------------------------------------------------------------------------------------------------------
 
 
-def build_fd_array(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_fd_array(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """Arrays of objects: 8 bytes each for programs, which they cannot reach."""
     core = MapCore(engine, spec)
     core.describe(8, 0, core.allocate(8 * spec.max_entries, True))
@@ -395,7 +400,7 @@ _FD_ARRAYS: dict[int, type[FdArraySlot]] = {
 }
 
 
-def build_hash_of_maps(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_hash_of_maps(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """HASH_OF_MAPS."""
     core = MapCore(engine, spec)
     lay_out_table(core, spec.max_entries, (spec.key_size + 7) // 8 * 8 + 8, 0, fields, private=True)
@@ -406,7 +411,7 @@ def build_hash_of_maps(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore
     return core
 
 
-def build_storage(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_storage(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """Storage: a hash table that grows, keyed by numbers of eight bytes."""
     core = MapCore(engine, spec)
     stride = 8 + (spec.value_size + 7) // 8 * 8
@@ -419,7 +424,7 @@ def build_storage(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
 MOST_OWNERS = 1 << 16
 
 
-OBJECT_BUILDERS: dict[int, Callable[[Engine, MapSpec, Fields], MapCore]] = {
+OBJECT_BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = {
     **dict.fromkeys(_FD_ARRAYS, build_fd_array),
     MapType.HASH_OF_MAPS: build_hash_of_maps,
     **dict.fromkeys(

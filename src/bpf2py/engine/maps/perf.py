@@ -13,7 +13,7 @@ from bpf2py.owned import Owned
 from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["PerfBuffer"]
 
@@ -44,7 +44,7 @@ class PerfBuffer(Owned):
         "fd", "size",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> None:
+    def __init__(self, engine: Machine, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> None:
         self._engine = engine
         self._overwritable = overwritable
         self._wakeup = wakeup  # (number, whether of bytes rather than records)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.maps.core import OWN
@@ -13,7 +13,7 @@ from bpf2py.uapi.map_types import MapType
 from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.memory import Memory
 
@@ -30,8 +30,7 @@ def enlist(core: MapCore) -> int:
     memory = core.engine.memory
     following = memory.u64[FIRST_RING]
     memory.u64[FIRST_RING] = core.header
-    # Finalizers run newest first, so that the header still says what follows.
-    weakref.finalize(core, _leave, memory, core.header).atexit = False
+    core.at_free.append(partial(_leave, memory, core.header))
     return following
 
 
@@ -63,14 +62,10 @@ class RingEvents(Owned):
     __slots__ = ("_core", "_event", "_seen")
 
     def __init__(self, core: MapCore) -> None:
-        self._core = core
+        self._core: MapCore | None = core
         self._event = Wakeup()
-        self._seen = self._wakeups
+        self._seen = _wakeups(core)
         core.engine.ring_events.append(self)
-
-    @property
-    def _wakeups(self) -> int:
-        return self._core.engine.memory.u64[self._core.header + WAKEUPS >> 3]
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -78,8 +73,9 @@ class RingEvents(Owned):
 
     def signal(self) -> None:
         """Make it readable if programs woke readers since the last time."""
-        if self._seen != self._wakeups:
-            self._seen = self._wakeups
+        core = self._core
+        if core is not None and self._seen != _wakeups(core):
+            self._seen = _wakeups(core)
             self._event.set()
 
     def acknowledge(self) -> None:
@@ -87,13 +83,18 @@ class RingEvents(Owned):
         self._event.clear()
 
     def close(self) -> None:
-        """Give the descriptor up; closing twice is harmless."""
-        if self._event.fileno() >= 0:
-            self._core.engine.ring_events.remove(self)
+        """Close the descriptor; closing twice is harmless."""
+        core, self._core = self._core, None
+        if core is not None:
+            core.engine.ring_events.remove(self)
             self._event.close()
 
 
-def notify(engine: Engine) -> None:
+def _wakeups(core: MapCore) -> int:
+    return core.engine.memory.u64[core.header + WAKEUPS >> 3]
+
+
+def notify(engine: Machine) -> None:
     """Wake the readers of the rings that programs wrote to: called after each run."""
     for events in list(engine.ring_events):
         events.signal()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM, MapCore, operation
+from bpf2py.engine.maps.core import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM, MapCore
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["BUILDERS", "PROGRAM_SIDE"]
@@ -116,12 +116,12 @@ def power_of_two(number: int) -> int:
     return 1 << max(number - 1, 0).bit_length()
 
 
-def seed_of(engine: Engine, spec: MapSpec) -> int:
+def seed_of(engine: Machine, spec: MapSpec) -> int:
     """A map's hash seed."""
     return 0 if spec.flags & MapFlags.ZERO_SEED else engine.random()
 
 
-def build_hash(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_hash(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH."""
     cpus, kind, flags = engine.possible_cpus, spec.type, spec.flags
     entries = spec.max_entries
@@ -164,10 +164,10 @@ def lay_out_table(core: MapCore, entries: int, stride: int, slot: int, fields: F
     table = core.allocate(buckets * 4, True)
     side = core.allocate(cpus * 40 + 64, True)
     core.own("QIIQQQQQII", table, buckets - 1, seed_of(engine, core.spec), 0, 0, 0, 0, side, 0, elements)
-    operation(engine, "htab_init")(core.header, 0, 0, 0, 0)
+    engine.operation("htab_init")(core.header, 0, 0, 0, 0)
 
 
-def build_array(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_array(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """ARRAY and PERCPU_ARRAY."""
     core = MapCore(engine, spec)
     slot = (spec.value_size + 7) // 8 * 8
@@ -202,7 +202,7 @@ def _array_memory(core: MapCore, size: int) -> Callable[[int, bool, int], int]:
     return place
 
 
-def build_queue(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_queue(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """QUEUE and STACK."""
     core = MapCore(engine, spec)
     stride = (spec.value_size + 7) // 8 * 8
@@ -212,7 +212,7 @@ def build_queue(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def build_bloom(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_bloom(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """BLOOM_FILTER: bits for max_entries * functions / ln 2, rounded up to a power of two, as the kernel rounds."""
     core = MapCore(engine, spec)
     functions = spec.map_extra & 15 or 5
@@ -225,7 +225,7 @@ def build_bloom(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def build_lpm(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_lpm(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """LPM_TRIE: a node for each prefix, and one less for where they part."""
     core = MapCore(engine, spec)
     value_at = (spec.key_size + 7) // 8 * 8
@@ -238,7 +238,7 @@ def build_lpm(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def build_stack_trace(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_stack_trace(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """STACK_TRACE: filled by `stackmap_store`."""
     core = MapCore(engine, spec)
     buckets = power_of_two(spec.max_entries)
@@ -250,7 +250,7 @@ def build_stack_trace(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def build_ring(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_ring(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """RINGBUF and USER_RINGBUF: the consumer's page, the producer's, the data and room for a copy of it."""
     core = MapCore(engine, spec)
     size, memory = spec.max_entries, engine.memory
@@ -266,7 +266,7 @@ def build_ring(engine: Engine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-BUILDERS: dict[int, Callable[[Engine, MapSpec, Fields], MapCore]] = {
+BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = {
     **dict.fromkeys((MapType.HASH, MapType.PERCPU_HASH, *LRU), build_hash),
     MapType.ARRAY: build_array,
     MapType.PERCPU_ARRAY: build_array,

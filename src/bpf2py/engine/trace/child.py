@@ -17,7 +17,7 @@ from bpf2py.errors import BpfError, BpfOSError
 from bpf2py.uapi.syscalls import syscall_name, syscall_names
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.trace.events import Event
 
 __all__ = ["TracedChild", "can_fire"]
@@ -81,7 +81,7 @@ class TracedChild:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Machine,
         command: Sequence[str],
         *,
         stdin: int | None = None,

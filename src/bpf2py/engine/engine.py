@@ -1,0 +1,250 @@
+"""`Engine`: a simulated machine as a backend: maps, programs, hooks and test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Kind
+from bpf2py.engine.machine import Machine
+from bpf2py.engine.version import NEWEST_PATCH
+from bpf2py.errors import BpfOSError, NotSupported
+from bpf2py.info import MapInfo
+from bpf2py.linker.core import CoreTarget
+from bpf2py.spec.map_spec import MapSpec
+from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import ProgramSpec
+
+if TYPE_CHECKING:
+    from bpf2py.engine.maps.core import MapCore
+
+__all__ = ["Engine"]
+
+
+class Engine(Machine):
+    """A simulated machine for eBPF, in this process and without privileges; pass it as ``backend=``.
+
+    Args:
+        kernel: whose behaviour is shown where kernels differ: ``"6.18"``, ``"6.12.20"``; without a patch level the newest
+            of its series.
+        possible_cpus: slots of per-CPU values, and the CPUs programs may run on.
+        seed: of hash seeds and bpf_get_prandom_u32: the same seed gives the same iteration order and numbers.
+        clock: nanoseconds bpf_ktime_get_ns gives: None for the machine's monotonic clock, a number for time that stands still (see
+            `advance`), or a function.
+        task: who programs run as: this process without.
+        translator: ``"native"`` (machine code), ``"python"``, or None: machine code where that is possible, unless the environment
+            variable BPF2PY_ENGINE says ``python``.
+        fuel: instructions a run may spend in loops before it is stopped.
+        helpers: see the attribute.
+
+    Attributes:
+        helpers: functions of your own in place of helpers and kernel functions, by name, for programs that are loaded from then on:
+            called with the engine and the program's arguments (numbers; `read` and `write` follow pointers), they return a number.
+        trace: lines of bpf_trace_printk.
+        cloned: (interface, packet) of each bpf_clone_redirect.
+        signals: (pid, number) of each bpf_send_signal.
+        symbols: addresses of ``extern ... __ksym`` variables, by name.
+
+    Example:
+        >>> from bpf2py.engine import Engine
+        >>> engine = Engine(kernel="6.1", possible_cpus=6)
+        >>> with bpf2py.load("counter.bpf.c", backend=engine) as obj:     # doctest: +SKIP
+        ...     with engine.cpu(3):
+        ...         obj.programs["count"].run()
+    """
+
+    name = "engine"
+
+    def prepare(self, spec: ObjectSpec) -> _Prepared:
+        """Nothing is shared by the maps and programs of an object but its types."""
+        return _Prepared(spec)
+
+    def create_map(self, spec: MapSpec, prepared: Any = None, inner: Any = None) -> Any:
+        """Create a map. Raises MapCreateError or NotSupported."""
+        from bpf2py.engine.maps import create
+
+        self.settle()
+        try:
+            with self.lock:
+                return create(self, spec, inner)
+        finally:
+            self.settle()
+
+    def create_struct_ops(self, spec: MapSpec, _programs: Mapping[str, ProgramSpec], _prepared: Any) -> Any:
+        """The engine has no kernel whose structs of functions could be filled."""
+        raise NotSupported(
+            f"map {spec.name}: create: the engine has no STRUCT_OPS maps; use the kernel", feature="STRUCT_OPS"
+        )
+
+    def kconfig(self) -> tuple[Any, Any]:
+        """(lookup of CONFIG_ values, lookup of LINUX_ values)."""
+        return (lambda _name: None), self._linux
+
+    def _linux(self, name: str) -> int | None:
+        if name == "LINUX_KERNEL_VERSION":
+            major, minor, patch = self.version
+            return major << 16 | minor << 8 | (0 if patch == NEWEST_PATCH else patch)
+        return 1 if name.startswith("LINUX_HAS_") else None
+
+    def core_target(self, spec: ObjectSpec | None = None) -> CoreTarget:
+        """The types of the object itself: the simulated kernel has exactly those its programs were written for."""
+        return OwnTypes(spec.types if spec is not None else None)
+
+    def load_programs(
+        self,
+        programs: Sequence[tuple[ProgramSpec, Any]],
+        spec: ObjectSpec,
+        maps: Mapping[str, Any],
+        prepared: Any,
+    ) -> list[Any]:
+        """Check and translate programs, all or none. Raises VerifierError or NotSupported."""
+        from bpf2py.engine.program import load
+
+        loaded: list[Any] = []
+        try:
+            with self.lock:
+                for program, linked in programs:
+                    loaded.append(load(self, program, linked, spec, maps))
+        except BaseException:
+            for made in loaded:
+                made.close()
+            raise
+        finally:
+            self.settle()
+        return loaded
+
+    def attach(self, program: Any, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[Any]:
+        """Attach to a hook of the simulated machine: see `bpf2py.engine.hooks`."""
+        from bpf2py.engine.hooks import attach
+
+        return attach(self, program, spec, options)
+
+    def can_attach(self, spec: ProgramSpec) -> bool:
+        """Whether the section name alone says where such programs belong."""
+        from bpf2py.engine.hooks import can_attach
+
+        return can_attach(spec)
+
+    def fire(self, hook: str, *arguments: Any, **fields: Any) -> list[int]:
+        """Let an event happen: run every program attached to a hook; their results.
+
+        Args:
+            hook: as a SEC() name says it: ``"tracepoint/syscalls/sys_enter_openat"``, ``"raw_tp/sched_switch"``,
+                ``"kprobe/do_unlinkat"``.
+            arguments: of a raw tracepoint or probed function, in order.
+            fields: of the tracepoint's or context's struct, by name.
+        """
+        from bpf2py.engine.hooks import fire
+
+        return fire(self, hook, arguments, fields)
+
+    def test_run(
+        self, program: Any, name: str, data: bytes, context: bytes, repeat: int, cpu: int | None, flags: int
+    ) -> Any:
+        """What BPF_PROG_TEST_RUN does."""
+        from bpf2py.engine.prog_test_run import test_run
+
+        return test_run(self, program, name, data, context, repeat, cpu, flags)
+
+    def run_program(
+        self,
+        program: Any,
+        context: Any,
+        data: bytes,
+        arguments: Sequence[Any],
+        fields: Mapping[str, Any],
+        cpu: int | None,
+    ) -> Any:
+        """Run a program on a context made from Python values: see `Program.run`."""
+        from bpf2py.engine.hooks import run_program
+
+        if cpu is None:
+            return run_program(self, program, context, data, arguments, fields)
+        with self.cpu(cpu):
+            return run_program(self, program, context, data, arguments, fields)
+
+    def map_btf(self, info: MapInfo) -> Btf | None:
+        """The types of a map opened by its number."""
+        core = self._core_with(info.id)
+        return core.spec.btf if core is not None else None
+
+    def _core_with(self, ident: int) -> MapCore | None:
+        return next((core for core in list(self.cores.values()) if core.info.id == ident), None)
+
+    def program_code(self, program: Any, jited: bool) -> bytes:
+        """The code as the engine runs it."""
+        code: bytes = program.machine_code() if jited else program.bytecode
+        return code
+
+    def source_lines(self, program: Any) -> list[tuple[int, str]]:
+        """(instruction, source line) of a program."""
+        found: list[tuple[int, str]] = program.source_lines()
+        return found
+
+    def helper_names(self, code: bytes) -> dict[int, str]:
+        """Names of helpers whose numbers were changed: none."""
+        return {}
+
+    def open_map_id(self, ident: int) -> Any:
+        """The map with this id. Raises BpfOSError (ENOENT)."""
+        core = self._core_with(ident)
+        if core is not None:
+            from bpf2py.engine.maps.handle import EngineMap
+
+            return EngineMap(core)
+        raise BpfOSError(f"map id {ident}: open: the engine has no such map", errno=2, command="BPF_MAP_GET_FD_BY_ID")
+
+    def open_map_fd(self, fd: int) -> Any:
+        """The map with this number. Raises BpfOSError (EBADF)."""
+        handle = self.maps.get(fd)
+        if handle is None:
+            raise BpfOSError(
+                f"map fd {fd}: open: the engine has no such map", errno=9, command="BPF_OBJ_GET_INFO_BY_FD"
+            )
+        return handle.duplicate()
+
+    def open_program_id(self, ident: int) -> Any:
+        """The program with this id. Raises BpfOSError (ENOENT)."""
+        for handle in self.programs.values():
+            if handle.ident == ident:
+                return handle.duplicate()
+        raise BpfOSError(
+            f"program id {ident}: open: the engine has no such program", errno=2, command="BPF_PROG_GET_FD_BY_ID"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("open_") and name.endswith("_pin"):
+            return partial(_no_pins, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        held = f"maps={len(self.maps)} programs={len(self.programs)}"
+        return f"<Engine kernel={self.kernel} possible_cpus={self.possible_cpus} {held}>"
+
+
+class _Prepared:
+    """What `prepare` gives."""
+
+    warning: str | None = None
+
+    def __init__(self, spec: ObjectSpec) -> None:
+        self.spec = spec
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+
+def _no_pins(name: str, path: str) -> Any:
+    raise NotSupported(f"{path}: the engine has no BPF file system; keep the Map or the Engine instead", feature=name)
+
+
+class OwnTypes(CoreTarget):
+    """An object's types as the kernel's: ``task_struct___old`` describes other kernels, where there is a ``task_struct``."""
+
+    def candidates(self, name: str, kind: Kind) -> list[tuple[Btf, int]]:
+        """The types of exactly this name; without one, the first of its flavours."""
+        found = super().candidates(name, kind)
+        plain = [(btf, type_id) for btf, type_id in found if btf.type(type_id).name == name]
+        return plain or found[:1]
