@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -157,6 +158,8 @@ class Object:
                 self._programs[program.name] = Program(handle, program, self.backend)
             for map_spec in spec.maps.values():
                 self._fill_programs(map_spec)
+            if prepared.warning:  # an error has it in its text
+                warnings.warn(f"object {spec.name}: {prepared.warning}", RuntimeWarning, stacklevel=4)
         finally:
             prepared.close()
 

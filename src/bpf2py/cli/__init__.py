@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,11 +66,16 @@ def build(wanted: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"bpf2py: warning: {message}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed (the reason on stderr), 2 wrong usage, 130 interrupted."""
     from bpf2py.errors import BpfError
 
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.showwarning = _show_warning
     try:
         if argv[:2] == ["map", "dump"] and "--json" in argv:
             from bpf2py.cli import json_dump

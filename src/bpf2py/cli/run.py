@@ -72,8 +72,6 @@ def run(
         for name in only or ():
             if name not in obj.maps:
                 raise BpfError(f"{file}: there is no map {name!r}: {', '.join(obj.maps)}")
-        for warning in obj.warnings:
-            _say(f"warning: {warning}")
         session = Session(obj, only, rows, as_json)
         with session.signals():
             links = obj.attach()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.errors import BpfOSError
+from bpf2py.errors import BpfOSError, MapCreateError
 from bpf2py.info import MapInfo, TestRunResult
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpus
@@ -48,7 +48,16 @@ class KernelBackend:
         inner_fd = inner.fd if inner is not None else 0
         if prepared is None:
             return create_map(spec, 0, inner_fd)
-        return create_map(spec, prepared.fd, inner_fd, prepared.token_fd)
+        try:
+            return create_map(spec, prepared.fd, inner_fd, prepared.token_fd)
+        except MapCreateError as error:
+            if prepared.warning is None:
+                raise
+            raise MapCreateError(
+                f"{error.message}; it is created without types, for {prepared.warning}",
+                errno=error.errno,
+                command=error.command,
+            ) from None
 
     def create_struct_ops(
         self, spec: MapSpec, programs: Mapping[str, ProgramSpec], prepared: btf_module.LoadedBtf
