@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -67,7 +68,13 @@ def build(wanted: Sequence[str]) -> typer.Typer:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"bpf2py: warning: {message}", file=sys.stderr)
+    _complain(f"warning: {message}")
+
+
+def _complain(text: str) -> None:
+    from bpf2py.cli.text import printable
+
+    print(f"bpf2py: {printable(text, keep=chr(10) + chr(9))}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     argv = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may have letters the terminal's encoding lacks
     try:
         if argv[:2] == ["map", "dump"] and "--json" in argv:
             from bpf2py.cli import json_dump
@@ -93,9 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except BpfError as error:
-        print(f"bpf2py: {error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(1)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        print(f"bpf2py: {what}", file=sys.stderr)
+        _complain(what)
         sys.exit(1)
