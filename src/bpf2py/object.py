@@ -25,6 +25,7 @@ from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
+from bpf2py.uapi.pins import pin_by_name
 from bpf2py.variables import DataSection, Variable
 
 if TYPE_CHECKING:
@@ -176,8 +177,8 @@ class Object:
         if given is not None:
             check_compatible(spec, given)
             return wrap(given._handle.duplicate(), spec, self._options)
-        path = os.path.join(self._pin_path, spec.name)
-        if spec.pinning == Pinning.BY_NAME and os.path.lexists(path):
+        path = pin_by_name(self._pin_path, spec.name) if spec.pinning == Pinning.BY_NAME else None
+        if path is not None and os.path.lexists(path):
             existing = self.backend.open_map_pin(path)
             try:
                 check_compatible(spec, existing, f"pinned at {path}")
@@ -199,7 +200,7 @@ class Object:
         finally:
             if inner is not None:
                 inner.close()
-        if spec.pinning == Pinning.BY_NAME:
+        if path is not None:
             try:
                 made.pin(path)
             except BaseException:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, EncodeError
 from bpf2py.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Link:
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system: the program stays attached when the process ends (Linux 5.7)."""
         self.fileno()
-        path = os.fspath(path)
+        path = pin_path(path, f"link of program {self.program}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"link of program {self.program}: pin: {path} exists")
         result = self._handle.pin(path)
@@ -85,7 +86,8 @@ class Link:
 
         Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
         """
-        path, what = os.fspath(path), f"link of program {self.program}: unpin"
+        what = f"link of program {self.program}: unpin"
+        path = pin_path(path, what)
         _must_exist(path, what)
         with Link.from_pin(path) as pinned:
             if pinned.info.get("id") != self.info.get("id"):
@@ -145,7 +147,7 @@ class Link:
         """Open the link with this id (Linux 5.8, CAP_SYS_ADMIN); `detach()` takes the program off its hook."""
         from bpf2py.loading import resolve_backend
 
-        handle = resolve_backend(backend).open_link_id(ident)
+        handle = resolve_backend(backend).open_link_id(object_id(ident, "link"))
         return Link([handle], str(handle.info().get("prog_id", "")))
 
     def detach(self) -> None:
@@ -236,7 +238,7 @@ class Program:
         from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
-        return Program(found.open_program_id(ident), None, found)
+        return Program(found.open_program_id(object_id(ident, "program")), None, found)
 
     @property
     def type(self) -> ProgramType | int:
@@ -316,7 +318,7 @@ class Program:
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system (Linux 4.4): the program then outlives the process."""
         self.fileno()
-        path = os.fspath(path)
+        path = pin_path(path, f"program {self.name}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"program {self.name}: pin: {path} exists")
         result = self._handle.pin(path)  # type: ignore[attr-defined]
@@ -332,7 +334,8 @@ class Program:
 
         Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
         """
-        path, what = os.fspath(path), f"program {self.name}: unpin"
+        what = f"program {self.name}: unpin"
+        path = pin_path(path, what)
         _must_exist(path, what)
         with Program.open(path) as pinned:
             if pinned.info.id != self.info.id:

@@ -16,7 +16,7 @@ from typing import Any
 from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied, errno_name
 from bpf2py.uapi.commands import SINCE, Command
 
-EPERM, ENOENT, E2BIG, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 11, 13, 16, 17, 22, 28
+EPERM, ENOENT, E2BIG, EBADF, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 9, 11, 13, 16, 17, 22, 28
 ENOSYS, EOPNOTSUPP, ENOTSUPP = 38, 95, 524
 
 # arch/*/include/generated/uapi/asm/unistd: numbers of bpf and perf_event_open.
