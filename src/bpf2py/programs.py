@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, EncodeError
 from bpf2py.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi import attach_numbers
 from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
@@ -280,6 +281,7 @@ class Program:
             raise AttachError(
                 f"program {self.name}: attach: an opened program does not know its section; attach the loaded one"
             )
+        attach_numbers.check(f"program {self.name}: attach", options)
         handles = self._backend.attach(self._handle, self.spec, dict(options))
         return Link(handles, self.name)
 

@@ -105,7 +105,11 @@ struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, _
 def test_each_kind_of_pin_opens_as_what_it_is(
     build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, pinned: str, assert_no_leaks: Callable[[], Any]
 ) -> None:
-    opens = {"map": Map.open, "program": bpf2py.Program.open, "link": bpf2py.Link.from_pin}
+    opens: dict[str, Callable[..., Any]] = {
+        "map": Map.open,
+        "program": bpf2py.Program.open,
+        "link": bpf2py.Link.from_pin,
+    }
     with bpf2py.load(build(ITERATOR)) as obj:
         made = {"map": obj.maps["one"], "program": obj.programs["dump"], "link": obj.programs["dump"].attach()}
         made[pinned].pin(bpffs / "it")
