@@ -261,11 +261,22 @@ class _Result(NamedTuple):
 def _run(compiler: Compiler, flags: Sequence[str], path: str, arch: str, work: Path) -> _Result:
     import subprocess
 
-    # A path that begins with a dash would be taken for a flag.
-    path = os.path.join(".", path) if path.startswith("-") else path
+    # A path that begins with a dash would be taken for a flag, one that begins with @ for a file of flags.
+    path = os.path.join(".", path) if path.startswith(("-", "@")) else path
     argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, f"-D__TARGET_ARCH_{arch}", *flags]
     # The directory made for this compile must not show in the object.
-    argv += [f"-fdebug-prefix-map={work}=.", "-c", path, "-o", str(work / "out.o"), "-MD", "-MF", str(work / "out.d")]
+    argv += [
+        f"-fdebug-prefix-map={work}=.",
+        "-x",
+        "c",
+        "-c",
+        path,
+        "-o",
+        str(work / "out.o"),
+        "-MD",
+        "-MF",
+        str(work / "out.d"),
+    ]
     environment = None
     if compiler.kind == "zig":  # it wants a writable cache of its own, and has nothing to keep there
         environment = {
