@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +27,7 @@ from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
+from bpf2py.uapi.pins import pin_by_name
 from bpf2py.variables import DataSection, Variable
 
 if TYPE_CHECKING:
@@ -158,6 +160,8 @@ class Object(Owned):
                 self._programs[program.name] = Program(handle, program, self.backend, self._links)
             for map_spec in spec.maps.values():
                 self._fill_programs(map_spec)
+            if prepared.warning:  # an error has it in its text
+                warnings.warn(f"object {spec.name}: {prepared.warning}", RuntimeWarning, stacklevel=4)
         finally:
             prepared.close()
 
@@ -174,8 +178,8 @@ class Object(Owned):
         if given is not None:
             check_compatible(spec, given)
             return wrap(given._handle.duplicate(), spec, self._options)
-        path = os.path.join(self._pin_path, spec.name)
-        if spec.pinning == Pinning.BY_NAME and os.path.lexists(path):
+        path = pin_by_name(self._pin_path, spec.name) if spec.pinning == Pinning.BY_NAME else None
+        if path is not None and os.path.lexists(path):
             existing = self.backend.open_map_pin(path)
             try:
                 check_compatible(spec, existing, f"pinned at {path}")
@@ -197,7 +201,7 @@ class Object(Owned):
         finally:
             if inner is not None:
                 inner.close()
-        if spec.pinning == Pinning.BY_NAME:
+        if path is not None:
             try:
                 made.pin(path)
             except BaseException:

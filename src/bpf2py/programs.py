@@ -12,6 +12,8 @@ from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, Encode
 from bpf2py.info import ProgramInfo, TestRunResult
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi import attach_numbers
+from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ class Link(Owned):
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system: the program stays attached when the process ends (Linux 5.7)."""
         self.fileno()
-        path = os.fspath(path)
+        path = pin_path(path, f"link of program {self.program}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"link of program {self.program}: pin: {path} exists")
         result = self._handle.pin(path)
@@ -135,7 +137,8 @@ class Link(Owned):
 
         Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
         """
-        path, what = os.fspath(path), f"link of program {self.program}: unpin"
+        what = f"link of program {self.program}: unpin"
+        path = pin_path(path, what)
         _must_exist(path, what)
         with Link.from_pin(path) as pinned:
             if pinned.info.get("id") != self.info.get("id"):
@@ -198,7 +201,7 @@ class Link(Owned):
         """Open the link with this id (Linux 5.8, CAP_SYS_ADMIN); `detach()` takes the program off its hook."""
         from bpf2py.loading import resolve_backend
 
-        return Link._opened(resolve_backend(backend).open_link_id(ident))
+        return Link._opened(resolve_backend(backend).open_link_id(object_id(ident, "link")))
 
     @staticmethod
     def _opened(handle: Any) -> Link:
@@ -298,7 +301,7 @@ class Program(Owned):
         from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
-        return Program(found.open_program_id(ident), None, found)
+        return Program(found.open_program_id(object_id(ident, "program")), None, found)
 
     @property
     def type(self) -> ProgramType | int:
@@ -343,6 +346,7 @@ class Program(Owned):
             raise AttachError(
                 f"program {self.name}: attach: an opened program does not know its section; attach the loaded one"
             )
+        attach_numbers.check(f"program {self.name}: attach", options)
         handles = self._backend.attach(self._handle, self.spec, dict(options))
         return Link(handles, self.name, self._links)
 
@@ -381,7 +385,7 @@ class Program(Owned):
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system (Linux 4.4): the program then outlives the process."""
         self.fileno()
-        path = os.fspath(path)
+        path = pin_path(path, f"program {self.name}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"program {self.name}: pin: {path} exists")
         result = self._handle.pin(path)  # type: ignore[attr-defined]
@@ -397,7 +401,8 @@ class Program(Owned):
 
         Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
         """
-        path, what = os.fspath(path), f"program {self.name}: unpin"
+        what = f"program {self.name}: unpin"
+        path = pin_path(path, what)
         _must_exist(path, what)
         with Program.open(path) as pinned:
             if pinned.info.id != self.info.id:

@@ -7,9 +7,12 @@ import os
 import select
 from typing import Any
 
+from bpf2py.errors import EncodeError
 from bpf2py.owned import Owned
 
 __all__ = ["Poll", "Wakeup"]
+
+LONGEST = 1_000_000.0  # seconds: poll() takes its milliseconds as a C int; who waits longer waits again
 
 
 class Wakeup(Owned):
@@ -73,7 +76,11 @@ class Poll:
                 self._poll.register(fd, select.POLLIN)
 
     def wait(self, timeout: float | None) -> bool:
-        """Whether one is readable, after at most so many seconds (None: for ever)."""
+        """Whether one is readable, after at most so many seconds (None: for ever; at most `LONGEST` at once)."""
+        if timeout is not None:
+            if timeout != timeout:
+                raise EncodeError("a timeout is a number of seconds, or None to wait for ever; this is not a number")
+            timeout = min(max(timeout, 0), LONGEST)
         if self._poll is None:
             return bool(select.select(self._fds, [], [], timeout)[0])
-        return bool(self._poll.poll(None if timeout is None else max(0, int(timeout * 1000 + 0.999))))
+        return bool(self._poll.poll(None if timeout is None else int(timeout * 1000 + 0.999)))

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -132,3 +133,28 @@ def test_options_a_hook_does_not_know_are_refused(load_only: Loader) -> None:
         obj.programs["on_tracepoint"].attach(colour=1)
     with pytest.raises(bpf2py.AttachError, match=r"say where: \.attach\(device='eth0'\)"):
         obj.programs["on_xdp"].attach()
+
+
+@pytest.mark.parametrize("backend", ["kernel", "engine"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"cookie": -1},
+        {"cookie": 1 << 64},
+        {"cookie": "x"},
+        {"pid": -2},
+        {"pid": 1 << 31},
+        {"offset": -1},
+        {"cookies": [0, -1]},
+    ],
+)
+def test_numbers_no_field_holds(backend: str, option: dict[str, Any], compile_bpf: Callable[[str], bytes]) -> None:
+    data = compile_bpf(
+        '__attribute__((section("tracepoint/syscalls/sys_enter_getppid"))) int p(void *ctx) { return 0; }\n'
+    )
+    name = next(iter(option))
+    with (
+        bpf2py.load(data, backend) as obj,
+        pytest.raises(bpf2py.AttachError, match=f"program p: attach: {name} must be"),
+    ):
+        obj.programs["p"].attach(**option)

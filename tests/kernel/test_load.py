@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 import bpf2py
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Kind
 
 pytestmark = pytest.mark.kernel
 
@@ -152,6 +155,8 @@ def test_a_killed_process_leaves_nothing_attached(
     script = """
 import sys
 import bpf2py
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import Kind
 obj = bpf2py.load(sys.argv[1])
 links = obj.attach()
 print(*[program.info.id for program in obj.programs.values()], *[link.info["id"] for link in links], flush=True)
@@ -416,3 +421,46 @@ def test_unprivileged(compile_object: Callable[[str], bytes], tmp_path: Path) ->
     assert done.stdout.startswith("map counts: create: ")
     assert "CAP_BPF" in done.stdout
     assert "MEMLOCK" not in done.stdout.upper()
+
+
+REFUSED_TYPES = """#include "vmlinux.h"
+struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, long); }
+    stored SEC(".maps");
+int written;
+static long each(__u32 i, void *ctx) { written += i; return 0; }
+SEC("raw_tp/sys_enter") int loops(void *ctx) { bpf_loop(3, each, 0, 0); return 0; }
+SEC("raw_tp/sys_enter") int plain(void *ctx) { written++; return 0; }
+"""
+
+
+def with_wrong_types(spec: bpf2py.ObjectSpec) -> bpf2py.ObjectSpec:
+    """The spec with an integer that has more bits than bytes, as kernels refuse it."""
+    assert spec.types is not None
+    data = bytearray(spec.types.data)
+    header, types = struct.unpack_from("<II", data, 4)
+    at = header + types + spec.types.record_offset(spec.types.find("int", Kind.INT))
+    data[at + 12] = 77
+    spec.types = Btf(bytes(data))
+    return spec
+
+
+def test_types_the_kernel_refuses_are_warned_of(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    spec = with_wrong_types(build(REFUSED_TYPES))
+    del spec.maps["stored"]
+    spec.programs["loops"].autoload = False
+    with pytest.warns(RuntimeWarning, match=r"the kernel refused the object's BTF: \[\d+\] INT int") as caught:
+        obj = bpf2py.load(spec)
+    obj.close()
+    assert caught[0].filename == __file__
+    assert len(obj.warnings) == 1
+
+
+def test_refused_types_are_named_by_what_fails_without_them(
+    build: Callable[[str], bpf2py.ObjectSpec], refused: Callable[..., Any]
+) -> None:
+    spec = with_wrong_types(build(REFUSED_TYPES))
+    with refused(bpf2py.errors.MapCreateError, errno.EINVAL, "stored", "refused the object's BTF: [", "INT int"):
+        bpf2py.load(spec)
+    del spec.maps["stored"]
+    with refused(bpf2py.errors.VerifierError, errno.EINVAL, "program loops", "refused the object's BTF: [", "INT int"):
+        bpf2py.load(spec)

@@ -86,10 +86,83 @@ def test_types_that_do_not_fit(made: Any, bpffs: Path, assert_no_leaks: Callable
 def test_something_else_is_pinned_there(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path) -> None:
     with bpf2py.load(build(SOURCE), pin_path=str(bpffs)) as obj:
         obj.programs["use"].pin(bpffs / "program")
-        with pytest.raises(bpf2py.BpfOSError, match="program: open: this is no BPF map but anon_inode:bpf-prog"):
-            Map.open(bpffs / "program")
-        with pytest.raises(bpf2py.BpfOSError, match=r"map fd .*: this is no BPF map but anon_inode:bpf-prog"):
+        with pytest.raises(bpf2py.BpfOSError, match=r"map fd .*: this is not a BPF map but a program"):
             Map.from_fd(obj.programs["use"].fileno())
+        with (
+            pytest.raises(bpf2py.BpfOSError, match=r"map fd .*: this is not a BPF map but .*null"),
+            open("/dev/null") as file,
+        ):
+            Map.from_fd(file.fileno())
+
+
+ITERATOR = """#include "vmlinux.h"
+SEC("iter/bpf_map") int dump(struct bpf_iter__bpf_map *ctx) { return 0; }
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u32); } one SEC(".maps");
+"""
+
+
+@pytest.mark.parametrize("pinned", ["map", "program", "link"])
+def test_each_kind_of_pin_opens_as_what_it_is(
+    build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, pinned: str, assert_no_leaks: Callable[[], Any]
+) -> None:
+    opens: dict[str, Callable[..., Any]] = {
+        "map": Map.open,
+        "program": bpf2py.Program.open,
+        "link": bpf2py.Link.from_pin,
+    }
+    with bpf2py.load(build(ITERATOR)) as obj:
+        made = {"map": obj.maps["one"], "program": obj.programs["dump"], "link": obj.programs["dump"].attach()}
+        made[pinned].pin(bpffs / "it")
+        with assert_no_leaks():
+            for kind, function in opens.items():
+                if kind == pinned:
+                    function(bpffs / "it").close()
+                    continue
+                with pytest.raises(bpf2py.BpfOSError, match=f"open: this is not a BPF {kind} but a {pinned}") as caught:
+                    function(bpffs / "it")
+                assert caught.value.errno == errno.EINVAL
+        made["link"].close()
+
+
+@pytest.mark.parametrize("name", ["../victim", "/victim", "a/b", ".", "..", "", "a\0b"])
+def test_a_map_name_is_one_file_in_the_directory(
+    build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, name: str, assert_no_leaks: Callable[[], Any]
+) -> None:
+    spec = build(SOURCE)
+    (bpffs / "pins").mkdir()
+    spec.maps["shared"].name = name.replace("/victim", f"{bpffs}/victim") if name.startswith("/") else name
+    with assert_no_leaks(), pytest.raises(bpf2py.MapCreateError, match="pinned by name needs a name"):
+        bpf2py.load(spec, pin_path=str(bpffs / "pins"))
+    assert [path.name for path in bpffs.iterdir()] == ["pins"]
+
+
+def test_a_nul_does_not_cut_a_path_short(made: Any, build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path) -> None:
+    path = f"{bpffs}/counts\0more"
+    with bpf2py.load(build(ITERATOR)) as obj, obj.programs["dump"].attach() as link:
+        for call in (
+            made.pin, made.unpin, obj.programs["dump"].pin, obj.programs["dump"].unpin, link.pin, link.unpin,
+            Map.open, bpf2py.Program.open, bpf2py.Link.from_pin,
+        ):  # fmt: skip
+            with pytest.raises(bpf2py.BpfOSError, match="contains a NUL character"):
+                call(path)
+        made.pin(os.fsencode(bpffs / "counts"))
+        with pytest.raises(bpf2py.BpfOSError, match="contains a NUL character"):
+            bpf2py.load(build(SOURCE), pin_path=path)
+    assert [path.name for path in bpffs.iterdir()] == ["counts"]
+
+
+@pytest.mark.parametrize("ident", [-1, 1 << 32, 1 << 80])
+def test_ids_no_object_can_have(ident: int) -> None:
+    for function in (Map.from_id, bpf2py.Program.from_id, bpf2py.Link.from_id):
+        with pytest.raises(bpf2py.EncodeError, match=f"id {ident}: ids are unsigned 32-bit numbers"):
+            function(ident)
+
+
+@pytest.mark.parametrize("descriptor", [-1, 1 << 20, 1 << 40, 1 << 80])
+def test_descriptors_nobody_has(descriptor: int) -> None:
+    with pytest.raises(bpf2py.BpfOSError) as caught:
+        Map.from_fd(descriptor)
+    assert caught.value.errno == errno.EBADF
 
 
 def test_pinned_by_name(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, assert_no_leaks: Any) -> None:

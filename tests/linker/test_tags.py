@@ -80,3 +80,51 @@ def test_relocations_and_subprograms(compile_bpf: Callable[[str], bytes], tmp_pa
     check(data, tmp_path, bpffs)
     with bpf2py.load(data) as obj:
         assert len({program.info.tag for program in obj.programs.values()}) == 3
+
+
+GLOBALS = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+const volatile int limit = 5;
+const volatile long start = 6;
+const int table[4] = {1, 2, 3, 4};
+static const volatile char mode = 7;
+int __attribute__((weak)) fallback = 3;
+const volatile short in_a_section SEC(".rodata.more") = 1, another SEC(".rodata.more") = 2;
+int written, counted = 4;
+struct guarded { struct bpf_spin_lock lock; struct bpf_timer timer; int n; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct guarded); }
+    guarded SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, long); }
+    stored SEC(".maps");
+static long each(__u32 i, void *ctx) { written += table[i & 3] + another; return 0; }
+static int fired(void *map, int *key, struct guarded *value) { written += mode; return 0; }
+SEC("tp_btf/sched_switch") int uses_types(void *ctx) {
+    int key = 0;
+    struct guarded *value = bpf_map_lookup_elem(&guarded, &key);
+    long *own = bpf_task_storage_get(&stored, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    if (value) { bpf_timer_init(&value->timer, &guarded, 1); bpf_timer_set_callback(&value->timer, fired); }
+    bpf_loop(limit, each, 0, 0);
+    return own ? *own + start + in_a_section + fallback + counted : 0;
+}
+SEC("tc") int locks(struct __sk_buff *skb) {
+    int key = 0;
+    struct guarded *value = bpf_map_lookup_elem(&guarded, &key);
+    if (!value) return 0;
+    bpf_spin_lock(&value->lock); value->n += limit; bpf_spin_unlock(&value->lock);
+    return start;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def test_several_constants_and_what_needs_types(
+    compile_bpf: Callable[[str], bytes], tmp_path: Path, bpffs: Path
+) -> None:
+    data = compile_bpf(GLOBALS)
+    check(data, tmp_path, bpffs)
+    with bpf2py.load(data) as obj:
+        assert obj.warnings == []
+        assert {program.info.btf_id > 0 for program in obj.programs.values()} == {True}
+        constants = {name: v.value for name, v in obj.variables.items() if v.spec.constant}
+    assert [constants[name] for name in ("limit", "start", "another")] == [5, 6, 2]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.toolchain.conftest import clang_path
 
-from bpf2py.toolchain.cache import Cache, Entry, cache_directory
+from bpf2py.toolchain.cache import Cache, Entry, cache_directory, file_digest, trusted_directory
 from bpf2py.toolchain.compiler import Compiler, _dependencies, compile, compile_with_log
+from bpf2py.toolchain.vmlinux import write_header
 
 SOURCE = '#include <linux/types.h>\n#include "size.h"\n__u64 x[SIZE];\n'
 
@@ -148,7 +149,7 @@ def test_no_cache_leaves_no_trace(project: Path, wrapped: Counted, cache_dir: Pa
     assert not cache_dir.exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b"bpf2py object cache 1\n{}\nx", b"\xff\xfe\n[1]\n", None])
+@pytest.mark.parametrize("damage", [b"", b"bpf2py object cache 2\n{}\nx", b"\xff\xfe\n[1]\n", None])
 def test_a_damaged_entry_is_a_miss(tmp_path: Path, damage: bytes | None) -> None:
     cache = Cache(tmp_path)
     cache.put("aabb", Entry(b"object\nbytes", "warned"), files=[])
@@ -191,3 +192,102 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def test_names_in_a_depfile() -> None:
     text = b"out.o: /a/b.c \\\n  /with\\ blank/x.h \\\n /dollar$$/y\\#.h /back\\slash.h\n"
     assert _dependencies(text) == ["/a/b.c", "/with blank/x.h", "/dollar$/y#.h", "/back\\slash.h"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
+def test_a_directory_others_may_write_to_is_not_used(
+    project: Path, wrapped: Counted, cache_dir: Path, mode: int
+) -> None:
+    cache_dir.mkdir()
+    cache_dir.chmod(mode)
+    for count in (1, 2):
+        with pytest.warns(RuntimeWarning, match="are not cached: .*cache may be written to by others"):
+            assert compile(project / "a.bpf.c", compiler=wrapped.compiler)
+        assert wrapped.compiles == count
+    assert list(cache_dir.iterdir()) == []
+
+
+def test_a_directory_below_one_others_may_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BPF2PY_CACHE_DIR", str(tmp_path / "shared" / "cache"))
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="shared may be written to by others"):
+        assert trusted_directory() is None
+    (tmp_path / "shared").chmod(0o1777)  # as /tmp is: nobody else can move what is in it
+    assert trusted_directory() == tmp_path / "shared" / "cache"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_belongs_to_another_user_is_not_used(cache_dir: Path) -> None:
+    cache = Cache()
+    cache.put("aabb", Entry(b"object", ""), files=[])
+    (path,) = (cache_dir / "objects" / "aa").iterdir()
+    os.chown(path, 12345, 12345)
+    assert cache.get("aabb") is None
+    os.chown(path, 0, 0)
+    path.chmod(0o666)
+    assert cache.get("aabb") is None
+    path.chmod(0o600)
+    assert cache.get("aabb") is not None
+    os.chown(cache_dir, 12345, 12345)
+    with pytest.warns(RuntimeWarning, match="belongs to user 12345"):
+        assert Cache().get("aabb") is None
+
+
+def test_an_entry_under_another_name_is_a_miss(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put("aabb", Entry(b"object", ""), files=[])
+    (tmp_path / "objects" / "aa" / "aabb").rename(tmp_path / "objects" / "aa" / "aacc")
+    assert cache.get("aacc") is None
+
+
+def test_fifos_are_not_waited_for(project: Path, wrapped: Counted, cache_dir: Path) -> None:
+    compile(project / "a.bpf.c", compiler=wrapped.compiler)
+    text = "int x;\nint y;\n"
+    compile(text, compiler=wrapped.compiler)
+    for path in [*cache_dir.glob("objects/*/*"), *cache_dir.glob("sources/*")]:
+        path.unlink()
+        os.mkfifo(path)
+    (project / "size.h").unlink()
+    (project / "size.h").write_text("#define SIZE 3\n")
+    assert compile(project / "a.bpf.c", compiler=wrapped.compiler)
+    assert compile(text, compiler=wrapped.compiler)
+    assert wrapped.compiles == 4
+    assert file_digest(project) is None
+    assert file_digest("/dev/zero") is None
+
+
+@pytest.mark.parametrize("text", [b"", b"int x;\n", b"int other;\nint y;\n"])
+def test_a_changed_source_of_a_text_is_written_anew(wrapped: Counted, cache_dir: Path, text: bytes) -> None:
+    source = "int x;\nint y;\n"
+    first = compile(source, compiler=wrapped.compiler)
+    (path,) = cache_dir.glob("sources/*")
+    path.write_bytes(text)
+    for entry in cache_dir.glob("objects/*/*"):
+        entry.unlink()
+    assert compile(source, compiler=wrapped.compiler) == first
+    assert path.read_text() == source
+
+
+@pytest.mark.kernel
+def test_a_header_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
+    path = write_header(tmp_path, frozenset({"task_struct"})) / "vmlinux.h"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:1000], whole.replace(b"task_struct", b"task_strukt", 1)):
+        path.write_bytes(damaged)
+        assert write_header(tmp_path, frozenset({"task_struct"})) / "vmlinux.h" == path
+        assert path.read_bytes() == whole
+    facts = path.stat()
+    write_header(tmp_path, frozenset({"task_struct"}))
+    assert path.stat().st_mtime_ns == facts.st_mtime_ns
+
+
+def test_directories_are_made_for_the_user_alone(cache_dir: Path) -> None:
+    before = os.umask(0)
+    try:
+        Cache().put("aabb", Entry(b"object", ""), files=[])
+    finally:
+        os.umask(before)
+    assert [
+        path.stat().st_mode & 0o777 for path in (cache_dir, cache_dir / "objects", cache_dir / "objects" / "aa")
+    ] == [0o700] * 3

@@ -195,3 +195,12 @@ def test_zig_finds_its_version(compiler: Compiler) -> None:
 
 def test_no_unwind_tables(compiler: Compiler) -> None:
     assert ".eh_frame" not in sections(compile(COUNTER, compiler=compiler))
+
+
+@pytest.mark.parametrize("name", ["@a.bpf.c", "-a.bpf.c", "@dir/a.bpf.c", "-o", "-dir/a b@=c.bpf.c"])
+def test_a_path_is_no_flag(compiler: Compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text('#include "size.h"\nint marker[SIZE];\n')
+    Path(name).with_name("size.h").write_text("#define SIZE 3\n")
+    assert b"marker" in compile(name, cache=False, compiler=compiler)

@@ -7,6 +7,7 @@ Layouts C would not give by itself (packed structs, over-aligned members) get `p
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 
 from bpf2py.btf.reader import Btf
@@ -37,6 +38,8 @@ _KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while".split()
 )
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_]")
 
 HEAD = """#ifndef __VMLINUX_H__
 #define __VMLINUX_H__
@@ -163,7 +166,7 @@ class _Dumper:
         elif isinstance(btf_type, Enum):
             self.define_enum(type_id, btf_type)
         elif isinstance(btf_type, Fwd):
-            word = f"{'union' if btf_type.union else 'struct'} {btf_type.name}"
+            word = f"{'union' if btf_type.union else 'struct'} {c_name(btf_type.name)}"
             if word not in self.forward:
                 self.forward.add(word)
                 self.lines.append(f"{word};\n")
@@ -212,7 +215,7 @@ class _Dumper:
 
     def define_struct(self, type_id: int, struct: Struct) -> None:
         """The struct's definition, after those of what it embeds."""
-        if type_id in self.defined or not _identifier(struct.name):
+        if type_id in self.defined:
             return
         if type_id in self.active:
             raise BtfError(f"{self.btf.name}: struct {struct.name} contains itself")
@@ -228,8 +231,6 @@ class _Dumper:
         if type_id in self.defined:
             return
         self.defined.add(type_id)
-        if enum.name and not _identifier(enum.name):
-            return
         word = self.tag(type_id, enum)
         if not any(_identifier(e.name) for e in enum.values):
             # A forward declaration: C has none for enums, compilers accept one that is only pointed to.
@@ -240,7 +241,7 @@ class _Dumper:
 
     def define_typedef(self, type_id: int, typedef: Ref) -> None:
         """A typedef, after what it names."""
-        if type_id in self.defined or typedef.name in _BUILTIN_TYPEDEFS or not _identifier(typedef.name):
+        if type_id in self.defined or typedef.name in _BUILTIN_TYPEDEFS:
             return
         if type_id in self.active:
             return
@@ -259,7 +260,8 @@ class _Dumper:
             tag = self.btf.type(type_id)
             if isinstance(tag, DeclTag) and tag.name == "bpf_kfunc":
                 function = self.btf.type(tag.type_id)
-                if isinstance(function, Ref) and (self.roots is None or function.name in self.roots):
+                wanted = self.roots is None or (isinstance(function, Ref) and function.name in self.roots)
+                if isinstance(function, Ref) and wanted and _identifier(function.name):
                     functions.append(function)
         if not functions:
             return
@@ -281,6 +283,7 @@ class _Dumper:
         known = self.names.get(type_id)
         if known is not None:
             return known
+        name = c_name(name)
         count = space.get(name, 0) + 1
         space[name] = count
         chosen = name if count == 1 else f"{name}___{count}"
@@ -348,11 +351,11 @@ class _Dumper:
                 return self.tag(type_id, btf_type)
             return "int" if btf_type.size == 4 and btf_type.signed else _UNSIGNED.get(btf_type.size, "unsigned int")
         if isinstance(btf_type, Fwd):
-            return f"{'union' if btf_type.union else 'struct'} {btf_type.name}"
+            return f"{'union' if btf_type.union else 'struct'} {c_name(btf_type.name)}"
         if btf_type.kind == Kind.VOID:
             return "void"
         if btf_type.kind == Kind.TYPEDEF:
-            return self.names.get(type_id, btf_type.name)
+            return self.names.get(type_id) or c_name(btf_type.name)
         if btf_type.kind in (Kind.INT, Kind.FLOAT):
             if btf_type.name in _BUILTIN_INTS:
                 return (
@@ -416,8 +419,7 @@ class _Dumper:
 
     def member(self, member: Member, depth: int) -> str:
         """One member's declaration without the semicolon."""
-        name = f"{member.name}_" if member.name in _KEYWORDS else member.name
-        text = self.declare(member.type_id, name, depth)
+        text = self.declare(member.type_id, c_name(member.name), depth)
         return f"{text}: {member.bits}" if member.bits else text
 
     def size(self, type_id: int) -> int:
@@ -482,6 +484,18 @@ def _suffix(value: int, enum: Enum) -> str:
     if -(1 << 31) <= value < 1 << 31:
         return ""
     return "LL" if enum.signed else "ULL" if enum.size == 8 else "U"
+
+
+def c_name(name: str) -> str:
+    """A name as C may have it: other languages' names have other letters, and a damaged object's may be anything.
+
+    >>> c_name("next"), c_name("int"), c_name("Option<u32>"), c_name("")
+    ('next', 'int_', 'Option_u32_', '')
+    """
+    if not name or _identifier(name):
+        return name
+    plain = _NOT_IN_NAMES.sub("_", name)
+    return f"{plain}_" if plain in _KEYWORDS else f"_{plain}" if plain[0].isdigit() else plain
 
 
 def _identifier(name: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,11 +67,25 @@ def build(wanted: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    _complain(f"warning: {message}")
+
+
+def _complain(text: str) -> None:
+    from bpf2py.cli.text import printable
+
+    print(f"bpf2py: {printable(text, keep=chr(10) + chr(9))}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed (the reason on stderr), 2 wrong usage, 130 interrupted."""
     from bpf2py.errors import BpfError
 
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may have letters the terminal's encoding lacks
     try:
         if argv[:2] == ["map", "dump"] and "--json" in argv:
             from bpf2py.cli import json_dump
@@ -87,9 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except BpfError as error:
-        print(f"bpf2py: {error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(1)
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        print(f"bpf2py: {what}", file=sys.stderr)
+        _complain(what)
         sys.exit(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 
 
@@ -90,4 +91,4 @@ def gen(
         return
     write(files)
     for path in files:
-        print(f"bpf2py: wrote {path}", file=sys.stderr)
+        print(f"bpf2py: wrote {printable(str(path))}", file=sys.stderr)

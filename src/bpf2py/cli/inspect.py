@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bpf2py.cli.text import printable
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import Function, ProgramSpec
 
@@ -56,9 +60,9 @@ def inspect(
         _print_relocations(resolved)
     if code:
         for program in spec.programs.values():
-            typer.echo(f"\n{program.name}: SEC({program.section!r})")
+            typer.echo(f"\n{printable(program.name)}: SEC({program.section!r})")
             for line in listing(spec, program.function):
-                typer.echo(line)
+                typer.echo(printable(line, keep="\t"))
     if types and spec.types is not None:
         from bpf2py.btf.cdump import dump_c
 
@@ -156,9 +160,17 @@ def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
     return found
 
 
+def _cells(*texts: str) -> list[Text]:
+    """Cells of a table: what comes from the file is neither markup nor for the terminal to obey."""
+    from rich.text import Text
+
+    return [Text(printable(text)) for text in texts]
+
+
 def _print_relocations(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     shown = Table("function", "insn", "CO-RE relocation", "is", box=None, pad_edge=False, header_style="bold")
@@ -166,8 +178,9 @@ def _print_relocations(found: list[dict[str, Any]]) -> None:
     for row in found:
         value = row["value"]
         missing += value is None
-        text = str(value) if value is not None else f"[red]{row.get('error', 'not there')}[/]"
-        shown.add_row(row["function"], str(row["instruction"]), row["relocation"], text)
+        style, text = ("", str(value)) if value is not None else ("red", row.get("error", "not there"))
+        cells = _cells(row["function"], str(row["instruction"]), row["relocation"])
+        shown.add_row(*cells, Text(printable(text), style))
     console.print()
     console.print(shown)
     if missing:
@@ -177,27 +190,29 @@ def _print_relocations(found: list[dict[str, Any]]) -> None:
 def _print(spec: ObjectSpec) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
-    console.print(f"[bold]{spec.name}[/] license {spec.license or '(none)'}", soft_wrap=True)
+    head = Text.assemble((printable(spec.name), "bold"), f" license {printable(spec.license) or '(none)'}")
+    console.print(head, soft_wrap=True)
     table = Table("map", "type", "key", "value", "max_entries", "flags", box=None, pad_edge=False, header_style="bold")
     for m in spec.maps.values():
         key = _type(spec, m.key_type_id) or f"{m.key_size} bytes"
         value = _type(spec, m.value_type_id) or f"{m.value_size} bytes"
         flags = (m.flags.name or "") if m.flags else ""
-        table.add_row(m.name, m.type_name, key, value, str(m.max_entries), flags)
+        table.add_row(*_cells(m.name, m.type_name, key, value, str(m.max_entries), flags))
     programs = Table(
         "program", "section", "type", "instructions", "CO-RE", box=None, pad_edge=False, header_style="bold"
     )
     for p in spec.programs.values():
         relocations = str(len(p.function.core_relocs)) if p.function.core_relocs else ""
-        programs.add_row(p.name, p.section, p.type.name, str(len(p.function.code) // 8), relocations)
+        programs.add_row(*_cells(p.name, p.section, p.type.name, str(len(p.function.code) // 8), relocations))
     variables = Table("variable", "type", "section", "offset", box=None, pad_edge=False, header_style="bold")
     for v in spec.variables.values():
-        variables.add_row(v.name, _type(spec, v.type_id) or f"{v.size} bytes", v.map.name, str(v.offset))
+        variables.add_row(*_cells(v.name, _type(spec, v.type_id) or f"{v.size} bytes", v.map.name, str(v.offset)))
     externs = Table("extern", "section", "", box=None, pad_edge=False, header_style="bold")
     for e in spec.externs.values():
-        externs.add_row(e.name, e.section, "weak" if e.weak else "")
+        externs.add_row(*_cells(e.name, e.section, "weak" if e.weak else ""))
     for shown in (table, programs, variables, externs):
         if shown.row_count:
             console.print()

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from bpf2py.cli import transfer
+from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import type_name
 
@@ -97,7 +98,7 @@ def show(reference: str = MAP, as_json: bool = JSON) -> None:
         typer.echo(json.dumps(row))
         return
     for name, value in row.items():
-        typer.echo(f"{name:>12}  {value}")
+        typer.echo(f"{name:>12}  {printable(str(value))}")
 
 
 def dump(
@@ -303,7 +304,9 @@ def _rates(
         name: (weight - before[name]) / seconds for name, weight in weights.items() if name in before and seconds > 0
     }
     found.sort(key=lambda element: (growth.get(repr(element[0]), 0), weights[repr(element[0])]), reverse=True)
-    table = Table(title=f"{bpf_map.name}: {len(found)} elements", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=Text(f"{printable(bpf_map.name)}: {len(found)} elements"), title_justify="left", box=None, pad_edge=False
+    )
     for column in (*columns("key", bpf_map.key_codec), *columns("value", bpf_map.value_codec), "per second"):
         table.add_column(column, overflow="fold")
     for key, value in found[:rows]:
@@ -383,7 +386,7 @@ def _usage_table(rows: list[dict[str, Any]], before: dict[int, int]) -> Any:
         table.add_row(
             str(row["id"]),
             row["type"],
-            Text(row["name"]),
+            Text(printable(row["name"])),
             _size(row["memory"]),
             "" if known is None else str(known),
             str(row["max_entries"]),

@@ -98,6 +98,7 @@ def run(
 def report(obj: Object, name: str, verdicts: Counter[str], sizes: dict[str, int], as_json: bool, rows: int) -> None:
     """Print what happened."""
     from bpf2py.cli.render import lines, map_json, readable, view
+    from bpf2py.cli.text import printable
 
     maps = [m for m in obj.maps.values() if readable(m) and (m.spec is None or m.spec.data is None)]
     if as_json:
@@ -108,7 +109,7 @@ def report(obj: Object, name: str, verdicts: Counter[str], sizes: dict[str, int]
         )
         return
     changed = f", {sizes['changed']} of them changed" if sizes["changed"] else ""
-    print(f"{name}: {sizes['packets']} packets, {sizes['passed']} passed{changed}")
+    print(f"{printable(name)}: {sizes['packets']} packets, {sizes['passed']} passed{changed}")
     for verdict, count in verdicts.most_common():
         print(f"  {verdict:10} {count}")
     for bpf_map in maps:

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 
 
@@ -55,7 +56,7 @@ def show(
         typer.echo(json.dumps(row))
         return
     for name, value in row.items():
-        typer.echo(f"{name:>14}  {value}")
+        typer.echo(f"{name:>14}  {printable(str(value))}")
 
 
 def dump(
@@ -79,7 +80,7 @@ def dump(
             raise BpfError(
                 f"program {info.name}: the kernel does not show its code (CAP_SYS_ADMIN, kernel.kptr_restrict)"
             )
-        typer.echo(code.hex(" ", 1) if jited else found.disassemble(source=True))
+        typer.echo(code.hex(" ", 1) if jited else printable(found.disassemble(source=True), keep="\n\t"))
 
 
 def list_links(as_json: bool = typer.Option(False, "--json", help="Print a JSON list, for programs.")) -> None:

@@ -15,8 +15,11 @@ def progress(text: str, total: int | None) -> Iterator[Any]:
         yield lambda done: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
+    from bpf2py.cli.text import printable
+
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(text, total=total)
+        task = bar.add_task(escape(printable(text)), total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.btf.values import StructCodec, StructValue, UnionValue, plain
+from bpf2py.cli.text import printable
 from bpf2py.errors import NotSupported
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import Map
@@ -65,7 +66,7 @@ def view(bpf_map: Map[Any, Any], most: int) -> MapView:
         found.sort(key=lambda element: weight(element[1]), reverse=True)
         fill = f"{len(found)} of {bpf_map.max_entries} elements"
     rows = [cells(key) + cells(value) for key, value in found[:most]]
-    title = f"{bpf_map.name} ({type_name(bpf_map.type)}, {fill})"
+    title = f"{printable(bpf_map.name)} ({type_name(bpf_map.type)}, {fill})"
     return MapView(title, key_columns + value_columns, len(key_columns), rows, max(0, len(found) - most))
 
 
@@ -90,7 +91,8 @@ def table(shown: MapView) -> Group:
 
 
 def aligned(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """Rows below their columns' names as plain text, numbers to the right."""
+    """Rows below their columns' names as plain text that is safe to print, numbers to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     grid = [columns, *rows]
     widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
     numeric = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(columns))]
@@ -164,8 +166,7 @@ def cells(value: Any) -> list[str]:
 def cell(value: Any) -> str:
     """A value as one line of text that is safe to print."""
     if isinstance(value, str):
-        # Control characters of another process' name must not reach the terminal.
-        return "".join(c if c.isprintable() else f"\\x{ord(c) & 0xFF:02x}" for c in value)
+        return printable(value)  # such as another process' name
     if isinstance(value, bytes | bytearray):
         return value.hex(" ")
     if isinstance(value, StructValue | UnionValue):
@@ -173,7 +174,7 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(cell(item) for item in value)
     name = getattr(value, "name", None)
-    return name if isinstance(name, str) else str(value)
+    return printable(name) if isinstance(name, str) else str(value)
 
 
 def weight(value: Any) -> float:

@@ -72,8 +72,6 @@ def run(
         for name in only or ():
             if name not in obj.maps:
                 raise BpfError(f"{file}: there is no map {name!r}: {', '.join(obj.maps)}")
-        for warning in obj.warnings:
-            _say(f"warning: {warning}")
         session = Session(obj, only, rows, as_json)
         with session.signals():
             links = obj.attach()
@@ -109,7 +107,9 @@ def warn_silent(hooks: Iterable[str]) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"bpf2py: {text}", file=sys.stderr, flush=True)
+    from bpf2py.cli.text import printable
+
+    print(f"bpf2py: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -119,8 +119,9 @@ def _progress(text: str) -> Iterator[None]:
         yield
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(text):
+    with Console(stderr=True).status(Text(text)):
         yield
 
 
@@ -317,6 +318,7 @@ class Session:
     def _plain(self, child: subprocess.Popen[bytes] | Traced | None, interval: float, deadline: float | None) -> None:
         """Without a terminal: with a command just wait for it, else print what changed, a line each."""
         from bpf2py.cli.render import elements, to_json
+        from bpf2py.cli.text import printable
 
         last: dict[str, dict[str, str]] = {m.name: {} for m in self.maps}
         while not self._over(deadline):
@@ -327,7 +329,7 @@ class Session:
                 now = {json.dumps(to_json(k)): json.dumps(to_json(v)) for k, v in elements(bpf_map)}
                 for key, value in now.items():
                     if last[bpf_map.name].get(key) != value:
-                        print(f"{bpf_map.name}[{key}] = {value}")
+                        print(f"{printable(bpf_map.name)}[{key}] = {value}")
                 last[bpf_map.name] = now
             sys.stdout.flush()
 

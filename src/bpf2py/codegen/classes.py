@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from bpf2py.btf.codec import codec_for
 from bpf2py.btf.reader import Btf
@@ -23,9 +22,21 @@ _ENUM_NAMES = frozenset(
 )
 
 
+def escaped(text: str) -> str:
+    """Text for a literal or docstring with double quotes: names come from a file, and none of them may end it."""
+    return "".join(
+        f"\\{c}" if c in '\\"' else c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def documented(text: str) -> str:
+    """Text for a docstring, which is stored as UTF-8: bytes of a name that are not are shown as escapes."""
+    return escaped(text.encode("utf-8", "backslashreplace").decode())
+
+
 def quoted(text: str) -> str:
     """A string literal with double quotes, as ruff writes it."""
-    return json.dumps(text)
+    return f'"{escaped(text)}"'
 
 
 def free(name: str, taken: Iterable[str]) -> str:
@@ -35,17 +46,18 @@ def free(name: str, taken: Iterable[str]) -> str:
     return name
 
 
-def wrapped(head: str, arguments: str, end: str) -> Iterator[str]:
+def wrapped(head: str, arguments: Sequence[str], end: str) -> Iterator[str]:
     """A call on one line, or with its arguments on a line of their own, as ruff has it."""
-    if len(head + arguments + end) <= LINE:
-        yield head + arguments + end
+    line = ", ".join(arguments)
+    if len(head + line + end) <= LINE:
+        yield head + line + end
         return
     indent = head[: len(head) - len(head.lstrip())]
     yield head
-    if len(indent) + 4 + len(arguments) <= LINE or ", " not in arguments:
-        yield f"{indent}    {arguments}"
+    if len(indent) + 4 + len(line) <= LINE or len(arguments) == 1:
+        yield f"{indent}    {line}"
     else:
-        yield from (f"{indent}    {argument}," for argument in arguments.split(", "))
+        yield from (f"{indent}    {argument}," for argument in arguments)
     yield indent + end
 
 
@@ -57,15 +69,16 @@ def parenthesized(head: str, value: str) -> Iterator[str]:
         yield from (f"{head}(", f"    {value}", ")")
 
 
-def enumerators(enum: Enum) -> Iterator[tuple[str, int]]:
-    """The names of an enum as an IntEnum may have them."""
+def enumerators(enum: Enum, class_name: str) -> Iterator[tuple[str, int]]:
+    """The names of an enum as an IntEnum called `class_name` may have them."""
     taken: set[str] = set()
     for name, value in enum.values:
         member = python_name(name)
-        if member.startswith("__"):  # private in a class
+        if member.startswith(("__", f"_{class_name.lstrip('_')}__")):  # private in a class
             member = f"_{member.lstrip('_')}"
         if keyword.iskeyword(member) or member in _ENUM_NAMES or (member.startswith("_") and member.endswith("_")):
-            member = f"{member.strip('_') or 'X'}_"
+            bare = member.strip("_")
+            member = f"{bare if bare.isidentifier() else f'X{bare}'}_"
         while member in taken:
             member += "_"
         taken.add(member)
@@ -95,14 +108,14 @@ class Classes:
             for type_id, name in self.types.names.items():
                 if isinstance(self.btf.type(type_id), wanted):
                     yield from ("", "")
-                    yield from wrapped("@_object.type(", quoted(self.types.paths[type_id]), ")")
+                    yield from wrapped("@_object.type(", [quoted(self.types.paths[type_id])], ")")
                     yield from self.enum(type_id, name) if wanted is Enum else self.struct(type_id, name)
         aliases = list(self.types.new_aliases())
         if aliases:
             yield from ("", "")
         for name, target, c in aliases:
             yield f"{name}: TypeAlias = {target}"
-            yield f'"""{c}"""'
+            yield f'"""{documented(c)}"""'
 
     def enum(self, type_id: int, name: str) -> Iterator[str]:
         """An IntEnum that also takes values without a name."""
@@ -111,18 +124,18 @@ class Classes:
         yield f"class {name}(runtime.OpenEnum):"
         yield from self.docstring(type_id)
         yield ""
-        for member, value in enumerators(enum):
+        for member, value in enumerators(enum, name):
             yield f"    {member} = {value}"
 
     def docstring(self, type_id: int) -> Iterator[str]:
         """What the type is in C."""
         path = self.types.paths[type_id]
-        yield f'    """{title(path, self.types.names[type_id])}'
+        yield f'    """{documented(title(path, self.types.names[type_id]))}'
         yield ""
         yield "    ::"
         yield ""
         for line in c_text(self.btf, type_id, path):
-            yield f"        {line}".rstrip().replace("\\", "\\\\")
+            yield f"        {documented(line)}".rstrip()
         yield '    """'
 
     def struct(self, type_id: int, name: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.values import python_name
-from bpf2py.codegen.classes import Classes, free, members, parenthesized, quoted, wrapped
+from bpf2py.codegen.classes import Classes, documented, free, members, parenthesized, quoted, wrapped
 from bpf2py.codegen.types import Types
 from bpf2py.errors import BtfError
 from bpf2py.maps import class_home
@@ -69,7 +69,8 @@ class _Module:
     ) -> None:
         if spec.types is None:
             raise BtfError(f"{source}: the object has no types; compile with -g")
-        self.ident, self.spec, self.object_file, self.source, self.embedded = ident, spec, object_file, source, embedded
+        self.ident, self.spec, self.object_file, self.embedded = ident, spec, object_file, embedded
+        self.source = documented(source)  # said in docstrings alone
         self.btf = spec.types
         self.maps = [m for m in spec.maps.values() if m.data is None and m.struct_ops is None]
         self.families = sorted({class_home(m.type) for m in self.maps})
@@ -137,7 +138,7 @@ class _Module:
     def object_lines(self) -> Iterator[str]:
         """The object file, or the embedded object."""
         if self.embedded is None:
-            yield from wrapped("_object = runtime.ObjectFile(", f"__file__, {quoted(self.object_file)}", ")")
+            yield from wrapped("_object = runtime.ObjectFile(", ["__file__", quoted(self.object_file)], ")")
             return
         yield "_object = runtime.ObjectFile("
         yield "    __file__,"
@@ -168,7 +169,10 @@ class _Module:
         """What of a spec `load` changes, by name."""
         for name, text, rows in self.changed():
             yield from ("", "")
-            if all(item.isidentifier() and not keyword.iskeyword(item) and item[:2] != "__" for item, _ in rows):
+            if all(
+                item.isascii() and item.isidentifier() and not keyword.iskeyword(item) and item[:2] != "__"
+                for item, _ in rows
+            ):
                 yield f"class {name}(TypedDict, total=False):"
                 yield f'    """{text}"""'
                 yield ""
@@ -194,34 +198,37 @@ class _Module:
         if self.spec.programs:
             yield "Autoload", "Whether programs are loaded, by name.", [(name, "bool") for name in self.spec.programs]
 
-    def container(self, name: str, what: str, rows: Iterable[tuple[str, str, str, str]]) -> Iterator[str]:
-        """A class whose attributes are (name, annotation, begin and end of the value)."""
+    def container(self, name: str, what: str, rows: Iterable[tuple[str, str, str, list[str]]]) -> Iterator[str]:
+        """A class whose attributes are (name, annotation, start and arguments of the value)."""
         yield from ("", "")
         yield f"class {name}:"
         yield f'    """The {what} of {self.source}."""'
         yield ""
         yield "    def __init__(self, obj: Object) -> None:"
-        empty = True
+        taken: set[str] = set()
         for found, annotation, call, arguments in rows:
-            empty = False
+            attribute = python_name(found)
+            while attribute in taken:
+                attribute += "_"
+            taken.add(attribute)
             yield from wrapped(
-                f"        self.{python_name(found)}: {annotation} = {call}", arguments, "]" if call[-1] == "[" else ")"
+                f"        self.{attribute}: {annotation} = {call}", arguments, "]" if call[-1] == "[" else ")"
             )
-        if empty:
+        if not taken:
             yield "        pass"
 
     def containers(self) -> Iterator[str]:
         """Maps, Programs, Variables and Objects."""
-        maps = [(m.name, self.map_annotation(m), "obj.maps[", quoted(m.name)) for m in self.maps]
+        maps = [(m.name, self.map_annotation(m), "obj.maps[", [quoted(m.name)]) for m in self.maps]
         yield from self.container("Maps", "maps", maps)
-        programs = [(n, "Program", "runtime.program(", f"obj, {quoted(n)}") for n in self.spec.programs]
+        programs = [(n, "Program", "runtime.program(", ["obj", quoted(n)]) for n in self.spec.programs]
         yield from self.container("Programs", "programs", programs)
         variables = [
             (
                 v.name,
                 f"TypedVariable[{self.variable_annotation(v)}]",
                 "runtime.variable(",
-                f"obj, {quoted(v.name)}",
+                ["obj", quoted(v.name)],
             )
             for v in self.spec.variables.values()
         ]

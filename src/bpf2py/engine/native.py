@@ -204,8 +204,9 @@ class NativeCode:
         return self.memory.table[number]
 
     def machine_code(self, unit: int) -> bytes:
-        """The machine code of a unit."""
-        return self._kept[unit].code
+        """The machine code of a unit, empty once it is gone."""
+        kept = self._kept.get(unit)
+        return kept.code if kept is not None else b""
 
     def bound(self, function: int, *arguments: int) -> Callable[[], int]:
         """A library function with its arguments, as a callable without any: the fastest way in."""

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.errors import BpfOSError
+from bpf2py.errors import BpfOSError, MapCreateError
 from bpf2py.info import MapInfo, TestRunResult
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpus
-from bpf2py.kernel.syscall import EINVAL, Fd, check
+from bpf2py.kernel.syscall import EBADF, EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
 from bpf2py.uapi.commands import Command
 
@@ -48,7 +48,16 @@ class KernelBackend:
         inner_fd = inner.fd if inner is not None else 0
         if prepared is None:
             return create_map(spec, 0, inner_fd)
-        return create_map(spec, prepared.fd, inner_fd, prepared.token_fd)
+        try:
+            return create_map(spec, prepared.fd, inner_fd, prepared.token_fd)
+        except MapCreateError as error:
+            if prepared.warning is None:
+                raise
+            raise MapCreateError(
+                f"{error.message}; it is created without types, for {prepared.warning}",
+                errno=error.errno,
+                command=error.command,
+            ) from None
 
     def create_struct_ops(
         self, spec: MapSpec, programs: Mapping[str, ProgramSpec], prepared: btf_module.LoadedBtf
@@ -166,7 +175,8 @@ class KernelBackend:
         """A pinned program."""
         from bpf2py.kernel.program import KernelProgram
 
-        return KernelProgram(open_pinned(path, f"pinned program {path}: open"), path)
+        what = f"pinned program {path}: open"
+        return KernelProgram(must_be("program", open_pinned(path, what), what), path)
 
     def open_program_id(self, ident: int) -> KernelProgram:
         """The program with this id."""
@@ -179,7 +189,8 @@ class KernelBackend:
         """A pinned link."""
         from bpf2py.kernel.link import KernelLink
 
-        return KernelLink(open_pinned(path, f"pinned link {path}: open"), path)
+        what = f"pinned link {path}: open"
+        return KernelLink(must_be("link", open_pinned(path, what), what), path)
 
     def open_link_id(self, ident: int) -> KernelLink:
         """The link with this id."""
@@ -197,16 +208,17 @@ class KernelBackend:
     def open_map_fd(self, fd: int) -> KernelMap:
         """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is no map's."""
         try:
-            return KernelMap(must_be_map(Fd(os.dup(fd)), f"map fd {fd}: open"))
+            owner = Fd(os.dup(fd))
+        except OverflowError:
+            raise BpfOSError(f"map fd {fd}: open", errno=EBADF, command="dup") from None
         except OSError as error:
-            if isinstance(error, BpfOSError):
-                raise
             raise BpfOSError(f"map fd {fd}: open", errno=error.errno, command="dup") from None
+        return KernelMap(must_be("map", owner, f"map fd {fd}: open"))
 
     def open_map_pin(self, path: str) -> KernelMap:
         """A pinned map. Raises PermissionDenied or BpfOSError."""
         what = f"pinned map {path}: open"
-        return KernelMap(must_be_map(open_pinned(path, what), what))
+        return KernelMap(must_be("map", open_pinned(path, what), what))
 
     def open_map_id(self, ident: int) -> KernelMap:
         """The map with this id (needs CAP_SYS_ADMIN). Raises PermissionDenied or BpfOSError."""
@@ -219,13 +231,22 @@ class KernelBackend:
         return btf_module.btf_by_id(info.btf_id) if info.btf_id else None
 
 
-def must_be_map(fd: Fd, what: str) -> Fd:
-    """Raise BpfOSError when a descriptor is another BPF object's, whose facts would pass for a map's."""
+# By the names of their anonymous inodes; links have had both.
+_KINDS = {"bpf-map": "map", "bpf-prog": "program", "bpf_link": "link", "bpf-link": "link", "btf": "BTF object"}
+
+
+def must_be(kind: str, fd: Fd, what: str) -> Fd:
+    """Raise BpfOSError when a descriptor is that of something else, whose facts would pass for those of a `kind`."""
     try:
-        kind = os.readlink(f"/proc/self/fd/{fd.number}")
+        inode = os.readlink(f"/proc/self/fd/{fd.number}")
     except OSError:
         return fd  # no /proc here
-    if kind != "anon_inode:bpf-map":
+    found = _KINDS.get(inode.removeprefix("anon_inode:"))
+    if found != kind:
         fd.close()
-        raise BpfOSError(f"{what}: this is no BPF map but {kind}", errno=EINVAL, command="BPF_OBJ_GET")
+        raise BpfOSError(
+            f"{what}: this is not a BPF {kind} but {f'a {found}' if found else inode}",
+            errno=EINVAL,
+            command="BPF_OBJ_GET",
+        )
     return fd

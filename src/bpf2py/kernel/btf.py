@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bpf2py.linker.core import CoreTarget
     from bpf2py.spec.object_spec import ObjectSpec
 
-_LOG_SIZE = 1 << 16
+_LOG_SIZE = 1 << 20  # it lists every type before the wrong one
 
 
 def modules() -> tuple[Btf, ...]:
@@ -150,15 +150,23 @@ def load_object_btf(spec: ObjectSpec, token: Fd | None = None) -> LoadedBtf:
     """
     if spec.types is None:
         return LoadedBtf(None, None, token=token)
-    log = ""
+    reason = ""
     for old_kernel in (False, True):
         data = kernel_form(spec, old_kernel)
         result, log = _load(data, token.number if token is not None else 0)
         if result >= 0:
             return LoadedBtf(Fd(result), spec.types, token=token)
-    lines = [line for line in log.strip().splitlines() if line.strip()]
-    warning = f"the kernel refused the object's BTF: {lines[-1] if lines else os.strerror(-result)}"
-    return LoadedBtf(None, spec.types, warning, token)
+        reason = reason or _refusal(log) or os.strerror(-result)
+    return LoadedBtf(None, spec.types, f"the kernel refused the object's BTF: {reason}", token)
+
+
+def _refusal(log: str) -> str:
+    """The last line of a log, with the type it is about where it is one of a type's rows."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    owner = next((line for line in reversed(lines) if line.startswith("[")), "") if lines[-1][0].isspace() else ""
+    return f"{owner}: {lines[-1].strip()}" if owner else lines[-1]
 
 
 def _load(data: bytes, token_fd: int) -> tuple[int, str]:
@@ -171,7 +179,7 @@ def _load(data: bytes, token_fd: int) -> tuple[int, str]:
     attr = struct.pack(
         "<QQIIIIIi", address_of_bytes(data), ctypes.addressof(log), len(data), _LOG_SIZE, 1, 0, flags, token_fd
     )
-    retried = bpf(Command.BTF_LOAD, attr)
+    retried = bpf(Command.BTF_LOAD, attr)  # a log that does not fit gives ENOSPC
     return (retried if retried >= 0 else result), log.value.decode("utf-8", "replace")
 
 

@@ -38,6 +38,7 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
+from bpf2py.uapi.pins import pin_path
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -381,19 +382,19 @@ def map_info(fd: int) -> MapInfo:
 
 def pin(fd: int, path: str) -> int:
     """BPF_OBJ_PIN."""
-    name = path.encode() + b"\0"
+    name = os.fsencode(path) + b"\0"
     return bpf(Command.OBJ_PIN, struct.pack("<QII", address_of_bytes(name), fd & 0xFFFFFFFF, 0))
 
 
 def open_pin(path: str, flags: int = 0) -> int:
     """BPF_OBJ_GET: a descriptor of a pinned object, or -errno."""
-    name = path.encode() + b"\0"
+    name = os.fsencode(path) + b"\0"
     return bpf(Command.OBJ_GET, struct.pack("<QII", address_of_bytes(name), 0, flags))
 
 
 def open_pinned(path: str, what: str) -> Fd:
     """A pinned object. Raises PermissionDenied or BpfOSError."""
-    result = open_pin(path)
+    result = open_pin(pin_path(path, what, "BPF_OBJ_GET"))
     if result == -ENOENT:
         raise BpfOSError(f"{what}: nothing is pinned there", errno=ENOENT, command="BPF_OBJ_GET")
     if result == -EACCES and os.access(path, os.R_OK | os.W_OK) and not _on_bpffs(path):

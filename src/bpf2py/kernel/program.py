@@ -275,7 +275,8 @@ class ProgramLoader:
                     errno=errno,
                     command="BPF_PROG_LOAD",
                 )
-            return BpfOSError(f"{what}: BPF_PROG_LOAD failed without a log", errno=errno, command="BPF_PROG_LOAD")
+            note = f"; it was loaded without types, for {self.btf.warning}" if self.btf.warning else ""
+            return BpfOSError(f"{what}: BPF_PROG_LOAD failed without a log{note}", errno=errno, command="BPF_PROG_LOAD")
         source = self._source(summary.instruction) or summary.source
         hint = hint_for(summary)
         lines = summary.lines
@@ -289,6 +290,8 @@ class ProgramLoader:
             message += f"\n  at {source}"
         if summary.instruction is not None:
             message += f"\n  instruction {summary.instruction}: {summary.text}"
+        if self.btf.warning is not None:
+            message += f"\n  note: it was loaded without types, for {self.btf.warning}"
         if hint is not None:
             message += f"\n  hint: {hint}"
         return VerifierError(

@@ -53,6 +53,11 @@ class Tracefs:
 
 def event_id(what: str, category: str, name: str) -> int:
     """The number of a tracepoint. Raises AttachError, naming similar ones, when there is none."""
+    for part in (category, name):  # a section's name says which: it must not lead out of the directory
+        if not part or part in (".", "..") or "/" in part or "\0" in part:
+            raise AttachError(
+                f"{what}: {part!r} is not a name of a tracepoint or its category", errno=2, command="open"
+            )
     with Tracefs() as tracefs:
         try:
             return int(tracefs.read(f"events/{category}/{name}/id"))

@@ -13,6 +13,7 @@ from bpf2py.maps.errors import map_error
 from bpf2py.owned import Owned
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_type_named, type_info, type_name
+from bpf2py.uapi.pins import object_id, pin_path
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle, MapSlot
@@ -130,7 +131,7 @@ class Map(Owned, Generic[K, V]):
 
         Raises FileExistsError, or BpfError when the place is not on a bpffs.
         """
-        path = os.fspath(path)
+        path = pin_path(path, f"map {self.name}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"map {self.name}: pin: {path} exists")
         self.fileno()
@@ -141,7 +142,7 @@ class Map(Owned, Generic[K, V]):
 
         Raises FileNotFoundError when nothing is there, MapIncompatible when another map is pinned there.
         """
-        path = os.fspath(path)
+        path = pin_path(path, f"map {self.name}: unpin")
         if not os.path.lexists(path):
             raise FileNotFoundError(2, f"map {self.name}: unpin: nothing is pinned", path)
         with Map.open(path) as pinned:
@@ -375,10 +376,8 @@ class Map(Owned, Generic[K, V]):
         """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`."""
         from bpf2py.loading import resolve_backend
 
-        if not 0 <= ident < 1 << 32:
-            raise EncodeError(f"map id {ident}: ids are unsigned 32-bit numbers")
         found = resolve_backend(backend)
-        return _adopt(found, found.open_map_id(ident), key, value)
+        return _adopt(found, found.open_map_id(object_id(ident, "map")), key, value)
 
     @staticmethod
     def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:

@@ -15,6 +15,7 @@ from bpf2py.spec.btf_maps import BtfMap, read_btf_maps
 from bpf2py.spec.elf import (
     EM_BPF,
     EM_NONE,
+    R_BPF_64_ABS32,
     R_BPF_64_NODYLD32,
     SHF_ALLOC,
     SHT_NOBITS,
@@ -124,10 +125,10 @@ class ObjectReader:
         relocs = self.relocations.get(section.number)
         data = section.data
         if relocs:
-            # Offsets of global variables in DATASEC records come as relocations.
+            # Offsets of global variables in DATASEC records come as relocations: ABS32 in read-only sections, else NODYLD32.
             patched = bytearray(data)
             for reloc in relocs:
-                if reloc.type == R_BPF_64_NODYLD32 and reloc.offset + 4 <= len(patched):
+                if reloc.type in (R_BPF_64_NODYLD32, R_BPF_64_ABS32) and reloc.offset + 4 <= len(patched):
                     (addend,) = struct.unpack_from("<I", patched, reloc.offset)
                     value = (self.elf.symbol(reloc.symbol).value + addend) & 0xFFFFFFFF
                     struct.pack_into("<I", patched, reloc.offset, value)

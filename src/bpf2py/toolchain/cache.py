@@ -10,14 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Cache", "Entry", "cache_directory", "file_digest"]
+__all__ = ["Cache", "Entry", "cache_directory", "file_digest", "read_file", "trusted_directory", "write_atomically"]
 
-_MAGIC = b"bpf2py object cache 1\n"
+_MAGIC = b"bpf2py object cache 2\n"
+MOST = 256 << 20  # bytes of a file worth reading
+# A FIFO is opened without waiting for its other end, and then refused.
+_OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LIMIT = 256 << 20  # bytes of entries; a busy test suite makes a few thousand of 20 kB
 
 
@@ -44,13 +49,71 @@ def cache_directory() -> Path:
         return Path(tempfile.gettempdir(), f"bpf2py-{os.getuid() if sys.platform != 'win32' else 'cache'}")
 
 
-def file_digest(path: str | Path) -> str | None:
-    """Hash of a file's content; None when it cannot be read."""
+def trusted_directory() -> Path | None:
+    """`cache_directory` if what is in it can only be this user's, else None, with a warning; it need not exist yet."""
+    directory = cache_directory()
+    wrong = _stranger(directory)
+    if wrong is None:
+        return directory
+    warnings.warn(
+        f"compiled programs are not cached: {wrong}; set BPF2PY_CACHE_DIR to a directory of your own (chmod 700)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+def _stranger(directory: Path) -> str | None:
+    """Who else could put something into a directory, in words, or None. A temporary directory may be everybody's."""
+    if sys.platform == "win32":
+        return None
+    user, real = os.geteuid(), Path(os.path.realpath(directory))
+    for place in (real, *real.parents):
+        try:
+            facts = os.stat(place)
+        except OSError:
+            continue  # made by us when something is stored
+        if place == real:
+            if facts.st_uid != user:
+                return f"{place} belongs to user {facts.st_uid}, not to {user}"
+            others = bool(facts.st_mode & 0o022)
+        else:
+            others = bool(facts.st_mode & 0o002) and not facts.st_mode & stat.S_ISVTX
+        if others:
+            return f"{place} may be written to by others"
+    return None
+
+
+def read_file(path: str | Path, *, own: bool = False, most: int = MOST) -> bytes | None:
+    """The content of a regular file; None when it is anything else (a FIFO would block), too large or unreadable.
+
+    Args:
+        path: the file.
+        own: accept only a file of this user that nobody else may write to.
+        most: bytes.
+    """
     try:
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+        fd = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
+    except (OSError, ValueError):
+        return None
+    try:
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
+            return None
+        if own and sys.platform != "win32" and (facts.st_uid != os.geteuid() or facts.st_mode & 0o022):
+            return None
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read()
     except OSError:
         return None
+    finally:
+        os.close(fd)
+
+
+def file_digest(path: str | Path) -> str | None:
+    """Hash of a file's content; None when it cannot be read."""
+    data = read_file(path)
+    return hashlib.blake2b(data, digest_size=16).hexdigest() if data is not None else None
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -64,17 +127,21 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> bool:
-    """Write a file so that others see all of it or nothing; False when the place is not writable."""
+    """Write a file so that others see all of it or nothing, also after a crash; False when the place is not writable."""
     import tempfile
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for directory in (*reversed(path.parents), path.parent):
+            if not directory.exists():
+                directory.mkdir(mode=0o700, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     except OSError:
         return False
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(descriptor)
         os.replace(temporary, path)
     except OSError:
         _remove(temporary)
@@ -93,18 +160,20 @@ class Cache:
     """The entries below one directory. Every failure to read or write is a miss, never an error.
 
     Args:
-        directory: where the entries are; created on the first store.
+        directory: where the entries are; created on the first store. Default: `trusted_directory()`; nothing is kept where
+            there is none.
         limit: bytes above which a store removes the entries unused for longest.
     """
 
-    __slots__ = ("directory", "limit")
+    __slots__ = ("directory", "limit", "root")
 
     def __init__(self, directory: Path | None = None, *, limit: int = _LIMIT) -> None:
-        self.directory = (directory if directory is not None else cache_directory()) / "objects"
+        self.root = directory if directory is not None else trusted_directory()
+        self.directory = self.root / "objects" if self.root is not None else None
         self.limit = limit
 
-    def _path(self, key: str) -> Path:
-        return self.directory / key[:2] / key
+    def _path(self, key: str) -> Path | None:
+        return self.directory / key[:2] / key if self.directory is not None else None
 
     def get(self, key: str, *, kernel: Callable[[], str | None] = lambda: None) -> Entry | None:
         """The entry of that key, if every file that went into it is still what it was.
@@ -114,16 +183,15 @@ class Cache:
             kernel: asked for the identity of the running kernel when the entry holds for one kernel only.
         """
         path = self._path(key)
-        try:
-            raw = path.read_bytes()
-        except OSError:
+        raw = read_file(path, own=True) if path is not None else None
+        if path is None or raw is None:
             return None
         head, separator, data = raw[len(_MAGIC) :].partition(b"\n")
         if not raw.startswith(_MAGIC) or not separator:
             return None
         try:
             facts = json.loads(head)
-            if hashlib.blake2b(data, digest_size=16).hexdigest() != facts["data"]:
+            if hashlib.blake2b(data, digest_size=16).hexdigest() != facts["data"] or facts["key"] != key:
                 return None
             if facts["kernel"] is not None and facts["kernel"] != kernel():
                 return None
@@ -131,8 +199,8 @@ class Cache:
                 return None
             if any(file_digest(name) != known for name, known in facts["files"].items()):
                 return None
-            entry = Entry(data, facts["warnings"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            entry = Entry(data, str(facts["warnings"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         try:
             os.utime(path)  # pruning goes by the time of last use
@@ -150,10 +218,12 @@ class Cache:
         kernel: str | None = None,
     ) -> None:
         """Store an object with the files it was made of, the places where no file may appear, and its kernel."""
-        known = {name: file_digest(name) for name in files}
-        if None in known.values():
+        path = self._path(key)
+        known = {name: file_digest(name) for name in files} if path is not None else {}
+        if path is None or None in known.values():
             return
         facts = {
+            "key": key,
             "files": known,
             "absent": list(absent),
             "kernel": kernel,
@@ -161,12 +231,14 @@ class Cache:
             "data": hashlib.blake2b(entry.data, digest_size=16).hexdigest(),
         }
         data = b"".join((_MAGIC, json.dumps(facts).encode(), b"\n", entry.data))
-        if write_atomically(self._path(key), data):
+        if write_atomically(path, data):
             self.prune()
 
     def prune(self) -> None:
         """Remove the entries unused for longest until the rest takes at most three quarters of the limit."""
         entries = []
+        if self.directory is None:
+            return
         try:
             for folder in os.scandir(self.directory):
                 if folder.is_dir():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpf2py.errors import CompileError, CompilerNotFound
-from bpf2py.toolchain.cache import Cache, Entry, cache_directory, digest, write_atomically
+from bpf2py.toolchain.cache import Cache, Entry, digest, read_file, write_atomically
 from bpf2py.toolchain.find import Compiler, candidates, examine, find_compiler, not_found, ziglang_directory
 from bpf2py.toolchain.headers import include_directory, reach, search_path
 
@@ -208,7 +208,7 @@ def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Co
         if store is not None:
             files = _dependencies((work / "out.d").read_bytes())
             order = [directory, *search_path(flags), *(["/usr/include"] if compiler.kind == "clang" else [])]
-            made = (str(work) + os.sep, str(cache_directory()) + os.sep)
+            made = (str(work) + os.sep, *([str(store.root) + os.sep] if store.root is not None else []))
             inputs = [file for file in files if not file.startswith(made)]
             store.put(key, Entry(*compiled), files=inputs, absent=_shadows(files, order), kernel=vmlinux.kernel)
         return compiled
@@ -216,9 +216,9 @@ def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Co
 
 def _write_text(text: bytes, store: Cache | None, work: Path) -> str:
     """Give a source without a file one: a lasting one, so that messages and line information name what can be read."""
-    if store is not None:
-        lasting = cache_directory() / "sources" / f"{digest([text])}.bpf.c"
-        if lasting.is_file() or write_atomically(lasting, text):
+    if store is not None and store.root is not None:
+        lasting = store.root / "sources" / f"{digest([text])}.bpf.c"
+        if read_file(lasting, own=True) == text or write_atomically(lasting, text):
             return str(lasting)
     path = work / "source.bpf.c"
     path.write_bytes(text)
@@ -247,7 +247,8 @@ def _vmlinux_flags(job: _Job, store: Cache | None, work: Path) -> Iterator[_Vmli
     trimmed = vmlinux.write_header(work, vmlinux.reached_roots(reached.identifiers))
     yield _Vmlinux([f"-I{trimmed}"], kernel, False)
     # The source may name a type by pasting tokens, or reach it through a function of another header.
-    whole = vmlinux.write_header(cache_directory() / "vmlinux" if store is not None else work, fallback=work)
+    lasting = store.root / "vmlinux" if store is not None and store.root is not None else work
+    whole = vmlinux.write_header(lasting, fallback=work)
     yield _Vmlinux([f"-I{whole}"], kernel, True)
 
 
@@ -260,11 +261,22 @@ class _Result(NamedTuple):
 def _run(compiler: Compiler, flags: Sequence[str], path: str, arch: str, work: Path) -> _Result:
     import subprocess
 
-    # A path that begins with a dash would be taken for a flag.
-    path = os.path.join(".", path) if path.startswith("-") else path
+    # A path that begins with a dash would be taken for a flag, one that begins with @ for a file of flags.
+    path = os.path.join(".", path) if path.startswith(("-", "@")) else path
     argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, f"-D__TARGET_ARCH_{arch}", *flags]
     # The directory made for this compile must not show in the object.
-    argv += [f"-fdebug-prefix-map={work}=.", "-c", path, "-o", str(work / "out.o"), "-MD", "-MF", str(work / "out.d")]
+    argv += [
+        f"-fdebug-prefix-map={work}=.",
+        "-x",
+        "c",
+        "-c",
+        path,
+        "-o",
+        str(work / "out.o"),
+        "-MD",
+        "-MF",
+        str(work / "out.d"),
+    ]
     environment = None
     if compiler.kind == "zig":  # it wants a writable cache of its own, and has nothing to keep there
         environment = {

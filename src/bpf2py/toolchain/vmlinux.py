@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bpf2py.errors import NotSupported
-from bpf2py.toolchain.cache import digest, file_digest, write_atomically
+from bpf2py.toolchain.cache import digest, file_digest, read_file, write_atomically
 
 __all__ = ["header_text", "kernel_identity", "write_header"]
 
@@ -72,6 +72,11 @@ def header_text(roots: frozenset[str] | None = None) -> str:
     return text
 
 
+def _end(text: bytes) -> bytes:
+    """The last line of a header that was kept: by it one that was cut short is told from a whole one."""
+    return f"/* end of {digest([text])} */\n".encode()
+
+
 def write_header(directory: Path, roots: frozenset[str] | None = None, *, fallback: Path | None = None) -> Path:
     """The directory to put on the search path; below `directory`, where a header made earlier is found again.
 
@@ -85,9 +90,11 @@ def write_header(directory: Path, roots: frozenset[str] | None = None, *, fallba
         OSError: neither place is writable.
     """
     key = digest([kernel_identity(), "whole" if roots is None else "\n".join(sorted(roots))])
-    if (directory / key / "vmlinux.h").is_file():
+    known = read_file(directory / key / "vmlinux.h", own=True)
+    if known is not None and known.endswith(_end(known[: -len(_end(b""))])):
         return directory / key
     text = header_text(roots).encode()
+    text += _end(text)
     for place in (directory, fallback):
         if place is not None and write_atomically(place / key / "vmlinux.h", text):
             return place / key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -98,6 +99,11 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
         AttachError: the hook does not exist or refused the program.
         NotSupported: programs of this type cannot be attached by this backend.
     """
+    for name, text in (("target", spec.target), *options.items()):
+        if isinstance(text, str | os.PathLike) and "\0" in os.fspath(text):
+            raise AttachError(
+                f"program {spec.name}: attach: {name} {os.fspath(text)!r} contains a NUL character", errno=EINVAL
+            )
     hook = hook_for(spec)
     if hook is None:
         raise NotSupported(
