@@ -6,7 +6,9 @@ import ctypes
 import json
 import os
 import re
+import select
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -19,6 +21,8 @@ import pytest
 import bpf2py
 from bpf2py.engine import Engine
 from bpf2py.engine.trace.child import TracedChild, can_fire
+from bpf2py.engine.trace.events import sys_enter
+from bpf2py.engine.trace.ptrace import knows_registers, named_registers
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).parent / "traced.bpf.c"
@@ -154,6 +158,155 @@ def test_a_stopped_program_is_reported(compile_bpf: Callable[[str], bytes]) -> N
 )
 def test_what_a_child_can_fire(hook: str, possible: bool) -> None:
     assert can_fire(hook) is possible
+
+
+EXECS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+struct task_struct { int pid; int tgid; int exit_code; unsigned long long start_time; } __attribute__((preserve_access_index));
+struct enter { __u64 common; __s64 number; __u64 args[6]; };
+struct leave { __u64 common; __s64 number; __s64 result; };
+struct exec { __u64 common; __u32 filename; __s32 pid; __s32 old_pid; };
+struct name { char text[120]; };
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4096); __type(key, struct name); __type(value, __u32); }
+    asked SEC(".maps"), executed SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4096); __type(key, __u32); __type(value, __s32); }
+    codes SEC(".maps"), results SEC(".maps");
+long too_long;
+
+SEC("tracepoint/syscalls/sys_enter_execve") int enter(struct enter *ctx)
+{
+	struct name name = {};
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	bpf_probe_read_user_str(name.text, sizeof(name.text), (void *)ctx->args[0]);
+	bpf_map_update_elem(&asked, &name, &pid, BPF_ANY);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_execve") int leave(struct leave *ctx)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	__s32 result = ctx->result;
+
+	bpf_map_update_elem(&results, &pid, &result, BPF_ANY);
+	return 0;
+}
+
+SEC("tracepoint/sched/sched_process_exec") int exec(struct exec *ctx)
+{
+	struct name name = {};
+	__u32 pid = ctx->pid;
+
+	bpf_probe_read_kernel_str(name.text, sizeof(name.text), (char *)ctx + (ctx->filename & 0xffff));
+	bpf_map_update_elem(&executed, &name, &pid, BPF_ANY);
+	return 0;
+}
+
+SEC("tracepoint/sched/sched_process_exit") int leaves(void *ctx)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u32 pid = bpf_get_current_pid_tgid();
+	__s32 code = BPF_CORE_READ(task, exit_code);
+
+	if (bpf_ktime_get_ns() - BPF_CORE_READ(task, start_time) > 600000000000ULL)
+		__sync_fetch_and_add(&too_long, 1);
+	bpf_map_update_elem(&codes, &pid, &code, BPF_ANY);
+	return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.fixture(scope="module")
+def execs(compile_bpf: Callable[[str], bytes]) -> bytes:
+    return compile_bpf(EXECS)
+
+
+@pytest.mark.parametrize("where", ["engine", pytest.param("kernel", marks=pytest.mark.kernel)])
+def test_what_is_executed_and_how_it_ends(execs: bytes, where: str, tmp_path: Path, request: Any) -> None:
+    """Names as execve() was given them, of scripts and links as well; exit codes and signals; the command's own execve."""
+    if where == "kernel":
+        request.getfixturevalue("tracefs")
+    script, link = tmp_path / "script", tmp_path / "link"
+    script.write_text("#!/bin/sh\nexit 5\n")
+    script.chmod(0o755)
+    link.symlink_to("/bin/true")
+    command = ["/bin/sh", "-c", f"echo $$; {script}; {link}; (kill -KILL $(exec sh -c 'echo $PPID')); exit 3"]
+    reader, writer = os.pipe()
+    with bpf2py.load(execs, backend=Engine() if where == "engine" else "kernel") as obj:
+        obj.attach()
+        if where == "engine":
+            child = TracedChild(obj.backend, command, stdout=writer)
+            child.run()
+            assert not child.errors
+            pid = child.pid
+        else:
+            with subprocess.Popen(command, stdout=writer) as process:
+                pid = process.pid
+        os.close(writer)
+        with os.fdopen(reader) as stream:
+            assert int(stream.readline()) == pid
+        executed = {key.text: value for key, value in obj.maps["executed"].items()}
+        codes, results = dict(obj.maps["codes"].items()), dict(obj.maps["results"].items())
+        asked = {key.text: value for key, value in obj.maps["asked"].items()}
+        assert executed["/bin/sh"] == asked["/bin/sh"] == pid
+        assert results[pid] == 0
+        assert codes[pid] == 3 << 8
+        assert codes[executed[str(script)]] == 5 << 8
+        assert codes[executed[str(link)]] == 0
+        assert asked[str(script)] == executed[str(script)]
+        assert signal.SIGKILL in codes.values()
+        assert where == "kernel" or obj.variables["too_long"].value == 0
+
+
+def test_names_without_tracing_system_calls(execs: bytes, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nexit 5\n")
+    script.chmod(0o755)
+    with bpf2py.load(execs, backend=Engine()) as obj:
+        link = obj.programs["exec"].attach()
+        assert TracedChild(obj.backend, [str(script)]).run() == 5
+        assert [key.text for key in obj.maps["executed"]] == [str(script)]
+        link.close()
+
+
+def test_what_the_command_leaves_behind_goes_on(execs: bytes, tmp_path: Path) -> None:
+    done, go = tmp_path / "done", tmp_path / "go"
+    os.mkfifo(go)
+    with bpf2py.load(execs, backend=Engine()) as obj:
+        obj.attach()
+        command = ["sh", "-c", f"(read line < {go}; echo $line > {done}) > /dev/null 2>&1 & exit 4"]
+        assert TracedChild(obj.backend, command).run() == 4
+    with open(go, "w") as fifo:
+        fifo.write("after the end\n")
+    for _ in range(3000):
+        if done.exists() and done.read_text():
+            break
+        select.select([], [], [], 0.02)
+    assert done.read_text() == "after the end\n"
+
+
+def test_registers_of_other_processors() -> None:
+    """What AArch64's ptrace gives becomes its struct pt_regs, with the members that are not in it."""
+    raw = struct.pack("<34Q", *range(100, 134))
+    registers = named_registers("aarch64", raw)
+    assert (registers["x0"], registers["x30"], registers["sp"], registers["pc"], registers["pstate"]) == (
+        100,
+        130,
+        131,
+        132,
+        133,
+    )
+    event = sys_enter(1, "write", 64, (1, 0x7F00, 6, 0, 0, 0), registers)
+    regs = event.arguments[0]
+    assert isinstance(regs, bytes)
+    assert struct.unpack_from("<34Q", regs) == tuple(range(100, 134))
+    assert struct.unpack_from("<Qi", regs, 272) == (1, 64)
+    assert len(regs) == 336
+    assert not knows_registers("riscv64")
 
 
 # -- the command line ----------------------------------------------------------------------------------------------

@@ -10,19 +10,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from bpf2py.cli.child import Started, Traced, adopt_orphans, end_all, living
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
+    from bpf2py.cli.render import MapView
     from bpf2py.object import Object
 
+T = TypeVar("T")
 ROWS = 20
 EXIT_STATUS = "Exit status: the command's, 0 without one; 1 when the program was not run, 2 wrong usage."
 
@@ -126,11 +129,16 @@ def _progress(text: str) -> Iterator[None]:
 
 
 class Stop:
-    """Tells the main thread to stop; unlike threading.Event it may be set by a signal handler that interrupts its wait."""
+    """Tells the main thread to stop; unlike threading.Event it may be set by a signal handler that interrupts its wait.
+
+    Attributes:
+        asked: how often the user asked for it, by a signal.
+    """
 
     def __init__(self) -> None:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._set = False
+        self.asked = 0
 
     def set(self) -> None:
         """From now on `is_set` is true and nobody waits."""
@@ -146,76 +154,36 @@ class Stop:
         select.select([self._event], [], [], seconds)
 
 
-class Traced:
-    """A command traced for the engine, with as much of Popen's interface as a session uses."""
-
-    def __init__(self, engine: Any, command: list[str], piped: bool, to_stderr: bool) -> None:
-        from bpf2py.engine.trace.child import TracedChild
-
-        reader, writer = os.pipe() if piped else (-1, 2 if to_stderr else -1)
-        out = writer if writer >= 0 else None
-        self.stdout: IO[bytes] | None = os.fdopen(reader, "rb") if piped else None
-        self.returncode: int | None = None
-        self._child = TracedChild(engine, command, stdout=out, stderr=out if piped else None)
-        self._error: BaseException | None = None
-        self._writer = writer if piped else -1
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.returncode = self._child.run()
-        except BaseException as error:
-            self._error = error
-            self.returncode = 127
-        finally:
-            if self._writer >= 0:
-                os.close(self._writer)
-
-    def poll(self) -> int | None:
-        """The exit status, None while it runs."""
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end. Raises TimeoutExpired."""
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            raise subprocess.TimeoutExpired(self._child.command, timeout or 0)
-        return self.returncode or 0
-
-    def terminate(self) -> None:
-        """SIGTERM."""
-        self._child.signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self._child.kill()
-
-    def report(self) -> None:
-        """Raise what went wrong, and say which programs were stopped."""
-        if self._error is not None:
-            raise self._error
-        for text in self._child.errors:
-            _say(f"warning: {text}")
-
-
 class Session:
     """One run: the command, the live view and the final tables."""
 
     def __init__(self, obj: Object, only: list[str] | None, rows: int, as_json: bool) -> None:
-        from bpf2py.cli.render import readable
+        from bpf2py.cli.render import must_be_readable, readable
 
-        shown = [
+        for name in only or ():
+            must_be_readable(obj.maps[name])
+        self.obj = obj
+        self.maps = [
             m
             for m in obj.maps.values()
             if readable(m) and (m.name in only if only else m.spec is None or m.spec.data is None)
         ]
-        self.obj = obj
-        self.maps = shown
+        self.unreadable: dict[str, str] = {}
         self.rows = rows
         self.as_json = as_json
         self.stop = Stop()
         self.started = time.monotonic()
+
+    def _each(self, show: Callable[[Any], T]) -> Iterator[tuple[Any, T]]:
+        """What `show` makes of each map. One that cannot be read does not hide the others: `finish` says why."""
+        for bpf_map in self.maps:
+            try:
+                made = show(bpf_map)
+            except (BpfError, OSError) as error:
+                self.unreadable[bpf_map.name] = str(error).split("\n", 1)[0]
+                continue
+            self.unreadable.pop(bpf_map.name, None)
+            yield bpf_map, made
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -229,12 +197,13 @@ class Session:
 
     def run(self, command: list[str], interval: float, duration: float | None, live: bool) -> int:
         """Run until the command ends, the time is over, or SIGINT or SIGTERM; the command's exit status."""
-        terminal = live and sys.stdout.isatty() and not self.as_json
-        child: subprocess.Popen[bytes] | Traced | None = None
-        if command:
+        terminal = live and _is_terminal() and not self.as_json
+        child: Started | Traced | None = None
+        if command and not self.stop.is_set():
+            adopt_orphans()
             child = self._start(command, terminal)
             threading.Thread(target=self._wait, args=(child,), daemon=True).start()
-        elif not self.as_json:
+        elif not command and not self.as_json:
             _say("press Ctrl-C to stop" if duration is None else f"running for {duration:g} s")
         deadline = None if duration is None else self.started + duration
         try:
@@ -247,40 +216,39 @@ class Session:
             raise
         return self._end(child)
 
-    def _start(self, command: list[str], terminal: bool) -> subprocess.Popen[bytes] | Traced:
+    def _start(self, command: list[str], terminal: bool) -> Started | Traced:
         # On a terminal the command's output is printed above the live view; with --json stdout is for the JSON alone.
         out: Any = subprocess.PIPE if terminal else sys.stderr if self.as_json else None
-        if out is None:
+        if out is None and sys.stdout is not None:
             sys.stdout.flush()
         if self.obj.backend.name == "engine":
             return Traced(self.obj.backend, command, terminal, self.as_json)
-        try:
-            return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT if terminal else None)
-        except OSError as error:
-            raise BpfError(f"cannot run {command[0]}: {error.strerror}") from None
+        return Started(command, out, subprocess.STDOUT if terminal else None)
 
-    def _wait(self, child: subprocess.Popen[bytes] | Traced) -> None:
+    def _wait(self, child: Started | Traced) -> None:
         child.wait()
         self.stop.set()
 
     def _interrupt(self, _number: int, _frame: object) -> None:
+        self.stop.asked += 1
         self.stop.set()
 
-    def _end(self, child: subprocess.Popen[bytes] | Traced | None) -> int:
+    def _end(self, child: Started | Traced | None) -> int:
+        """The command's exit status, 0 when it was ended here, with everything it started."""
         if child is None:
             return 0
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        if child.returncode is None:
+            asked = self.stop.asked
+            ended = end_all(lambda: self.stop.asked > asked)
+            if ended:
+                _say(f"ended the command: {_names(ended)}")
             return 0
-        if isinstance(child, Traced):
-            child.report()
-        status = child.returncode or 0
-        return status if status >= 0 else 128 - status
+        for warning in child.report():
+            _say(f"warning: {warning}")
+        left = living()
+        if left:
+            _say(f"still running, started by the command: {_names(left)}")
+        return child.returncode
 
     def _left(self, interval: float, deadline: float | None) -> float:
         return interval if deadline is None else max(0.0, min(interval, deadline - time.monotonic()))
@@ -288,7 +256,7 @@ class Session:
     def _over(self, deadline: float | None) -> bool:
         return self.stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
 
-    def _live(self, child: subprocess.Popen[bytes] | Traced | None, interval: float, deadline: float | None) -> None:
+    def _live(self, child: Started | Traced | None, interval: float, deadline: float | None) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -304,18 +272,23 @@ class Session:
             if printer is not None:
                 printer.join(timeout=2)
 
+    def _view(self, bpf_map: Any) -> MapView:
+        from bpf2py.cli.render import view
+
+        return view(bpf_map, self.rows)
+
     def _group(self) -> Group:
         from rich.console import Group
         from rich.text import Text
 
-        from bpf2py.cli.render import table, view
+        from bpf2py.cli.render import table
 
         seconds = time.monotonic() - self.started
         parts: list[Any] = [Text(f"running for {seconds:.0f} s", style="dim")]
-        parts += [table(view(m, self.rows)) for m in self.maps]
+        parts += [table(shown) for _, shown in self._each(self._view)]
         return Group(*parts)
 
-    def _plain(self, child: subprocess.Popen[bytes] | Traced | None, interval: float, deadline: float | None) -> None:
+    def _plain(self, child: Started | Traced | None, interval: float, deadline: float | None) -> None:
         """Without a terminal: with a command just wait for it, else print what changed, a line each."""
         from bpf2py.cli.render import elements, to_json
         from bpf2py.cli.text import printable
@@ -325,17 +298,18 @@ class Session:
             self.stop.wait(self._left(interval, deadline))
             if child is not None or self.as_json or self._over(deadline):
                 continue
-            for bpf_map in self.maps:
-                now = {json.dumps(to_json(k)): json.dumps(to_json(v)) for k, v in elements(bpf_map)}
+            for bpf_map, found in self._each(elements):
+                now = {json.dumps(to_json(k)): json.dumps(to_json(v)) for k, v in found}
                 for key, value in now.items():
                     if last[bpf_map.name].get(key) != value:
                         print(f"{printable(bpf_map.name)}[{key}] = {value}")
                 last[bpf_map.name] = now
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
 
     def finish(self, command: list[str], status: int) -> None:
-        """Print the final state of the maps."""
-        from bpf2py.cli.render import lines, map_json, table, view
+        """Print the final state of the maps, and which cannot be read."""
+        from bpf2py.cli.render import lines, map_json, table
 
         seconds = time.monotonic() - self.started
         if self.as_json:
@@ -344,17 +318,28 @@ class Session:
                 "command": command,
                 "exit_status": status,
                 "seconds": round(seconds, 3),
-                "maps": {m.name: map_json(m) for m in self.maps},
+                "maps": {m.name: found for m, found in self._each(map_json)},
             }
             print(json.dumps(report))
-            return
-        if sys.stdout.isatty():
+        elif _is_terminal():
             console = _console()
-            for bpf_map in self.maps:
-                console.print(table(view(bpf_map, self.rows)))
-            return
-        for bpf_map in self.maps:
-            print("\n".join(lines(view(bpf_map, self.rows))))
+            for _, shown in self._each(self._view):
+                console.print(table(shown))
+        else:
+            for _, shown in self._each(self._view):
+                print("\n".join(lines(shown)))
+        for reason in self.unreadable.values():
+            _say(f"warning: not shown: {reason}")
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _names(processes: Mapping[int, str], most: int = 8) -> str:
+    """Processes for a message: ``sleep (412), make (413), 3 more``."""
+    shown = [f"{name if name.isprintable() else ascii(name)} ({pid})" for pid, name in sorted(processes.items())[:most]]
+    return ", ".join([*shown, f"{len(processes) - most} more"] if len(processes) > most else shown)
 
 
 def _console() -> Console:

@@ -32,7 +32,8 @@ class Engine(Machine):
         possible_cpus: slots of per-CPU values, and the CPUs programs may run on.
         seed: of hash seeds and bpf_get_prandom_u32: the same seed gives the same iteration order and numbers.
         clock: nanoseconds bpf_ktime_get_ns gives: None for the machine's monotonic clock, a number for time that stands still (see
-            `advance`), or a function.
+            `advance`), or a function. By the machine's clock a thread runs timers' callbacks; by a function's they follow
+            the next run.
         task: who programs run as: this process without.
         translator: ``"native"`` (machine code), ``"python"``, or None: machine code where that is possible, unless the environment
             variable BPF2PY_ENGINE says ``python``.

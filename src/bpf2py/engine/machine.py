@@ -19,6 +19,7 @@ from bpf2py.engine.own_helpers import OWN_HELPER, OwnHelpers
 from bpf2py.engine.run import Run
 from bpf2py.engine.sockets import XdpSocket
 from bpf2py.engine.task import Task
+from bpf2py.engine.timers import Timers
 from bpf2py.engine.version import has_fixed_lru, parse_version
 from bpf2py.engine.x86_runtime import FIRST_CALL, Fault, Slot
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError
@@ -76,7 +77,7 @@ class Machine(Owned):
         self.units: dict[int, Any] = {}
         self.runs: list[Run] = []
         self.hooks: list[Any] = []
-        self.timers: dict[int, Any] = {}
+        self.timers = Timers(self)
         self.events: dict[int, Any] = {}  # perf buffers by number: bpf2py.engine.maps.perf
         self.sockets: weakref.WeakValueDictionary[int, XdpSocket] = weakref.WeakValueDictionary()  # simulated ones
         self.ring_events: list[Any] = []  # readers of ring buffers that wait: bpf2py.engine.maps.rings
@@ -145,9 +146,7 @@ class Machine(Owned):
         """
         if not isinstance(self._clock, int):
             raise EncodeError("engine: only a clock that stands still can be advanced: Engine(clock=0)")
-        from bpf2py.engine.helpers.timer import run_due
-
-        return run_due(self, self._clock + ns)
+        return self.timers.run_due(self._clock + ns)
 
     @property
     def task(self) -> Task:
@@ -303,7 +302,10 @@ class Machine(Owned):
         """
         try:
             with self.lock:
-                return self._execute(program, context, prepare, callback)
+                result = self._execute(program, context, prepare, callback)
+                if self.timers and not self.runs:
+                    self.timers.after_run()
+                return result
         finally:
             self.settle()
 

@@ -73,6 +73,7 @@ bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
 bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_strcmp bpf_strlen bpf_strnlen bpf_strchr
 bpf_local_irq_save bpf_local_irq_restore bpf_task_acquire bpf_task_release
 """,
+    "timer": "bpf_wq_init bpf_wq_set_callback_impl bpf_wq_start",
     "dynptr": """
 bpf_dynptr_from_skb bpf_dynptr_from_xdp bpf_dynptr_slice bpf_dynptr_slice_rdwr bpf_dynptr_adjust bpf_dynptr_is_null
 bpf_dynptr_is_rdonly bpf_dynptr_size bpf_dynptr_clone

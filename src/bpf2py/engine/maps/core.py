@@ -112,6 +112,8 @@ class MapCore(Owned):
         """The last descriptor is closed: a PROG_ARRAY is emptied, for its programs may hold it (bpf_map_put_uref())."""
         if self.info.type == MapType.PROG_ARRAY:
             self.empty()
+        if self.fields.places:
+            self.engine.timers.drop_map(self.header)
 
     def empty(self) -> None:
         """Drop what an array of objects holds."""

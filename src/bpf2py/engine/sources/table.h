@@ -165,8 +165,12 @@ INLINE void link_first(struct map *m, u32 i, u32 hash, u32 lru)
 
 INLINE void unlink_at(struct map *m, u32 *link, u32 lru)
 {
-	*link = node_at(m, *link, lru)->next;
+	u32 i = *link;
+
+	*link = node_at(m, i, lru)->next;
 	m->count--;
+	if (m->n_fields) /* a timer ends with its value */
+		zero_fields(m, value_at(m, i));
 }
 
 LOCAL s64 htab_check_flags(u32 old, u64 flags)

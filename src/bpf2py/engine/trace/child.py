@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
+import time
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.hooks import run_program
-from bpf2py.engine.kernel_objects import KnownMembers
+from bpf2py.engine.kernel_objects import KnownMembers, task_members
 from bpf2py.engine.task import Task
 from bpf2py.engine.trace import events
-from bpf2py.engine.trace.ptrace import EVENTS, WALL, WNOTHREAD, Registers, SyscallStop, Tracee, seize
+from bpf2py.engine.trace.ptrace import EVENTS, WALL, WNOTHREAD, Registers, SyscallStop, Tracee, knows_registers, seize
 from bpf2py.errors import BpfError, BpfOSError
 from bpf2py.uapi.syscalls import syscall_name, syscall_names
 
@@ -29,6 +31,7 @@ _KERNEL_NAMES = {
 }  # fmt: skip
 _SCHED = ("sched_process_exec", "sched_process_fork", "sched_process_exit")
 _RENAMING = ("prctl", "execve", "execveat")  # may change what a task is called
+LET_GO = 5.0  # seconds for processes to stop before they are detached from
 _IDENTITY = ("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid")
 
 
@@ -42,7 +45,8 @@ def can_fire(hook: str) -> bool:
     """Whether a traced child lets this hook happen."""
     kind, _, target = hook.partition("/")
     if kind == "raw_tracepoint":
-        return target in ("sys_enter", "sys_exit", *_SCHED)
+        # The first two hand over registers, which must be known.
+        return target in _SCHED or (target in ("sys_enter", "sys_exit") and knows_registers())
     if kind != "tracepoint":
         return False
     if target in ("raw_syscalls/sys_enter", "raw_syscalls/sys_exit", *(f"sched/{name}" for name in _SCHED)):
@@ -57,12 +61,18 @@ def can_fire(hook: str) -> bool:
 class Process:
     """What is known of a traced thread."""
 
-    __slots__ = ("call", "task", "tracee")
+    __slots__ = ("call", "started", "task", "tracee")
 
-    def __init__(self, tracee: Tracee, task: Task) -> None:
+    def __init__(self, tracee: Tracee, task: Task, started: int) -> None:
         self.tracee = tracee
         self.task = task
+        self.started = started  # ns of the engine's clock
         self.call: SyscallStop | None = None
+        self.describe()
+
+    def describe(self, **others: object) -> None:
+        """What programs find in the struct task_struct beside who it is."""
+        self.task.fields = {"start_time": self.started, "start_boottime": self.started, **others}
 
 
 class TracedChild:
@@ -102,6 +112,7 @@ class TracedChild:
         self._gate = -1
         self._failure = -1
         self._machine_cpu = engine.current_cpu
+        self._executed = False  # whether the child has become the command
 
     def _start(self) -> None:
         """Make the child, which waits until it is traced."""
@@ -137,6 +148,8 @@ class TracedChild:
     def run(self) -> int:
         """Trace the child to its end, in the thread that calls this: its exit status, 128 + N for signal N.
 
+        What it started and left behind goes on untraced, as it does without a tracer.
+
         Raises:
             PermissionDenied: ptrace(2) is refused.
             BpfError: the command cannot be run.
@@ -150,11 +163,11 @@ class TracedChild:
             os.close(self._failure)
             os.waitpid(self.pid, 0)
             raise
-        self._add(self.pid, self.pid)
-        os.close(self._gate)
         self._plan()
+        self._add(self.pid, self.pid).tracee.interrupt()  # from where it stops, its system calls are seen
+        os.close(self._gate)
         try:
-            while self.returncode is None or self._processes:
+            while self.returncode is None:
                 try:
                     # Only what this thread started: others of this process wait for their own.
                     tid, status = os.waitpid(-1, WALL | WNOTHREAD)
@@ -162,6 +175,7 @@ class TracedChild:
                     break
                 if tid == self.pid or tid in self._processes or os.WIFSTOPPED(status):
                     self._handle(tid, status)
+            self._let_go()
         finally:
             self.engine.task = Task.current()
             for process in self._processes.values():
@@ -173,6 +187,32 @@ class TracedChild:
                 f"cannot run {self.command[0]}: {os.strerror(int(failed))}", errno=int(failed), command="execve"
             )
         return self.returncode or 0
+
+    def _let_go(self) -> None:
+        """Detach from what the command left behind: whoever traces ends what it traces when it ends."""
+        for process in list(self._processes.values()):
+            try:
+                process.tracee.interrupt()
+            except OSError:
+                self._processes.pop(process.tracee.tid, None)
+        deadline = time.monotonic() + LET_GO
+        while self._processes and time.monotonic() < deadline:
+            try:
+                tid, status = os.waitpid(-1, WALL | WNOTHREAD | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not tid:
+                time.sleep(0.001)
+                continue
+            if os.WIFSTOPPED(status):
+                event = EVENTS.get(status >> 16, "")
+                tracee = self._processes[tid].tracee if tid in self._processes else Tracee(tid, tid)
+                if event in ("fork", "vfork", "clone"):
+                    self._add(tracee.event_message(), tid)
+                plain = not event and os.WSTOPSIG(status) != signal.SIGTRAP | 0x80
+                tracee.detach(os.WSTOPSIG(status) if plain else 0)
+                tracee.close()
+            self._processes.pop(tid, None)
 
     def kill(self) -> None:
         """End the child; those it started end with this process, or by themselves."""
@@ -207,7 +247,7 @@ class TracedChild:
         if parent is not None:
             task.comm, task.uid, task.gid = parent.task.comm, parent.task.uid, parent.task.gid
             task.ppid = parent.task.tgid if tgid == tid else parent.task.ppid
-        process = self._processes[tid] = Process(tracee, task)
+        process = self._processes[tid] = Process(tracee, task, self.engine.now())
         _identify(task)
         return process
 
@@ -256,35 +296,26 @@ class TracedChild:
             former = process.tracee.event_message()
             process.tracee.new_memory()
             _identify(process.task)
-            filename = self._executed(process)
-            self._fire(events.sched_process_exec(process.task.pid, filename, former, _struct(process.task)))
+            self._executed = True
+            interp = _link(f"/proc/{process.task.pid}/exe")
+            filename = _executed(process.tracee) or interp
+            self._fire(events.sched_process_exec(process.task.pid, filename, interp, former, _struct(process.task)))
         elif event == "exit":
             others = [p for p in self._processes.values() if p.task.tgid == process.task.tgid and p is not process]
+            process.describe(exit_code=process.tracee.event_message())
             self._fire(
                 events.sched_process_exit(process.task.pid, process.task.comm, not others, _struct(process.task))
             )
-
-    def _executed(self, process: Process) -> str:
-        call = process.call
-        if call is not None and call.number in _exec_numbers() and self._filename:
-            return self._filename
-        try:
-            return os.readlink(f"/proc/{process.task.pid}/exe")
-        except OSError:
-            return process.task.comm
-
-    _filename = ""
 
     def _syscall(self, process: Process) -> None:
         stop = process.tracee.syscall()
         if stop is None:
             return
         if stop.entry:
+            if not self._executed and stop.number not in _exec_numbers():
+                return  # Python's way to the command, which is not the command's
             process.call = stop
             name = kernel_name(stop.number)
-            if stop.number in _exec_numbers():
-                address = stop.arguments[1 if name == "execveat" else 0]
-                self._filename = _text(process.tracee, address)
             if self._watched("sys_enter", name):
                 self._fire(
                     events.sys_enter(process.task.pid, name, stop.number, stop.arguments, self._registers(process))
@@ -297,7 +328,7 @@ class TracedChild:
         if name in _RENAMING or name in _IDENTITY:
             _identify(process.task)
         if self._watched("sys_exit", name):
-            self._fire(events.sys_exit(process.task.pid, name, call.number, stop.result, self._registers(process)))
+            self._fire(events.sys_exit(process.task.pid, name, call, stop.result, self._registers(process)))
         process.call = None
 
     def _watched(self, kind: str, name: str) -> bool:
@@ -331,6 +362,26 @@ def _exec_numbers() -> tuple[int, ...]:
     return tuple(number for number, name in syscall_names().items() if name in ("execve", "execveat"))
 
 
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+AT_EXECFN = 31  # include/uapi/linux/auxvec.h
+
+
+def _executed(tracee: Tracee) -> str:
+    """The name that execve() was given, of scripts as well: the kernel has put it on the new program's stack."""
+    try:
+        with open(f"/proc/{tracee.tid}/auxv", "rb") as file:
+            entries = dict(struct.iter_unpack("<QQ", file.read(4096)))
+    except (OSError, struct.error):
+        return ""
+    return _text(tracee, entries.get(AT_EXECFN, 0))
+
+
 def _text(tracee: Tracee, address: int) -> str:
     found = b""
     while len(found) < 4096:
@@ -347,7 +398,7 @@ def _text(tracee: Tracee, address: int) -> str:
 
 
 def _struct(task: Task) -> dict[str, object]:
-    return KnownMembers({"__type__": "task_struct", "pid": task.pid, "tgid": task.tgid, "comm": task.comm[:15]})
+    return KnownMembers({"__type__": "task_struct", **task_members(task)})
 
 
 def _status(tid: int) -> dict[str, str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from bpf2py.engine.contexts import AARCH64, X86_64
 from bpf2py.engine.kernel_objects import KnownMembers
-from bpf2py.engine.trace.ptrace import Registers
+from bpf2py.engine.trace.ptrace import Registers, SyscallStop
 
 __all__ = [
     "Event",
@@ -22,8 +23,6 @@ __all__ = [
     "sys_exit",
 ]
 
-# struct pt_regs of arch/x86/include/asm/ptrace.h, in order
-_PT_REGS = "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss".split()
 PRIORITY = 120  # of a task that is not niced
 
 
@@ -48,31 +47,49 @@ def _common(pid: int) -> bytes:
 
 
 def pt_regs(registers: Registers) -> bytes:
-    """struct pt_regs."""
-    return struct.pack("<21Q", *(registers.get(name, 0) & (1 << 64) - 1 for name in _PT_REGS))
+    """struct pt_regs of the processor these registers are of."""
+    layout = X86_64 if "orig_ax" in registers else AARCH64
+    raw = bytearray(layout.size)
+    for name, value in registers.items():
+        if name in layout.names:
+            struct.pack_into("<Q", raw, layout.names[name], value & (1 << 64) - 1)
+    return bytes(raw)
+
+
+def _of_call(registers: Registers, number: int, first: int) -> bytes:
+    """struct pt_regs during a system call: AArch64's has members the registers do not show."""
+    if "x0" in registers:
+        registers = {**registers, "orig_x0": first, "syscallno": number & 0xFFFFFFFF}
+    return pt_regs(registers)
 
 
 def sys_enter(pid: int, name: str, number: int, arguments: tuple[int, ...], registers: Registers) -> Event:
     """A system call begins. Of both tracepoints the number is at 8 and the arguments from 16 on."""
     record = _common(pid) + struct.pack("<q6Q", number, *arguments)
     return Event(
-        (f"syscalls/sys_enter_{name}", "raw_syscalls/sys_enter"), record, "sys_enter", (pt_regs(registers), number)
+        (f"syscalls/sys_enter_{name}", "raw_syscalls/sys_enter"),
+        record,
+        "sys_enter",
+        (_of_call(registers, number, arguments[0]), number),
     )
 
 
-def sys_exit(pid: int, name: str, number: int, result: int, registers: Registers) -> Event:
+def sys_exit(pid: int, name: str, call: SyscallStop, result: int, registers: Registers) -> Event:
     """A system call is over."""
-    record = _common(pid) + struct.pack("<qq", number, result)
+    record = _common(pid) + struct.pack("<qq", call.number, result)
     return Event(
-        (f"syscalls/sys_exit_{name}", "raw_syscalls/sys_exit"), record, "sys_exit", (pt_regs(registers), result)
+        (f"syscalls/sys_exit_{name}", "raw_syscalls/sys_exit"),
+        record,
+        "sys_exit",
+        (_of_call(registers, call.number, call.arguments[0]), result),
     )
 
 
-def sched_process_exec(pid: int, filename: str, old_pid: int, task: dict[str, object]) -> Event:
+def sched_process_exec(pid: int, filename: str, interp: str, old_pid: int, task: dict[str, object]) -> Event:
     """Another program is run; the file's name stands behind the record."""
     text = filename.encode("utf-8", "surrogateescape") + b"\0"
     record = _common(pid) + struct.pack("<Iii", len(text) << 16 | 20, pid, old_pid) + text
-    binary = KnownMembers({"__type__": "linux_binprm", "filename": filename, "interp": filename})
+    binary = KnownMembers({"__type__": "linux_binprm", "filename": filename, "interp": interp})
     return Event(("sched/sched_process_exec",), record, "sched_process_exec", (task, old_pid, binary))
 
 

@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 
 from bpf2py.errors import BpfOSError, PermissionDenied
 
-__all__ = ["EVENTS", "Registers", "SyscallStop", "Tracee", "WALL", "WNOTHREAD", "seize"]
+__all__ = [
+    "EVENTS", "Registers", "SyscallStop", "Tracee", "WALL", "WNOTHREAD", "knows_registers", "named_registers", "seize",
+]  # fmt: skip
 
-CONT, SYSCALL, GETREGSET, SEIZE, LISTEN, GETEVENTMSG, GET_SYSCALL_INFO = 7, 24, 0x4204, 0x4206, 0x4208, 0x4201, 0x420E
+CONT, DETACH, SYSCALL, GETEVENTMSG, GETREGSET = 7, 17, 24, 0x4201, 0x4204
+SEIZE, INTERRUPT, LISTEN, GET_SYSCALL_INFO = 0x4206, 0x4207, 0x4208, 0x420E
 NT_PRSTATUS = 1
 O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_EXIT, O_EXITKILL = 1, 2, 4, 8, 16, 64, 1 << 20
 EVENTS = {1: "fork", 2: "vfork", 3: "clone", 4: "exec", 5: "vfork_done", 6: "exit", 128: "stop"}
@@ -45,10 +48,23 @@ class SyscallStop(NamedTuple):
 
 
 Registers = dict[str, int]
-# struct user_regs_struct of arch/x86/include/asm/user_64.h
-_X86_64 = (
-    "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss fs_base gs_base ds es fs gs"
-).split()
+# What PTRACE_GETREGSET gives for NT_PRSTATUS, 8 bytes each: struct user_regs_struct of arch/x86/include/asm/user_64.h, and struct
+# user_pt_regs of arch/arm64/include/uapi/asm/ptrace.h.
+_REGISTERS = {
+    "x86_64": "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss fs_base gs_base ds es fs gs".split(),
+    "aarch64": [*(f"x{n}" for n in range(31)), "sp", "pc", "pstate"],
+}
+
+
+def knows_registers(machine: str = os.uname().machine) -> bool:
+    """Whether the registers of this kind of processor are known here."""
+    return machine in _REGISTERS
+
+
+def named_registers(machine: str, raw: bytes) -> Registers:
+    """Registers by the names struct pt_regs has for them, from the bytes of NT_PRSTATUS."""
+    names = _REGISTERS[machine]
+    return dict(zip(names, struct.unpack_from(f"<{len(names)}Q", raw), strict=True))
 
 
 @functools.cache
@@ -104,6 +120,17 @@ class Tracee:
         except ProcessLookupError:
             pass  # killed meanwhile: wait() will tell
 
+    def interrupt(self) -> None:
+        """Stop it, soon, whatever it does."""
+        _ptrace(INTERRUPT, self.tid, 0, 0)
+
+    def detach(self, signal: int = 0) -> None:
+        """Let it go on untraced; with a signal to be delivered."""
+        try:
+            _ptrace(DETACH, self.tid, 0, signal)
+        except ProcessLookupError:
+            pass  # killed meanwhile
+
     def listen(self) -> None:
         """Stay stopped, as a shell wants it, until SIGCONT."""
         try:
@@ -131,14 +158,13 @@ class Tracee:
         return None
 
     def registers(self) -> Registers:
-        """The general registers by the names struct pt_regs has for them; empty on machines not known here."""
-        if os.uname().machine != "x86_64":
-            return {}
-        buffer = ctypes.create_string_buffer(8 * len(_X86_64))
+        """The general registers by the names struct pt_regs has for them; see `knows_registers`."""
+        machine = os.uname().machine
+        buffer = ctypes.create_string_buffer(8 * len(_REGISTERS[machine]))
         vector = struct.pack("<QQ", ctypes.addressof(buffer), len(buffer))
         holder = ctypes.create_string_buffer(vector, len(vector))
         _ptrace(GETREGSET, self.tid, NT_PRSTATUS, ctypes.addressof(holder))
-        return dict(zip(_X86_64, struct.unpack(f"<{len(_X86_64)}Q", buffer.raw), strict=True))
+        return named_registers(machine, buffer.raw)
 
     def read(self, address: int, size: int) -> bytes | None:
         """Memory of the process, None where the address is bad."""
