@@ -93,8 +93,8 @@ class Link(Owned):
                 "keep the object it belongs to, or the link, as long as the program should run",
                 ResourceWarning,
                 stacklevel=2,
-                source=self,
             )
+            self._finalizer()
 
     @property
     def closed(self) -> bool:
@@ -347,7 +347,11 @@ class Program(Owned):
                 f"program {self.name}: attach: an opened program does not know its section; attach the loaded one"
             )
         attach_numbers.check(f"program {self.name}: attach", options)
-        handles = self._backend.attach(self._handle, self.spec, dict(options))
+        try:
+            handles = self._backend.attach(self._handle, self.spec, dict(options))
+        except BpfError:
+            self.fileno()  # another thread may have closed it meanwhile
+            raise
         return Link(handles, self.name, self._links)
 
     def xlated(self) -> bytes:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
+import operator
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.raw_programs import RawProgram
 
 import bpf2py
 from bpf2py.engine import Engine
+from bpf2py.engine.code import Op
+from bpf2py.engine.constants import calculate, compare
 from bpf2py.errors import NotSupported, VerifierError
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.instruction import Instruction as Insn
@@ -241,3 +247,136 @@ def test_flavours_of_a_type_do_not_stand_for_it(compile_bpf: Callable[[str], byt
         obj.programs["program"].test_run(context=bytes(8))
         found = [obj.variables[name].value for name in ("has_pid", "has_old", "has_new", "second")]
         assert found == [3, 0, 0, 44]
+
+
+GUARDED = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+char LICENSE[] SEC("license") = "GPL";
+struct task_struct___old { volatile long state; } __attribute__((preserve_access_index));
+struct task_struct___new { unsigned int __state; } __attribute__((preserve_access_index));
+extern int LINUX_KERNEL_VERSION __kconfig;
+extern int no_such_function(int) __ksym __weak;
+const volatile bool filter = false;
+const volatile __u32 level = 3;
+const volatile struct { __u64 wide; __s8 negative; } deep = {1, -1};
+__u64 seen;
+
+static __always_inline long state_of(struct task_struct *task)
+{
+	struct task_struct___new *t = (void *)task;
+	if (bpf_core_field_exists(t->__state))
+		return BPF_CORE_READ(t, __state);
+	return BPF_CORE_READ((struct task_struct___old *)(void *)task, state);
+}
+/* Each branch that is not taken calls what there is not, with registers nothing was written to. */
+#define NEVER asm volatile("call 4242" ::: "r0", "r1", "r2", "r3", "r4", "r5", "memory")
+SEC("raw_tp/sched_switch") int relocations(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[1];
+	seen = state_of(task) + BPF_CORE_READ(task, pid);
+	return 0;
+}
+SEC("raw_tp/sched_switch") int booleans(void *ctx) { if (filter) NEVER; if (!level) NEVER; return 0; }
+SEC("raw_tp/sched_switch") int numbers(void *ctx)
+{
+	if (level > 3) NEVER;
+	if ((level << 4) + 2 != 50) NEVER;
+	if (deep.negative >= 0) NEVER;
+	if (deep.wide - 2 < 1000) NEVER;
+	return 0;
+}
+SEC("raw_tp/sched_switch") int versions(void *ctx) { if (LINUX_KERNEL_VERSION < (4 << 16)) NEVER; return 0; }
+SEC("raw_tp/sched_switch") int functions(void *ctx) { if (bpf_ksym_exists(no_such_function)) return no_such_function(7); return 1; }
+SEC("raw_tp/sched_switch") int changeable(void *ctx) { if (seen) NEVER; return 0; }
+SEC("raw_tp/sched_switch") int loops(void *ctx)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 3; i++)
+		if (bpf_get_prandom_u32() < 2 && level == 2) NEVER;
+	return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("backend", [pytest.param("kernel", marks=pytest.mark.kernel), "native", "python"])
+def test_what_constants_rule_out_is_not_looked_at(compile_bpf: Callable[[str], bytes], backend: str) -> None:
+    data = compile_bpf(GUARDED)
+    for name in bpf2py.ObjectSpec.from_bytes(data).programs:
+        spec = bpf2py.ObjectSpec.from_bytes(data)
+        for program in spec.programs.values():
+            program.autoload = program.name == name
+        made: Any = backend if backend == "kernel" else Engine(translator=backend)
+        if name == "changeable":
+            with pytest.raises(bpf2py.VerifierError, match="invalid func unknown#4242"):
+                bpf2py.load(spec, backend=made)
+            continue
+        with bpf2py.load(spec, backend=made) as obj:
+            if backend == "kernel":
+                continue
+            assert obj.programs[name].run(0, {"__type__": "task_struct", "__state": 2}, 0, 0).return_value == (
+                name == "functions"
+            )
+            assert obj.variables["seen"].value == (2 if name == "relocations" else 0)
+
+
+def test_arithmetic_on_constants_is_the_processors() -> None:
+    """The check's numbers against ctypes', over edge values of every operation and width."""
+    edges = [
+        0,
+        1,
+        2,
+        7,
+        31,
+        63,
+        64,
+        255,
+        (1 << 31) - 1,
+        1 << 31,
+        (1 << 32) - 1,
+        1 << 32,
+        (1 << 63) - 1,
+        1 << 63,
+        (1 << 64) - 1,
+    ]
+    for width in (isa.BPF_ALU, isa.BPF_ALU64):
+        for operation in (0x00, 0x10, 0x20, 0x40, 0x50, 0x60, 0x70, 0xA0, 0xB0, 0xC0):
+            for left, right in itertools.product(edges, edges):
+                op = Op(width | operation | isa.BPF_X, 0, 1, 0, 0)
+                wanted = evaluate(op.opcode, left, right)
+                found = calculate(op, left, right)
+                assert found is not None
+                assert found & (1 << 64) - 1 == wanted, (hex(op.opcode), left, right)
+
+
+def evaluate(opcode: int, left: int, right: int) -> int:
+    bits = 64 if opcode & 7 == isa.BPF_ALU64 else 32
+    signed, unsigned = (ctypes.c_int64, ctypes.c_uint64) if bits == 64 else (ctypes.c_int32, ctypes.c_uint32)
+    a, b = unsigned(left).value, unsigned(right).value
+    shift = b % bits
+    results: dict[int, int] = {
+        0x00: a + b, 0x10: a - b, 0x20: a * b, 0x40: a | b, 0x50: a & b, 0x60: a << shift, 0x70: a >> shift, 0xA0: a ^ b,
+        0xB0: b, 0xC0: signed(a).value >> shift,
+    }  # fmt: skip
+    return int(unsigned(results[opcode & 0xF0]).value)
+
+
+def test_comparisons_of_constants() -> None:
+    edges = [0, 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -1]
+    rows = {
+        0x10: (operator.eq, False), 0x20: (operator.gt, False), 0x30: (operator.ge, False), 0x50: (operator.ne, False),
+        0x60: (operator.gt, True), 0x70: (operator.ge, True), 0xA0: (operator.lt, False), 0xB0: (operator.le, False),
+        0xC0: (operator.lt, True), 0xD0: (operator.le, True),
+    }  # fmt: skip
+    for width, types in (
+        (isa.BPF_JMP, (ctypes.c_uint64, ctypes.c_int64)),
+        (isa.BPF_JMP32, (ctypes.c_uint32, ctypes.c_int32)),
+    ):
+        for operation, (function, is_signed) in rows.items():
+            for left, right in itertools.product(edges, edges):
+                kind = types[is_signed]
+                op = Op(width | operation | isa.BPF_X, 0, 1, 0, 0)
+                assert compare(op, left, right) == function(kind(left).value, kind(right).value)
+        assert compare(Op(width | 0x40, 0, 1, 0, 0), 6, 9) is False
+        assert compare(Op(width | 0x40, 0, 1, 0, 0), 6, 2) is True

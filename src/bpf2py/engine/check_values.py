@@ -2,17 +2,19 @@
 
 Follows values through a function and refuses what is wrong on every path: reads of registers nothing was written to,
 pointers that may be null, offsets outside the stack or a map's value, helper arguments of the wrong kind. Where it does not
-know it lets the program pass: accesses are tested again while it runs. It is no verifier: loops, ranges of numbers and
-stack contents are not followed.
+know it lets the program pass: accesses are tested again while it runs. It is not a verifier: loops, ranges of numbers and
+stack contents are not followed. Numbers that are known are: what is only reached if a constant had another value, such as
+a CO-RE relocation's answer or a read-only variable, is not looked at, as the verifier does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bpf2py.engine.check import MAX_STACK, CheckError
 from bpf2py.engine.code import Code, Function, Op, is_jump, jump_target
+from bpf2py.engine.constants import calculate, compare
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.helpers import HELPERS, Helper
 
@@ -54,7 +56,7 @@ _NULLABLE = {
     ("sk_storage_get", 3), ("task_storage_get", 3), ("inode_storage_get", 3), ("cgrp_storage_get", 3), ("csum_diff", 1),
     ("csum_diff", 3), ("trace_vprintk", 3), ("snprintf", 4), ("snprintf", 1), ("seq_printf", 4), ("loop", 3),
     ("for_each_map_elem", 3), ("skb_set_tunnel_opt", 2), ("find_vma", 4), ("user_ringbuf_drain", 3), ("kptr_xchg", 2),
-    ("get_task_stack", 2), ("check_mtu", 3), ("sk_assign", 2),
+    ("get_task_stack", 2), ("check_mtu", 3), ("sk_assign", 2), ("redirect_neigh", 2),
 }  # fmt: skip
 
 
@@ -62,11 +64,16 @@ _USER = ("unsafe_ptr", "user_ptr")  # addresses of another address space
 
 
 class Calls:
-    """What is known of calls, by their slot: the map in R1, and where on the stack R2 points; of functions: their use of stack."""
+    """What is known of calls, by their slot: the map in R1, and where on the stack R2 points; of functions: their use of stack.
 
-    __slots__ = ("depths", "keys", "maps")
+    Attributes:
+        reached: slots of the calls that some path leads to, or None where that is not known.
+    """
+
+    __slots__ = ("depths", "keys", "maps", "reached")
 
     def __init__(self) -> None:
+        self.reached: set[int] | None = set()
         self.maps: dict[int, int] = {}
         self.depths: dict[int, int] = {}
         self.keys: dict[int, int] = {}
@@ -80,17 +87,23 @@ class MapFacts(NamedTuple):
     value_size: int
 
 
-def check_values(code: Code, maps: Mapping[int, MapFacts], helpers: Mapping[int, Helper] = HELPERS) -> Calls:
+def check_values(
+    code: Code,
+    maps: Mapping[int, MapFacts],
+    helpers: Mapping[int, Helper] = HELPERS,
+    constant: Callable[[int, int], int | None] = lambda _address, _size: None,
+) -> Calls:
     """Raise CheckError where a function does what it must not on any path.
 
     Args:
         code: well formed (see `check_form`).
         maps: facts of the maps the program uses, by the address of their header.
         helpers: by number.
+        constant: the unsigned number of some bytes at an address, where it can no longer change.
     """
     calls = Calls()
     for function in code.functions:
-        _Walk(code, function, maps, helpers, calls).run()
+        _Walk(code, function, maps, helpers, calls, constant).run()
     return calls
 
 
@@ -98,8 +111,15 @@ class _Walk:
     """Follows one function until nothing new is learned."""
 
     def __init__(
-        self, code: Code, function: Function, maps: Mapping[int, MapFacts], helpers: Mapping[int, Helper], calls: Calls
+        self,
+        code: Code,
+        function: Function,
+        maps: Mapping[int, MapFacts],
+        helpers: Mapping[int, Helper],
+        calls: Calls,
+        constant: Callable[[int, int], int | None],
     ) -> None:
+        self.constant = constant
         self.code = code
         self.function = function
         self.maps = maps
@@ -134,6 +154,7 @@ class _Walk:
                     known[slot] = list(state)
                 budget -= 1
                 if budget < 0:
+                    self.calls.reached = None
                     return  # a very tangled program: left to the tests at run time
                 op = self.code.ops[slot]
                 assert op is not None
@@ -143,12 +164,17 @@ class _Walk:
                     self.read(state, 0, slot, "R0 !read_ok: the program returns without a result in R0")
                     break
                 if is_jump(op):
+                    before = list(state)
                     taken = self.jump(op, slot, state)
                     target = jump_target(op, slot)
                     if op.opcode & 0xF0 == isa.BPF_JA:
                         slot = target
                         continue
-                    pending.append((target, taken))
+                    decided = self.decided(op, before)
+                    if decided is not False:
+                        pending.append((target, taken))
+                    if decided is True:
+                        break
                     slot += 1
                     continue
                 self.step(op, slot, state)
@@ -170,8 +196,12 @@ class _Walk:
         if kind in (isa.BPF_ALU, isa.BPF_ALU64):
             self.alu(op, slot, state)
         elif kind == isa.BPF_LDX:
-            self.access(self.read(state, op.src, slot), op.offset, _SIZES[op.opcode & 0x18], slot, op.src)
-            state[op.dst] = ANY
+            pointer, size = self.read(state, op.src, slot), _SIZES[op.opcode & 0x18]
+            self.access(pointer, op.offset, size, slot, op.src)
+            number = self.constant(pointer.offset + op.offset, size) if pointer.kind == "number" else None
+            if number is not None and op.opcode & 0xE0 == isa.BPF_MEMSX and number >> (8 * size - 1):
+                number -= 1 << 8 * size
+            state[op.dst] = ANY if number is None else Value("number", number)
         elif kind in (isa.BPF_ST, isa.BPF_STX):
             size = _SIZES[op.opcode & 0x18]
             atomic = kind == isa.BPF_STX and op.opcode & 0xE0 == isa.BPF_ATOMIC
@@ -188,9 +218,10 @@ class _Walk:
                 elif op.imm & isa.BPF_FETCH and op.imm != isa.BPF_STORE_REL:
                     state[op.src] = ANY
         elif op.opcode == isa.LD_IMM64:
-            state[op.dst] = Value("map", 0, op.imm) if op.src == 0 and op.imm in self.maps else ANY
-            if op.src == 0 and op.imm not in self.maps and op.imm < 1 << 31:
-                state[op.dst] = ANY  # a number, or the address of global data
+            if op.src:
+                state[op.dst] = ANY
+            else:  # a map, or a number, which may be the address of global data
+                state[op.dst] = Value("map", 0, op.imm) if op.imm in self.maps else Value("number", op.imm)
         elif op.opcode in (isa.CALL, isa.CALLX):
             self.call(op, slot, state)
         else:  # BPF_ABS, BPF_IND
@@ -204,15 +235,21 @@ class _Walk:
         if operation == isa.BPF_MOV:
             if source is None:
                 state[op.dst] = Value("number", op.imm if wide else op.imm & 0xFFFFFFFF)
+            elif wide and op.offset == 0:
+                state[op.dst] = source
             else:
-                state[op.dst] = source if wide and op.offset == 0 else ANY
+                state[op.dst] = _number(calculate(op, 0, source.offset)) if source.kind == "number" else ANY
             return
         value = self.read(state, op.dst, slot)
         if value.kind == "maybe" and operation not in (isa.BPF_MOV,):
             raise CheckError(
                 slot, f"R{op.dst} pointer arithmetic on a map value that may be null: compare it with 0 first"
             )
-        if operation in (isa.BPF_ADD, isa.BPF_SUB) and wide and value.kind in ("stack", "value", "number"):
+        if value.kind == "number":
+            known = op.imm if source is None else source.offset if source.kind == "number" else None
+            state[op.dst] = _number(calculate(op, value.offset, known)) if known is not None else ANY
+            return
+        if operation in (isa.BPF_ADD, isa.BPF_SUB) and wide and value.kind in ("stack", "value"):
             change: int | None = op.imm if source is None else source.offset if source.kind == "number" else None
             if change is not None and abs(change) < 1 << 29:
                 state[op.dst] = value._replace(offset=value.offset + (change if operation == isa.BPF_ADD else -change))
@@ -271,9 +308,25 @@ class _Walk:
             _forget(state, value)
         return taken
 
+    def decided(self, op: Op, state: State) -> bool | None:
+        """Whether a jump is taken, None where that depends on what is not known."""
+        if op.opcode & 0xF0 in (isa.BPF_JA, isa.BPF_JCOND):
+            return None
+        value, other = state[op.dst], state[op.src] if op.opcode & isa.BPF_X else Value("number", op.imm)
+        if value is None or other is None or other.kind != "number":
+            return None
+        if value.kind == "number":
+            return compare(op, value.offset, other.offset)
+        wide = op.opcode & 7 == isa.BPF_JMP
+        if wide and other.offset == 0 and value.kind in ("context", "stack", "map", "value"):  # these are not null
+            return {isa.BPF_JEQ: False, isa.BPF_JNE: True}.get(op.opcode & 0xF0)
+        return None
+
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def call(self, op: Op, slot: int, state: State) -> None:
+        if self.calls.reached is not None:
+            self.calls.reached.add(slot)
         result = ANY
         if op.opcode == isa.CALL and op.src == 0:
             helper = self.helpers.get(op.imm)
@@ -367,6 +420,10 @@ class _Walk:
             if ("size" in following or following == "len") and value is not None and value.kind == "number":
                 return value.offset if 0 <= value.offset < 1 << 29 else 0
         return 0
+
+
+def _number(value: int | None) -> Value:
+    return ANY if value is None else Value("number", value)
 
 
 def _join(a: Value | None, b: Value | None) -> Value | None:

@@ -16,10 +16,11 @@ from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec, Ref, RefKind
-from bpf2py.uapi.map_types import MapType
+from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
+    from bpf2py.engine.maps.handle import EngineMap
 
 __all__ = ["Placer"]
 
@@ -38,6 +39,7 @@ class Placer:
         self.code = Code.decode(program.name, linked.code, starts)
         self._note_results(linked)
         self.facts: dict[int, MapFacts] = {}
+        self._frozen: dict[int, int] = {}  # where data is that can no longer change: address, bytes
         for ref in linked.refs:
             self._place(ref)
 
@@ -67,6 +69,7 @@ class Placer:
                 self._set(slot, src=0, imm=handle.header)
             else:
                 self._set(slot, src=0, imm=handle.data_address + ref.value)
+                self._note_frozen(handle)
             return
         extern = self.spec.externs.get(ref.name)
         if extern is None:
@@ -76,6 +79,7 @@ class Placer:
         elif extern.section == KCONFIG:
             offset = self.spec.variables[extern.name].offset
             self._set(slot, src=0, imm=self.maps[KCONFIG].data_address + offset)
+            self._note_frozen(self.maps[KCONFIG])
         else:
             address = self.engine.symbol(ref.name)
             if address is None and not extern.weak:
@@ -84,6 +88,17 @@ class Placer:
                     f"bpf_ksym_exists({ref.name}), or give it an address: engine.symbols[{ref.name!r}] = ..."
                 )
             self._set(slot, src=0, imm=address or 0)
+
+    def _note_frozen(self, handle: EngineMap) -> None:
+        if handle.core.frozen and handle.info.flags & MapFlags.RDONLY_PROG:
+            self._frozen[handle.data_address] = handle.info.value_size
+
+    def constant(self, address: int, size: int) -> int | None:
+        """The number at an address of read-only data, None for any other address."""
+        for start, length in self._frozen.items():
+            if start <= address and address + size <= start + length:
+                return int.from_bytes(self.engine.read(address, size), "little")
+        return None
 
     def _kfunc(self, slot: int, ref: Ref, weak: bool) -> None:
         name = ref.name.split("___")[0]
@@ -109,7 +124,9 @@ class Placer:
         for slot, op in enumerate(self.code.ops):
             if op is None or op.opcode != isa.CALL or op.src == isa.BPF_PSEUDO_CALL:
                 continue
-            if op.src == 0:
+            if op.src == 0 and calls.reached is not None and slot not in calls.reached:
+                self.code.helpers[slot] = Target("python", "poisoned", POISON_IMM)  # behind a constant
+            elif op.src == 0:
                 self.code.helpers[slot] = self._helper(slot, op, calls.maps.get(slot), calls.keys.get(slot, 0))
             target = self.code.helpers[slot]
             if target.kind == "native":

@@ -53,8 +53,8 @@ def load(
     made = EngineProgram(engine, program, placer.code, linked, spec)
     try:
         check_form(placer.code)
-        check_helpers(placer.code, program, spec, engine.version)
-        calls = check_values(placer.code, placer.facts)
+        calls = check_values(placer.code, placer.facts, constant=placer.constant)
+        check_helpers(placer.code, program, spec, engine.version, calls.reached)
         deepest = max(calls.depths.values(), default=0)
         if deepest > MAX_STACK:
             raise CheckError(0, f"stack depth {deepest} exceeds {MAX_STACK} bytes")
@@ -64,11 +64,18 @@ def load(
     return made
 
 
-def check_helpers(code: Code, program: ProgramSpec, spec: ObjectSpec, version: tuple[int, int, int]) -> None:
-    """Raise CheckError for helpers that programs of this type, licence or kernel may not call."""
+def check_helpers(
+    code: Code, program: ProgramSpec, spec: ObjectSpec, version: tuple[int, int, int], reached: set[int] | None = None
+) -> None:
+    """Raise CheckError for helpers that programs of this type, licence or kernel may not call.
+
+    Calls that are not among those `reached` are left out, as the verifier leaves out what is behind a constant.
+    """
     gpl = is_gpl_compatible(spec.license)
     for slot, op in enumerate(code.ops):
         if op is None or op.opcode != 0x85 or op.src != 0 or op.imm == POISON_IMM:
+            continue
+        if reached is not None and slot not in reached:
             continue
         helper = HELPERS.get(op.imm)
         if helper is None:
