@@ -46,6 +46,7 @@ class Engine(Machine):
         trace: lines of bpf_trace_printk.
         cloned: (interface, packet) of each bpf_clone_redirect.
         signals: (pid, number) of each bpf_send_signal.
+        socket_options: values by (level, option): what bpf_setsockopt set and bpf_getsockopt gets.
         symbols: addresses of ``extern ... __ksym`` variables, by name.
 
     Example:

@@ -62,6 +62,7 @@ class Machine(Owned):
         self.fuel = fuel
         self.trace: list[str] = []
         self.signals: list[tuple[int, int]] = []
+        self.socket_options: dict[tuple[int, int], bytes] = {}
         self.cloned: list[tuple[int, bytes]] = []
         self.symbols: dict[str, int] = {}
         self.helpers = OwnHelpers(dict(helpers or {}))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bpf2py.engine.kernel_objects import current_task
+
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
@@ -21,33 +23,9 @@ bpf_local_irq_save = bpf_local_irq_restore = bpf_task_release = bpf_get_task_exe
 bpf_cast_to_kern_ctx = bpf_rdonly_cast = bpf_task_acquire = _same
 
 
-def _text(engine: Machine, address: int, limit: int = 1 << 12) -> bytes:
-    found = bytearray()
-    while len(found) < limit:
-        part = engine.read(address + len(found), 1)
-        if part == b"\0":
-            break
-        found += part
-    return bytes(found)
+def bpf_task_from_pid(engine: Machine, pid: int, *_: int) -> int:
+    """The task a program runs in, if it is that one; there are no others (Linux 6.2)."""
+    return current_task(engine) if pid & 0xFFFFFFFF == engine.current.task.pid else 0
 
 
-def bpf_strlen(engine: Machine, text: int, *_: int) -> int:
-    """Characters in front of the NUL (Linux 6.17)."""
-    return len(_text(engine, text))
-
-
-def bpf_strnlen(engine: Machine, text: int, limit: int, *_: int) -> int:
-    """The same, at most `limit` (Linux 6.17)."""
-    return len(_text(engine, text, limit & 0xFFFFFFFF))
-
-
-def bpf_strcmp(engine: Machine, a: int, b: int, *_: int) -> int:
-    """-1, 0 or 1 (Linux 6.17)."""
-    left, right = _text(engine, a), _text(engine, b)
-    return (left > right) - (left < right)
-
-
-def bpf_strchr(engine: Machine, text: int, character: int, *_: int) -> int:
-    """The index of a character, -ENOENT without it (Linux 6.17)."""
-    found = (_text(engine, text) + b"\0").find(bytes([character & 0xFF]))
-    return found if found >= 0 else -2
+bpf_task_from_vpid = bpf_task_from_pid
