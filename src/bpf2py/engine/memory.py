@@ -25,6 +25,7 @@ __all__ = [
     "STACK",
     "STACKS",
     "Memory",
+    "anonymous",
 ]
 
 PUBLIC = 512 << 20  # as in sources/engine.h
@@ -80,7 +81,7 @@ class Memory:
     def __init__(self, size: int = LARGEST) -> None:
         while True:
             try:
-                self._map = _anonymous(_FRONT + size)
+                self._map = anonymous(_FRONT + size)
                 break
             except (OSError, ValueError) as error:
                 if size // 2 < SMALLEST:
@@ -174,7 +175,8 @@ class Memory:
         self.view[address : address + len(data)] = data
 
 
-def _anonymous(size: int) -> mmap.mmap:
+def anonymous(size: int) -> mmap.mmap:
+    """Zeroed memory, of which only what is written takes any. Raises OSError or ValueError."""
     if hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
     return mmap.mmap(-1, size)  # Windows, which reserves all of it: less if it will not
