@@ -271,7 +271,8 @@ def _jmp(op: Op) -> str | None:
     if op.opcode == isa.CALL:
         return None if op.src <= isa.BPF_PSEUDO_KFUNC_CALL and not op.dst else "BPF_CALL uses reserved fields"
     if op.opcode == isa.CALLX:
-        return "frame pointer is no function" if (op.dst or op.imm & 15) == 10 or op.imm & ~15 else None
+        register = op.dst or op.imm & 15
+        return f"R{register} is not the address of a function" if register > 9 or op.imm & ~15 else None
     return f"unknown opcode {op.opcode:02x}"
 
 

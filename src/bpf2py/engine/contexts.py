@@ -203,7 +203,8 @@ def _usdt_arguments(engine: Machine, program: EngineProgram, run: Run, arguments
             raise EncodeError("the program looks at no arguments: it does not use <bpf/usdt.bpf.h>")
         return
     btf = program.object_spec.types
-    assert btf is not None
+    if specs.value_bytes != usdt.SPEC_SIZE or btf is None:
+        raise EncodeError(f"map {specs.info.name} is not the one of <bpf/usdt.bpf.h>")
     numbers = [
         pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) else int(item) for item in arguments
     ]

@@ -37,15 +37,16 @@ class Engine(Machine):
         task: who programs run as: this process without.
         translator: ``"native"`` (machine code), ``"python"``, or None: machine code where that is possible, unless the environment
             variable BPF2PY_ENGINE says ``python``.
-        fuel: instructions a run may spend in loops before it is stopped.
+        fuel: instructions a run may spend in loops before it is stopped; helpers that are Python count as many. None for about ten
+            seconds' worth.
         helpers: see the attribute.
 
     Attributes:
         helpers: functions of your own in place of helpers and kernel functions, by name, for programs that are loaded from then on:
             called with the engine and the program's arguments (numbers; `read` and `write` follow pointers), they return a number.
-        trace: lines of bpf_trace_printk.
-        cloned: (interface, packet) of each bpf_clone_redirect.
-        signals: (pid, number) of each bpf_send_signal.
+        trace: lines of bpf_trace_printk, the newest 65,536.
+        cloned: (interface, packet) of each bpf_clone_redirect, the newest 4,096.
+        signals: (pid, number) of each bpf_send_signal, the newest 65,536.
         socket_options: values by (level, option): what bpf_setsockopt set and bpf_getsockopt gets.
         symbols: addresses of ``extern ... __ksym`` variables, by name.
 

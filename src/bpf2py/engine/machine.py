@@ -15,6 +15,7 @@ from bpf2py.engine.helpers import python_helper
 from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
 from bpf2py.engine.native import translator_class
+from bpf2py.engine.newest import Newest
 from bpf2py.engine.own_helpers import OWN_HELPER, OwnHelpers
 from bpf2py.engine.run import Run
 from bpf2py.engine.sockets import XdpSocket
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.program import EngineProgram
 
-__all__ = ["DEFAULT_FUEL", "DEFAULT_KERNEL", "Machine"]
+__all__ = ["DEFAULT_KERNEL", "Machine"]
 
-DEFAULT_FUEL = 1 << 31  # instructions in loops: some seconds
+TRACE_LINES, CLONED_PACKETS = 1 << 16, 1 << 12
 DEFAULT_KERNEL = "6.18"
 _PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid behind it
 _M64 = (1 << 64) - 1
-_PER_RUN = (Slot.STACK_TOP, Slot.STACK_LOW, Slot.FUEL, Slot.TAIL_CALLS, Slot.FAULT)
+_PER_RUN = (Slot.STACK_TOP, Slot.STACK_LOW, Slot.TAIL_CALLS, Slot.FAULT)
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
 
 
@@ -51,7 +52,7 @@ class Machine(Owned):
         *,
         task: Task | None = None,
         translator: str | None = None,
-        fuel: int = DEFAULT_FUEL,
+        fuel: int | None = None,
         helpers: Mapping[str, Callable[..., int]] | None = None,
     ) -> None:
         if not 1 <= possible_cpus <= 8192:
@@ -59,16 +60,16 @@ class Machine(Owned):
         self.kernel = kernel
         self.version = parse_version(kernel)
         self.seed = seed
-        self.fuel = fuel
-        self.trace: list[str] = []
-        self.signals: list[tuple[int, int]] = []
+        self.trace: Newest[str] = Newest(TRACE_LINES)
+        self.signals: Newest[tuple[int, int]] = Newest(TRACE_LINES)
+        self.cloned: Newest[tuple[int, bytes]] = Newest(CLONED_PACKETS)
         self.socket_options: dict[tuple[int, int], bytes] = {}
-        self.cloned: list[tuple[int, bytes]] = []
         self.symbols: dict[str, int] = {}
         self.helpers = OwnHelpers(dict(helpers or {}))
         self.lock = threading.RLock()
         self.memory = Memory()
         self.code = translator_class(translator)(self.memory, self._call_helper, self.lock)
+        self.fuel: int = self.code.fuel if fuel is None else fuel
         self.code.resolve["maps"], self.code.resolve["maps_end"] = self.memory.header_bounds
         # Weak: a handle that nobody has any more is closed.
         self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
@@ -131,6 +132,8 @@ class Machine(Owned):
 
     @clock.setter
     def clock(self, clock: int | Callable[[], int] | None) -> None:
+        if isinstance(clock, int) and not 0 <= clock <= _M64:
+            raise EncodeError(f"engine: a clock is nanoseconds from 0 to {_M64}, not {clock}")
         self._clock = clock
         self.memory.u64[(ENGINE >> 3) + 3] = clock if isinstance(clock, int) else 0
 
@@ -331,8 +334,10 @@ class Machine(Owned):
         low = self.memory.base + STACKS + (NESTING - 1 - depth) * STACK
         try:
             self.runs.append(run)
-            for slot, value in zip(_PER_RUN, (low + STACK, low, self.fuel, 0, 0), strict=True):
+            for slot, value in zip(_PER_RUN, (low + STACK, low, 0, 0), strict=True):
                 control[slot] = value
+            if not depth:  # a run within another is on that one's account
+                control[Slot.FUEL] = self.fuel
             if callback:
                 function = self.code.numbered(callback[0] - FUNCTIONS)
                 result: int = self.code.run(function, context, *callback[1:])
@@ -376,6 +381,11 @@ class Machine(Owned):
             if number >= FIRST_CALL:
                 self.provide(self.code.expected(number - FIRST_CALL))
                 return 0
+            fuel = self.memory.control[Slot.FUEL] - self.code.helper_cost
+            if fuel < 0:
+                self.memory.control[Slot.FAULT] = Fault.FUEL
+                return 0
+            self.memory.control[Slot.FUEL] = fuel
             if number >= OWN_HELPER:
                 result = self.helpers.call(self, number, (a, b, c, d, e))
             else:

@@ -26,6 +26,7 @@ __all__ = [
     "STACK",
     "STACKS",
     "Memory",
+    "anonymous",
 ]
 
 PUBLIC = 512 << 20  # as in sources/engine.h
@@ -81,7 +82,7 @@ class Memory(Owned):
     def __init__(self, size: int = LARGEST) -> None:
         while True:
             try:
-                self._map = _anonymous(_FRONT + size)
+                self._map = anonymous(_FRONT + size)
                 break
             except (OSError, ValueError) as error:
                 if size // 2 < SMALLEST:
@@ -175,7 +176,8 @@ class Memory(Owned):
         self.view[address : address + len(data)] = data
 
 
-def _anonymous(size: int) -> mmap.mmap:
+def anonymous(size: int) -> mmap.mmap:
+    """Zeroed memory, of which only what is written takes any. Raises OSError or ValueError."""
     if hasattr(mmap, "MAP_PRIVATE"):
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
     return mmap.mmap(-1, size)  # Windows, which reserves all of it: less if it will not

@@ -124,7 +124,11 @@ class NativeCode:
         callback: runs the Python helper with a number.
         resolve: addresses of the library's functions by name, and the bounds of the maps' headers.
         library: the control number programs call a function of the library through, by its name.
+        fuel: instructions in loops a run has by default, some seconds' worth.
+        helper_cost: what a helper in Python is worth, in instructions.
     """
+
+    fuel, helper_cost = 1 << 31, 1 << 11
 
     def __init__(
         self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int], _lock: threading.RLock

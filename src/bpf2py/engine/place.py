@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.engine.check import CheckError
 from bpf2py.engine.check_values import Calls, MapFacts
 from bpf2py.engine.code import Code, Op, Target, function_address, is_function_address
 from bpf2py.engine.helpers import KFUNCS, native_name, target_of
@@ -53,9 +54,14 @@ class Placer:
         for function, (_, spec) in list(zip(self.code.functions, linked.starts, strict=True))[1:]:
             function.may_lack_result = spec.is_static and function.start not in callbacks
 
-    def _set(self, slot: int, **fields: int) -> None:
-        op = self.code.ops[slot]
-        assert op is not None
+    def _set(self, ref: Ref, **fields: int) -> None:
+        slot, opcode = ref.offset // 8, isa.CALL if ref.kind == RefKind.EXTERN_CALL else isa.LD_IMM64
+        op = self.code.ops[slot] if slot < len(self.code.ops) else None
+        if op is None or op.opcode != opcode or ref.offset % 8:
+            raise RelocationError(
+                f"program {self.program.name}: a relocation for {ref.name!r} hits an instruction that cannot hold it",
+                offset=ref.offset,
+            )
         self.code.ops[slot] = op._replace(**fields)
 
     def _place(self, ref: Ref) -> None:
@@ -66,9 +72,9 @@ class Placer:
                 raise RelocationError(f"program {self.program.name}: map {ref.name} was not created", offset=ref.offset)
             if ref.kind == RefKind.MAP:
                 self.facts[handle.header] = MapFacts(ref.name, handle.info.key_size, handle.info.value_size)
-                self._set(slot, src=0, imm=handle.header)
+                self._set(ref, src=0, imm=handle.header)
             else:
-                self._set(slot, src=0, imm=handle.data_address + ref.value)
+                self._set(ref, src=0, imm=handle.data_address + ref.value)
                 self._note_frozen(handle)
             return
         extern = self.spec.externs.get(ref.name)
@@ -78,7 +84,7 @@ class Placer:
             self._kfunc(slot, ref, extern.weak)
         elif extern.section == KCONFIG:
             offset = self.spec.variables[extern.name].offset
-            self._set(slot, src=0, imm=self.maps[KCONFIG].data_address + offset)
+            self._set(ref, src=0, imm=self.maps[KCONFIG].data_address + offset)
             self._note_frozen(self.maps[KCONFIG])
         else:
             address = self.engine.symbol(ref.name)
@@ -87,7 +93,7 @@ class Placer:
                     f"program {self.program.name}: extern {ref.name}: the engine has no such symbol; declare it __weak and test "
                     f"bpf_ksym_exists({ref.name}), or give it an address: engine.symbols[{ref.name!r}] = ..."
                 )
-            self._set(slot, src=0, imm=address or 0)
+            self._set(ref, src=0, imm=address or 0)
 
     def _note_frozen(self, handle: EngineMap) -> None:
         if handle.core.frozen and handle.info.flags & MapFlags.RDONLY_PROG:
@@ -111,13 +117,14 @@ class Placer:
                     feature=name,
                 )
             target = Target("python", "missing", 0)
-        self._set(slot, src=isa.BPF_PSEUDO_KFUNC_CALL, imm=0)
+        self._set(ref, src=isa.BPF_PSEUDO_KFUNC_CALL, imm=0)
         self.code.helpers[slot] = target
 
     def bind_helpers(self, calls: Calls) -> set[str]:
         """Say what each call of a helper leads to; the names of the library's functions that takes.
 
         Raises:
+            CheckError: a call that leads nowhere.
             NotSupported: a helper the engine does not have.
         """
         names: set[str] = set()
@@ -128,7 +135,9 @@ class Placer:
                 self.code.helpers[slot] = Target("python", "poisoned", POISON_IMM)  # behind a constant
             elif op.src == 0:
                 self.code.helpers[slot] = self._helper(slot, op, calls.maps.get(slot), calls.keys.get(slot, 0))
-            target = self.code.helpers[slot]
+            target = self.code.helpers.get(slot)
+            if target is None:
+                raise CheckError(slot, f"kernel function btf_id {op.imm}: only a relocation says which that is")
             if target.kind == "native":
                 names.add(target.name)
             elif target.name == "tail_call":

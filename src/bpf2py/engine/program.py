@@ -58,9 +58,10 @@ def load(
         deepest = max(calls.depths.values(), default=0)
         if deepest > MAX_STACK:
             raise CheckError(0, f"stack depth {deepest} exceeds {MAX_STACK} bytes")
+        names = placer.bind_helpers(calls)
     except CheckError as error:
         raise made.refused(error) from None
-    made.use(placer.facts, maps, placer.bind_helpers(calls))
+    made.use(placer.facts, maps, names)
     return made
 
 

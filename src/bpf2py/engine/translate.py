@@ -107,7 +107,7 @@ class _Writer:
         if any(op is not None and is_jump(op) and op.opcode & 0xF0 == isa.BPF_JCOND for op in ops):
             self.line(1, f"loops = {MAX_LOOPS}")
         leaders = self.leaders = sorted({function.start} | targets)
-        if len(leaders) == 1:
+        if not targets:
             self.block(1, function.start, function.end, loops, False)
             return
         self.line(1, f"at = {function.start}")
@@ -309,8 +309,13 @@ def _alu(op: Op) -> str:
 
 def name_of(function: Function) -> str:
     """The Python name of a function of the program."""
-    text = "".join(c if c.isalnum() else "_" for c in function.name)
-    return f"{text}_{function.start}"
+    return f"{_plain(function.name)}_{function.start}"
+
+
+def _plain(name: str) -> str:
+    """A name from an object, which may be any text, as an identifier."""
+    text = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+    return f"_{text}" if not text or text[0].isdigit() else text
 
 
 def source(code: Code, comments: dict[int, str] | None = None) -> tuple[str, list[int]]:
@@ -327,6 +332,8 @@ def source(code: Code, comments: dict[int, str] | None = None) -> tuple[str, lis
 
 class PythonCode:
     """What makes code runnable by turning it into Python, for one engine: the same interface as `NativeCode`."""
+
+    fuel, helper_cost = 1 << 26, 1 << 6
 
     def __init__(
         self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int], lock: threading.RLock
@@ -381,7 +388,7 @@ class PythonCode:
     def add(self, code: Code, unit: int) -> dict[int, Any]:
         """Make code runnable; see `NativeCode.add`."""
         text, slots = source(code, _comments(code) if not code.trusted else None)
-        file = f"<bpf {code.name} {unit}>"
+        file = _file(code, unit)
         names = {**self.resolve, **self._names(code), "UNIT": unit}
         exec(compile(text, file, "exec"), names)
         linecache.cache[file] = (len(text), None, text.splitlines(True), file)
@@ -400,7 +407,7 @@ class PythonCode:
         for function in code.functions:
             if 0 <= function.number < len(self.functions):
                 self.functions[function.number] = instead or _gone
-        file = f"<bpf {code.name} {unit}>"
+        file = _file(code, unit)
         self._lines.pop(file, None)
         linecache.cache.pop(file, None)
 
@@ -459,6 +466,10 @@ class PythonCode:
     def bound(self, function: Any, *arguments: int) -> Callable[[], int]:
         """A library function with its arguments."""
         return partial(self.operation(function), *arguments)
+
+
+def _file(code: Code, unit: int) -> str:
+    return f"<bpf {_plain(code.name)} {unit}>"
 
 
 def _forget_sources(lines: dict[str, Any]) -> None:

@@ -314,7 +314,7 @@ def clone_redirect(engine: Machine, _skb: int, ifindex: int, flags: int, *_: int
     """A copy of the packet for `Engine.cloned`."""
     if flags & ~1:
         return -EINVAL
-    engine.cloned.append((ifindex & 0xFFFFFFFF, _packet(engine).content()))
+    engine.cloned.add((ifindex & 0xFFFFFFFF, _packet(engine).content()))
     return 0
 
 

@@ -98,7 +98,7 @@ def send_signal(engine: Machine, number: int, *_: int) -> int:
     """Noted in `Engine.signals`; simulated tasks take no signals."""
     if not 1 <= number <= 64:
         return -EINVAL
-    engine.signals.append((engine.current.task.pid, number))
+    engine.signals.add((engine.current.task.pid, number))
     return 0
 
 

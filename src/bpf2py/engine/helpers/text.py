@@ -10,157 +10,231 @@ from bpf2py.engine.helpers.memory import _kernel, _user
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, ERANGE, E2BIG, EFAULT, EBUSY = 22, 34, 7, 14, 16
-# What bpf_bprintf_prepare() takes of the kernel's formats: no precision, no #, no sizes but l and ll.
+EINVAL, ERANGE, E2BIG, EFAULT, EBUSY, ENOSPC, EOVERFLOW = 22, 34, 7, 14, 16, 28, 75
+# What bpf_bprintf_prepare() takes of the kernel's formats: no precision, no #, no sizes but l and ll; after text and addresses
+# no letter or digit.
 _SPEC = re.compile(
-    rb"%%|%(?P<flags>[-+ 0]*)(?P<width>[1-9]\d*)?(?P<kind>p(?:ks|us|[KBsSx]|[iI][46])?|(?P<size>ll|l)?[diuxX]|c|s)"
+    rb"%%|%(?P<flags>[-+ 0]*)(?P<width>[1-9]\d*)?"
+    rb"(?P<kind>(?:s|p[ku]s|p)(?![A-Za-z0-9])|p(?:[KBsSx]|[iI][46])|(?P<size>ll|l)?[diuxX]|c)"
 )
 _BITS = {b"ll": 64, b"l": 64, None: 32}
+MAX_BIN_ARGS, MAX_BUFFER = 512, 1024  # MAX_BPRINTF_BIN_ARGS, MAX_BPRINTF_BUF
+MAX_WIDTH = (1 << 23) - 1  # FIELD_WIDTH_MAX of lib/vsprintf.c, whose numbers have 32 bits
+SEQ_BUFFER = 1 << 15  # of an iterator: PAGE_SIZE << 3
 
 
-class BadFormat(Exception):
-    """The kernel answers -EINVAL."""
+class Refused(Exception):
+    """The kernel refuses a format, with an errno."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno = errno
 
 
-def _string(engine: Machine, address: int, user: bool = False) -> bytes:
+class Text:
+    """Text as snprintf() makes it: the first `most` bytes, and how many there would be."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.length = 0
+        self.kept = bytearray()
+
+    def add(self, part: bytes) -> None:
+        """Append."""
+        self.length += len(part)
+        self.kept += part[: max(0, self.most - len(self.kept))]
+
+    def fill(self, byte: bytes, count: int) -> None:
+        """Append a byte so many times."""
+        self.length += max(count, 0)
+        self.kept += byte * max(0, min(count, self.most - len(self.kept)))
+
+
+def _string(engine: Machine, address: int, most: int = 4096, user: bool = False) -> bytes | None:
+    """The text at an address, without its NUL, `most` bytes of it; None where the address is bad."""
     reader = _user if user else _kernel
     found = bytearray()
-    while len(found) < 4096:
-        byte = reader(engine, address + len(found), 1)
-        if byte is None:
-            return b"(efault)" if not found else bytes(found)
-        if byte == b"\0":
-            break
-        found += byte
+    while len(found) < most:
+        step = min(most - len(found), 256 - (address + len(found) & 255))
+        part = reader(engine, address + len(found), step)
+        if part is None:
+            return None
+        end = part.find(b"\0")
+        if end >= 0:
+            return bytes(found + part[:end])
+        found += part
     return bytes(found)
 
 
-def render(engine: Machine, form: bytes, arguments: list[int]) -> bytes:
-    """What bpf_bprintf_prepare() and vsnprintf() make of a format. Raises BadFormat."""
-    out = bytearray()
+def render(engine: Machine, form: bytes, arguments: list[int], most: int) -> Text:
+    """What bpf_bprintf_prepare() and vsnprintf() make of a format. Raises Refused."""
+    if any(byte >= 0x7F or (byte < 0x20 and byte not in b"\t\n\r\v\f") for byte in form):
+        raise Refused(EINVAL)
+    out = Text(most)
     at = used = 0
-    for position, byte in enumerate(form):
-        if byte >= 0x80 or (byte < 0x20 and byte not in b"\t\n\r\v\f"):
-            raise BadFormat(position)
+    room = MAX_BIN_ARGS if arguments else 0  # for copies of the arguments
+    parts: list[tuple[bytes, re.Match[bytes] | None, bytes]] = []
     while True:
         percent = form.find(b"%", at)
         if percent < 0:
-            return bytes(out + form[at:])
-        out += form[at:percent]
+            break
+        before = form[at:percent]
         match = _SPEC.match(form, percent)
         if match is None:
-            raise BadFormat(percent)
+            raise Refused(EINVAL)
         at = match.end()
         if match[0] == b"%%":
-            out += b"%"
+            parts.append((before + b"%", None, b""))
             continue
         if used >= len(arguments):
-            raise BadFormat(percent)
-        out += _one(engine, match, arguments[used])
+            raise Refused(EINVAL)
+        text, room = _argument(engine, match, arguments[used], room)
+        parts.append((before, match, text))
         used += 1
+    for before, match, text in parts:
+        out.add(before)
+        if match is not None:
+            _pad(out, match, text)
+    out.add(form[at:])
+    return out
 
 
-def _one(engine: Machine, match: re.Match[bytes], value: int) -> bytes:
-    kind, flags = match["kind"], match["flags"] or b""
-    width = int(match["width"] or 0)
+def _argument(engine: Machine, match: re.Match[bytes], value: int, room: int) -> tuple[bytes, int]:
+    """(an argument as text, the room that is left for copies of others). Raises Refused (ENOSPC)."""
+    kind = match["kind"]
     if kind in (b"s", b"pks", b"pus"):
-        text = _string(engine, value, kind == b"pus")
-    elif kind[:1] == b"p":
-        text = _pointer(engine, kind, value)
-    elif kind[-1:] == b"c":
-        text = bytes([value & 0xFF])
-    else:
-        bits = _BITS[match["size"]]
-        value &= (1 << bits) - 1
-        sign = b""
-        if kind[-1:] in b"di":
-            value = (value ^ 1 << bits - 1) - (1 << bits - 1)
-            sign = b"-" if value < 0 else b"+" if b"+" in flags else b" " if b" " in flags else b""
-            text = b"%d" % abs(value)
-        else:
-            text = b"%d" % value if kind[-1:] == b"u" else b"%x" % value if kind[-1:] == b"x" else b"%X" % value
-        if b"0" in flags and b"-" not in flags:
-            text = text.rjust(width - len(sign), b"0")
-        text = sign + text
-    return text.ljust(width) if b"-" in flags else text.rjust(width)
+        if not room:
+            raise Refused(ENOSPC)
+        found = _string(engine, value, room - 1, kind == b"pus")
+        return found or b"", room - (len(found) + 1 if found is not None else 1)
+    if kind == b"c":
+        if not room:
+            raise Refused(ENOSPC)
+        return bytes([value & 0xFF]), room - 1
+    if kind[:2] in (b"pi", b"pI"):
+        if room < (4 if kind[-1:] == b"4" else 16):
+            raise Refused(ENOSPC)
+        text = _address(engine, kind, value)
+        return text, max(room - len(text) - 1, 0)
+    size = 8 if kind[:1] == b"p" or match["size"] else 4
+    room = room // 4 * 4
+    if room < size:
+        raise Refused(ENOSPC)
+    if kind[:1] == b"p":
+        return b"%016x" % value, room - size
+    bits = _BITS[match["size"]]
+    value &= (1 << bits) - 1
+    letter = kind[-1:]
+    if letter in b"di":
+        return b"%d" % ((value ^ 1 << bits - 1) - (1 << bits - 1)), room - size
+    return b"%d" % value if letter == b"u" else b"%x" % value if letter == b"x" else b"%X" % value, room - size
 
 
-def _pointer(engine: Machine, kind: bytes, value: int) -> bytes:
+def _pad(out: Text, match: re.Match[bytes], text: bytes) -> None:
+    """Add an argument's text at its width."""
+    kind, flags = match["kind"], match["flags"] or b""
+    width = min((int((match["width"] or b"0")[:4096]) & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), MAX_WIDTH)
+    sign = b""
+    if kind[-1:] in b"di":
+        sign = b"-" if text[:1] == b"-" else b"+" if b"+" in flags else b" " if b" " in flags else b""
+        text = text.lstrip(b"-")
+    fill = width - len(sign) - len(text)
+    zeros = b"0" in flags and b"-" not in flags and kind[-1:] in b"diuxX" and kind[:1] != b"p"
+    if not zeros and b"-" not in flags:
+        out.fill(b" ", fill)
+    out.add(sign)
+    if zeros:
+        out.fill(b"0", fill)
+    out.add(text)
+    if b"-" in flags:
+        out.fill(b" ", fill)
+
+
+def _address(engine: Machine, kind: bytes, value: int) -> bytes:
     if kind in (b"pi4", b"pI4"):
         raw = _kernel(engine, value, 4) or bytes(4)
         return b".".join(b"%03d" % b if kind == b"pi4" else b"%d" % b for b in raw)
-    if kind in (b"pi6", b"pI6"):
-        raw = _kernel(engine, value, 16) or bytes(16)
-        groups = [raw[i : i + 2].hex().encode() for i in range(0, 16, 2)]
-        return b"".join(groups) if kind == b"pi6" else b":".join(groups)
-    return b"%016x" % value
+    raw = _kernel(engine, value, 16) or bytes(16)
+    groups = [raw[i : i + 2].hex().encode() for i in range(0, 16, 2)]
+    return b"".join(groups) if kind == b"pi6" else b":".join(groups)
 
 
-def _format(engine: Machine, address: int, size: int | None = None) -> bytes:
-    if size is None:
-        return _string(engine, address)
-    return engine.read(address, size).split(b"\0", 1)[0]
-
-
-def trace_printk(engine: Machine, form: int, size: int, a: int, b: int, c: int, *_: int) -> int:
-    """A line for `Engine.trace`; the number of characters."""
-    raw = engine.read(form, engine.length(size))
-    if not raw or raw[-1]:
-        return -EINVAL
-    return _trace(engine, raw.split(b"\0", 1)[0], [a, b, c])
-
-
-def trace_vprintk(engine: Machine, form: int, size: int, data: int, data_size: int, *_: int) -> int:
-    """The same with its arguments in memory (Linux 5.16)."""
-    if data_size & 7 or data_size > 96 or (data_size and not data):
-        return -EINVAL
-    return _trace(engine, _format(engine, form, engine.length(size)), _values(engine, data, data_size))
+def _format(engine: Machine, address: int, size: int) -> bytes:
+    """The format in a buffer of so many bytes. Raises Refused without a NUL in it."""
+    form, nul, _ = engine.read(address, engine.length(size)).partition(b"\0")
+    if not nul:
+        raise Refused(EINVAL)
+    return form
 
 
 def _values(engine: Machine, data: int, size: int) -> list[int]:
+    """Arguments in memory. Raises Refused."""
+    size &= 0xFFFFFFFF
+    if size % 8 or size > 96 or (size and not data):
+        raise Refused(EINVAL)
     raw = engine.read(data, size) if size else b""
     return [int.from_bytes(raw[i : i + 8], "little") for i in range(0, size, 8)]
 
 
-def _trace(engine: Machine, form: bytes, arguments: list[int]) -> int:
+def trace_printk(engine: Machine, form: int, size: int, a: int, b: int, c: int, *_: int) -> int:
+    """A line for `Engine.trace`; the number of characters."""
     try:
-        text = render(engine, form, arguments)
-    except BadFormat:
-        return -EINVAL
-    engine.trace.append(text.decode("utf-8", "replace").rstrip("\n"))
-    return len(text)
+        return _trace(engine, _format(engine, form, size), [a, b, c])
+    except Refused as refused:
+        return -refused.errno
+
+
+def trace_vprintk(engine: Machine, form: int, size: int, data: int, data_size: int, *_: int) -> int:
+    """The same with its arguments in memory (Linux 5.16)."""
+    try:
+        values = _values(engine, data, data_size)
+        return _trace(engine, _format(engine, form, size), values)
+    except Refused as refused:
+        return -refused.errno
+
+
+def _trace(engine: Machine, form: bytes, arguments: list[int]) -> int:
+    text = render(engine, form, arguments, MAX_BUFFER - 1)
+    engine.trace.add(text.kept.decode("utf-8", "replace").rstrip("\n"))
+    return text.length
 
 
 def snprintf(engine: Machine, target: int, size: int, form: int, data: int, data_size: int, *_: int) -> int:
     """The length the text has, with its NUL; as much of it as fits is stored (Linux 5.13)."""
     size = engine.length(size)
-    if data_size % 8 or data_size > 96 or (data_size and not data):
-        return -EINVAL
     try:
-        text = render(engine, _format(engine, form), _values(engine, data, data_size))
-    except BadFormat:
-        return -EINVAL
+        values = _values(engine, data, data_size)
+        text = render(engine, _string(engine, form) or b"", values, max(size - 1, 0))
+    except Refused as refused:
+        return -refused.errno
     if size:
-        engine.write(target, text[: size - 1] + b"\0")
-    return len(text) + 1
+        engine.write(target, text.kept + b"\0")
+    return text.length + 1
 
 
 def seq_printf(engine: Machine, _seq: int, form: int, size: int, data: int, data_size: int, *_: int) -> int:
-    """Add to what an iterator program writes (Linux 5.7)."""
-    if data_size & 7 or data_size > 96 or (data_size and not data):
-        return -EINVAL
+    """Add text to what an iterator program writes (Linux 5.7)."""
     try:
-        text = render(engine, _format(engine, form, engine.length(size)), _values(engine, data, data_size))
-    except BadFormat:
-        return -EINVAL
-    engine.current.output.extend(text)
+        values = _values(engine, data, data_size)
+        text = render(engine, _format(engine, form, size), values, SEQ_BUFFER)
+    except Refused as refused:
+        return -refused.errno
+    return _seq_add(engine, text.kept, text.length)
+
+
+def _seq_add(engine: Machine, data: bytes | bytearray, length: int) -> int:
+    """What does not fit the buffer is left out, as the kernel's, which then starts a new one."""
+    output = engine.current.output
+    if len(output) + length >= SEQ_BUFFER:
+        return -EOVERFLOW
+    output.extend(data)
     return 0
 
 
 def seq_write(engine: Machine, _seq: int, data: int, size: int, *_: int) -> int:
     """Add bytes to what an iterator program writes (Linux 5.7)."""
-    engine.current.output.extend(engine.read(data, engine.length(size)))
-    return 0
+    found = engine.read(data, engine.length(size))
+    return _seq_add(engine, found, len(found))
 
 
 _NUMBER = {
@@ -214,7 +288,7 @@ def strtoul(engine: Machine, text: int, size: int, flags: int, result: int, *_: 
 def strncmp(engine: Machine, a: int, size: int, b: int, *_: int) -> int:
     """Less than, equal to or greater than 0 (Linux 5.17)."""
     size = engine.length(size)
-    left, right = engine.read(a, size), _string(engine, b)[:size] + b"\0"
+    left, right = engine.read(a, size), (_string(engine, b) or b"")[:size] + b"\0"
     for i in range(size):
         one, other = left[i], right[i] if i < len(right) else 0
         if one != other:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py.engine.memory import anonymous
+from bpf2py.errors import BpfOSError
 from bpf2py.owned import Owned
 from bpf2py.wakeup import Wakeup
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PerfBuffer"]
 
-ENOENT, E2BIG, ENOSPC, EOPNOTSUPP = 2, 7, 28, 95
+ENOENT, E2BIG, ENOMEM, ENOSPC, EOPNOTSUPP = 2, 7, 12, 28, 95
+MOST_PAGES = 1 << 19  # an array of their addresses is at most 4 MiB (rb_alloc() in kernel/events/ring_buffer.c)
 SAMPLE, LOST = 9, 2
 LOST_SIZE = 24
 MOST = 0xFFFF  # a record's size has 16 bits
@@ -50,7 +53,16 @@ class PerfBuffer(Owned):
         self._wakeup = wakeup  # (number, whether of bytes rather than records)
         self.cpu = cpu
         self.size = pages * PAGE
-        self._data = bytearray(self.size)
+        if pages >= MOST_PAGES:
+            raise BpfOSError(
+                f"a perf buffer of {pages} pages is more than the kernel allows", errno=ENOMEM, command="mmap"
+            )
+        try:
+            self._data = anonymous(self.size)  # takes memory as it is written
+        except (OSError, ValueError):
+            raise BpfOSError(
+                f"no address space for a perf buffer of {pages} pages", errno=ENOMEM, command="mmap"
+            ) from None
         self._head = self._tail = self._lost = self._pending = 0
         self._recording = False
         self._event = Wakeup()
@@ -100,12 +112,13 @@ class PerfBuffer(Owned):
         """Everything written since the last time, in order; the space is free again."""
         start, length = self._tail % self.size, self._head - self._tail
         self._tail = self._head
-        return bytes(self._data[start : start + length]) + bytes(self._data[: max(0, start + length - self.size)])
+        return self._data[start : start + length] + self._data[: max(0, start + length - self.size)]
 
     def snapshot(self) -> bytes:
         """The newest records of an overwritable buffer, newest first."""
-        start = self._head % self.size
-        return bytes(self._data[start:]) + bytes(self._data[:start])
+        start, length = self._head % self.size, min(-self._head, self.size)
+        end = bytes(min(8, self.size - length))  # what was never written
+        return self._data[start : start + length] + self._data[: max(0, start + length - self.size)] + end
 
     def control(self, request: int, argument: int) -> None:
         """The ioctls readers use."""

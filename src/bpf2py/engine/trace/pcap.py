@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from bpf2py.errors import ObjectError
+from bpf2py.errors import EncodeError, ObjectError
 
 __all__ = ["LINKTYPE_ETHERNET", "LINKTYPE_RAW", "PcapPacket", "PcapWriter", "read_packets"]
 
@@ -158,7 +158,10 @@ def _enhanced(body: bytes, order: str, kind: int, interfaces: list[tuple[int, in
     if captured > len(body) - 20:
         raise ObjectError(f"a packet of {captured} bytes in a block of {len(body)}", offset=at)
     linktype, units = interfaces[interface]
-    return PcapPacket(body[20 : 20 + captured], (high << 32 | low) * _NS // units, length, linktype)
+    time_ns = (high << 32 | low) * _NS // units
+    if time_ns >> 64:
+        raise ObjectError("a packet's time is more nanoseconds than fit 64 bits", offset=at)
+    return PcapPacket(body[20 : 20 + captured], time_ns, length, linktype)
 
 
 class PcapWriter:
@@ -169,7 +172,9 @@ class PcapWriter:
         self._file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, MAX_PACKET, linktype))
 
     def write(self, data: bytes, time_ns: int = 0) -> None:
-        """Add a packet."""
+        """Add a packet. Raises EncodeError for times the format has no room for: before 1970, or from 2106 on."""
+        if not 0 <= time_ns < _NS << 32:
+            raise EncodeError(f"a time of {time_ns} ns does not fit a pcap file, whose seconds have 32 bits")
         self._file.write(struct.pack("<IIII", time_ns // _NS, time_ns % _NS, len(data), len(data)))
         self._file.write(data)
 
