@@ -126,6 +126,8 @@ class _Dumper:
         self.tags: dict[str, int] = {}
         self.ordinary: dict[str, int] = {}
         self.pending: list[int] = []
+        # Bodies of types without a name are written wherever they are used: damaged ones would be written without end.
+        self.left = 100_000 + len(btf.data)
 
     def run(self) -> None:
         """Write everything the roots ask for."""
@@ -145,6 +147,12 @@ class _Dumper:
         while self.pending:
             self.need(self.pending.pop(), strong=True)
         self.kfuncs()
+
+    def spend(self) -> None:
+        """Count a step of the work. Raises BtfError when there are more than any sound types make."""
+        self.left -= 1
+        if self.left < 0:
+            raise BtfError(f"{self.btf.name}: the types written out are too long")
 
     def emit(self, type_id: int) -> None:
         """A type of its own, with everything it needs before it."""
@@ -192,6 +200,7 @@ class _Dumper:
     def need_members(self, struct: Struct) -> None:
         """Everything a struct's body refers to."""
         for member in struct.members:
+            self.spend()
             self.need(member.type_id, strong=True)
             if self.roots is not None and member.name in self.roots:
                 self.pending.append(self.pointee(member.type_id))
@@ -307,6 +316,7 @@ class _Dumper:
 
     def declare(self, type_id: int, inner: str, depth: int = 0) -> str:
         """``T inner`` in C's inside-out syntax."""
+        self.spend()
         qualifiers = ""
         btf_type = self.btf.type(type_id)
         for _ in range(64):
