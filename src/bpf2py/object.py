@@ -14,6 +14,7 @@ from bpf2py.errors import (
     ClosedError,
     EncodeError,
     MapIncompatible,
+    ObjectError,
 )
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import build as kconfig_section
@@ -187,7 +188,7 @@ class Object:
                 raise
             return wrap(existing, spec, self._options)
         created = spec
-        if spec.data is not None:
+        if spec.data_size is not None:
             created = spec.copy()
             created.name = data_map_name(self.spec.name, spec.name)
         inner = None
@@ -212,8 +213,12 @@ class Object:
         made = self._maps[spec.name]
         if spec.type == MapType.ARENA:
             _ = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
-        if spec.data is not None:
-            if not spec.untouched:  # the kernel's maps start as zeros
+        if spec.data_size is not None:
+            if not spec.untouched and spec.data is not None:  # the kernel's maps start as zeros
+                if len(spec.data) != made.info.value_size:
+                    raise ObjectError(
+                        f"map {spec.name}: its initial data has {len(spec.data)} bytes, its value {made.info.value_size}"
+                    )
                 slot = made._slot()
                 slot.key[:] = bytes(4)
                 slot.value[:] = spec.data
@@ -225,6 +230,8 @@ class Object:
             return
         for key, value in spec.contents:
             if isinstance(value, str) and spec.type != MapType.PROG_ARRAY:
+                if value not in self._maps:
+                    raise ObjectError(f"map {spec.name}: values[{key}]: the object has no map {value}")
                 made._update(key, self._maps[value].fileno().to_bytes(4, "little"))
             elif not isinstance(value, str):
                 made._update(key, value)
