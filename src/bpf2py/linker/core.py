@@ -209,8 +209,9 @@ def _in_candidate(
         found = _follow(path, btf, type_id)
         return (found.bit_offset, _field_answer(kind, path, found)) if found is not None else None
     if kind.of_enumerator:
-        enum = btf.type(type_id)
-        assert isinstance(enum, Enum)
+        enum = btf.resolved(type_id)  # the name may be that of a typedef
+        if not isinstance(enum, Enum):
+            return None
         value = next((e.value for e in enum.values if essential_name(e.name) == enumerator), None)
         if value is None:
             return None
