@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bpf2py.btf.codec import CodecOptions
@@ -173,8 +174,9 @@ class Object:
     # -- maps ----------------------------------------------------------------------------------------------------
 
     def _make_map(self, spec: MapSpec, prepared: Any, given: Map[Any, Any] | None) -> Map[Any, Any]:
-        if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
-            spec.max_entries = self.backend.possible_cpus
+        for each in (spec, spec.inner):
+            if each is not None:
+                self._complete(each)
         if given is not None:
             check_compatible(spec, given)
             return wrap(given._handle.duplicate(), spec, self._options)
@@ -208,6 +210,14 @@ class Object:
                 made.close()
                 raise
         return made
+
+    def _complete(self, spec: MapSpec) -> None:
+        """Sizes as libbpf completes them: an element for each CPU; rings of the next size there can be."""
+        if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
+            spec.max_entries = self.backend.cpu_limit
+        elif spec.type in (MapType.RINGBUF, MapType.USER_RINGBUF) and 0 < spec.max_entries < 1 << 31:
+            pages = -(-spec.max_entries // PAGESIZE)
+            spec.max_entries = (1 << (pages - 1).bit_length()) * PAGESIZE
 
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]

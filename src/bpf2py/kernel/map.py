@@ -7,6 +7,7 @@ import mmap
 import os
 import struct
 import weakref
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,12 @@ _MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
 def possible_cpus() -> int:
     """Slots of a per-CPU value on this machine, read once."""
     return cpus.possible_cpus()
+
+
+@cache
+def possible_cpu_numbers() -> tuple[int, ...]:
+    """The CPUs whose values are in these slots, read once."""
+    return tuple(cpus.possible_cpu_numbers())
 
 
 def create_map(
@@ -141,6 +148,11 @@ class KernelMap:
     def fd(self) -> int:
         """The descriptor's number, negative once closed."""
         return self._fd.number
+
+    @property
+    def cpu_numbers(self) -> Sequence[int]:
+        """The CPU each slot of a per-CPU value belongs to."""
+        return possible_cpu_numbers()
 
     def slot(self) -> KernelSlot:
         """Buffers for single operations."""
