@@ -14,6 +14,7 @@ from bpf2py.errors import (
     AttachError,
     ClosedError,
     EncodeError,
+    MapCreateError,
     MapIncompatible,
     ObjectError,
 )
@@ -28,7 +29,7 @@ from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
 from bpf2py.uapi.pins import pin_by_name
-from bpf2py.variables import DataSection, Variable
+from bpf2py.variables import ArenaSection, DataSection, Variable
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle
@@ -190,7 +191,7 @@ class Object:
                 raise
             return wrap(existing, spec, self._options)
         created = spec
-        if spec.data_size is not None:
+        if spec.is_section:
             created = spec.copy()
             created.name = data_map_name(self.spec.name, spec.name)
         inner = None
@@ -222,8 +223,16 @@ class Object:
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]
         if spec.type == MapType.ARENA:
-            _ = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
-        if spec.data_size is not None:
+            memory = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
+            if spec.data_size is not None:
+                if spec.data_size > len(memory):
+                    raise MapCreateError(
+                        f"map {spec.name}: its variables have {spec.data_size} bytes, the arena {len(memory)}: raise max_entries"
+                    )
+                if not spec.untouched and spec.data is not None:
+                    memory[: spec.data_size] = spec.data
+                self._sections[spec.name] = ArenaSection(made)
+        elif spec.is_section:
             if not spec.untouched and spec.data is not None:  # the kernel's maps start as zeros
                 if len(spec.data) != made.info.value_size:
                     raise ObjectError(

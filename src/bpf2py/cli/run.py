@@ -208,7 +208,7 @@ class Session:
         shown = [
             m
             for m in obj.maps.values()
-            if readable(m) and (m.name in only if only else m.spec is None or m.spec.data_size is None)
+            if readable(m) and (m.name in only if only else m.spec is None or not m.spec.is_section)
         ]
         self.obj = obj
         self.maps = shown

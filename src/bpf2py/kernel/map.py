@@ -76,7 +76,7 @@ def create_map(
     if (spec.key_size | spec.value_size | spec.max_entries | int(spec.flags)) >> 32:
         raise _create_error(spec, EINVAL)  # negative, or more than the kernel's fields hold
     key_id, value_id = (spec.key_type_id, spec.value_type_id) if btf_fd else (0, 0)
-    if spec.data_size is not None:
+    if spec.is_section:
         key_id, value_id = 0, spec.section_type_id if btf_fd else 0
     if type_info(spec.type).fd_value is not None or not value_id:
         key_id = value_id = 0
