@@ -179,7 +179,7 @@ class Object:
             if each is not None:
                 self._complete(each)
         if given is not None:
-            check_compatible(spec, given)
+            check_compatible(spec, given._handle)
             return wrap(given._handle.duplicate(), spec, self._options)
         path = pin_by_name(self._pin_path, spec.name) if spec.pinning == Pinning.BY_NAME else None
         if path is not None and os.path.lexists(path):
@@ -343,15 +343,18 @@ def data_map_name(object_name: str, section: str) -> str:
     return object_name[: 15 - max(len(suffix), 7)] + suffix
 
 
-def check_compatible(spec: MapSpec, existing: Map[Any, Any] | MapHandle, where: str = "") -> None:
+def check_compatible(spec: MapSpec, existing: MapHandle, where: str = "") -> None:
     """Raise MapIncompatible, naming every difference, when a map cannot stand for `spec`."""
     differences = []
+    entries = spec.max_entries
+    if spec.flags & MapFlags.NO_COMMON_LRU:  # kernels give each CPU as many
+        entries = -(-entries // existing.possible_cpus) * existing.possible_cpus
     for what, wanted, found in (
         ("type", spec.type_name, type_name(existing.info.type)),
         ("key_size", spec.key_size, existing.info.key_size),
         ("value_size", spec.value_size, existing.info.value_size),
-        ("max_entries", spec.max_entries, existing.info.max_entries),
-        ("flags", _creation_flags(spec.flags), _creation_flags(existing.info.flags)),
+        ("max_entries", entries, existing.info.max_entries),
+        ("flags", _creation_flags(spec, spec.flags), _creation_flags(spec, existing.info.flags)),
         ("map_extra", spec.map_extra, existing.info.map_extra),
     ):
         if wanted != found:
@@ -361,6 +364,9 @@ def check_compatible(spec: MapSpec, existing: Map[Any, Any] | MapHandle, where: 
         raise MapIncompatible(f"map {spec.name}: the map{place} does not fit: {'; '.join(differences)}")
 
 
-def _creation_flags(flags: int) -> str:
-    # The kernel sets RDONLY_PROG/WRONLY_PROG and NUMA bits back exactly as given; only the file mode bits differ by opener.
-    return f"{int(flags) & ~int(MapFlags.RDONLY | MapFlags.WRONLY):#x}"
+def _creation_flags(spec: MapSpec, flags: int) -> str:
+    # The kernel tells flags as they were given, but for the file's mode, which differs by opener, and what it adds itself.
+    own = MapFlags.RDONLY | MapFlags.WRONLY
+    if spec.type in (MapType.DEVMAP, MapType.DEVMAP_HASH):
+        own |= MapFlags.RDONLY_PROG
+    return f"{int(flags) & ~int(own):#x}"
