@@ -112,6 +112,10 @@ class MapHandle(Protocol):
         """Slots of a per-CPU value."""
 
     @property
+    def cpu_numbers(self) -> Sequence[int]:
+        """The CPU each of these slots belongs to: possible CPUs may have gaps between their numbers."""
+
+    @property
     def online_cpus(self) -> list[int]:
         """CPUs that run programs now."""
 
@@ -199,6 +203,10 @@ class Backend(Protocol):
     @property
     def possible_cpus(self) -> int:
         """CPUs a per-CPU value has slots for."""
+
+    @property
+    def cpu_limit(self) -> int:
+        """One more than the highest CPU number there may be."""
 
     def prepare(self, spec: ObjectSpec) -> Any:
         """Whatever the maps and programs of one object share (its BTF in the kernel); has `close()`."""

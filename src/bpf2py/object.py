@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bpf2py.btf.codec import CodecOptions
@@ -14,7 +15,9 @@ from bpf2py.errors import (
     AttachError,
     ClosedError,
     EncodeError,
+    MapCreateError,
     MapIncompatible,
+    ObjectError,
 )
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import build as kconfig_section
@@ -28,7 +31,7 @@ from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
 from bpf2py.uapi.pins import pin_by_name
-from bpf2py.variables import DataSection, Variable
+from bpf2py.variables import ArenaSection, DataSection, Variable
 
 if TYPE_CHECKING:
     from bpf2py.backend import MapHandle
@@ -173,10 +176,11 @@ class Object(Owned):
     # -- maps ----------------------------------------------------------------------------------------------------
 
     def _make_map(self, spec: MapSpec, prepared: Any, given: Map[Any, Any] | None) -> Map[Any, Any]:
-        if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
-            spec.max_entries = self.backend.possible_cpus
+        for each in (spec, spec.inner):
+            if each is not None:
+                self._complete(each)
         if given is not None:
-            check_compatible(spec, given)
+            check_compatible(spec, given._handle)
             return wrap(given._handle.duplicate(), spec, self._options)
         path = pin_by_name(self._pin_path, spec.name) if spec.pinning == Pinning.BY_NAME else None
         if path is not None and os.path.lexists(path):
@@ -188,7 +192,7 @@ class Object(Owned):
                 raise
             return wrap(existing, spec, self._options)
         created = spec
-        if spec.data is not None:
+        if spec.is_section:
             created = spec.copy()
             created.name = data_map_name(self.spec.name, spec.name)
         inner = None
@@ -209,12 +213,32 @@ class Object(Owned):
                 raise
         return made
 
+    def _complete(self, spec: MapSpec) -> None:
+        """Sizes as libbpf completes them: an element for each CPU; rings of the next size there can be."""
+        if spec.type == MapType.PERF_EVENT_ARRAY and not spec.max_entries:
+            spec.max_entries = self.backend.cpu_limit
+        elif spec.type in (MapType.RINGBUF, MapType.USER_RINGBUF) and 0 < spec.max_entries < 1 << 31:
+            pages = -(-spec.max_entries // PAGESIZE)
+            spec.max_entries = (1 << (pages - 1).bit_length()) * PAGESIZE
+
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]
         if spec.type == MapType.ARENA:
-            _ = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
-        if spec.data is not None:
-            if not spec.untouched:  # the kernel's maps start as zeros
+            memory = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
+            if spec.data_size is not None:
+                if spec.data_size > len(memory):
+                    raise MapCreateError(
+                        f"map {spec.name}: its variables have {spec.data_size} bytes, the arena {len(memory)}: raise max_entries"
+                    )
+                if not spec.untouched and spec.data is not None:
+                    memory[: spec.data_size] = spec.data
+                self._sections[spec.name] = ArenaSection(made)
+        elif spec.is_section:
+            if not spec.untouched and spec.data is not None:  # the kernel's maps start as zeros
+                if len(spec.data) != made.info.value_size:
+                    raise ObjectError(
+                        f"map {spec.name}: its initial data has {len(spec.data)} bytes, its value {made.info.value_size}"
+                    )
                 slot = made._slot()
                 slot.key[:] = bytes(4)
                 slot.value[:] = spec.data
@@ -226,6 +250,8 @@ class Object(Owned):
             return
         for key, value in spec.contents:
             if isinstance(value, str) and spec.type != MapType.PROG_ARRAY:
+                if value not in self._maps:
+                    raise ObjectError(f"map {spec.name}: values[{key}]: the object has no map {value}")
                 made._update(key, self._maps[value].fileno().to_bytes(4, "little"))
             elif not isinstance(value, str):
                 made._update(key, value)
@@ -320,15 +346,18 @@ def data_map_name(object_name: str, section: str) -> str:
     return object_name[: 15 - max(len(suffix), 7)] + suffix
 
 
-def check_compatible(spec: MapSpec, existing: Map[Any, Any] | MapHandle, where: str = "") -> None:
+def check_compatible(spec: MapSpec, existing: MapHandle, where: str = "") -> None:
     """Raise MapIncompatible, naming every difference, when a map cannot stand for `spec`."""
     differences = []
+    entries = spec.max_entries
+    if spec.flags & MapFlags.NO_COMMON_LRU:  # kernels give each CPU as many
+        entries = -(-entries // existing.possible_cpus) * existing.possible_cpus
     for what, wanted, found in (
         ("type", spec.type_name, type_name(existing.info.type)),
         ("key_size", spec.key_size, existing.info.key_size),
         ("value_size", spec.value_size, existing.info.value_size),
-        ("max_entries", spec.max_entries, existing.info.max_entries),
-        ("flags", _creation_flags(spec.flags), _creation_flags(existing.info.flags)),
+        ("max_entries", entries, existing.info.max_entries),
+        ("flags", _creation_flags(spec, spec.flags), _creation_flags(spec, existing.info.flags)),
         ("map_extra", spec.map_extra, existing.info.map_extra),
     ):
         if wanted != found:
@@ -338,6 +367,9 @@ def check_compatible(spec: MapSpec, existing: Map[Any, Any] | MapHandle, where: 
         raise MapIncompatible(f"map {spec.name}: the map{place} does not fit: {'; '.join(differences)}")
 
 
-def _creation_flags(flags: int) -> str:
-    # The kernel sets RDONLY_PROG/WRONLY_PROG and NUMA bits back exactly as given; only the file mode bits differ by opener.
-    return f"{int(flags) & ~int(MapFlags.RDONLY | MapFlags.WRONLY):#x}"
+def _creation_flags(spec: MapSpec, flags: int) -> str:
+    # The kernel tells flags as they were given, but for the file's mode, which differs by opener, and what it adds itself.
+    own = MapFlags.RDONLY | MapFlags.WRONLY
+    if spec.type in (MapType.DEVMAP, MapType.DEVMAP_HASH):
+        own |= MapFlags.RDONLY_PROG
+    return f"{int(flags) & ~int(own):#x}"

@@ -72,6 +72,19 @@ class DataSection(Owned):
             memory.close()
 
 
+class ArenaSection(DataSection):
+    """The variables at the beginning of an arena."""
+
+    def __init__(self, arena: Map[Any, Any]) -> None:
+        super().__init__(arena, False)
+
+    def _mapped(self) -> Any:
+        return self.map.memory  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Nothing of its own."""
+
+
 class Variable(Owned):
     """A global variable, shared with the running programs.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tests.attach.conftest import Loader
 
 import bpf2py
+from bpf2py.kernel.attach.kprobe import _refusal
 
 pytestmark = pytest.mark.kernel
 
@@ -158,3 +160,42 @@ def test_numbers_no_field_holds(backend: str, option: dict[str, Any], compile_bp
         pytest.raises(bpf2py.AttachError, match=f"program p: attach: {name} must be"),
     ):
         obj.programs["p"].attach(**option)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "fentry",
+        "fexit",
+        "fmod_ret",
+        "fentry.s",
+        "fexit.s",
+        "lsm",
+        "lsm.s",
+        "lsm_cgroup",
+        "tp_btf",
+        "iter",
+        "iter.s",
+        "freplace",
+    ],
+)
+def test_a_section_that_names_no_target(section: str, compile_bpf: Callable[[str], bytes]) -> None:
+    data = compile_bpf(f'__attribute__((section("{section}"))) int p(void *ctx) {{ return 0; }}\n')
+    message = re.escape(f"program p: load: SEC('{section}') names no target; write SEC('{section}/TARGET')")
+    with pytest.raises(bpf2py.ObjectError, match=message):
+        bpf2py.load(data)
+
+
+@pytest.mark.kprobe
+def test_an_offset_no_probe_can_have(load_only: Loader) -> None:
+    obj = load_only("on_kprobe")
+    with pytest.raises(bpf2py.AttachError, match=r"the kernel refuses offset 0xfffffff in function 'do_unlinkat'"):
+        obj.programs["on_kprobe"].attach(target="do_unlinkat+0xfffffff")
+    with pytest.raises(bpf2py.AttachError, match="the kernel has no function 'do_unlinkatt' that can be probed"):
+        obj.programs["on_kprobe"].attach(target="do_unlinkatt+4")
+
+
+def test_a_refused_offset_is_not_a_missing_function() -> None:
+    assert "refuses offset 0x4 in function 'do_exit'" in _refusal("do_exit", 4)
+    assert "has no function 'do_exitt'" in _refusal("do_exitt", 4)
+    assert "has no function 'do_exit'" in _refusal("do_exit", 0)

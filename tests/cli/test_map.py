@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import bpf2py
+from bpf2py.btf.codec import BytesCodec, FloatCodec, IntCodec
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux
+from bpf2py.cli.values import parse
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "exec_counts.bpf.c"
 NAME = f"t{os.getpid() % 100000}"
@@ -217,3 +219,45 @@ def test_inspect_needs_no_rights() -> None:
     assert "exec_counts.bpf.c:" in listing
     assert "struct executions {" in listing
     assert "not an ELF file" in fails("inspect", __file__)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000, "{" * 100_000, '{"comm": ' * 50_000, "9" * 6000, "0x" + "f" * 6000, "1e999", "NaN", "-1", "=", ",", "comm=",
+        "", " ", "hex:", "hex:zz", "hex:" + "00" * 100_000, "null", "true", "[null]", '{"comm": null}', '{"comm": {"comm": 1}}',
+        "comm=x,comm=y", '{"comm": "' + "x" * 100 + '"}', '{"": 1}', "\x1b[2J", "é" * 20, "{0}", "%s", "{comm}",
+    ],
+)  # fmt: skip
+def test_any_text_is_a_key_or_a_typed_error(counts: Any, text: str) -> None:
+    for codec in (
+        counts.key_codec,
+        counts.value_codec,
+        IntCodec("u32", 4, False),
+        BytesCodec(3),
+        FloatCodec("double", 8),
+    ):
+        try:
+            codec.encode(parse(codec, text, "key"))
+        except bpf2py.BpfError as error:
+            assert len(str(error)) < 3000  # noqa: PT017
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\n",
+        b"[" * 100_000,
+        b"[]\n",
+        b"1\n",
+        b'{"key": 1}\n',
+        b'{"key": [1], "value": {}}\n',
+        b'{"key": null, "value": null}\n',
+    ],
+)
+def test_a_file_that_is_none_of_ours(counts: Any, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_bytes(content)
+    fails("map", "import", str(counts.id), str(tmp_path / "in.json"))
+    assert len(counts) == 1

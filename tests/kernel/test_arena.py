@@ -114,3 +114,57 @@ char LICENSE[] SEC("license") = "GPL";
         assert obj.programs["run"].test_run().return_value == 0
         assert obj.variables["first"].value == 42
         assert obj.maps["arena"].array("i8")[1] == 42
+
+
+GLOBALS = """
+#define __arena __attribute__((address_space(1)))
+struct { __uint(type, 33); __uint(map_flags, BPF_F_MMAPABLE); __uint(max_entries, %d); } arena SEC(".maps");
+struct pair { int a; long b; };
+int __arena counter;
+long __arena start = 42;
+struct pair __arena pairs[3];
+static int __arena hidden = 5;
+char __arena large[%d];
+int plain = 1;
+SEC("syscall") int bump(void *ctx)
+{
+    counter++; start += 2; pairs[1].b = 7; plain = ++hidden; large[0]++;
+    bpf_printk("%%p", &arena); /* a program knows its arena by the map */
+    return counter;
+}
+"""
+
+
+def test_variables_of_an_arena(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    spec = build(GLOBALS % (4, 8))
+    assert spec.maps["arena"].type == MapType.ARENA
+    assert ".addr_space.1" not in spec.maps
+    spec.variables["counter"].value = 9
+    with bpf2py.load(spec) as obj:
+        assert obj.variables["start"].value == 42
+        assert [obj.programs["bump"].test_run().return_value for _ in range(2)] == [10, 11]
+        values = {name: variable.value for name, variable in obj.variables.items()}
+        assert (values["counter"], values["start"], values["hidden"], values["plain"]) == (11, 46, 7, 7)
+        assert [tuple(pair) for pair in values["pairs"]] == [(0, 0), (0, 7), (0, 0)]
+        obj.variables["pairs"].value = [(1, 2), (3, 4), (5, 6)]
+        obj.variables["start"].value = -1
+        obj.programs["bump"].test_run()
+        assert [tuple(pair) for pair in obj.variables["pairs"].value] == [(1, 2), (3, 7), (5, 6)]
+        assert obj.variables["start"].value == 1
+        assert obj.maps["arena"].memory[spec.variables["start"].offset] == 1
+    assert spec.variables["start"].value == 42
+
+
+def test_variables_larger_than_the_arena(
+    build: Callable[[str], bpf2py.ObjectSpec], refused: Callable[..., Any]
+) -> None:
+    spec = build(GLOBALS % (1, 3 * mmap.PAGESIZE))
+    with refused(bpf2py.MapCreateError, None, "map arena: its variables have", "raise max_entries"):
+        bpf2py.load(spec)
+    spec.maps["arena"].max_entries = 4
+    bpf2py.load(spec).close()
+
+
+def test_variables_need_one_arena(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    with pytest.raises(bpf2py.ObjectError, match="variables of an arena need one map of type ARENA, there are 0"):
+        build('int __attribute__((address_space(1))) lonely;\nSEC("syscall") int p(void *ctx) { return lonely; }\n')

@@ -10,6 +10,7 @@ import pytest
 
 import bpf2py
 from bpf2py import Map, MapFlags, MapType
+from bpf2py.spec.map_spec import MapSpec, Pinning
 
 pytestmark = pytest.mark.kernel
 
@@ -282,3 +283,43 @@ def test_what_is_no_pin(tmp_path: Path, bpffs: Path) -> None:
             with pytest.raises(bpf2py.BpfOSError, match=words) as caught:
                 opener(path)
             assert (caught.value.errno, caught.value.command) == (number, "BPF_OBJ_GET")
+
+
+EVERY_TYPE = [
+    ("HASH", 8, 8, 5, 0), ("ARRAY", 4, 8, 5, 0), ("PROG_ARRAY", 4, 4, 5, 0), ("PERF_EVENT_ARRAY", 4, 4, 5, 0),
+    ("PERCPU_HASH", 8, 8, 5, 0), ("PERCPU_ARRAY", 4, 8, 5, 0), ("STACK_TRACE", 4, 8, 5, 0), ("CGROUP_ARRAY", 4, 4, 5, 0),
+    ("LRU_HASH", 8, 8, 5, 0), ("LRU_HASH", 8, 8, 5, MapFlags.NO_COMMON_LRU), ("LRU_PERCPU_HASH", 8, 8, 5, 0),
+    ("LRU_PERCPU_HASH", 8, 8, 7, MapFlags.NO_COMMON_LRU), ("LPM_TRIE", 8, 8, 5, MapFlags.NO_PREALLOC), ("DEVMAP", 4, 4, 5, 0),
+    ("DEVMAP", 4, 8, 5, 0), ("SOCKMAP", 4, 4, 5, 0), ("CPUMAP", 4, 4, 1, 0), ("XSKMAP", 4, 4, 5, 0), ("SOCKHASH", 4, 4, 5, 0),
+    ("REUSEPORT_SOCKARRAY", 4, 4, 5, 0), ("QUEUE", 0, 4, 5, 0), ("STACK", 0, 4, 5, 0), ("DEVMAP_HASH", 4, 4, 5, 0),
+    ("DEVMAP_HASH", 4, 8, 5, 0), ("RINGBUF", 0, 0, 1000, 0), ("BLOOM_FILTER", 0, 4, 5, 0), ("USER_RINGBUF", 0, 0, 5000, 0),
+    ("HASH", 8, 8, 5, MapFlags.RDONLY_PROG), ("ARRAY", 4, 8, 5, MapFlags.MMAPABLE | MapFlags.WRONLY_PROG),
+    ("HASH", 8, 8, 5, MapFlags.NO_PREALLOC | MapFlags.ZERO_SEED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["kernel", "engine"])
+@pytest.mark.parametrize(("kind", "key", "value", "entries", "flags"), EVERY_TYPE)
+def test_a_map_of_every_type_is_shared(
+    kind: str, key: int, value: int, entries: int, flags: int, backend: str, bpffs: Path
+) -> None:
+    def spec() -> bpf2py.ObjectSpec:
+        made = bpf2py.ObjectSpec()
+        for what in ("maps", "programs", "variables", "externs", "functions"):
+            setattr(made, what, {})
+        made.name, made.license, made.kernel_version, made.types, made.layout = "made", "GPL", 0, None, None
+        made.maps["m"] = MapSpec("m", MapType[kind], key, value, entries, flags, pinning=pinning)
+        return made
+
+    pinning = Pinning.NONE
+    try:
+        first = bpf2py.load(spec(), backend)
+    except bpf2py.NotSupported:
+        assert backend == "engine"
+        return
+    with first, bpf2py.load(spec(), backend, maps={"m": first.maps["m"]}) as second:
+        assert second.maps["m"].id == first.maps["m"].id
+    if backend == "kernel":
+        pinning = Pinning.BY_NAME
+        with bpf2py.load(spec(), pin_path=str(bpffs)) as first, bpf2py.load(spec(), pin_path=str(bpffs)) as second:
+            assert second.maps["m"].id == first.maps["m"].id

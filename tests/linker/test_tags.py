@@ -128,3 +128,21 @@ def test_several_constants_and_what_needs_types(
         assert {program.info.btf_id > 0 for program in obj.programs.values()} == {True}
         constants = {name: v.value for name, v in obj.variables.items() if v.spec.constant}
     assert [constants[name] for name in ("limit", "start", "another")] == [5, 6, 2]
+
+
+TYPEDEFS = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+int seen;
+SEC("raw_tp/sched_switch") int typedefs(void *ctx) {
+    seen = bpf_core_enum_value(socket_state, SS_CONNECTED) + bpf_core_enum_value_exists(socket_state, SS_DISCONNECTING);
+    seen += bpf_core_type_exists(socket_state) + bpf_core_type_size(socket_state) + bpf_core_type_size(pid_t);
+    return bpf_core_type_matches(socket_state) + bpf_core_type_exists(wait_queue_head_t);
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def test_typedefs_of_types_without_a_name(compile_bpf: Callable[[str], bytes], tmp_path: Path, bpffs: Path) -> None:
+    check(compile_bpf(TYPEDEFS), tmp_path, bpffs)

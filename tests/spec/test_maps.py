@@ -132,3 +132,18 @@ def test_maps_need_btf(read: Read, compile_bpf: Callable[[str], bytes]) -> None:
     data = compile(text + 'struct { __uint(type, 1); } m SEC(".maps");\n', cflags=["-g0"])
     with pytest.raises(ObjectError, match="compile with -g"):
         ObjectSpec.from_bytes(data)
+
+
+def test_values_of_a_map_that_holds_none(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+int entry(void *ctx);
+struct { __uint(type, BPF_MAP_TYPE_%s); __uint(max_entries, 2); __type(key, int); __array(values, int(void *)); }
+    calls SEC(".maps") = { .values = { [0] = (void *)&entry } };
+SEC("socket") int entry(void *ctx) { bpf_tail_call(ctx, &calls, 1); return 0; }
+"""
+    assert ObjectSpec.from_bytes(compile_bpf(source % "PROG_ARRAY")).maps["calls"].contents == [(0, "entry")]
+    for wrong in ("ARRAY", "HASH", "ARRAY_OF_MAPS"):
+        with pytest.raises(ObjectError, match=f"values are programs, which a map of type {wrong} does not hold"):
+            ObjectSpec.from_bytes(compile_bpf(source % wrong))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bpf2py.errors import CompileError, NotSupported
+from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.toolchain import vmlinux
 from bpf2py.toolchain.compiler import Compiler, compile, compile_with_log
 from bpf2py.toolchain.headers import reach, search_path
@@ -39,9 +40,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     log = []
     real = vmlinux.header_text
 
-    def header_text(roots: frozenset[str] | None = None) -> str:
+    def header_text(roots: frozenset[str] | None = None, kfuncs: frozenset[str] = frozenset()) -> str:
         log.append(roots is None)
-        return real(roots)
+        return real(roots, kfuncs)
 
     monkeypatch.setattr(vmlinux, "header_text", header_text)
     return log
@@ -145,3 +146,53 @@ def test_every_type_is_offered_whole() -> None:
     text = vmlinux.header_text()
     assert len(re.findall(r"^struct \w+ \{$", text, re.MULTILINE)) > 2000
     assert text.count("__VMLINUX_H__") >= 2
+
+
+OWN_KFUNCS = """#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include "kfuncs.h"
+extern struct task_struct *bpf_task_from_pid(int pid) __ksym;
+%s
+extern void bpf_task_release(
+    struct task_struct *task
+) __attribute__((weak)) __attribute__((section(".ksyms")));
+SEC("syscall") int p(void *ctx)
+{
+    struct task_struct *task = bpf_task_from_pid(1);
+    if (task) { bpf_task_release(task); bpf_cgroup_release(bpf_cgroup_acquire(0)); }
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.parametrize("pasted", [False, True])
+def test_a_source_may_declare_kernel_functions_itself(compiler: Compiler, tmp_path: Path, pasted: bool) -> None:
+    (tmp_path / "kfuncs.h").write_text("extern void *bpf_cgroup_acquire(void *cgrp) __weak __ksym;\n")
+    # A type whose name is put together is in the whole header alone.
+    more = "#define S struct\n#define P(a, b) a##b\nint size = sizeof(S P(request, _queue));" if pasted else ""
+    source = tmp_path / "own.bpf.c"
+    source.write_text(OWN_KFUNCS % more)
+    spec = ObjectSpec.from_bytes(compile(source, compiler=compiler))
+    wanted = {"bpf_task_from_pid", "bpf_task_release", "bpf_cgroup_acquire", "bpf_cgroup_release"}
+    assert {name for name, extern in spec.externs.items() if extern.function} == wanted
+
+
+def test_what_counts_as_a_declaration() -> None:
+    text = b"""
+    extern int one(int (*f)(int), void *p) __ksym; extern int two(void) __weak __ksym; void calls(void) { three(1); }
+    extern int four(void); extern int five __ksym; int six(void) __attribute__((section(".ksyms")));
+    static int seven(int x) { return x; } extern int eight(void) __ksym;
+    """
+    assert reach(text, "/nowhere", []).kfuncs == {"one", "two", "six", "eight"}
+
+
+def test_a_typedef_of_an_enum_without_a_name(compiler: Compiler, made: list[bool]) -> None:
+    source = """#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+SEC("raw_tp/x") int p(void *ctx) { socket_state s = SS_FREE; return bpf_core_enum_value(socket_state, SS_CONNECTED) + s; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+    assert compile(source, compiler=compiler)
+    assert made == [False]

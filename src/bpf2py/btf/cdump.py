@@ -77,18 +77,19 @@ _ARENA_MACRO = (
 MANY_BITS = 64 * 256  # no real struct leaves so much unsaid
 
 
-def vmlinux_header(roots: Iterable[str] | None = None) -> str:
+def vmlinux_header(roots: Iterable[str] | None = None, without: Iterable[str] = ()) -> str:
     """vmlinux.h of the running kernel.
 
     Args:
         roots: identifiers; only types and enumerators with these names, and what they reach, are written. None: all.
+        without: kernel functions whose prototypes are left out, for the source has its own.
 
     Raises:
         NotSupported: the kernel was built without BTF.
     """
     from bpf2py.btf.vmlinux import vmlinux
 
-    return dump_c(vmlinux(), roots)
+    return dump_c(vmlinux(), roots, without)
 
 
 def declaration(btf: Btf, type_id: int, name: str = "") -> str:
@@ -97,9 +98,12 @@ def declaration(btf: Btf, type_id: int, name: str = "") -> str:
         return _Dumper(btf, frozenset()).declare(type_id, name)
 
 
-def dump_c(btf: Btf, roots: Iterable[str] | None = None) -> str:
-    """A header with the types of `btf`: all of them, or those reached from names in `roots`. Raises BtfError."""
-    dumper = _Dumper(btf, None if roots is None else frozenset(roots))
+def dump_c(btf: Btf, roots: Iterable[str] | None = None, without: Iterable[str] = ()) -> str:
+    """A header with the types of `btf`: all of them, or those reached from names in `roots`. Raises BtfError.
+
+    Kernel functions in `without` get no prototype.
+    """
+    dumper = _Dumper(btf, None if roots is None else frozenset(roots), frozenset(without))
     with _finite(btf):
         dumper.run()
     return HEAD + "\n".join(dumper.lines) + "\n" + TAIL
@@ -115,9 +119,10 @@ def _finite(btf: Btf) -> Iterator[None]:
 
 
 class _Dumper:
-    def __init__(self, btf: Btf, roots: frozenset[str] | None) -> None:
+    def __init__(self, btf: Btf, roots: frozenset[str] | None, without: frozenset[str] = frozenset()) -> None:
         self.btf = btf
         self.roots = roots
+        self.without = without
         self.lines: list[str] = []
         self.defined: set[int] = set()
         self.active: set[int] = set()
@@ -126,6 +131,9 @@ class _Dumper:
         self.tags: dict[str, int] = {}
         self.ordinary: dict[str, int] = {}
         self.pending: list[int] = []
+        self.typedefs: dict[int, int] | None = None  # the first typedef of each type
+        # Bodies of types without a name are written wherever they are used: damaged ones would be written without end.
+        self.left = 100_000 + len(btf.data)
 
     def run(self) -> None:
         """Write everything the roots ask for."""
@@ -145,6 +153,12 @@ class _Dumper:
         while self.pending:
             self.need(self.pending.pop(), strong=True)
         self.kfuncs()
+
+    def spend(self) -> None:
+        """Count a step of the work. Raises BtfError when there are more than any sound types make."""
+        self.left -= 1
+        if self.left < 0:
+            raise BtfError(f"{self.btf.name}: the types written out are too long")
 
     def emit(self, type_id: int) -> None:
         """A type of its own, with everything it needs before it."""
@@ -192,6 +206,7 @@ class _Dumper:
     def need_members(self, struct: Struct) -> None:
         """Everything a struct's body refers to."""
         for member in struct.members:
+            self.spend()
             self.need(member.type_id, strong=True)
             if self.roots is not None and member.name in self.roots:
                 self.pending.append(self.pointee(member.type_id))
@@ -227,8 +242,14 @@ class _Dumper:
         self.lines.append(f"{self.tag(type_id, struct)} {self.body(type_id, struct, 0)};\n")
 
     def define_enum(self, type_id: int, enum: Enum) -> None:
-        """An enum's definition; of an anonymous one only when it stands alone."""
+        """An enum's definition; that of one with a typedef alone is the typedef's."""
         if type_id in self.defined:
+            return
+        typedef_id = self.enum_typedef(type_id, enum)
+        if typedef_id:
+            typedef = self.btf.type(typedef_id)
+            assert isinstance(typedef, Ref)
+            self.define_typedef(typedef_id, typedef)
             return
         self.defined.add(type_id)
         word = self.tag(type_id, enum)
@@ -239,6 +260,16 @@ class _Dumper:
             return
         self.lines.append(f"{word} {self.enum_body(enum)};\n")
 
+    def enum_typedef(self, type_id: int, enum: Enum) -> int:
+        """The typedef in which an enum without a name is defined, or 0."""
+        if enum.name or not any(_identifier(e.name) for e in enum.values):
+            return 0
+        if self.typedefs is None:
+            self.typedefs = {}
+            for typedef_id, target in self.btf.referring(Kind.TYPEDEF):
+                self.typedefs.setdefault(target, typedef_id)
+        return self.typedefs.get(type_id, 0)
+
     def define_typedef(self, type_id: int, typedef: Ref) -> None:
         """A typedef, after what it names."""
         if type_id in self.defined or typedef.name in _BUILTIN_TYPEDEFS:
@@ -247,10 +278,16 @@ class _Dumper:
             return
         self.active.add(type_id)
         target = self.btf.type(typedef.type_id)
-        self.need(typedef.type_id, strong=isinstance(target, Struct) and not target.name)
+        own_enum = isinstance(target, Enum) and self.enum_typedef(typedef.type_id, target) == type_id
+        if not own_enum:
+            self.need(typedef.type_id, strong=isinstance(target, Struct) and not target.name)
         self.active.discard(type_id)
         self.defined.add(type_id)
         name = self.unique(self.ordinary, typedef.name, type_id)
+        if isinstance(target, Enum) and own_enum:
+            self.defined.add(typedef.type_id)
+            self.lines.append(f"typedef enum {self.enum_body(target)} {name};\n")
+            return
         self.lines.append(f"typedef {self.declare(typedef.type_id, name)};\n")
 
     def kfuncs(self) -> None:
@@ -261,7 +298,12 @@ class _Dumper:
             if isinstance(tag, DeclTag) and tag.name == "bpf_kfunc":
                 function = self.btf.type(tag.type_id)
                 wanted = self.roots is None or (isinstance(function, Ref) and function.name in self.roots)
-                if isinstance(function, Ref) and wanted and _identifier(function.name):
+                if (
+                    isinstance(function, Ref)
+                    and wanted
+                    and _identifier(function.name)
+                    and function.name not in self.without
+                ):
                     functions.append(function)
         if not functions:
             return
@@ -307,6 +349,7 @@ class _Dumper:
 
     def declare(self, type_id: int, inner: str, depth: int = 0) -> str:
         """``T inner`` in C's inside-out syntax."""
+        self.spend()
         qualifiers = ""
         btf_type = self.btf.type(type_id)
         for _ in range(64):
@@ -349,6 +392,9 @@ class _Dumper:
         if isinstance(btf_type, Enum):
             if btf_type.name and btf_type.values:
                 return self.tag(type_id, btf_type)
+            typedef_id = self.enum_typedef(type_id, btf_type)
+            if typedef_id in self.defined:
+                return self.names[typedef_id]
             return "int" if btf_type.size == 4 and btf_type.signed else _UNSIGNED.get(btf_type.size, "unsigned int")
         if isinstance(btf_type, Fwd):
             return f"{'union' if btf_type.union else 'struct'} {c_name(btf_type.name)}"

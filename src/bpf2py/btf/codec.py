@@ -51,15 +51,17 @@ DEFAULT_OPTIONS = CodecOptions()
 class Codec(Generic[T]):
     """Translates values of one type; `size` is its size in bytes.
 
-    `leaf` is the struct format of the encoded form: a letter where `struct` alone gives the value, else ``{size}s``.
+    `leaf` is the struct format of the encoded form: a letter where `struct` alone gives the value, else ``{size}s``. `parts` counts
+    the type's members and theirs, an array as one element.
     """
 
-    __slots__ = ("leaf", "name", "size")
+    __slots__ = ("leaf", "name", "parts", "size")
 
     def __init__(self, name: str, size: int, leaf: str | None = None) -> None:
         self.name = name
         self.size = size
         self.leaf = leaf if leaf is not None else f"{size}s"
+        self.parts = 1
 
     def encode(self, value: Any) -> bytes:
         """The value as `size` bytes. Raises EncodeError when it does not fit."""
@@ -382,6 +384,7 @@ class ArrayCodec(Codec[Sequence[Any]]):
         super().__init__(f"{element.name}[{count}]", element.size * count)
         self.element = element
         self.count = count
+        self.parts = element.parts
         self._key = options.key
 
     def encode(self, value: Any) -> bytes:

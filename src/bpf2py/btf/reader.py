@@ -144,6 +144,13 @@ class Btf:
         # The kind is the low five bits of a record's eighth byte.
         return [start + i for i, at in enumerate(self._offsets) if types[at + 7] & 0x1F == kind]
 
+    def referring(self, kind: Kind) -> Iterator[tuple[int, int]]:
+        """(id, id of the type it refers to) of all own typedefs, pointers or other references of a kind, without decoding."""
+        types = self._types
+        for type_id in self.ids_of_kind(kind):
+            at = self._offsets[type_id - self.start_id] + 8
+            yield type_id, int.from_bytes(types[at : at + 4], "little")
+
     def record_offset(self, type_id: int) -> int:
         """Byte offset of an own type's record in the type section."""
         return self._offsets[type_id - self.start_id]

@@ -532,6 +532,17 @@ def make_struct_codec(
     name = f"{word} {shown}" if shown else f"anonymous {word}"
     class_name = cls.__name__ if cls is not None else python_name(btf_type.name) if btf_type.name else word
     fields = list(_fields(btf, btf_type, options, codec_of, 0, 0, btf_type.kind == Kind.UNION, [0, 0]))
+    parts = 1 + sum(field.codec.parts for field in fields)
+    if parts > MAX_MEMBERS:  # of no size, or a union's: a value would be larger than any memory
+        raise BtfError(f"{btf.name}: {name} has too many members, with those of its members", section=".BTF")
+    made = _make_codec(name, btf_type, options, fields, class_name, cls)
+    made.parts = parts
+    return made
+
+
+def _make_codec(
+    name: str, btf_type: Struct, options: CodecOptions, fields: list[Field], class_name: str, cls: type[Any] | None
+) -> Codec[Any]:
     if btf_type.kind == Kind.UNION:
         default = options == CodecOptions()
         return UnionCodec(name, btf_type.size, fields, class_name, cls, default)

@@ -81,31 +81,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed (the reason on stderr), 2 wrong usage, 130 interrupted."""
     from bpf2py.errors import BpfError
 
+    _prepare_streams()
     argv = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names may have letters the terminal's encoding lacks
     try:
-        if argv[:2] == ["map", "dump"] and "--json" in argv:
-            from bpf2py.cli import json_dump
-
-            reference = json_dump.quick(argv)
-            if reference is not None:
-                json_dump.run(reference)
-                return
-        app = build(argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS))
-        app(argv, prog_name="bpf2py")
+        try:
+            _run(argv)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone (| head); keep the interpreter from failing once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone (| head)
+        _discard_output()
         sys.exit(1)
     except BpfError as error:
         _complain(str(error))
         sys.exit(1)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        _complain(what)
+        _discard_output()
+        _complain(f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror or str(error))
         sys.exit(1)
+
+
+def _run(argv: list[str]) -> None:
+    if argv[:2] == ["map", "dump"] and "--json" in argv:
+        from bpf2py.cli import json_dump
+
+        reference = json_dump.quick(argv)
+        if reference is not None:
+            json_dump.run(reference)
+            return
+    app = build(argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS))
+    app(argv, prog_name="bpf2py")
+
+
+def _prepare_streams() -> None:
+    """Standard streams that can be written to, whatever the caller closed and whatever the terminal's encoding."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Else the next file to be opened, a map perhaps, would become the standard output.
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may have letters the terminal's encoding lacks
+
+
+def _discard_output() -> None:
+    """Where the standard output cannot be written to, keep the interpreter from failing once more when it flushes."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -100,7 +100,7 @@ def report(obj: Object, name: str, verdicts: Counter[str], sizes: dict[str, int]
     from bpf2py.cli.render import lines, map_json, readable, view
     from bpf2py.cli.text import printable
 
-    maps = [m for m in obj.maps.values() if readable(m) and (m.spec is None or m.spec.data is None)]
+    maps = [m for m in obj.maps.values() if readable(m) and (m.spec is None or not m.spec.is_section)]
     if as_json:
         print(
             json.dumps(

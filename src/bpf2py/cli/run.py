@@ -166,7 +166,7 @@ class Session:
         self.maps = [
             m
             for m in obj.maps.values()
-            if readable(m) and (m.name in only if only else m.spec is None or m.spec.data is None)
+            if readable(m) and (m.name in only if only else m.spec is None or not m.spec.is_section)
         ]
         self.unreadable: dict[str, str] = {}
         self.rows = rows

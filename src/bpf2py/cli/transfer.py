@@ -71,13 +71,13 @@ def import_elements(
     """
     from bpf2py.cli.values import from_json, open_map
 
-    with open(file) as source, open_map(reference) as bpf_map:
+    with open(file, encoding="utf-8", errors="surrogateescape") as source, open_map(reference) as bpf_map:
         pairs = []
         for number, line in enumerate(source, 1):
             try:
                 row = json.loads(line)
                 pairs.append((from_json(bpf_map.key_codec, row["key"]), from_json(bpf_map.value_codec, row["value"])))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 raise BpfError(f"{file}:{number}: no {{key, value}} object of this map: {error}") from None
         target: Any = bpf_map
         target.update(dict(pairs) if not pairs or _hashable(pairs[0][0]) else pairs)

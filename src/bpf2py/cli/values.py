@@ -27,9 +27,15 @@ def parse(codec: Codec[Any], text: str, what: str) -> Any:
         value = _parse(codec, text)
         codec.encode(value)
         return value
-    except (EncodeError, ValueError) as error:
+    except (EncodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
         message = error.message if isinstance(error, EncodeError) else str(error)
-        raise BpfError(f"{what} {text!r} does not fit {codec.name}: {message}; {_expected(codec)}") from None
+        raise BpfError(
+            f"{what} {_short(text)!r} does not fit {codec.name}: {_short(message)}; {_expected(codec)}"
+        ) from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _is_prefix(codec: Codec[Any]) -> bool:

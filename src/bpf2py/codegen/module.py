@@ -72,7 +72,7 @@ class _Module:
         self.ident, self.spec, self.object_file, self.embedded = ident, spec, object_file, embedded
         self.source = documented(source)  # said in docstrings alone
         self.btf = spec.types
-        self.maps = [m for m in spec.maps.values() if m.data is None and m.struct_ops is None]
+        self.maps = [m for m in spec.maps.values() if not m.is_section and m.struct_ops is None]
         self.families = sorted({class_home(m.type) for m in self.maps})
         reserved = _RESERVED | {name for _, name in self.families}
         # In a class's body its members hide classes of the same name.

@@ -26,7 +26,8 @@ def strip(data: bytes) -> bytes:
         if section.name.startswith(_DROPPED):
             struct.pack_into("<QQ", headers, at + 24, len(out), 0)
         elif section.data and section.type != SHT_NOBITS:
-            out += bytes(-len(out) % max(section.align, 1))
+            # Of the alignment in memory, which a damaged object may claim to be gigabytes, the file needs no more than this.
+            out += bytes(-len(out) % min(max(section.align, 1), 64))
             struct.pack_into("<Q", headers, at + 24, len(out))
             out += section.data
     out += bytes(-len(out) % 8)

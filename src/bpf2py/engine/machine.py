@@ -109,6 +109,11 @@ class Machine(Owned):
         return self._possible_cpus
 
     @property
+    def cpu_limit(self) -> int:
+        """One more than the highest CPU number."""
+        return self._possible_cpus
+
+    @property
     def current_cpu(self) -> int:
         """The CPU programs and commands run on now."""
         return self.memory.u32[ENGINE >> 2]

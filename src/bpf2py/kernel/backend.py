@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.errors import BpfOSError, MapCreateError
 from bpf2py.info import MapInfo, TestRunResult
 from bpf2py.kernel import btf as btf_module
-from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpus
+from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpu_numbers, possible_cpus
 from bpf2py.kernel.syscall import EBADF, EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
 from bpf2py.uapi.commands import Command
@@ -36,6 +36,11 @@ class KernelBackend:
     def possible_cpus(self) -> int:
         """CPUs a per-CPU value has slots for."""
         return possible_cpus()
+
+    @property
+    def cpu_limit(self) -> int:
+        """One more than the highest CPU number there may be."""
+        return max(possible_cpu_numbers()) + 1
 
     def prepare(self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None) -> btf_module.LoadedBtf:
         """Load the object's BTF; with a BPF token where one is asked for. Raises what `open_token` raises."""

@@ -7,6 +7,7 @@ import mmap
 import os
 import struct
 import weakref
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,12 @@ def possible_cpus() -> int:
     return cpus.possible_cpus()
 
 
+@cache
+def possible_cpu_numbers() -> tuple[int, ...]:
+    """The CPUs whose values are in these slots, read once."""
+    return tuple(cpus.possible_cpu_numbers())
+
+
 def create_map(
     spec: MapSpec, btf_fd: int, inner_fd: int = 0, token_fd: int = 0, kernel_value: tuple[int, int] = (0, 0)
 ) -> KernelMap:
@@ -74,7 +81,7 @@ def create_map(
     if (spec.key_size | spec.value_size | spec.max_entries | int(spec.flags)) >> 32:
         raise _create_error(spec, EINVAL)  # negative, or more than the kernel's fields hold
     key_id, value_id = (spec.key_type_id, spec.value_type_id) if btf_fd else (0, 0)
-    if spec.data is not None:
+    if spec.is_section:
         key_id, value_id = 0, spec.section_type_id if btf_fd else 0
     if type_info(spec.type).fd_value is not None or not value_id:
         key_id = value_id = 0
@@ -146,6 +153,11 @@ class KernelMap(Owned):
     def fd(self) -> int:
         """The descriptor's number, negative once closed."""
         return self._fd.number
+
+    @property
+    def cpu_numbers(self) -> Sequence[int]:
+        """The CPU each slot of a per-CPU value belongs to."""
+        return possible_cpu_numbers()
 
     def slot(self) -> KernelSlot:
         """Buffers for single operations."""

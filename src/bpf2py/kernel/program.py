@@ -118,7 +118,13 @@ class ProgramLoader:
             self.attach_btf_id, self.attach_btf_fd, self.expected_attach_type = program.btf_target
         elif program.target_program is not None:
             self.attach_btf_id, self.attach_btf_fd = self._function_of_program()
-        elif definition is not None and definition.attach_btf and program.target:
+        elif definition is not None and definition.attach_btf and not program.target:
+            raise ObjectError(
+                f"program {program.name}: load: SEC({program.section!r}) names no target; write "
+                f"SEC({f'{program.section}/TARGET'!r}), or set the program's `target` before loading",
+                section=program.section,
+            )
+        elif definition is not None and definition.attach_btf:
             attach_type = program.attach_type.name if program.attach_type is not None else ""
             try:
                 self.attach_btf_id, self.attach_btf_fd = attach_btf_id(attach_type, program.target)

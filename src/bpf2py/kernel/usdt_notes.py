@@ -83,7 +83,7 @@ def _read(data: mmap.mmap) -> Notes:
             base = section[3]
     probes = []
     at = 0
-    while at < len(notes):
+    while at < len(notes):  # every note has a header, so that this ends
         name_size, size, kind = _NHDR.unpack_from(notes, at)
         owner_at = at + _NHDR.size
         body_at = owner_at + (name_size + 3) // 4 * 4

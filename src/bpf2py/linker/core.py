@@ -209,8 +209,9 @@ def _in_candidate(
         found = _follow(path, btf, type_id)
         return (found.bit_offset, _field_answer(kind, path, found)) if found is not None else None
     if kind.of_enumerator:
-        enum = btf.type(type_id)
-        assert isinstance(enum, Enum)
+        enum = btf.resolved(type_id)  # the name may be that of a typedef
+        if not isinstance(enum, Enum):
+            return None
         value = next((e.value for e in enum.values if essential_name(e.name) == enumerator), None)
         if value is None:
             return None
@@ -239,7 +240,7 @@ def _follow(path: Path, btf: Btf, root_id: int) -> Path | None:
     for position, step in enumerate(path.steps):
         type_id = btf.resolve(type_id)
         if step.name is not None:
-            found = _find_member(path, position, step.name, btf, type_id, 0)
+            found = _find_member(path, position, step.name, btf, type_id, set())
             if found is None:
                 return None
             bit_offset += found.bit_offset
@@ -271,15 +272,19 @@ def _flexible(btf: Btf, steps: list[Step], array: Array) -> bool:
     return isinstance(owner, Struct) and bool(owner.members) and owner.members[-1].name == steps[-1].name
 
 
-def _find_member(path: Path, position: int, name: str, btf: Btf, type_id: int, depth: int) -> Member | None:
-    if depth > 32:
+def _find_member(path: Path, position: int, name: str, btf: Btf, type_id: int, seen: set[int]) -> Member | None:
+    """The member of this name, also of an anonymous member; `seen` are the types that were searched already."""
+    if type_id in seen:
+        return None
+    seen.add(type_id)
+    if len(seen) > 1000:
         raise BtfError(f"{btf.name}: type {type_id} is nested too deeply")
     owner = btf.resolved(type_id)
     if not isinstance(owner, Struct):
         return None
     for member in owner.members:
         if not member.name:
-            inner = _find_member(path, position, name, btf, member.type_id, depth + 1)
+            inner = _find_member(path, position, name, btf, member.type_id, seen)
             if inner is not None:
                 return inner._replace(bit_offset=inner.bit_offset + member.bit_offset)
         elif member.name == name:

@@ -13,6 +13,7 @@ from bpf2py.spec.variable_spec import ExternSpec
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 SECTION = ".kconfig"
+MAX_SIZE = 1 << 20  # bytes of all of them; the longest strings have some thousand
 TRISTATE = {"n": 0, "y": 1, "m": 2}  # enum libbpf_tristate
 
 
@@ -51,6 +52,10 @@ def build(
         try:
             codec = codec_for(spec.types, extern.type_id)
             align = spec.types.align_of(extern.type_id)
+            if len(data) + codec.size > MAX_SIZE:
+                raise BtfError(
+                    f"{codec.size} bytes are more than values of the configuration have together ({MAX_SIZE})"
+                )
         except BtfError as error:
             raise RelocationError(f"extern {extern.name}: {error.message}") from None
         data += bytes(-len(data) % align)

@@ -230,6 +230,10 @@ class _StaticLinker:
             for name, section in spec.maps.items():
                 if section.data_size is None:
                     continue
+                if not section.is_section:
+                    raise ObjectError(
+                        f"{self.labels[owner]}: map {name}: objects with variables of an arena cannot be linked with others"
+                    )
                 align = max(spec.layout.alignments.get(name, 8), 1)
                 if align > MAX_ALIGN or align & (align - 1):
                     raise ObjectError(f"{self.labels[owner]}: the alignment {align} is not plausible", section=name)

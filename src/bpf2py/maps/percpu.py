@@ -131,7 +131,7 @@ class _PerCpuValues(Map[Any, Any]):
 
     @property
     def possible_cpus(self) -> int:
-        """Values of each element."""
+        """Values of each element: one for each CPU that may be online, in the order of their numbers, which may have gaps."""
         return self.value_codec.cpus
 
     def lookup_cpu(self, key: Any, cpu: int) -> Any:
@@ -139,7 +139,7 @@ class _PerCpuValues(Map[Any, Any]):
 
         Raises IndexOutOfRange for a CPU the machine cannot have, KeyNotFound.
         """
-        self._check_cpu(cpu)
+        position = self._position(cpu)
         slot = self._slot()
         try:
             self._put_key(slot, key, "lookup")
@@ -147,14 +147,14 @@ class _PerCpuValues(Map[Any, Any]):
                 return self.value_codec.element.decode(memoryview(slot.value)[: self.value_size])
             result = slot.lookup()
             self._check("lookup", result, key)
-            start = cpu * self.value_codec.stride
+            start = position * self.value_codec.stride
             return self.value_codec.element.decode(memoryview(slot.value)[start : start + self.value_size])
         finally:
             self._slots.append(slot)
 
     def update_cpu(self, key: Any, value: Any, cpu: int) -> None:
         """Set the value of one CPU alone, by BPF_F_CPU (Linux 6.19). Raises NotSupported on older kernels."""
-        self._check_cpu(cpu)
+        self._position(cpu)
         slot = self._slot()
         try:
             self._put_key(slot, key, "update")
@@ -173,9 +173,14 @@ class _PerCpuValues(Map[Any, Any]):
         finally:
             self._slots.append(slot)
 
-    def _check_cpu(self, cpu: int) -> None:
-        if not 0 <= cpu < self.possible_cpus:
-            raise IndexOutOfRange(f"map {self.name}: CPU {cpu} is not one of the {self.possible_cpus} possible CPUs")
+    def _position(self, cpu: int) -> int:
+        """Which of an element's values is a CPU's. Raises IndexOutOfRange."""
+        try:
+            return self._handle.cpu_numbers.index(cpu)
+        except ValueError:
+            raise IndexOutOfRange(
+                f"map {self.name}: CPU {cpu} is not one of the {self.possible_cpus} possible CPUs"
+            ) from None
 
     def _value_array(self, chunk: Chunk) -> np.ndarray[Any, Any]:
         from bpf2py.btf.dtype import array_from

@@ -10,11 +10,12 @@ from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, DataSec, Enum, Kind, Ref, Struct, Var
 from bpf2py.errors import BtfError, ObjectError
 from bpf2py.spec.map_spec import MapSpec, Pinning
-from bpf2py.uapi.map_types import MapFlags, type_info
+from bpf2py.uapi.map_types import MapFlags, MapType, type_info, type_name
 
 SECTION = ".maps"
 
 EXTERN = 2  # enum btf_func_linkage, and of variables
+_WITH_VALUES = {"map": (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS), "program": (MapType.PROG_ARRAY,)}
 _NUMBERS = ("type", "max_entries", "map_flags", "key_size", "value_size", "numa_node", "pinning", "map_extra")
 
 
@@ -93,6 +94,11 @@ def read_definition(btf: Btf, definition: Struct, name: str, file: str, inner: b
         if typed is not None and numbers.setdefault(what, typed) != typed:
             raise ObjectError(f"{where}: {what} is {numbers[what]} but the type has {typed} bytes", section=SECTION)
     info = type_info(numbers["type"])
+    if values_kind and numbers["type"] not in _WITH_VALUES[values_kind]:
+        raise ObjectError(
+            f"{where}: values are {values_kind}s, which a map of type {type_name(numbers['type'])} does not hold",
+            section=SECTION,
+        )
     if values_kind:
         numbers.setdefault("key_size", 4)
         numbers.setdefault("value_size", 4)

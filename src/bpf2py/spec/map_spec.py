@@ -130,6 +130,11 @@ class MapSpec:
         self.data_size = len(data) if data is not None else None
 
     @property
+    def is_section(self) -> bool:
+        """Whether this is the map of a data section; an arena has a section's variables besides its own contents."""
+        return self.data_size is not None and self.type != MapType.ARENA
+
+    @property
     def untouched(self) -> bool:
         """Whether this is a data section of zeros that nobody asked for yet."""
         return self._data is None and self.data_size is not None

@@ -51,6 +51,9 @@ def is_data_section(name: str) -> bool:
     return name in (".data", ".rodata", ".bss") or name.startswith((".data.", ".rodata.", ".bss."))
 
 
+ARENA_SECTION = ".addr_space.1"  # variables in the address space of the arena's pointers
+
+
 def is_legacy_section(name: str) -> bool:
     """Whether a section holds legacy map definitions: ``maps`` or ``maps/anything``."""
     return name == "maps" or name.startswith("maps/")
@@ -87,7 +90,9 @@ class ObjectReader:
         self._map_places: dict[Location, str] = {}
         self._btf_maps: list[BtfMap] = []
         self._read_maps()
+        self._arena: tuple[int, str] | None = None  # its section's index, the map
         self._read_data_sections()
+        self._read_arena()
         self._data_sections = {s.number for s in self.elf.sections if s.name in self.maps and is_data_section(s.name)}
         self._read_externs()
         self._read_functions()
@@ -226,6 +231,21 @@ class ObjectReader:
                 raise self._fail("there are two sections of this name", section)
             self.maps[section.name] = spec
             self._read_variables(section, spec, datasec[1] if datasec is not None else None)
+
+    def _read_arena(self) -> None:
+        section = self.elf.find(ARENA_SECTION)
+        if section is None or not section.size:
+            return
+        arenas = [spec for spec in self.maps.values() if spec.type == MapType.ARENA]
+        if len(arenas) != 1:
+            raise self._fail(f"variables of an arena need one map of type ARENA, there are {len(arenas)}", section)
+        (spec,) = arenas
+        spec.data_size = section.size
+        if section.type != SHT_NOBITS:
+            spec.data = bytearray(section.data)
+        self._arena = (section.number, spec.name)
+        datasec = self._datasec(section.name)
+        self._read_variables(section, spec, datasec[1] if datasec is not None else None)
 
     def _read_variables(self, section: Section, spec: MapSpec, datasec: DataSec | None) -> None:
         types: dict[str, int] = {}
@@ -384,6 +404,10 @@ class ObjectReader:
                     function, at, symbol, section, f"offset {offset:#x} lies outside section {target_section.name}"
                 )
             return Ref(at, RefKind.DATA, target_section.name, offset)
+        if self._arena is not None and target_section.number == self._arena[0]:
+            if offset > target_section.size:
+                raise self._bad_reference(function, at, symbol, section, f"offset {offset:#x} lies outside the arena")
+            return Ref(at, RefKind.DATA, self._arena[1], offset)
         raise self._bad_reference(
             function, at, symbol, section, f"it lies in section {target_section.name}, which programs cannot use"
         )

@@ -244,11 +244,11 @@ def _vmlinux_flags(job: _Job, store: Cache | None, work: Path) -> Iterator[_Vmli
     from bpf2py.toolchain import vmlinux
 
     kernel = vmlinux.kernel_identity()
-    trimmed = vmlinux.write_header(work, vmlinux.reached_roots(reached.identifiers))
+    trimmed = vmlinux.write_header(work, vmlinux.reached_roots(reached.identifiers), kfuncs=reached.kfuncs)
     yield _Vmlinux([f"-I{trimmed}"], kernel, False)
     # The source may name a type by pasting tokens, or reach it through a function of another header.
     lasting = store.root / "vmlinux" if store is not None and store.root is not None else work
-    whole = vmlinux.write_header(lasting, fallback=work)
+    whole = vmlinux.write_header(lasting, kfuncs=reached.kfuncs, fallback=work)
     yield _Vmlinux([f"-I{whole}"], kernel, True)
 
 

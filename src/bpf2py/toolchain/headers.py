@@ -11,6 +11,10 @@ from typing import NamedTuple
 __all__ = ["Reached", "include_directory", "reach", "search_path"]
 
 _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include(?:_next)?[ \t]*(["<])([^">\n]+)[">]', re.MULTILINE)
+# A function declared as the kernel's: a name, parameters, and __ksym (or its section) before the declaration's end.
+_KFUNC = re.compile(
+    rb"""\b([A-Za-z_]\w*)\s*\((?:[^;{}()"]|\([^;{}()"]*\))*\)[^;{}()]*(?:__ksym\b|section\s*\(\s*"\.ksyms"|__attribute__[^;{}]*\.ksyms)"""
+)
 _IDENTIFIER = re.compile(rb"[A-Za-z_]\w*")
 
 
@@ -21,11 +25,13 @@ class Reached(NamedTuple):
         missing: names of included headers that were not found.
         identifiers: every C identifier in the source and in the headers found.
         files: the headers found, as absolute paths.
+        kfuncs: the kernel functions that they declare.
     """
 
     missing: frozenset[str]
     identifiers: frozenset[str]
     files: tuple[str, ...] = ()
+    kfuncs: frozenset[str] = frozenset()
 
 
 def include_directory() -> Path:
@@ -61,11 +67,14 @@ def reach(source: bytes, directory: str, directories: Iterable[str], *, skip: fr
     path = list(directories)
     missing: set[str] = set()
     words: set[bytes] = set()
+    kfuncs: set[bytes] = set()
     seen: set[str] = set()
     waiting = [(source, directory)]
     while waiting:
         text, here = waiting.pop()
         words.update(_IDENTIFIER.findall(text))
+        if b"ksym" in text:
+            kfuncs.update(_KFUNC.findall(text))
         for quote, raw in _INCLUDE.findall(text):
             name = raw.decode("utf-8", "surrogateescape")
             if name in skip:
@@ -83,4 +92,5 @@ def reach(source: bytes, directory: str, directories: Iterable[str], *, skip: fr
                 break
             else:
                 missing.add(name)
-    return Reached(frozenset(missing), frozenset(word.decode() for word in words), tuple(sorted(seen)))
+    names = (frozenset(word.decode() for word in found) for found in (words, kfuncs))
+    return Reached(frozenset(missing), next(names), tuple(sorted(seen)), next(names))

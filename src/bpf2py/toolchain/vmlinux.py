@@ -57,8 +57,8 @@ def reached_roots(identifiers: Iterable[str]) -> frozenset[str]:
     return frozenset(roots)
 
 
-def header_text(roots: frozenset[str] | None = None) -> str:
-    """The header: whole, or only what `roots` reach.
+def header_text(roots: frozenset[str] | None = None, kfuncs: frozenset[str] = frozenset()) -> str:
+    """The header: whole, or only what `roots` reach; without the prototypes of `kfuncs`, which the source declares itself.
 
     Raises:
         NotSupported: the kernel offers no BTF.
@@ -66,7 +66,7 @@ def header_text(roots: frozenset[str] | None = None) -> str:
     kernel_identity()
     from bpf2py.btf.cdump import vmlinux_header
 
-    text: str = vmlinux_header(roots)
+    text: str = vmlinux_header(roots, kfuncs)
     if "__VMLINUX_H__" not in text:  # bpf_tracing.h goes by it to name the registers
         text = f"#ifndef __VMLINUX_H__\n#define __VMLINUX_H__\n{text}\n#endif\n"
     return text
@@ -77,23 +77,31 @@ def _end(text: bytes) -> bytes:
     return f"/* end of {digest([text])} */\n".encode()
 
 
-def write_header(directory: Path, roots: frozenset[str] | None = None, *, fallback: Path | None = None) -> Path:
+def write_header(
+    directory: Path,
+    roots: frozenset[str] | None = None,
+    *,
+    kfuncs: frozenset[str] = frozenset(),
+    fallback: Path | None = None,
+) -> Path:
     """The directory to put on the search path; below `directory`, where a header made earlier is found again.
 
     Args:
         directory: where to write.
         roots: the names whose types are wanted; None for all.
+        kfuncs: kernel functions whose prototypes are not wanted.
         fallback: where to write when `directory` is not writable.
 
     Raises:
         NotSupported: the kernel offers no BTF.
         OSError: neither place is writable.
     """
-    key = digest([kernel_identity(), "whole" if roots is None else "\n".join(sorted(roots))])
+    wanted = "whole" if roots is None else "\n".join(sorted(roots))
+    key = digest([kernel_identity(), wanted, *sorted(kfuncs)])
     known = read_file(directory / key / "vmlinux.h", own=True)
     if known is not None and known.endswith(_end(known[: -len(_end(b""))])):
         return directory / key
-    text = header_text(roots).encode()
+    text = header_text(roots, kfuncs).encode()
     text += _end(text)
     for place in (directory, fallback):
         if place is not None and write_atomically(place / key / "vmlinux.h", text):

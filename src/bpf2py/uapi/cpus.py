@@ -16,13 +16,21 @@ def parse_cpu_list(text: str) -> list[int]:
     return found
 
 
-def online_cpus() -> list[int]:
-    """Numbers of the CPUs that are online (/sys/devices/system/cpu/online)."""
-    with open("/sys/devices/system/cpu/online") as file:
+def _read(name: str) -> list[int]:
+    with open(f"/sys/devices/system/cpu/{name}") as file:
         return parse_cpu_list(file.read())
 
 
+def online_cpus() -> list[int]:
+    """Numbers of the CPUs that are online (/sys/devices/system/cpu/online)."""
+    return _read("online")
+
+
+def possible_cpu_numbers() -> list[int]:
+    """Numbers of the CPUs that may ever be online, in order (/sys/devices/system/cpu/possible); they may have gaps."""
+    return _read("possible")
+
+
 def possible_cpus() -> int:
-    """Slots of a per-CPU value: one more than the highest possible CPU's number (/sys/devices/system/cpu/possible)."""
-    with open("/sys/devices/system/cpu/possible") as file:
-        return max(parse_cpu_list(file.read())) + 1
+    """Slots of a per-CPU value: the kernel copies the values of the possible CPUs one after the other, without gaps."""
+    return len(possible_cpu_numbers())

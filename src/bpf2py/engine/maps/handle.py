@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
@@ -93,6 +93,11 @@ class EngineMap(Owned):
     @property
     def _writable(self) -> bool:
         return not self._mode & MapFlags.RDONLY
+
+    @property
+    def cpu_numbers(self) -> Sequence[int]:
+        """The CPU each slot of a per-CPU value belongs to."""
+        return range(self.possible_cpus)
 
     def slot(self) -> MapSlot:
         """Buffers for single operations."""

@@ -65,13 +65,31 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
     except BpfOSError as error:
         if error.errno in (2, 22, 95, 84):
             raise AttachError(
-                f"{what}: the kernel has no function {function!r} that can be probed",
+                f"{what}: {_refusal(function, offset)}",
                 errno=error.errno,
                 command=error.command,
             ) from None
         raise
     hook = f"{'kretprobe' if on_return else 'kprobe'}/{function}" + (f"+{offset:#x}" if offset else "")
     return [perf_event.attach_to_event(what, program.fd, event, cookie, hook)]
+
+
+def _refusal(function: str, offset: int) -> str:
+    """Why a kprobe was refused; which errno stands for what differs between kernels."""
+    if offset and _exists(function):
+        return (
+            f"the kernel refuses offset {offset:#x} in function {function!r}: it must be where an instruction begins, and one that "
+            "can be probed; 0 is the function's entry"
+        )
+    return f"the kernel has no function {function!r} that can be probed"
+
+
+def _exists(function: str) -> bool:
+    try:
+        with open("/proc/kallsyms") as file:
+            return any(row[2] == function for row in (line.split() for line in file) if len(row) > 2)
+    except OSError:
+        return False
 
 
 def available_functions() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options
 from bpf2py.kernel.attach.uprobe import place
-from bpf2py.kernel.elf_symbols import find_binary, symbol_offset
+from bpf2py.kernel.elf_symbols import find_binary, matching_offsets, symbol_offset
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.spec.program_spec import ProgramSpec
@@ -20,7 +20,8 @@ BPF_F_UPROBE_MULTI_RETURN = 1
 
 
 def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
-    """Attach; options: ``target`` ("binary:function"), or ``binary`` with ``symbols`` or ``offsets`` (lists), ``cookies``,
+    """Attach; options: ``target`` ("binary:function", or "binary:PATTERN" with ``*`` and ``?``), or
+    ``binary`` with ``symbols`` or ``offsets`` (lists), ``cookies``,
     ``pid`` (default: all processes), ``retprobe``.
     """
     what = f"program {spec.name}: attach"
@@ -33,8 +34,14 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
         places = [symbol_offset(what, path, name) for name in symbols or ()] + list(offsets or ())
         text = path
     else:
-        path, offset, text = place(spec, options)
-        places = [offset]
+        binary, _, pattern = str(options.get("target") or spec.target).rpartition(":")
+        if binary and "binary" not in options and any(char in pattern for char in "*?"):
+            options.pop("target", None)
+            path = find_binary(what, binary)
+            places, text = matching_offsets(what, path, pattern), f"{path}:{pattern}"
+        else:
+            path, offset, text = place(spec, options)
+            places = [offset]
     on_return = bool(options.pop("retprobe", spec.section.startswith("uretprobe")))
     pid = int(options.pop("pid", 0))
     no_more_options(spec, options)
