@@ -307,7 +307,8 @@ def test_a_map_of_every_type_is_shared(
         made = bpf2py.ObjectSpec()
         for what in ("maps", "programs", "variables", "externs", "functions"):
             setattr(made, what, {})
-        made.name, made.license, made.kernel_version, made.types, made.layout = "made", "GPL", 0, None, None
+        made.layout = None  # type: ignore[assignment]
+        made.name, made.license, made.kernel_version, made.types = "made", "GPL", 0, None
         made.maps["m"] = MapSpec("m", MapType[kind], key, value, entries, flags, pinning=pinning)
         return made
 
