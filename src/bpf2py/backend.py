@@ -116,6 +116,10 @@ class MapHandle(Protocol):
         """The CPU each of these slots belongs to: possible CPUs may have gaps between their numbers."""
 
     @property
+    def page_size(self) -> int:
+        """Bytes of a page of the map's memory, in which mappings and rings are measured."""
+
+    @property
     def online_cpus(self) -> list[int]:
         """CPUs that run programs now."""
 

@@ -24,7 +24,8 @@ class DataSection(Owned):
         self.map.fileno()
         if self._memory is None and self._mappable:
             try:
-                size = (self.map.value_size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+                page = self.map._handle.page_size
+                size = (self.map.value_size + page - 1) // page * page
                 self._memory = self.map._handle.mmap(size, not self.frozen)
             except (OSError, ValueError):
                 self._mappable = False

@@ -140,11 +140,19 @@ class Memory(Owned):
     def free(self, address: int) -> None:
         """Give a block back; it is zeroed at once."""
         private, size = self._blocks.pop(address)
-        if size >= 1 << 16 and hasattr(self._map, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, _FRONT + address, size)
-        else:
-            self.view[address : address + size] = bytes(size)
+        self._zero(address, size)
         self._free.setdefault((private, size), []).append(address)
+
+    def _zero(self, address: int, size: int) -> None:
+        start, end = _FRONT + address, _FRONT + address + size
+        # Whole pages alone: of others the kernel would take the neighbours' bytes, too.
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if size < 1 << 16 or first >= last or not hasattr(self._map, "madvise") or not hasattr(mmap, "MADV_DONTNEED"):
+            self.view[address : address + size] = bytes(size)
+            return
+        self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+        self.view[address : first - _FRONT] = bytes(first - start)
+        self.view[last - _FRONT : address + size] = bytes(end - last)
 
     @property
     def header_bounds(self) -> tuple[int, int]:

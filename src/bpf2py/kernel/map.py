@@ -231,6 +231,11 @@ class KernelMap(Owned):
         return "kernel", self.info.id
 
     @property
+    def page_size(self) -> int:
+        """Bytes of a page of the map's memory."""
+        return mmap.PAGESIZE
+
+    @property
     def online_cpus(self) -> list[int]:
         """CPUs that run programs now, whose perf buffers a reader opens."""
         return cpus.online_cpus()

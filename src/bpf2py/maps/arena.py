@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.errors import BpfOSError
@@ -25,7 +24,7 @@ class ArenaMap(Map[None, None]):
     @property
     def size(self) -> int:
         """Bytes of the arena."""
-        return self.max_entries * mmap.PAGESIZE
+        return self.max_entries * self._handle.page_size
 
     @property
     def memory(self) -> memoryview:

@@ -199,7 +199,6 @@ class ArrayMap(Map[int, V]):
             NotSupported: the map lacks the flag, or its values have bitfields, which no array can show in place.
             BpfOSError: the map is frozen and `writable` was asked for.
         """
-        import mmap
 
         import numpy as np
 
@@ -214,7 +213,8 @@ class ArrayMap(Map[int, V]):
                 f"{where}: values with bitfields cannot be shown in place; use to_numpy()", feature="mmap"
             )
         stride = (self.value_size + 7) // 8 * 8
-        length = (stride * self.max_entries + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+        page = self._handle.page_size
+        length = (stride * self.max_entries + page - 1) // page * page
         try:
             memory = self._handle.mmap(length, writable)
         except OSError as error:

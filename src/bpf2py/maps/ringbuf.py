@@ -61,7 +61,7 @@ class UserRingbufMap(Map[None, V]):
         """(mappings, consumer position, producer position, data of the ring twice in a row)."""
         if self._memory is None:
             self.fileno()
-            page = mmap.PAGESIZE
+            page = self._handle.page_size
             try:
                 consumer = self._handle.mmap(page, False)
                 rest = self._handle.mmap(page + 2 * self.size, True, page)

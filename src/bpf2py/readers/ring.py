@@ -26,7 +26,7 @@ class Ring:
         self.codec = codec
         bpf_map.fileno()
         self.size = bpf_map.size
-        page = mmap.PAGESIZE
+        page = bpf_map._handle.page_size
         try:
             self._consumer = bpf_map._handle.mmap(page, True)
             self._producer = bpf_map._handle.mmap(page + 2 * self.size, False, page)

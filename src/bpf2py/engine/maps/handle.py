@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
+from bpf2py.engine.maps.rings import PAGE
 from bpf2py.errors import BpfOSError, ClosedError, NotSupported
 from bpf2py.info import MapInfo
 from bpf2py.owned import Owned
@@ -240,6 +241,11 @@ class EngineMap(Owned):
     def identity(self) -> Hashable:
         """What is equal for all handles of the same map."""
         return self.core
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page of the simulated machine, whatever this one's have."""
+        return PAGE
 
     @property
     def online_cpus(self) -> list[int]:
