@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.errors import EncodeError
+from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
 from bpf2py.maps import batch
-from bpf2py.maps.base import K, Map
+from bpf2py.maps.base import NOEXIST, K, Map
 from bpf2py.maps.errors import ENOENT
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.map_types import type_info
 
 if TYPE_CHECKING:
     pass
+
+_MISSING: Any = object()
 
 
 @contextmanager
@@ -45,7 +48,40 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-class FdValueMap(MappingMap[K, Any]):
+class _OneByOne(MappingMap[K, Any]):
+    """Maps whose values are read as something else than they are written as, and have no batch commands."""
+
+    def setdefault(self, key: K, default: Any, /) -> Any:  # type: ignore[override]
+        """What reading gives for a key, set first if nothing is stored there: by BPF_NOEXIST where the type is a hash.
+
+        Types with indices take BPF_NOEXIST for none of them: lookup, then update, which may replace what is stored in between.
+        """
+        if type_info(self._info.type).key != "index":
+            try:
+                self.put(key, default, NOEXIST)
+            except KeyExists:
+                pass
+        elif self.get(key, _MISSING) is _MISSING:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: K, default: Any = _MISSING, /) -> Any:
+        """Remove what is stored and return what reading it gave: lookup, then delete."""
+        try:
+            found = self[key]
+            self._delete(key)
+        except KeyNotFound:
+            if default is _MISSING:
+                raise
+            return default
+        return found
+
+    def _update_many(self, pairs: list[tuple[Any, Any]], flags: int = 0) -> None:
+        for key, value in pairs:
+            self.put(key, value, flags)
+
+
+class FdValueMap(_OneByOne[K]):
     """Keys to descriptors; reading gives the kernel's id of what is stored, where the type lets user space read.
 
     Iteration skips indices where nothing is stored.
@@ -181,7 +217,7 @@ class MapOfMaps(FdValueMap[K]):
         return {key: FdValueMap.__getitem__(self, key) for key in self._occupied()}
 
 
-class DevMap(MappingMap[K, Any]):
+class DevMap(_OneByOne[K]):
     """DEVMAP (4.14) and DEVMAP_HASH (5.4): network devices to redirect to.
 
     Values are interface names or indices; with values of 8 bytes also a pair (device, XDP program) (Linux 5.8).

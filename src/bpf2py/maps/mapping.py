@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
+from bpf2py.errors import EncodeError, IterationAborted, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K, Map, V
 from bpf2py.maps.errors import EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP, map_error
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 COUNT_BY_READING = 4096  # up to here one batch call is cheaper than loading the counting program
+MOST_TRIES = 1000
 _MISSING: Any = object()
 
 
@@ -133,15 +134,21 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
         self._delete(key)
 
     def setdefault(self, key: K, default: V, /) -> V:
-        """The value of a key, inserted first if it is missing, atomically by BPF_NOEXIST."""
-        while True:
+        """The value of a key, inserted first if it is missing, atomically by BPF_NOEXIST.
+
+        Raises IterationAborted when programs insert and delete the key whenever it is looked at.
+        """
+        for _ in range(MOST_TRIES):
             try:
-                self._update(key, default, NOEXIST)
+                self.put(key, default, NOEXIST)
                 return default
             except KeyExists:
                 found = self.get(key, _MISSING)
                 if found is not _MISSING:  # else it was deleted in between
                     return found
+        raise IterationAborted(
+            f"map {self.name}: setdefault: {key!r} was there for each of {MOST_TRIES} insertions, and for no lookup after it"
+        )
 
     def popitem(self) -> tuple[K, V]:
         """Remove some key and return it with its value, as `pop` does. Raises KeyNotFound when the map is empty."""
