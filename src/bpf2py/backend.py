@@ -205,6 +205,10 @@ class Backend(Protocol):
     name: str
 
     @property
+    def arch(self) -> str | None:
+        """Whose registers probes give programs (``"x86"``, ``"arm64"``), None for those the program was compiled for."""
+
+    @property
     def possible_cpus(self) -> int:
         """CPUs a per-CPU value has slots for."""
 

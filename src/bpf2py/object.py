@@ -28,9 +28,11 @@ from bpf2py.owned import Owned
 from bpf2py.programs import Link, Links, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
 from bpf2py.uapi.pins import pin_by_name
+from bpf2py.uapi.program_types import ProgramType
 from bpf2py.variables import ArenaSection, DataSection, Variable
 
 if TYPE_CHECKING:
@@ -143,6 +145,7 @@ class Object(Owned):
         try:
             if prepared.warning:
                 self.warnings.append(prepared.warning)
+            self._check_registers(wanted)
             for map_spec in spec.maps.values():
                 if map_spec.struct_ops is not None:
                     from bpf2py.maps.struct_ops import StructOpsMap
@@ -167,6 +170,19 @@ class Object(Owned):
                 warnings.warn(f"object {spec.name}: {prepared.warning}", RuntimeWarning, stacklevel=4)
         finally:
             prepared.close()
+
+    def _check_registers(self, wanted: list[ProgramSpec]) -> None:
+        """Warn of programs that would take other registers for their arguments."""
+        built, here = self.spec.arch, self.backend.arch
+        probes = [program.name for program in wanted if program.type in (ProgramType.KPROBE, ProgramType.PERF_EVENT)]
+        if built is None or here is None or built == here or not probes:
+            return
+        text = (
+            f"it was compiled for {built}, and this machine is {here}: {', '.join(probes)} would read the wrong registers; "
+            f"compile with -D__TARGET_ARCH_{here}"
+        )
+        self.warnings.append(text)
+        warnings.warn(f"object {self.spec.name}: {text}", RuntimeWarning, stacklevel=5)
 
     def _core_target(self) -> CoreTarget | None:
         if self._btf is not None:

@@ -22,7 +22,7 @@ SOURCE = """
 extern int bpf_strlen(const char *text) __ksym;
 __u64 turns;
 SEC("syscall") int program(void *ctx) { return bpf_strlen("abc") + (turns == 5); }
-SEC("syscall") __attribute__((naked)) int first(void *ctx)
+SEC("syscall") __attribute__((naked)) int first(void)
 {
 	asm volatile("0: r1 = %[turns] ll; r2 = *(u64 *)(r1 + 0); r2 += 1; *(u64 *)(r1 + 0) = r2; if r2 < 5 goto 0b;"
 	"r0 = 7; exit;" :: [turns] "i"(&turns) : "r0", "r1", "r2");

@@ -72,8 +72,19 @@ def test_what_is_missing_is_named(code: bytes) -> None:
         bpf2py.NotSupported, match=r"the kfunc bpf_route_of; .* provide it by engine.helpers\['bpf_route_of'\]"
     ):
         bpf2py.load(code, backend=Engine())
-    with pytest.raises(bpf2py.NotSupported, match=r"helper bpf_fib_lookup .* engine.helpers\['bpf_fib_lookup'\]"):
-        bpf2py.load(code, backend=Engine(helpers={"bpf_route_of": route_of}))
+
+
+def test_a_helper_that_is_missing_is_named(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+SEC("tc") int get(struct __sk_buff *skb) { char opt[8] = {}; return bpf_skb_get_tunnel_opt(skb, opt, sizeof(opt)); }
+"""
+    with pytest.raises(
+        bpf2py.NotSupported, match=r"helper bpf_skb_get_tunnel_opt .* engine.helpers\['bpf_skb_get_tunnel_opt'\]"
+    ):
+        bpf2py.load(compile_bpf(source), backend=Engine())
 
 
 def test_what_a_function_raises_ends_the_run(code: bytes) -> None:

@@ -282,8 +282,8 @@ def test_a_reader_that_closes_late_leaves_its_successor_alone(obj: bpf2py.Object
 def test_what_is_refused(obj: bpf2py.Object, refused: Callable[..., Any], assert_no_leaks: Callable[[], Any]) -> None:
     events = obj.maps["events"]
     with assert_no_leaks():
-        for pages in (0, 3, -1, 1 << 18):
-            with refused(bpf2py.BpfOSError, None, f"PerfReader: pages must be a power of two up to 65536, is {pages}"):
+        for pages in (0, 3, -1):
+            with refused(bpf2py.BpfOSError, None, f"PerfReader: pages must be a power of two, is {pages}"):
                 PerfReader(events, pages=pages)
         with refused(bpf2py.IndexOutOfRange, None, "map events: PerfReader: CPU 4095 has no entry: max_entries is "):
             PerfReader(events, cpus=[4095])

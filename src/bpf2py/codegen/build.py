@@ -13,6 +13,9 @@ from bpf2py.errors import BpfError
 
 # Of the files' names, by target; as bpf2go has it.
 SUFFIXES = {"bpfel": "_bpfel", "bpf": "_bpf", "native": "_bpfel" if sys.byteorder == "little" else "_bpfeb"}
+# Targets that say whose registers PT_REGS_PARM1() and its like mean.
+ARCHES = {"amd64": "x86", "x86": "x86", "arm64": "arm64"}
+SUFFIXES |= {target: f"_{arch}_bpfel" for target, arch in ARCHES.items()}
 if sys.byteorder == "big":
     del SUFFIXES["native"], SUFFIXES["bpf"]
 
@@ -26,7 +29,7 @@ class Request:
         source: a .c file, or a compiled object.
         output_dir: where the files belong.
         output_stem: begin of the file names in place of `ident`.
-        target: ``bpfel``, ``bpf`` or ``native``.
+        target: ``bpfel``, ``bpf``, ``native``, or an architecture: ``amd64`` (also ``x86``), ``arm64``.
         cflags: extra compiler flags.
         cc: the compiler, a command or ``ziglang``; None: what BPF2PY_CC says, or what is found.
         strip: leave debug information out of the object.
@@ -88,7 +91,7 @@ def produce(request: Request) -> dict[Path, bytes]:
         if not source.exists():
             raise FileNotFoundError(2, "no such source file", str(source))
         with _compiler(request.cc):
-            data = compile_with_log(source, cflags=flags).data
+            data = compile_with_log(source, cflags=flags, arch=ARCHES.get(request.target)).data
     else:
         data = source.read_bytes()
     if request.strip:

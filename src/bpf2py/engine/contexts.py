@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.btf.codec import codec_for
 from bpf2py.btf.reader import Btf
+from bpf2py.btf.registers import registers_of
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
 from bpf2py.engine.helpers.sysctl import Sysctl
 from bpf2py.engine.kernel_objects import member, pointer
@@ -215,15 +216,13 @@ def _usdt_arguments(engine: Machine, program: EngineProgram, run: Run, arguments
 
 
 def _layout(btf: Btf | None) -> Registers:
-    """Of the processor a program was compiled for: its types say so, or it is this one."""
-    if btf is not None:
-        if btf.ids_by_name("user_pt_regs") or btf.ids_by_name("pt_regs___bpf_arm64"):
-            return AARCH64
-        if any(member(btf, i, "di") or member(btf, i, "rdi") for i in btf.ids_by_name("pt_regs")):
-            return X86_64
-    from bpf2py.toolchain.compiler import host_arch
+    """The registers the object's programs read; where its types do not tell, this machine's."""
+    arch = registers_of(btf) if btf is not None else None
+    if arch is None:
+        from bpf2py.toolchain.target_arch import host_arch
 
-    return AARCH64 if host_arch() == "arm64" else X86_64
+        arch = host_arch()
+    return AARCH64 if arch == "arm64" else X86_64
 
 
 def _register_offset(found: tuple[Btf, int] | None, layout: Registers, name: str) -> int:

@@ -104,6 +104,10 @@ class Machine(Owned):
     # -- the machine ---------------------------------------------------------------------------------------------
 
     @property
+    def arch(self) -> None:
+        """Programs get the registers they were compiled for."""
+
+    @property
     def possible_cpus(self) -> int:
         """CPUs a per-CPU value has slots for."""
         return self._possible_cpus

@@ -12,6 +12,7 @@ from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpu_numbers, possible_cpus
 from bpf2py.kernel.syscall import EBADF, EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
+from bpf2py.toolchain.target_arch import host_arch
 from bpf2py.uapi.commands import Command
 
 if TYPE_CHECKING:  # programs and links: imported by what uses them, as many callers only look at maps
@@ -31,6 +32,11 @@ class KernelBackend:
     """Maps, programs and links of the running Linux kernel, through bpf()."""
 
     name = "kernel"
+
+    @property
+    def arch(self) -> str:
+        """Whose registers probes give programs."""
+        return host_arch()
 
     @property
     def possible_cpus(self) -> int:

@@ -16,7 +16,6 @@ from bpf2py.readers.waiter import Claim, EventReader
 
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9  # include/uapi/linux/perf_event.h
 PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_PAUSE_OUTPUT = 0x2400, 0x40042409
-MOST_PAGES = 1 << 16
 _SAMPLE_HEADER = 12  # struct perf_event_header and the u32 size of the raw data
 
 
@@ -87,8 +86,8 @@ class PerfReader(EventReader):
             raise NotSupported(
                 f"map {map.name}: PerfReader reads PERF_EVENT_ARRAY maps, this is {map!r}", feature="PerfReader"
             )
-        if pages < 1 or pages & (pages - 1) or pages > MOST_PAGES:
-            raise BpfOSError(f"map {map.name}: PerfReader: pages must be a power of two up to {MOST_PAGES}, is {pages}")
+        if pages < 1 or pages & (pages - 1):
+            raise BpfOSError(f"map {map.name}: PerfReader: pages must be a power of two, is {pages}")
         map.fileno()
         handle = map._handle
         cpus = [cpu for cpu in handle.online_cpus if cpu < map.max_entries] if cpus is None else list(cpus)

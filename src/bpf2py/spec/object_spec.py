@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.reader import Btf
+from bpf2py.btf.registers import registers_of
 from bpf2py.errors import ObjectError
 from bpf2py.spec.layout import Layout
 from bpf2py.spec.map_spec import MapSpec
@@ -112,6 +113,11 @@ class ObjectSpec:
             for name, v in self.variables.items()
         }
         return new
+
+    @property
+    def arch(self) -> str | None:
+        """Whose registers its programs on probes read: ``"x86"``, ``"arm64"``, or None where its types do not tell."""
+        return registers_of(self.types) if self.types is not None else None
 
     def load(self, backend: Any = None, **options: Any) -> Object:
         """Load into a backend; see `bpf2py.load` for the options."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from bpf2py.errors import CompileError, CompilerNotFound
 from bpf2py.toolchain.cache import Cache, Entry, digest, read_file, write_atomically
 from bpf2py.toolchain.find import Compiler, candidates, examine, find_compiler, not_found, ziglang_directory
 from bpf2py.toolchain.headers import include_directory, reach, search_path
+from bpf2py.toolchain.target_arch import KNOWN, host_arch, target_arch
 
 __all__ = ["Compiled", "Compiler", "compile", "compile_with_log", "find_compiler"]
 
@@ -50,15 +50,9 @@ class _Source(NamedTuple):
 class _Job(NamedTuple):
     source: _Source
     cflags: tuple[str, ...]
-    arch: str
+    arch: str  # whose system headers are used
     vmlinux: bytes | None
-
-
-def host_arch() -> str:
-    """The kernel's name for this machine's architecture, as in ``__TARGET_ARCH_x86``; x86 unless it is arm64."""
-    if sys.platform == "win32":
-        return "arm64" if "ARM64" in os.environ.get("PROCESSOR_ARCHITECTURE", "") else "x86"
-    return "arm64" if os.uname().machine in ("aarch64", "arm64") else "x86"
+    defines: tuple[str, ...]
 
 
 def compile(
@@ -80,7 +74,8 @@ def compile(
         vmlinux: the text of a ``vmlinux.h``, or the path of one, to use instead of one made from the running kernel's
             BTF. A ``vmlinux.h`` beside the source wins over both.
         compiler: what to compile with; default: what `find_compiler` finds.
-        arch: ``"x86"`` or ``"arm64"``: whose registers the macros of bpf_tracing.h mean; default: this machine's.
+        arch: ``"x86"`` or ``"arm64"``: whose registers the macros of bpf_tracing.h mean; default: what ``-D__TARGET_ARCH_...``
+            among the flags or a ``#define`` in the source says, else this machine's.
 
     Raises:
         CompileError: the compiler refused the source; its own words are the message.
@@ -103,9 +98,12 @@ def compile_with_log(
     """`compile`, and what the compiler warned of; a cached object remembers its warnings."""
     if vmlinux is not None and not isinstance(vmlinux, bytes):
         vmlinux = Path(vmlinux).read_bytes()
-    job = _Job(_read(source), tuple(cflags), arch if arch is not None else host_arch(), vmlinux)
-    if job.arch not in _MULTIARCH:
-        raise ValueError(f"arch {job.arch!r}: known are {', '.join(_MULTIARCH)}")
+    if arch is not None and arch not in KNOWN:
+        raise ValueError(f"arch {arch!r}: known are {', '.join(KNOWN)}")
+    text = _read(source)
+    target, undefined = target_arch(cflags, text.text, arch)
+    defines = (f"-D__TARGET_ARCH_{target}",) if undefined else ()
+    job = _Job(text, tuple(cflags), target if target in KNOWN else host_arch(), vmlinux, defines)
     store = Cache() if cache else None
     reasons = []
     for candidate in [compiler] if compiler is not None else candidates():
@@ -137,6 +135,7 @@ def _key(job: _Job, compiler: Compiler) -> str:
         *_COMMON,
         *_QUIET,
         job.arch,
+        *job.defines,
         compiler.identity,
         str(include_directory()),
         str(len(job.cflags)),
@@ -193,7 +192,7 @@ def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Co
         for vmlinux in _vmlinux_flags(job, store, work):
             flags = [*own, *job.cflags, f"-I{include_directory()}", *vmlinux.flags]
             flags += _system_flags(compiler, job.arch)
-            result = _run(compiler, flags, path, job.arch, work)
+            result = _run(compiler, [*job.defines, *flags], path, work)
             if result.returncode == 0 or vmlinux.last:
                 break
         if result.returncode != 0:
@@ -258,12 +257,12 @@ class _Result(NamedTuple):
     stderr: str
 
 
-def _run(compiler: Compiler, flags: Sequence[str], path: str, arch: str, work: Path) -> _Result:
+def _run(compiler: Compiler, flags: Sequence[str], path: str, work: Path) -> _Result:
     import subprocess
 
     # A path that begins with a dash would be taken for a flag, one that begins with @ for a file of flags.
     path = os.path.join(".", path) if path.startswith(("-", "@")) else path
-    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, f"-D__TARGET_ARCH_{arch}", *flags]
+    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, *flags]
     # The directory made for this compile must not show in the object.
     argv += [
         f"-fdebug-prefix-map={work}=.",
