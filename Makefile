@@ -1,6 +1,6 @@
 # What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
 .DELETE_ON_ERROR:
-.PHONY: help test lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench docs venv clean
+.PHONY: help test test-pythons lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench docs venv clean
 .DEFAULT_GOAL := help
 
 VENV    ?= .venv
@@ -15,6 +15,7 @@ export BPF2PY_CACHE_DIR ?= $(CURDIR)/.vm/cache
 
 help:
 	@echo 'make test      lint, type check and test (kernel tests run where bpf() is permitted)'
+	@echo 'make test-pythons   the tests on every Python >= 3.11 found here'
 	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
 	@echo 'make fuzz      100,000 damaged objects, types and links: typed errors only'
@@ -64,6 +65,15 @@ pytest: venv
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # The same tests with more damage; BPF2PY_FUZZ_SEED=N damages otherwise.
+# Everything pytest runs, on each Python from 3.11 on that is found, in an environment of its own.
+PYTHONS ?= $(shell for p in /usr/bin/python3 python3.11 python3.12 python3.13 python3.14 $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python; do \
+	$$p -c 'import sys; assert sys.version_info >= (3, 11); import os; print(os.path.realpath(sys.executable))' 2>/dev/null; done | sort -u)
+test-pythons:
+	@test -n "$(PYTHONS)" || { echo 'make: no Python >= 3.11 found' >&2; exit 1; }
+	@for python in $(PYTHONS); do \
+		name=$$($$python -c 'import platform; print(platform.python_version())') && echo "make: tests on Python $$name ($$python)" && \
+		$(MAKE) --no-print-directory pytest VENV=$(VENV)-$$name PYTHON=$$python || exit 1; done
+
 fuzz: venv
 	BPF2PY_FUZZ=$${BPF2PY_FUZZ:-100000} $(BIN)/python -m pytest --timeout 3600 tests/fuzz $(PYTEST_ARGS)
 

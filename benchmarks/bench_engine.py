@@ -64,6 +64,55 @@ def compare() -> None:
             )
 
 
+# Helpers of which the engine's part is Python, and two whose part is native.
+HELPERS = {
+    "ktime_get_ns": "bpf_ktime_get_ns()",
+    "get_current_comm": "bpf_get_current_comm(text, sizeof(text))",
+    "probe_read_kernel": "bpf_probe_read_kernel(text, 16, other)",
+    "snprintf": 'BPF_SNPRINTF(text, sizeof(text), "%d %s", 7, other)',
+    "perf_event_output": "bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, text, 16)",
+    "ringbuf_output": "bpf_ringbuf_output(&ring, text, 16, 0)",
+    "get_current_pid_tgid": "bpf_get_current_pid_tgid()",
+}
+CALLS = 2000
+HELPER_SOURCE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+char LICENSE[] SEC("license") = "GPL";
+struct {{ __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); }} ring SEC(".maps");
+struct {{ __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __type(key, int); __type(value, int); }} perf SEC(".maps");
+char text[64], other[16] = "bpf";
+__u64 sum;
+SEC("raw_tp/sys_enter") int run(void *ctx)
+{{
+	for (int i = 0; i < {calls}; i++)
+		sum += {call};
+	return 0;
+}}
+"""
+
+
+def compare_helpers() -> None:
+    """Print how much longer calls of helpers take on the engine."""
+    for name, call in HELPERS.items():
+        data = bpf2py.compile(HELPER_SOURCE.format(calls=CALLS, call=call))
+        ratios, times = [], []
+        with bpf2py.load(data) as kernel, bpf2py.load(data, backend=Engine()) as engine:
+            for _ in range(ROUNDS):
+                for obj in (kernel, engine):
+                    with bpf2py.RingReader(obj.maps["ring"]) as reader, bpf2py.PerfReader(obj.maps["perf"]) as perf:
+                        started = time.perf_counter()
+                        obj.programs["run"].test_run()
+                        times.append((time.perf_counter() - started) / CALLS * 1e9)
+                        reader.flush()
+                        perf.flush()
+                ratios.append(times[-1] / times[-2])
+        print(
+            f"{name:22} {statistics.median(ratios):6.1f}x the kernel's time (kernel {statistics.median(times[::2]):.0f} ns a call)"
+        )
+
+
 def start() -> None:
     """Print the CPU time of a process that loads an object and runs a program on the engine, beyond bare Python."""
     compiled = SOURCE.with_suffix(".o").name
@@ -87,4 +136,5 @@ def cpu(command: list[str]) -> float:
 
 if __name__ == "__main__":
     compare()
+    compare_helpers()
     start()

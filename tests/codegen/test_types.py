@@ -93,7 +93,9 @@ def test_enums_are_those_of_the_module_everywhere(odd: Any, obj: Any) -> None:
     unnamed = obj.maps.states[2]
     assert (unnamed, type(unnamed), unnamed.name, repr(unnamed)) == (77, odd.StateT, "77", "<StateT.77: 77>")
     assert [type(value) for value in obj.maps.states] == [odd.StateT] * 4
-    assert pickle.loads(pickle.dumps(unnamed)) == 77
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(unnamed, protocol)) == 77
+        assert unnamed.__reduce_ex__(protocol) == (type(unnamed), (77,))  # not by its name, whatever the Python
     obj.maps.class_[odd.Wide.WIDE_BIG] = odd.Kind2(Kind=1)
     assert next(iter(obj.maps.class_)) is odd.Wide.WIDE_BIG
     value = odd.Big(states=[odd.StateT.ON, 9], wides=[odd.Wide._WIDE_MIN, 0], bits=odd.StateT.ON, wide_bits=-1)

@@ -46,6 +46,10 @@ class OpenEnum(IntEnum):
         member._name_, member._value_ = str(value), value
         return member
 
+    def __reduce_ex__(self, _protocol: Any) -> tuple[type[OpenEnum], tuple[int]]:
+        # By value: Python 3.11.2 (Debian 12's) pickles the name, by which a value without one is not found again.
+        return type(self), (self._value_,)
+
 
 class ObjectFile:
     """The object a generated module belongs to: a file beside it, or embedded text.
