@@ -10,6 +10,7 @@ import pytest
 
 import bpf2py
 from bpf2py import Map, MapFlags, MapType
+from bpf2py.spec.layout import Layout
 from bpf2py.spec.map_spec import MapSpec, Pinning
 
 pytestmark = pytest.mark.kernel
@@ -307,7 +308,7 @@ def test_a_map_of_every_type_is_shared(
         made = bpf2py.ObjectSpec()
         for what in ("maps", "programs", "variables", "externs", "functions"):
             setattr(made, what, {})
-        made.name, made.license, made.kernel_version, made.types, made.layout = "made", "GPL", 0, None, None
+        made.name, made.license, made.kernel_version, made.types, made.layout = "made", "GPL", 0, None, Layout({}, {})
         made.maps["m"] = MapSpec("m", MapType[kind], key, value, entries, flags, pinning=pinning)
         return made
 
