@@ -293,7 +293,7 @@ class StructCodec(Codec[StructValue]):
             self.cls = cls
             _same_members(name, cls, visible)
             for slot in slots:  # what is mangled in a class statement has its own name, too
-                if slot.startswith("__"):
+                if slot.startswith("__") and not slot.endswith("__"):
                     delegates[slot] = cls.__dict__[f"_{cls.__name__.lstrip('_')}{slot}"]
             for member, descriptor in delegates.items():
                 setattr(cls, member, descriptor)

@@ -111,6 +111,16 @@ class Map(Generic[K, V]):
         """Whether `close()` was called."""
         return not self._finalizer.alive
 
+    def codec_named(self, type: Any) -> Codec[Any]:
+        """The codec of a type of the map's object, or of a basic C type, by its name. Raises EncodeError."""
+        from bpf2py.btf.declare import codec_of
+
+        btf = self.spec.btf if self.spec is not None else None
+        try:
+            return codec_of(type, btf=btf)
+        except EncodeError as error:
+            raise EncodeError(f"map {self.name}: {error.message}") from None
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -397,8 +407,8 @@ def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
         spec.btf = backend.map_btf(info)
         if spec.btf is not None:
             spec.key_type_id, spec.value_type_id = info.btf_key_type_id, info.btf_value_type_id
-        spec.key = codec_of(key, CodecOptions(key=True)) if key is not None else None
-        spec.value = codec_of(value) if value is not None else None
+        spec.key = codec_of(key, CodecOptions(key=True), spec.btf) if key is not None else None
+        spec.value = codec_of(value, btf=spec.btf) if value is not None else None
         return wrap(handle, spec)
     except BaseException:
         handle.close()

@@ -116,7 +116,8 @@ class PerfReader(EventReader):
     Args:
         map: the PERF_EVENT_ARRAY.
         pages: memory of each CPU's buffer; a power of two pages.
-        type: codec of the records, or None for the map's BTF value type; bytes without either.
+        type: the records' type, by its name (``"event"``, ``"u64"``), a codec, or a generated class; None for the map's BTF value
+            type; bytes without either.
         wakeup_events: wake the reader only every so many records.
         watermark: wake the reader only when so many bytes are there (instead of `wakeup_events`).
         overwritable: keep the newest records instead of dropping new ones; they are read with `snapshot()`.
@@ -133,7 +134,7 @@ class PerfReader(EventReader):
         map: Map[Any, Any],
         *,
         pages: int = 64,
-        type: Codec[Any] | None = None,
+        type: Codec[Any] | str | None = None,
         wakeup_events: int = 1,
         watermark: int | None = None,
         overwritable: bool = False,
@@ -149,7 +150,7 @@ class PerfReader(EventReader):
         self._map = map
         self.lost = 0
         self.overwritable = overwritable
-        self._codec: Codec[Any] = type if type is not None else _event_codec(map)
+        self._codec: Codec[Any] = map.codec_named(type) if type is not None else _event_codec(map)
         self._rings: list[Any] = []
         # The engine's maps make buffers of their own kind, with the same methods.
         make = getattr(map._handle, "open_perf_buffer", None)
