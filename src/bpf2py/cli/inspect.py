@@ -126,7 +126,7 @@ def _relocations(spec: ObjectSpec, program: ProgramSpec) -> list[str]:
 def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
     """Every CO-RE relocation of the object, with the value it has in a kernel (None: there is no such thing)."""
     from bpf2py.errors import BpfError, NotSupported
-    from bpf2py.linker.core import CoreTarget, describe, resolve
+    from bpf2py.linker.core import Chosen, CoreTarget, describe, resolve
     from bpf2py.linker.link import line_at, source_text
     from bpf2py.loading import read_btf
 
@@ -142,6 +142,7 @@ def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
         if target.vmlinux is None:
             raise NotSupported("this kernel has no BTF to resolve relocations against; name a file with --btf")
     found = []
+    chosen: Chosen = {}
     for function in spec.functions.values():
         for reloc in function.core_relocs:
             line = line_at(function.lines, reloc.offset)
@@ -153,7 +154,7 @@ def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
                 "value": None,
             }
             try:
-                row["value"] = resolve(spec.types, reloc, target).value
+                row["value"] = resolve(spec.types, reloc, target, chosen).value
             except BpfError as error:
                 row["error"] = error.message
             found.append(row)
