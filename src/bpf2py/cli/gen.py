@@ -24,7 +24,8 @@ def gen(
     target: str = typer.Option(
         "bpfel",
         envvar="BPF2PY_TARGET",
-        help="bpfel (little-endian), native (this machine) or bpf (the same, no suffix 'el'). bpfeb is refused: "
+        help="bpfel (little-endian), native (this machine) or bpf (the same, no suffix 'el'); x86 or arm64 for programs that read "
+        "registers. bpfeb is refused: "
         "machines with big-endian kernels are not supported, and nothing could load the object.",
     ),
     output_dir: Path = typer.Option(Path("."), envvar="BPF2PY_OUTPUT_DIR", help="Where to write."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bpf2py.cli.text import printable
+from bpf2py.spec.architecture import architecture
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -74,6 +75,7 @@ def _report(spec: ObjectSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "license": spec.license,
+        "architecture": architecture(spec.types),
         "maps": {
             m.name: {
                 "type": m.type_name,
@@ -188,13 +190,20 @@ def _print_relocations(found: list[dict[str, Any]]) -> None:
         console.print(f"{missing} of {len(found)} are not there: the verifier refuses what reaches their instructions")
 
 
+def _built_for(spec: ObjectSpec) -> str:
+    found = architecture(spec.types)
+    return f", reads the registers of {found}" if found is not None else ""
+
+
 def _print(spec: ObjectSpec) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    head = Text.assemble((printable(spec.name), "bold"), f" license {printable(spec.license) or '(none)'}")
+    head = Text.assemble(
+        (printable(spec.name), "bold"), f" license {printable(spec.license) or '(none)'}{_built_for(spec)}"
+    )
     console.print(head, soft_wrap=True)
     table = Table("map", "type", "key", "value", "max_entries", "flags", box=None, pad_edge=False, header_style="bold")
     for m in spec.maps.values():

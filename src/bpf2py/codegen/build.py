@@ -13,6 +13,7 @@ from bpf2py.errors import BpfError
 
 # Of the files' names, by target; as bpf2go has it.
 SUFFIXES = {"bpfel": "_bpfel", "bpf": "_bpf", "native": "_bpfel" if sys.byteorder == "little" else "_bpfeb"}
+SUFFIXES |= {"x86": "_x86_bpfel", "arm64": "_arm64_bpfel"}  # for programs that read registers
 if sys.byteorder == "big":
     del SUFFIXES["native"], SUFFIXES["bpf"]
 
@@ -26,7 +27,7 @@ class Request:
         source: a .c file, or a compiled object.
         output_dir: where the files belong.
         output_stem: begin of the file names in place of `ident`.
-        target: ``bpfel``, ``bpf`` or ``native``.
+        target: ``bpfel``, ``bpf`` or ``native``; ``x86`` or ``arm64``: whose registers the programs read (default: this machine's).
         cflags: extra compiler flags.
         cc: the compiler, a command or ``ziglang``; None: what BPF2PY_CC says, or what is found.
         strip: leave debug information out of the object.
@@ -79,21 +80,26 @@ def produce(request: Request) -> dict[Path, bytes]:
     from bpf2py.codegen.module import generate
     from bpf2py.codegen.runtime import embed
     from bpf2py.codegen.strip import strip
+    from bpf2py.spec.architecture import architecture
     from bpf2py.spec.object_spec import ObjectSpec, object_name
     from bpf2py.toolchain.compiler import compile_with_log
 
     source, stem, files = request.source, request.stem, request.outputs
+    arch = request.target if request.target in ("x86", "arm64") else None
     flags = (f"-ffile-prefix-map={source.resolve().parent}=.", *request.cflags)
     if source.suffix == ".c":
         if not source.exists():
             raise FileNotFoundError(2, "no such source file", str(source))
         with _compiler(request.cc):
-            data = compile_with_log(source, cflags=flags).data
+            data = compile_with_log(source, cflags=flags, arch=arch).data
     else:
         data = source.read_bytes()
     if request.strip:
         data = strip(data)
     spec = ObjectSpec.from_bytes(data, object_name(source))
+    built_for = architecture(spec.types)
+    if arch is not None and built_for not in (None, arch):
+        raise BpfError(f"{source}: the object reads the registers of {built_for}, not those of the target {arch}")
     text = generate(
         request.ident,
         spec,

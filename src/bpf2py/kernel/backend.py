@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpu_numbers, possible_cpus
 from bpf2py.kernel.syscall import EBADF, EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
+from bpf2py.spec.architecture import architecture
 from bpf2py.uapi.commands import Command
 
 if TYPE_CHECKING:  # programs and links: imported by what uses them, as many callers only look at maps
@@ -44,6 +46,15 @@ class KernelBackend:
 
     def prepare(self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None) -> btf_module.LoadedBtf:
         """Load the object's BTF; with a BPF token where one is asked for. Raises what `open_token` raises."""
+        built_for = architecture(spec.types)
+        machine = {"x86_64": "x86", "aarch64": "arm64"}.get(os.uname().machine)
+        if built_for is not None and machine is not None and built_for != machine:
+            warnings.warn(
+                f"object {spec.name} was built for {built_for}, this machine is {machine}: its programs read the wrong registers; "
+                f"compile it with -D__TARGET_ARCH_{machine}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
         return btf_module.load_object_btf(spec, open_token(token_path))
 
     def create_map(

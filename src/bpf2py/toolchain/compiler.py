@@ -30,6 +30,7 @@ _TARGET = {
     # The last two: zig emits an .eh_frame and checks of its own where nobody tells it not to.
     "zig": ("-target", "bpfel-freestanding", "-fhosted", "-fbuiltin", "-fno-unwind-tables", "-fno-sanitize=all"),
 }
+_ARCH_MACRO = "__TARGET_ARCH_"
 _MULTIARCH = {"x86": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _ZIG_ARCH = {"x86": ("x86-linux-any", "x86_64-linux-musl"), "arm64": ("aarch64-linux-any", "aarch64-linux-musl")}
 
@@ -80,10 +81,11 @@ def compile(
         vmlinux: the text of a ``vmlinux.h``, or the path of one, to use instead of one made from the running kernel's
             BTF. A ``vmlinux.h`` beside the source wins over both.
         compiler: what to compile with; default: what `find_compiler` finds.
-        arch: ``"x86"`` or ``"arm64"``: whose registers the macros of bpf_tracing.h mean; default: this machine's.
+        arch: ``"x86"`` or ``"arm64"``: whose registers the macros of bpf_tracing.h mean; default: what a flag
+            ``-D__TARGET_ARCH_arm64`` says, else this machine's.
 
     Raises:
-        CompileError: the compiler refused the source; its own words are the message.
+        CompileError: the compiler refused the source, and its own words are the message; or two architectures are asked for.
         CompilerNotFound: there is no compiler.
         NotSupported: ``vmlinux.h`` is wanted and the kernel has no BTF to make it from.
         FileNotFoundError: there is no such source.
@@ -103,9 +105,7 @@ def compile_with_log(
     """`compile`, and what the compiler warned of; a cached object remembers its warnings."""
     if vmlinux is not None and not isinstance(vmlinux, bytes):
         vmlinux = Path(vmlinux).read_bytes()
-    job = _Job(_read(source), tuple(cflags), arch if arch is not None else host_arch(), vmlinux)
-    if job.arch not in _MULTIARCH:
-        raise ValueError(f"arch {job.arch!r}: known are {', '.join(_MULTIARCH)}")
+    job = _Job(_read(source), tuple(cflags), _architecture(cflags, arch), vmlinux)
     store = Cache() if cache else None
     reasons = []
     for candidate in [compiler] if compiler is not None else candidates():
@@ -118,6 +118,26 @@ def compile_with_log(
             return _compile(job, fit, store, key)
         reasons.append(reason)
     raise not_found(reasons)
+
+
+def _architecture(cflags: Sequence[str], wanted: str | None) -> str:
+    """What `arch` or a flag ``-D__TARGET_ARCH_...`` says, else this machine's. Raises CompileError when they contradict."""
+    named = set()
+    words = iter(cflags)
+    for flag in words:
+        name = next(words, "") if flag == "-D" else flag[2:] if flag.startswith("-D") else ""
+        if name.startswith(_ARCH_MACRO):
+            named.add(name[len(_ARCH_MACRO) :].partition("=")[0])
+    if wanted is not None:
+        named.add(wanted)
+    if len(named) > 1:
+        raise CompileError(
+            f"one architecture at a time: {', '.join(sorted(named))} are asked for by arch= or {_ARCH_MACRO}*"
+        )
+    arch = named.pop() if named else host_arch()
+    if arch not in _MULTIARCH:
+        raise CompileError(f"arch {arch!r}: known are {', '.join(_MULTIARCH)}")
+    return arch
 
 
 def _read(source: str | os.PathLike[str]) -> _Source:
@@ -263,7 +283,7 @@ def _run(compiler: Compiler, flags: Sequence[str], path: str, arch: str, work: P
 
     # A path that begins with a dash would be taken for a flag, one that begins with @ for a file of flags.
     path = os.path.join(".", path) if path.startswith(("-", "@")) else path
-    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, f"-D__TARGET_ARCH_{arch}", *flags]
+    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, f"-D{_ARCH_MACRO}{arch}=1", *flags]
     # The directory made for this compile must not show in the object.
     argv += [
         f"-fdebug-prefix-map={work}=.",
