@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -324,3 +326,68 @@ def test_a_map_of_every_type_is_shared(
         pinning = Pinning.BY_NAME
         with bpf2py.load(spec(), pin_path=str(bpffs)) as first, bpf2py.load(spec(), pin_path=str(bpffs)) as second:
             assert second.maps["m"].id == first.maps["m"].id
+
+
+READER = """
+import ctypes, os, sys, tempfile
+import bpf2py
+# The other user may not be able to read the modules: all that is needed is imported before.
+import bpf2py.kernel.environment, bpf2py.kernel.features, bpf2py.maps.errors
+libc = ctypes.CDLL(None, use_errno=True)
+place = tempfile.mkdtemp(dir="/tmp")
+# A mount of its own: that of the machine may be closed to others.
+assert libc.unshare(0x20000) == 0 and libc.mount(b"none", b"/", None, 1 << 14 | 1 << 18, None) == 0
+assert libc.mount(b"bpf", place.encode(), b"bpf", 0, b"mode=0755") == 0
+path = f"{place}/counts"
+with bpf2py.Map.from_id(int(sys.argv[1]), key="u32", value="u64") as found:
+    dict(found.items()), len(found), found[7]
+    found.pin(path)
+os.chmod(path, 0o444)
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+try:
+    bpf2py.Map.open(path)
+except bpf2py.PermissionDenied as error:
+    assert "Map.open(path, read_only=True)" in str(error), error
+else:
+    raise SystemExit("opened for writing")
+with bpf2py.Map.open(path, key="u32", value="u64", read_only=True) as found:
+    print(found[7], dict(found.items()), len(found), place)
+    for change in (lambda: found.__setitem__(1, 2), lambda: found.__delitem__(7), found.clear):
+        try:
+            change()
+        except bpf2py.PermissionDenied:
+            continue
+        raise SystemExit("written to")
+"""
+
+
+def test_a_pin_that_others_may_read(made: Any) -> None:
+    made[7] = 5
+    command = [sys.executable, "-c", READER, str(made.id)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    shown, place = done.stdout.rstrip("\n").rsplit(" ", 1)
+    os.rmdir(place)
+    assert shown == "5 {7: 5} 1"
+    assert dict(made.items()) == {7: 5}
+
+
+def test_a_read_only_map_is_read(made: Any, bpffs: Path) -> None:
+    made[7] = 5
+    made.pin(bpffs / "counts")
+    types = {"key": "u32", "value": "u64"}
+    with (
+        Map.open(bpffs / "counts", read_only=True, **types) as by_path,
+        Map.from_id(made.id, read_only=True, **types) as by_id,
+    ):
+        for found in (by_path, by_id):
+            assert dict(found.items()) == {7: 5}
+            with pytest.raises(bpf2py.PermissionDenied):
+                found[1] = 2
+            with pytest.raises(bpf2py.PermissionDenied):
+                found.update({1: 2, 3: 4})
+            with pytest.raises(bpf2py.PermissionDenied):
+                del found[7]
+    assert dict(made.items()) == {7: 5}

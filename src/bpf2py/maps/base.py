@@ -369,23 +369,32 @@ class Map(Generic[K, V]):
         return wrap(handle, spec)
 
     @staticmethod
-    def open(path: str | os.PathLike[str], *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
+    def open(
+        path: str | os.PathLike[str],
+        *,
+        key: Any = None,
+        value: Any = None,
+        read_only: bool = False,
+        backend: Any = None,
+    ) -> Any:
         """Open a pinned map; typed by its BTF, or by `key` and `value` (Linux 4.4).
+
+        With `read_only` only for looking at it (BPF_F_RDONLY, Linux 4.15), as a pin of mode 0444 lets other users.
 
         Raises BpfOSError (errno ENOENT) when nothing is pinned there, PermissionDenied without the right.
         """
         from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
-        return _adopt(found, found.open_map_pin(os.fspath(path)), key, value)
+        return _adopt(found, found.open_map_pin(os.fspath(path), read_only), key, value)
 
     @staticmethod
-    def from_id(ident: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
-        """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`."""
+    def from_id(ident: int, *, key: Any = None, value: Any = None, read_only: bool = False, backend: Any = None) -> Any:
+        """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`; see `open`."""
         from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
-        return _adopt(found, found.open_map_id(object_id(ident, "map")), key, value)
+        return _adopt(found, found.open_map_id(object_id(ident, "map"), read_only), key, value)
 
     @staticmethod
     def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:

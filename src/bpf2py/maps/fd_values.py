@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.codec import Codec
-from bpf2py.errors import EncodeError
+from bpf2py.errors import EncodeError, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import K, Map
 from bpf2py.maps.errors import ENOENT
@@ -182,6 +182,20 @@ class MapOfMaps(FdValueMap[K]):
         spec = inner.copy()
         spec.name = f"{self.name}[{ident}]"
         return wrap(handle, spec)
+
+    def drain(self) -> Iterator[tuple[K, Any]]:
+        """Remove all inner maps and yield them, opened, by key."""
+        for key in list(self._occupied()):
+            try:
+                inner = self[key]
+            except KeyNotFound:
+                continue
+            try:
+                self._delete(key)
+            except KeyNotFound:  # somebody else took it
+                inner.close()
+                continue
+            yield key, inner
 
     def ids(self) -> dict[K, int]:
         """The inner maps' ids by key."""
