@@ -391,3 +391,24 @@ def test_a_read_only_map_is_read(made: Any, bpffs: Path) -> None:
             with pytest.raises(bpf2py.PermissionDenied):
                 del found[7]
     assert dict(made.items()) == {7: 5}
+
+
+def test_a_failed_load_leaves_no_pins_of_its_own(
+    build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, assert_no_leaks: Callable[[], Any]
+) -> None:
+    wrong = build(SOURCE + 'SEC("syscall") int wrong(void *ctx) { return *(int *)0; }\n')
+    with assert_no_leaks(), pytest.raises(bpf2py.VerifierError):
+        bpf2py.load(wrong, pin_path=str(bpffs))
+    assert list(bpffs.iterdir()) == []
+    with bpf2py.load(build(SOURCE), pin_path=str(bpffs)) as first:
+        (bpffs / "events").unlink()
+        with pytest.raises(bpf2py.VerifierError):
+            bpf2py.load(wrong, pin_path=str(bpffs))
+        assert [path.name for path in bpffs.iterdir()] == ["shared"]  # another object's
+        with Map.open(bpffs / "shared") as found:
+            assert found.id == first.maps["shared"].id
+    spec = build(SOURCE)
+    spec.maps["events"].max_entries = 1 << 31
+    with pytest.raises(bpf2py.BpfError):
+        bpf2py.load(spec, pin_path=str(bpffs / "none"))
+    assert [path.name for path in bpffs.iterdir()] == ["shared"]
