@@ -46,6 +46,10 @@ class OpenEnum(IntEnum):
         member._name_, member._value_ = str(value), value
         return member
 
+    def __reduce_ex__(self, _protocol: object) -> tuple[type[OpenEnum], tuple[int]]:
+        # Python 3.11 up to 3.11.3 pickles enums by name, which only members of the class can be found by.
+        return type(self), (int(self),)
+
 
 class ObjectFile:
     """The object a generated module belongs to: a file beside it, or embedded text.
