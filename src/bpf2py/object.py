@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -106,10 +107,15 @@ class Object(Owned):
         self._programs: dict[str, Program] = {}
         self._sections: dict[str, DataSection] = {}
         self._closed = False
+        self._pinned: list[str] = []  # paths this load pinned maps to
         try:
             self._add_kconfig(kconfig or {})
             self._load(maps or {})
         except BaseException:
+            # What others pinned there before stays: those maps were opened, not made.
+            for path in self._pinned:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
             self.close()
             raise
         # Any, because the family of a map follows from the object file.
@@ -224,6 +230,7 @@ class Object(Owned):
         if path is not None:
             try:
                 made.pin(path)
+                self._pinned.append(path)
             except BaseException:
                 made.close()
                 raise

@@ -361,3 +361,25 @@ def test_names_python_cannot_have() -> None:
     value = codec_for(btf, 2).decode(bytes([1, 0, 0, 0, 2, 0, 0, 0]))
     assert value._asdict() == {"_t_": 1, "a_b": 2}
     assert value["a.b"] == 2
+
+
+def test_types_by_name(compile_bpf: Callable[[str], bytes]) -> None:
+    types = ObjectSpec.from_bytes(
+        compile_bpf(
+            "struct event { int a; char b[4]; }; typedef struct event event_t; enum color { RED = 3 };\n"
+            "union u { int x; }; struct event e; event_t t; enum color c; union u un;\n"
+        )
+    ).types
+    raw = b"\5\0\0\0abc\0"
+    for name in ("event", "struct event", "struct  event", "event_t"):
+        assert codec_of(name, btf=types).decode(raw) == (5, "abc")
+    assert [tuple(v) for v in codec_of("event[2]", btf=types).decode(raw * 2)] == [(5, "abc")] * 2
+    assert codec_of("color", btf=types).decode(b"\3\0\0\0") == 3
+    assert codec_of("enum color", btf=types).decode(b"\3\0\0\0").name == "RED"
+    assert codec_of("union u", btf=types).size == 4
+    assert codec_of("u64", btf=types).size == 8
+    for name in ("enum event", "struct color", "nothing", "struct", "event *", "event[", "struct nothing[3]"):
+        with pytest.raises(EncodeError, match="no basic C type such as"):
+            codec_of(name, btf=types)
+    with pytest.raises(EncodeError, match="structs come from an object's BTF"):
+        codec_of("event")

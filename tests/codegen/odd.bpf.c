@@ -16,7 +16,7 @@ typedef union { __u32 v4; struct { __u8 a, b, c, d; } parts; char text[4]; } add
 typedef struct { ids_t ids; comm_t comm; addr_t addr; __u32 pad; } lookup_t;
 enum wide { __WIDE_MIN = -1, WIDE_BIG = 1LL << 40, __WIDE_MAX, None_, real, mro };
 struct Kind { int Kind; int Event; };
-struct link { int self, str; char name[4]; __u64 list[2]; int builtins, Any, __state, others, _asdict; };
+struct link { int self, str; char name[4]; __u64 list[2]; int builtins, Any, __state, others, _asdict, __pad__, __, ___, pad__; };
 struct big {
     event_t event;
     my_event_t mine[2];

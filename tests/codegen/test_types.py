@@ -261,3 +261,28 @@ def test_type_by_name_takes_typedefs_and_nothing_else(directory: Path) -> None:
     for name in ("run", "int", "nothing", "target"):
         with pytest.raises(BpfError, match=f"no type named '{name}'"):
             produce(Request("odd", directory / "odd.bpf.c", types=(name,)))
+
+
+PICKLES = """
+import copy, pickle
+from bpf2py.codegen.runtime import OpenEnum
+class Color(OpenEnum):
+    RED = 1
+for value in (Color.RED, Color(77), Color(-3)):
+    pickled = [pickle.loads(pickle.dumps(value, p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for made in [*pickled, copy.copy(value), copy.deepcopy(value)]:
+        assert type(made) is Color and made == value and made.name == value.name, (value, made)
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("python", sorted({sys.executable, "/usr/bin/python3"}))
+def test_values_without_a_name_are_pickled(python: str) -> None:
+    known = subprocess.run(
+        [python, "-c", "import sys; print(sys.version_info >= (3, 11))"], capture_output=True, text=True
+    )
+    if known.stdout != "True\n":
+        pytest.skip(f"{python} is not Python 3.11 or newer")
+    source = str(Path(bpf2py.__file__).parents[1])
+    done = subprocess.run([python, "-c", PICKLES], capture_output=True, text=True, env={"PYTHONPATH": source})
+    assert done.stdout == "fine\n", done.stderr

@@ -167,3 +167,21 @@ def test_full(refused: Callable[..., Any]) -> None:
         refused(bpf2py.IndexOutOfRange, errno.E2BIG, "index 1 >= max_entries 1"),
     ):
         outer[1] = inner
+
+
+@pytest.mark.parametrize("kind", ["HASH_OF_MAPS", "ARRAY_OF_MAPS"])
+@pytest.mark.parametrize("backend", ["kernel", "engine"])
+def test_draining_gives_maps(kind: str, backend: str) -> None:
+    inner = MapSpec("inner", MapType.HASH, 4, 8, 4)
+    with bpf2py.Map.create(kind, key_size=4, value_size=4, max_entries=4, inner=inner, backend=backend) as outer:
+        made = {}
+        for key in (0, 2):
+            made[key] = bpf2py.Map.create("HASH", key="u32", value="u64", max_entries=4, backend=backend)
+            made[key][9] = key
+            outer[key if kind == "ARRAY_OF_MAPS" else key.to_bytes(4, "little")] = made[key]
+        drained = {int.from_bytes(k, "little") if isinstance(k, bytes) else k: m for k, m in outer.drain()}
+        assert {key: found.id for key, found in drained.items()} == {key: found.id for key, found in made.items()}
+        assert len(outer) == 0
+        assert [len(found) for found in drained.values()] == [1, 1]
+        for found in (*made.values(), *drained.values()):
+            found.close()

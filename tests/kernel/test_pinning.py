@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 import bpf2py
 from bpf2py import Map, MapFlags, MapType
+from bpf2py.spec.layout import Layout
 from bpf2py.spec.map_spec import MapSpec, Pinning
 
 pytestmark = pytest.mark.kernel
@@ -307,8 +310,7 @@ def test_a_map_of_every_type_is_shared(
         made = bpf2py.ObjectSpec()
         for what in ("maps", "programs", "variables", "externs", "functions"):
             setattr(made, what, {})
-        made.layout = None  # type: ignore[assignment]
-        made.name, made.license, made.kernel_version, made.types = "made", "GPL", 0, None
+        made.name, made.license, made.kernel_version, made.types, made.layout = "made", "GPL", 0, None, Layout({}, {})
         made.maps["m"] = MapSpec("m", MapType[kind], key, value, entries, flags, pinning=pinning)
         return made
 
@@ -324,3 +326,89 @@ def test_a_map_of_every_type_is_shared(
         pinning = Pinning.BY_NAME
         with bpf2py.load(spec(), pin_path=str(bpffs)) as first, bpf2py.load(spec(), pin_path=str(bpffs)) as second:
             assert second.maps["m"].id == first.maps["m"].id
+
+
+READER = """
+import ctypes, os, sys, tempfile
+import bpf2py
+# The other user may not be able to read the modules: all that is needed is imported before.
+import bpf2py.kernel.environment, bpf2py.kernel.features, bpf2py.maps.errors
+libc = ctypes.CDLL(None, use_errno=True)
+place = tempfile.mkdtemp(dir="/tmp")
+# A mount of its own: that of the machine may be closed to others.
+assert libc.unshare(0x20000) == 0 and libc.mount(b"none", b"/", None, 1 << 14 | 1 << 18, None) == 0
+assert libc.mount(b"bpf", place.encode(), b"bpf", 0, b"mode=0755") == 0
+path = f"{place}/counts"
+with bpf2py.Map.from_id(int(sys.argv[1]), key="u32", value="u64") as found:
+    dict(found.items()), len(found), found[7]
+    found.pin(path)
+os.chmod(path, 0o444)
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+try:
+    bpf2py.Map.open(path)
+except bpf2py.PermissionDenied as error:
+    assert "Map.open(path, read_only=True)" in str(error), error
+else:
+    raise SystemExit("opened for writing")
+with bpf2py.Map.open(path, key="u32", value="u64", read_only=True) as found:
+    print(found[7], dict(found.items()), len(found), place)
+    for change in (lambda: found.__setitem__(1, 2), lambda: found.__delitem__(7), found.clear):
+        try:
+            change()
+        except bpf2py.PermissionDenied:
+            continue
+        raise SystemExit("written to")
+"""
+
+
+def test_a_pin_that_others_may_read(made: Any) -> None:
+    made[7] = 5
+    command = [sys.executable, "-c", READER, str(made.id)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    shown, place = done.stdout.rstrip("\n").rsplit(" ", 1)
+    os.rmdir(place)
+    assert shown == "5 {7: 5} 1"
+    assert dict(made.items()) == {7: 5}
+
+
+def test_a_read_only_map_is_read(made: Any, bpffs: Path) -> None:
+    made[7] = 5
+    made.pin(bpffs / "counts")
+    types = {"key": "u32", "value": "u64"}
+    with (
+        Map.open(bpffs / "counts", read_only=True, **types) as by_path,
+        Map.from_id(made.id, read_only=True, **types) as by_id,
+    ):
+        for found in (by_path, by_id):
+            assert dict(found.items()) == {7: 5}
+            with pytest.raises(bpf2py.PermissionDenied):
+                found[1] = 2
+            with pytest.raises(bpf2py.PermissionDenied):
+                found.update({1: 2, 3: 4})
+            with pytest.raises(bpf2py.PermissionDenied):
+                del found[7]
+    assert dict(made.items()) == {7: 5}
+
+
+def test_a_failed_load_leaves_no_pins_of_its_own(
+    build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, assert_no_leaks: Callable[[], Any]
+) -> None:
+    wrong = build(SOURCE + 'SEC("syscall") int wrong(void *ctx) { return *(int *)0; }\n')
+    with assert_no_leaks(), pytest.raises(bpf2py.VerifierError):
+        bpf2py.load(wrong, pin_path=str(bpffs))
+    assert list(bpffs.iterdir()) == []
+    with bpf2py.load(build(SOURCE), pin_path=str(bpffs)) as first:
+        (bpffs / "events").unlink()
+        with pytest.raises(bpf2py.VerifierError):
+            bpf2py.load(wrong, pin_path=str(bpffs))
+        assert [path.name for path in bpffs.iterdir()] == ["shared"]  # another object's
+        with Map.open(bpffs / "shared") as found:
+            assert found.id == first.maps["shared"].id
+    spec = build(SOURCE)
+    spec.maps["events"].max_entries = 1 << 31
+    with pytest.raises(bpf2py.BpfError):
+        bpf2py.load(spec, pin_path=str(bpffs / "none"))
+    assert [path.name for path in bpffs.iterdir()] == ["shared"]

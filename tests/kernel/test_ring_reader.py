@@ -450,3 +450,32 @@ def test_a_record_still_being_written_holds_back_those_behind_it(start: int, bef
     assert again is not None
     assert again.events() == [b"late....", b"behind.."]
     assert ring.take(1 << 20) is None
+
+
+@pytest.mark.parametrize("name", ["event", "struct event", "event_t"])
+def test_records_by_the_name_of_their_type(build: Callable[[str], bpf2py.ObjectSpec], name: str) -> None:
+    source = """
+typedef struct event { int a; char b[4]; } event_t;
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); } perf SEC(".maps");
+event_t *unused;
+SEC("syscall") int send(void *ctx)
+{
+    event_t e = { 5, "abc" };
+    return bpf_ringbuf_output(&ring, &e, sizeof(e), 0);
+}
+SEC("raw_tp") int send_perf(void *ctx)
+{
+    event_t e = { 6, "def" };
+    return bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, &e, sizeof(e));
+}
+"""
+    with bpf2py.load(build(source)) as obj:
+        with bpf2py.RingReader(obj.maps["ring"], type=name) as reader:
+            obj.programs["send"].test_run()
+            assert [tuple(event) for event in reader.poll(10)[0].events()] == [(5, "abc")]
+        with bpf2py.PerfReader(obj.maps["perf"], type=name) as reader:
+            obj.programs["send_perf"].test_run()
+            assert next(reader.events(10)).b == "def"
+        with pytest.raises(bpf2py.EncodeError, match=r"map ring: 'evnt' is no basic C type .* none of this name"):
+            bpf2py.RingReader(obj.maps["ring"], type="evnt")

@@ -363,3 +363,28 @@ def test_damaged_records(asked: ObjectSpec, target_btf: Btf, reloc: tuple[int | 
 def test_instructions_that_cannot_be_patched(code: str, resolution: Resolution, message: str) -> None:
     with pytest.raises(RelocationError, match=message):
         apply(bytearray.fromhex(code), 0, resolution)
+
+
+def test_a_local_type_stands_for_one_type_of_the_kernel(compile_bpf: Compile) -> None:
+    questions = [f"{F}(p->a, 0)", f"{F}(p->q, 0)", f"{F}(p->q, 2)", f"{F}(p->a, 2)"]
+    types = "struct thing { int a; int q; } __attribute__((preserve_access_index));\n"
+    spec = ObjectSpec.from_bytes(compile_bpf(programs(questions, types)))
+    target = ObjectSpec.from_bytes(
+        compile_bpf(
+            "struct thing { int a; };\nstruct thing___2 { long b; int q; };\nstruct thing one; struct thing___2 two;\n"
+        )
+    ).types
+
+    def order(*names: str) -> list[bool]:
+        linker = Linker(spec, CoreTarget(target))
+        return [bool(linker.link(spec.programs[name]).poisoned) for name in names]
+
+    # Each is there, but not in one and the same type.
+    assert order("q0") == order("q1") == [False]
+    assert order("q0", "q1") == order("q1", "q0") == [False, True]
+    linker = Linker(spec, CoreTarget(target))
+    code = [linker.link(spec.programs[name]).code for name in ("q0", "q2", "q3")]
+    alone = [Linker(spec, CoreTarget(target)).link(spec.programs[name]).code for name in ("q0", "q2", "q3")]
+    assert code[0] == alone[0]
+    assert code[1] != alone[1]  # bpf_core_field_exists() says no
+    assert code[2] == alone[2]

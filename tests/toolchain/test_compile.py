@@ -204,3 +204,46 @@ def test_a_path_is_no_flag(compiler: Compiler, tmp_path: Path, monkeypatch: pyte
     Path(name).write_text('#include "size.h"\nint marker[SIZE];\n')
     Path(name).with_name("size.h").write_text("#define SIZE 3\n")
     assert b"marker" in compile(name, cache=False, compiler=compiler)
+
+
+REGISTERS = """#include <linux/ptrace.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#ifdef __TARGET_ARCH_arm64
+int arm64_marker;
+#endif
+#ifdef __TARGET_ARCH_x86
+int x86_marker;
+#endif
+SEC("kprobe/x") int p(struct pt_regs *ctx) { return PT_REGS_PARM1(ctx); }
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-D__TARGET_ARCH_arm64"],
+        ["-D", "__TARGET_ARCH_arm64"],
+        ["-D__TARGET_ARCH_arm64=1"],
+        ["-DX", "-D__TARGET_ARCH_arm64"],
+    ],
+)
+def test_a_flag_says_whose_registers(compiler: Compiler, flags: list[str]) -> None:
+    compiled = compile_with_log(REGISTERS, cache=False, compiler=compiler, cflags=flags)
+    assert b"arm64_marker" in compiled.data
+    assert b"x86_marker" not in compiled.data
+    assert compiled.warnings == ""
+    assert compiled.data == compile(REGISTERS, cache=False, compiler=compiler, arch="arm64")
+    assert compile(REGISTERS, cache=False, compiler=compiler, arch="arm64", cflags=flags) == compiled.data
+
+
+def test_two_architectures_are_refused(compiler: Compiler) -> None:
+    for flags, arch in ((["-D__TARGET_ARCH_arm64", "-D__TARGET_ARCH_x86"], None), (["-D__TARGET_ARCH_arm64"], "x86")):
+        with pytest.raises(CompileError, match="for arm64 and x86 at once"):
+            compile(REGISTERS, compiler=compiler, cflags=flags, arch=arch)
+    with pytest.raises(CompileError, match="define __TARGET_ARCH_x86 or __TARGET_ARCH_arm64"):
+        compile(REGISTERS, compiler=compiler, cflags=["-D__TARGET_ARCH_s390"])
+    for name, other in (("x86", "arm64"), ("arm64", "x86")):
+        with pytest.raises(CompileError, match="for arm64 and x86 at once"):
+            compile(f"#define __TARGET_ARCH_{name} 1\n{REGISTERS}", compiler=compiler, arch=other)

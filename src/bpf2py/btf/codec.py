@@ -235,6 +235,22 @@ class BoolCodec(Codec[bool]):
         return data[0] != 0
 
 
+class KeyBoolCodec(BoolCodec):
+    """bool in a key, where a byte above 1 makes another key: it stays a number."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.leaf = "1s"
+
+    def encode(self, value: Any) -> bytes:
+        return bytes((value,)) if isinstance(value, int) and 0 <= value < 256 else raw_bytes(value, self)
+
+    def decode(self, data: bytes | bytearray | memoryview) -> bool:
+        return data[0] != 0 if data[0] < 2 else data[0]  # type: ignore[return-value]
+
+
 class FloatCodec(Codec[float]):
     """float and double."""
 
@@ -452,7 +468,7 @@ def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[An
     cls = _classes[btf].get(type_id) if btf in _classes else None
     if isinstance(btf_type, Int):
         if btf_type.encoding & INT_BOOL and btf_type.size == 1:
-            return BoolCodec(btf_type.name)
+            return KeyBoolCodec(btf_type.name) if options.key else BoolCodec(btf_type.name)
         if btf_type.size in (1, 2, 4, 8):
             return IntCodec(btf_type.name, btf_type.size, btf_type.signed)
         return BigIntCodec(btf_type.name, btf_type.size, btf_type.signed)

@@ -6,7 +6,9 @@ import copy
 import keyword
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from operator import or_
 from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 from bpf2py.btf.codec import (
     ArrayCodec,
@@ -30,13 +32,15 @@ class StructValue:
     """A C struct: attributes by member name, also ``value["member"]`` with the exact C name.
 
     Equal to another value, a dict or a tuple with the same contents; mutable, and hashable by its contents (do not
-    change one that serves as a dict key). A member that is a Python keyword gets a trailing underscore.
+    change one that serves as a dict key). A member that is a Python keyword gets a trailing underscore. A map's key whose
+    padding is not zero keeps it, is not equal to one that differs in it, and goes back into the map as it came.
     Missing arguments are zero: ``Point(x=1)``. Copied member by member; pickled when its class is that of a module.
     """
 
     __slots__ = ()
     _codec: ClassVar[StructCodec]
     _fields: ClassVar[tuple[str, ...]] = ()
+    _padding: ClassVar[bytes] = b""  # of a `_padded` class an attribute of each value
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         self._codec.fill(self, args, kwargs)
@@ -58,24 +62,26 @@ class StructValue:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, StructValue):
-            return self._fields == other._fields and tuple(self) == tuple(other)
+            return self._fields == other._fields and tuple(self) == tuple(other) and self._padding == other._padding
         if isinstance(other, Mapping):
-            return self._asdict() == other
+            return self._asdict() == other and not self._padding
         if isinstance(other, tuple):
-            return tuple(self) == other
+            return tuple(self) == other and not self._padding
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(_hashable(value) for value in self))
+        return hash(tuple(_hashable(value) for value in self))  # padding tells few values apart
 
     def __repr__(self) -> str:
         body = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
-        return f"{type(self).__name__}({body})"
+        padding = f", padding {self._padding.hex(' ')}" if self._padding else ""
+        return f"{type(self).__name__}({body}{padding})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # An anonymous union is no value of its own, and its class has no name: its bytes are copied.
         slots = ((field, getattr(self, field.name)) for field in self._codec.fields)
-        return _restore, (type(self), {f.name: bytes(item) if f.anonymous else item for f, item in slots})
+        cls = type(self).__mro__[1] if self._padding else type(self)
+        return _restore, (cls, {f.name: bytes(item) if f.anonymous else item for f, item in slots}, self._padding)
 
     def _asdict(self) -> dict[str, Any]:
         """The members as a dict, nested structs and unions too."""
@@ -142,13 +148,32 @@ class UnionValue:
         return {name: plain(getattr(self, name)) for name in self._fields}
 
 
-def _restore(cls: type[StructValue], slots: dict[str, Any]) -> StructValue:
+def _restore(cls: type[StructValue], slots: dict[str, Any], padding: bytes = b"") -> StructValue:
     """A struct from its members: what copying and pickling end in."""
     codecs = {field.name: field.codec for field in cls._codec.fields if field.anonymous}
     value = cls.__new__(cls)
+    if padding:
+        value = _with_padding(value, padding)
     for name, item in slots.items():
         setattr(value, name, codecs[name].decode(item) if name in codecs else item)
     return value
+
+
+_padded: WeakKeyDictionary[type[StructValue], type[StructValue]] = WeakKeyDictionary()
+
+
+def _with_padding(value: StructValue, padding: bytes) -> StructValue:
+    """The value with bytes of padding, as many as the struct has, that are not zero."""
+    cls = type(value)
+    padded = _padded.get(cls)
+    if padded is None:
+        padded = _padded[cls] = type(cls.__name__, (cls,), {"__slots__": ("_padding",), "__module__": cls.__module__})
+    found = padded.__new__(padded)
+    for field in cls._codec.fields:
+        if hasattr(value, field.name):
+            setattr(found, field.name, getattr(value, field.name))
+    found._padding = padding  # type: ignore[misc]
+    return found
 
 
 def _restore_union(cls: type[UnionValue], raw: bytes) -> UnionValue:
@@ -173,7 +198,7 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
 
 
-_RESERVED = frozenset({"_codec", "_fields", "_asdict", "_replace", "_raw", "mro"})
+_RESERVED = frozenset({"_codec", "_fields", "_asdict", "_replace", "_raw", "_padding", "mro"})
 
 
 def python_name(name: str) -> str:
@@ -238,12 +263,19 @@ def _enum_number(codec: Codec[Any], value: Any) -> Any:
 class StructCodec(Codec[StructValue]):
     """A struct: one `struct` format for the fixed part, generated code between it and attributes."""
 
-    __slots__ = ("_encode_object", "_groups", "_make", "_packer", "cls", "fields", "flexible")
+    __slots__ = ("_encode_object", "_exact", "_groups", "_make", "_packer", "cls", "fields", "flexible")
 
     def __init__(
-        self, name: str, size: int, fields: list[Field], class_name: str, cls: type[StructValue] | None = None
+        self,
+        name: str,
+        size: int,
+        fields: list[Field],
+        class_name: str,
+        cls: type[StructValue] | None = None,
+        exact: bool = False,
     ) -> None:
         super().__init__(name, size)
+        self._exact = exact
         self.fields = fields
         self.flexible = fields[-1] if fields and _is_flexible(fields[-1]) else None
         visible = tuple(n for field in fields for n in _visible(field))
@@ -261,7 +293,7 @@ class StructCodec(Codec[StructValue]):
             self.cls = cls
             _same_members(name, cls, visible)
             for slot in slots:  # what is mangled in a class statement has its own name, too
-                if slot.startswith("__"):
+                if slot.startswith("__") and not slot.endswith("__"):
                     delegates[slot] = cls.__dict__[f"_{cls.__name__.lstrip('_')}{slot}"]
             for member, descriptor in delegates.items():
                 setattr(cls, member, descriptor)
@@ -275,6 +307,17 @@ class StructCodec(Codec[StructValue]):
         namespace: dict[str, Any] = {"new": self.cls.__new__, "cls": self.cls, "from_bytes": int.from_bytes}
         at, index = 0, 0
         fields = self.fields
+        gaps: list[tuple[int, str]] = []  # (offset, expression) of padding, where it is kept
+
+        def gap(start: int, size: int) -> str:
+            if not self._exact:
+                return f"{size}x"
+            gaps.append((start, f"g{start}"))
+            arguments.append(f"g{start}")
+            return f"{size}s"
+
+        arguments: list[str] = []
+        written: list[str] = []  # the leaves without what only reading gives
         while index < len(fields):
             field, n = fields[index], len(pack)
             if field.bits:
@@ -286,6 +329,12 @@ class StructCodec(Codec[StructValue]):
                 end = max(f.bit_offset + f.bits + 7 for f in group) // 8
                 leaf, index = f"{end - start}s", last + 1
                 make.append(f" word = from_bytes(f{n}, 'little')")
+                unused = (1 << (end - start) * 8) - 1
+                for f in group:
+                    unused &= ~(((1 << f.bits) - 1) << (f.bit_offset - start * 8))
+                if unused and self._exact:
+                    gaps.append((start, f"(word{n} & {unused}).to_bytes({end - start}, 'little')"))
+                    make.append(f" word{n} = word")
                 terms = []
                 for f in group:
                     shift, signed = f.bit_offset - start * 8, _bit_signed(f.codec)
@@ -315,14 +364,24 @@ class StructCodec(Codec[StructValue]):
                     pack.append(f"e{n}(o.{field.name})")
             if start < at or end > self.size:
                 raise BtfError(f"{self.name}: member {field.name} overlaps another or the end", section=".BTF")
-            leaves.append(f"{start - at}x{leaf}" if start > at else leaf)
+            if start > at:
+                leaves.append(gap(at, start - at))
+                written.append(f"{start - at}x")
+            leaves.append(leaf)
+            written.append(leaf)
+            arguments.append(f"f{n}")
             at = end
         if self.size > at:
-            leaves.append(f"{self.size - at}x")
+            leaves.append(gap(at, self.size - at))
+            written.append(f"{self.size - at}x")
+        if gaps:
+            namespace |= {"keep": _keep_padding, "size": self.size, "zero": b"\0"}
+            found = "".join(f"({start}, {expression}), " for start, expression in gaps)
+            anything = " or ".join(f"{expression}.strip(zero)" for _, expression in gaps)
+            make.append(f" if {anything}: return keep(o, size, ({found}))")
         self._packer = struct.Struct("<" + "".join(leaves))
-        namespace["pack"] = self._packer.pack
-        arguments = ", ".join(f"f{n}" for n in range(len(pack)))
-        source = f"def make({arguments}):\n o = new(cls)\n" + "\n".join([*make, " return o"])
+        namespace["pack"] = struct.Struct("<" + "".join(written)).pack if gaps else self._packer.pack
+        source = f"def make({', '.join(arguments)}):\n o = new(cls)\n" + "\n".join([*make, " return o"])
         source += f"\ndef encode_object(o):\n return pack({', '.join(pack)})\n"
         exec(compile(source, f"<codec of {self.name}>", "exec"), namespace)
         self._make: Callable[..., StructValue] = namespace["make"]
@@ -346,6 +405,12 @@ class StructCodec(Codec[StructValue]):
 
     def encode(self, value: Any) -> bytes:
         if type(value) is not self.cls:
+            if isinstance(value, StructValue) and value._padding and value._fields == self.cls._fields:
+                try:
+                    data = self._encode_object(value)
+                except (struct.error, EncodeError, TypeError, OverflowError):
+                    data = self._encode_slowly(value)
+                return bytes(map(or_, data, value._padding)) if len(value._padding) == self.size else data
             if isinstance(value, Mapping):
                 value = self.cls(**{str(name): item for name, item in value.items()})
             elif isinstance(value, tuple | list):
@@ -402,6 +467,13 @@ class StructCodec(Codec[StructValue]):
             return []
         make = self._make
         return [make(*leaves) for leaves in self._packer.iter_unpack(data)]
+
+
+def _keep_padding(value: StructValue, size: int, gaps: tuple[tuple[int, bytes], ...]) -> StructValue:
+    padding = bytearray(size)
+    for start, data in gaps:
+        padding[start : start + len(data)] = data
+    return _with_padding(value, bytes(padding))
 
 
 def _put(codec: Codec[Any], value: Any, shift: int, bits: int, signed: bool, name: str) -> int:
@@ -547,7 +619,7 @@ def _make_codec(
         default = options == CodecOptions()
         return UnionCodec(name, btf_type.size, fields, class_name, cls, default)
     fields.sort(key=lambda field: field.bit_offset // 8 if field.bits else field.offset)
-    return StructCodec(name, btf_type.size, fields, class_name, cls)
+    return StructCodec(name, btf_type.size, fields, class_name, cls, exact=options.key)
 
 
 def _fields(

@@ -74,6 +74,7 @@ def _report(spec: ObjectSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "license": spec.license,
+        "architecture": spec.arch,
         "maps": {
             m.name: {
                 "type": m.type_name,
@@ -126,7 +127,7 @@ def _relocations(spec: ObjectSpec, program: ProgramSpec) -> list[str]:
 def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
     """Every CO-RE relocation of the object, with the value it has in a kernel (None: there is no such thing)."""
     from bpf2py.errors import BpfError, NotSupported
-    from bpf2py.linker.core import CoreTarget, describe, resolve
+    from bpf2py.linker.core import Chosen, CoreTarget, describe, resolve
     from bpf2py.linker.link import line_at, source_text
     from bpf2py.loading import read_btf
 
@@ -142,6 +143,7 @@ def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
         if target.vmlinux is None:
             raise NotSupported("this kernel has no BTF to resolve relocations against; name a file with --btf")
     found = []
+    chosen: Chosen = {}
     for function in spec.functions.values():
         for reloc in function.core_relocs:
             line = line_at(function.lines, reloc.offset)
@@ -153,7 +155,7 @@ def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
                 "value": None,
             }
             try:
-                row["value"] = resolve(spec.types, reloc, target).value
+                row["value"] = resolve(spec.types, reloc, target, chosen).value
             except BpfError as error:
                 row["error"] = error.message
             found.append(row)
@@ -187,13 +189,19 @@ def _print_relocations(found: list[dict[str, Any]]) -> None:
         console.print(f"{missing} of {len(found)} are not there: the verifier refuses what reaches their instructions")
 
 
+def _built_for(spec: ObjectSpec) -> str:
+    return f", reads the registers of {spec.arch}" if spec.arch is not None else ""
+
+
 def _print(spec: ObjectSpec) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    head = Text.assemble((printable(spec.name), "bold"), f" license {printable(spec.license) or '(none)'}")
+    head = Text.assemble(
+        (printable(spec.name), "bold"), f" license {printable(spec.license) or '(none)'}{_built_for(spec)}"
+    )
     console.print(head, soft_wrap=True)
     table = Table("map", "type", "key", "value", "max_entries", "flags", box=None, pad_edge=False, header_style="bold")
     for m in spec.maps.values():

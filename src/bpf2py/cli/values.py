@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from bpf2py.btf.codec import BytesCodec, CharArrayCodec, Codec
 from bpf2py.btf.values import StructCodec, UnionCodec
-from bpf2py.errors import BpfError, EncodeError
+from bpf2py.errors import BpfError, EncodeError, PermissionDenied
 from bpf2py.maps.base import Map
 from bpf2py.maps.percpu import PerCpuCodec
 
@@ -123,7 +124,13 @@ def open_map(reference: str) -> Map[Any, Any]:
         found: Map[Any, Any] = Map.from_id(int(reference))
         return found
     if "/" in reference:
-        pinned: Map[Any, Any] = Map.open(reference)
+        pinned: Map[Any, Any]
+        try:
+            pinned = Map.open(reference)
+        except PermissionDenied:
+            if not os.access(reference, os.R_OK):
+                raise
+            pinned = Map.open(reference, read_only=True)
         return pinned
     from bpf2py.kernel import inspect
 

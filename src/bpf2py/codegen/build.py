@@ -86,17 +86,20 @@ def produce(request: Request) -> dict[Path, bytes]:
     from bpf2py.toolchain.compiler import compile_with_log
 
     source, stem, files = request.source, request.stem, request.outputs
+    arch = ARCHES.get(request.target)
     flags = (f"-ffile-prefix-map={source.resolve().parent}=.", *request.cflags)
     if source.suffix == ".c":
         if not source.exists():
             raise FileNotFoundError(2, "no such source file", str(source))
         with _compiler(request.cc):
-            data = compile_with_log(source, cflags=flags, arch=ARCHES.get(request.target)).data
+            data = compile_with_log(source, cflags=flags, arch=arch).data
     else:
         data = source.read_bytes()
     if request.strip:
         data = strip(data)
     spec = ObjectSpec.from_bytes(data, object_name(source))
+    if arch is not None and spec.arch not in (None, arch):
+        raise BpfError(f"{source}: the object reads the registers of {spec.arch}, not those of the target {arch}")
     text = generate(
         request.ident,
         spec,

@@ -190,8 +190,10 @@ class Engine(Machine):
         """Names of helpers whose numbers were changed: none."""
         return {}
 
-    def open_map_id(self, ident: int) -> Any:
+    def open_map_id(self, ident: int, read_only: bool = False) -> Any:
         """The map with this id. Raises BpfOSError (ENOENT)."""
+        if read_only:
+            raise NotSupported(f"map id {ident}: open: the engine has no read-only handles", feature="read_only")
         core = self._core_with(ident)
         if core is not None:
             from bpf2py.engine.maps.handle import EngineMap
@@ -239,7 +241,7 @@ class _Prepared:
         """Nothing to give up."""
 
 
-def _no_pins(name: str, path: str) -> Any:
+def _no_pins(name: str, path: str, *_: object) -> Any:
     raise NotSupported(f"{path}: the engine has no BPF file system; keep the Map or the Engine instead", feature=name)
 
 

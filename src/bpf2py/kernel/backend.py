@@ -14,6 +14,7 @@ from bpf2py.kernel.syscall import EBADF, EINVAL, Fd, check
 from bpf2py.kernel.token import open_token
 from bpf2py.toolchain.target_arch import host_arch
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.map_types import MapFlags
 
 if TYPE_CHECKING:  # programs and links: imported by what uses them, as many callers only look at maps
     from bpf2py.backend import MapHandle
@@ -226,16 +227,15 @@ class KernelBackend:
             raise BpfOSError(f"map fd {fd}: open", errno=error.errno, command="dup") from None
         return KernelMap(must_be("map", owner, f"map fd {fd}: open"))
 
-    def open_map_pin(self, path: str) -> KernelMap:
+    def open_map_pin(self, path: str, read_only: bool = False) -> KernelMap:
         """A pinned map. Raises PermissionDenied or BpfOSError."""
         what = f"pinned map {path}: open"
-        return KernelMap(must_be("map", open_pinned(path, what), what))
+        return KernelMap(must_be("map", open_pinned(path, what, MapFlags.RDONLY if read_only else 0), what))
 
-    def open_map_id(self, ident: int) -> KernelMap:
+    def open_map_id(self, ident: int, read_only: bool = False) -> KernelMap:
         """The map with this id (needs CAP_SYS_ADMIN). Raises PermissionDenied or BpfOSError."""
-        return KernelMap(
-            Fd(check(open_id(Command.MAP_GET_FD_BY_ID, ident), Command.MAP_GET_FD_BY_ID, f"map id {ident}: open"))
-        )
+        fd = open_id(Command.MAP_GET_FD_BY_ID, ident, MapFlags.RDONLY if read_only else 0)
+        return KernelMap(Fd(check(fd, Command.MAP_GET_FD_BY_ID, f"map id {ident}: open")))
 
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The BTF a map was created with."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
+from bpf2py.errors import BpfOSError, MapCreateError, NotSupported, PermissionDenied
 from bpf2py.info import MapInfo
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
@@ -409,12 +409,20 @@ def open_pin(path: str, flags: int = 0) -> int:
     return bpf(Command.OBJ_GET, struct.pack("<QII", address_of_bytes(name), 0, flags))
 
 
-def open_pinned(path: str, what: str) -> Fd:
+def open_pinned(path: str, what: str, flags: int = 0) -> Fd:
     """A pinned object. Raises PermissionDenied or BpfOSError."""
-    result = open_pin(pin_path(path, what, "BPF_OBJ_GET"))
+    result = open_pin(pin_path(path, what, "BPF_OBJ_GET"), flags)
     if result == -ENOENT:
         raise BpfOSError(f"{what}: nothing is pinned there", errno=ENOENT, command="BPF_OBJ_GET")
-    if result == -EACCES and os.access(path, os.R_OK | os.W_OK) and not _on_bpffs(path):
+    refused = result == -EACCES
+    readable, writable = (refused and os.access(path, mode, effective_ids=True) for mode in (os.R_OK, os.W_OK))
+    if not flags and readable and not writable:
+        raise PermissionDenied(
+            f"{what}: the pin's mode lets this user read only: Map.open(path, read_only=True)",
+            errno=EACCES,
+            command="BPF_OBJ_GET",
+        )
+    if readable and writable and not _on_bpffs(path):
         raise BpfOSError(
             f"{what}: this is no pin, for it is not on a BPF file system", errno=EACCES, command="BPF_OBJ_GET"
         )

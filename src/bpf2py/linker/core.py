@@ -166,8 +166,14 @@ def local_path(btf: Btf, reloc: CoreReloc) -> Path:
     return Path(btf, btf.resolve(reloc.type_id), tuple(steps), bit_offset, type_id, bits)
 
 
-def resolve(local: Btf, reloc: CoreReloc, target: CoreTarget) -> Resolution:
+Chosen = dict[int, list[tuple[Btf, int]]]  # by local type: the target's types that fit all relocations so far
+
+
+def resolve(local: Btf, reloc: CoreReloc, target: CoreTarget, chosen: Chosen | None = None) -> Resolution:
     """What a relocation comes to in the target.
+
+    `chosen` is kept from one relocation of an object to the next: a local type stands for one type of the target, so that a member
+    of one and a member of another are not both found.
 
     Raises:
         RelocationError: the record is damaged, or two target types disagree about the answer.
@@ -185,7 +191,9 @@ def resolve(local: Btf, reloc: CoreReloc, target: CoreTarget) -> Resolution:
     path = local_path(local, reloc) if kind.of_field else None
     enumerator = essential_name(_enumerator(local, reloc).name) if kind.of_enumerator else ""
     agreed: tuple[int, Resolution] | None = None
-    for btf, type_id in target.candidates(name, local_type.kind):
+    fit: list[tuple[Btf, int]] = []
+    candidates = chosen.get(reloc.type_id) if chosen is not None else None
+    for btf, type_id in candidates or target.candidates(name, local_type.kind):
         found = _in_candidate(kind, local, reloc, path, enumerator, btf, type_id)
         if found is None:
             continue
@@ -195,7 +203,10 @@ def resolve(local: Btf, reloc: CoreReloc, target: CoreTarget) -> Resolution:
                 f"give {agreed[1].value} and {found[1].value}"
             )
         agreed = found
+        fit.append((btf, type_id))
     if agreed is not None:
+        if chosen is not None:
+            chosen[reloc.type_id] = fit
         return agreed[1]
     missing_is_poison = kind == RelocKind.ENUMVAL_VALUE or (kind.of_field and kind != RelocKind.FIELD_EXISTS)
     return Resolution(None if missing_is_poison else 0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BtfError, RelocationError
-from bpf2py.linker.core import CoreTarget, Resolution, apply, describe, resolve
+from bpf2py.linker.core import Chosen, CoreTarget, Resolution, apply, describe, resolve
 from bpf2py.spec.btf_ext import CoreReloc, FuncInfo, LineInfo
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind
@@ -57,6 +57,7 @@ class Linker:
     def __init__(self, spec: ObjectSpec, target: CoreTarget | None) -> None:
         self.spec = spec
         self.target = target
+        self._chosen: Chosen = {}
         self._answers: dict[tuple[int, str, int], Resolution] = {}
         self._relocated: dict[Function, tuple[bytes, dict[int, str]]] = {}
 
@@ -130,7 +131,7 @@ class Linker:
                 question = reloc[1:]
                 resolution = self._answers.get(question)
                 if resolution is None:
-                    resolution = self._answers[question] = resolve(local, reloc, target)
+                    resolution = self._answers[question] = resolve(local, reloc, target, self._chosen)
                 if not apply(code, reloc.offset, resolution):
                     poisoned[reloc.offset] = describe(local, reloc)
             except (RelocationError, BtfError) as error:

@@ -113,6 +113,16 @@ class Map(Owned, Generic[K, V]):
         """Whether `close()` was called."""
         return not self._finalizer.alive
 
+    def codec_named(self, type: Any) -> Codec[Any]:
+        """The codec of a type of the map's object, or of a basic C type, by its name. Raises EncodeError."""
+        from bpf2py.btf.declare import codec_of
+
+        btf = self.spec.btf if self.spec is not None else None
+        try:
+            return codec_of(type, btf=btf)
+        except EncodeError as error:
+            raise EncodeError(f"map {self.name}: {error.message}") from None
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -361,23 +371,32 @@ class Map(Owned, Generic[K, V]):
         return wrap(handle, spec)
 
     @staticmethod
-    def open(path: str | os.PathLike[str], *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
+    def open(
+        path: str | os.PathLike[str],
+        *,
+        key: Any = None,
+        value: Any = None,
+        read_only: bool = False,
+        backend: Any = None,
+    ) -> Any:
         """Open a pinned map; typed by its BTF, or by `key` and `value` (Linux 4.4).
+
+        With `read_only` only for looking at it (BPF_F_RDONLY, Linux 4.15), as a pin of mode 0444 lets other users.
 
         Raises BpfOSError (errno ENOENT) when nothing is pinned there, PermissionDenied without the right.
         """
         from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
-        return _adopt(found, found.open_map_pin(os.fspath(path)), key, value)
+        return _adopt(found, found.open_map_pin(os.fspath(path), read_only), key, value)
 
     @staticmethod
-    def from_id(ident: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
-        """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`."""
+    def from_id(ident: int, *, key: Any = None, value: Any = None, read_only: bool = False, backend: Any = None) -> Any:
+        """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`; see `open`."""
         from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
-        return _adopt(found, found.open_map_id(object_id(ident, "map")), key, value)
+        return _adopt(found, found.open_map_id(object_id(ident, "map"), read_only), key, value)
 
     @staticmethod
     def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
@@ -399,8 +418,8 @@ def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
         spec.btf = backend.map_btf(info)
         if spec.btf is not None:
             spec.key_type_id, spec.value_type_id = info.btf_key_type_id, info.btf_value_type_id
-        spec.key = codec_of(key, CodecOptions(key=True)) if key is not None else None
-        spec.value = codec_of(value) if value is not None else None
+        spec.key = codec_of(key, CodecOptions(key=True), spec.btf) if key is not None else None
+        spec.value = codec_of(value, btf=spec.btf) if value is not None else None
         return wrap(handle, spec)
     except BaseException:
         handle.close()

@@ -212,6 +212,20 @@ class MapOfMaps(FdValueMap[K]):
         spec.name = f"{self.name}[{ident}]"
         return wrap(handle, spec)
 
+    def drain(self) -> Iterator[tuple[K, Any]]:
+        """Remove all inner maps and yield them, opened, by key."""
+        for key in list(self._occupied()):
+            try:
+                inner = self[key]
+            except KeyNotFound:
+                continue
+            try:
+                self._delete(key)
+            except KeyNotFound:  # somebody else took it
+                inner.close()
+                continue
+            yield key, inner
+
     def ids(self) -> dict[K, int]:
         """The inner maps' ids by key."""
         return {key: FdValueMap.__getitem__(self, key) for key in self._occupied()}

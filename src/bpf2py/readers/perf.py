@@ -59,7 +59,8 @@ class PerfReader(EventReader):
     Args:
         map: the PERF_EVENT_ARRAY.
         pages: memory of each CPU's buffer; a power of two pages.
-        type: codec of the records, or None for the map's BTF value type; bytes without either.
+        type: the records' type, by its name (``"event"``, ``"u64"``), a codec, or a generated class; None for the map's BTF value
+            type; bytes without either.
         wakeup_events: wake the reader only every so many records.
         watermark: wake the reader only when so many bytes are there (instead of `wakeup_events`).
         overwritable: keep the newest records instead of dropping new ones; they are read with `snapshot()`.
@@ -76,7 +77,7 @@ class PerfReader(EventReader):
         map: Map[Any, Any],
         *,
         pages: int = 64,
-        type: Codec[Any] | None = None,
+        type: Codec[Any] | str | None = None,
         wakeup_events: int = 1,
         watermark: int | None = None,
         overwritable: bool = False,
@@ -100,7 +101,7 @@ class PerfReader(EventReader):
         self.name = map.name
         self.lost = 0
         self.overwritable = overwritable
-        self._codec: Codec[Any] = type if type is not None else _event_codec(map)
+        self._codec: Codec[Any] = map.codec_named(type) if type is not None else _event_codec(map)
         self._rings: list[Any] = []
         wakeup = (watermark, True) if watermark is not None else (wakeup_events, False)
         if not 0 <= wakeup[0] < 1 << 32:

@@ -132,7 +132,8 @@ class RingReader(EventReader):
 
     Args:
         maps: RINGBUF maps.
-        type: codec of the records, or None for the map's BTF value type (``__type(value, struct event)``); bytes without either.
+        type: the records' type, by its name (``"event"``, ``"u64"``), a codec, or a generated class; None for the map's BTF value
+            type (``__type(value, struct event)``); bytes without either.
         most: bytes taken from a ring at a time.
 
     Example:
@@ -141,7 +142,7 @@ class RingReader(EventReader):
         ...         print(batch.to_numpy()["bytes"].sum())
     """
 
-    def __init__(self, *maps: Map[Any, Any], type: Codec[Any] | None = None, most: int = 1 << 24) -> None:
+    def __init__(self, *maps: Map[Any, Any], type: Codec[Any] | str | None = None, most: int = 1 << 24) -> None:
         if not maps:
             raise NotSupported("RingReader: no map given", feature="RingReader")
         rings = []
@@ -159,7 +160,7 @@ class RingReader(EventReader):
         super().__init__(" and ".join(f"map {bpf_map.name}" for bpf_map in maps), claims)
         try:
             for bpf_map in rings:
-                ring = Ring(bpf_map, type if type is not None else bpf_map.value_codec)
+                ring = Ring(bpf_map, bpf_map.codec_named(type) if type is not None else bpf_map.value_codec)
                 self._resources.callback(ring.close)
                 self._rings.append(ring)
                 # The map may be closed while it is read: the mapping and a descriptor of our own stay.

@@ -78,7 +78,7 @@ def compile(
             among the flags or a ``#define`` in the source says, else this machine's.
 
     Raises:
-        CompileError: the compiler refused the source; its own words are the message.
+        CompileError: the compiler refused the source, and its own words are the message; or two architectures are asked for.
         CompilerNotFound: there is no compiler.
         NotSupported: ``vmlinux.h`` is wanted and the kernel has no BTF to make it from.
         FileNotFoundError: there is no such source.

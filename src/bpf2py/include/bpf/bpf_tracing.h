@@ -11,7 +11,9 @@
 
 /* ---- Where each architecture's calling conventions put things ---- */
 
-#if defined(__TARGET_ARCH_x86)
+#if defined(__TARGET_ARCH_x86) && defined(__TARGET_ARCH_arm64)
+#error "__TARGET_ARCH_x86 and __TARGET_ARCH_arm64 are both defined: name one by a compiler flag -D__TARGET_ARCH_..., not in the source"
+#elif defined(__TARGET_ARCH_x86)
 #define bpf_target_x86
 #elif defined(__TARGET_ARCH_arm64)
 #define bpf_target_arm64
