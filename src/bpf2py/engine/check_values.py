@@ -62,11 +62,15 @@ _USER = ("unsafe_ptr", "user_ptr")  # addresses of another address space
 
 
 class Calls:
-    """What is known of calls, by their slot: the map in R1, and where on the stack R2 points; of functions: their use of stack."""
+    """What is known of calls, by their slot: the map in R1, and where on the stack R2 points; of functions: their use of stack.
 
-    __slots__ = ("depths", "keys", "maps")
+    `context_size` is where the furthest access to the context ends, as far as that is known.
+    """
+
+    __slots__ = ("context_size", "depths", "keys", "maps")
 
     def __init__(self) -> None:
+        self.context_size = 0
         self.maps: dict[int, int] = {}
         self.depths: dict[int, int] = {}
         self.keys: dict[int, int] = {}
@@ -212,7 +216,7 @@ class _Walk:
             raise CheckError(
                 slot, f"R{op.dst} pointer arithmetic on a map value that may be null: compare it with 0 first"
             )
-        if operation in (isa.BPF_ADD, isa.BPF_SUB) and wide and value.kind in ("stack", "value", "number"):
+        if operation in (isa.BPF_ADD, isa.BPF_SUB) and wide and value.kind in ("stack", "value", "number", "context"):
             change: int | None = op.imm if source is None else source.offset if source.kind == "number" else None
             if change is not None and abs(change) < 1 << 29:
                 state[op.dst] = value._replace(offset=value.offset + (change if operation == isa.BPF_ADD else -change))
@@ -231,6 +235,8 @@ class _Walk:
             raise CheckError(
                 slot, f"R{register} invalid mem access 'scalar': it holds the number {value.offset}, no pointer"
             )
+        if value.kind == "context":
+            self.calls.context_size = max(self.calls.context_size, value.offset + offset + size)
         if value.kind == "stack":
             self.stack(value.offset + offset, size, slot)
         elif value.kind == "value":
@@ -306,7 +312,7 @@ class _Walk:
             if "*" not in parameter.type:
                 continue
             self.pointer(helper, position, parameter.name, value, slot)
-            if value.kind in ("stack", "value"):
+            if value.kind in ("stack", "value", "context"):
                 size = self.size(parameters, position, parameter.name, state, known)
                 if size:
                     self.access(value, 0, size, slot, position)
