@@ -67,12 +67,14 @@ class Calls:
     """What is known of calls, by their slot: the map in R1, and where on the stack R2 points; of functions: their use of stack.
 
     Attributes:
+        context_size: where the furthest access to the context ends, as far as that is known.
         reached: slots of the calls that some path leads to, or None where that is not known.
     """
 
-    __slots__ = ("depths", "keys", "maps", "reached")
+    __slots__ = ("context_size", "depths", "keys", "maps", "reached")
 
     def __init__(self) -> None:
+        self.context_size = 0
         self.reached: set[int] | None = set()
         self.maps: dict[int, int] = {}
         self.depths: dict[int, int] = {}
@@ -249,7 +251,7 @@ class _Walk:
             known = op.imm if source is None else source.offset if source.kind == "number" else None
             state[op.dst] = _number(calculate(op, value.offset, known)) if known is not None else ANY
             return
-        if operation in (isa.BPF_ADD, isa.BPF_SUB) and wide and value.kind in ("stack", "value"):
+        if operation in (isa.BPF_ADD, isa.BPF_SUB) and wide and value.kind in ("stack", "value", "context"):
             change: int | None = op.imm if source is None else source.offset if source.kind == "number" else None
             if change is not None and abs(change) < 1 << 29:
                 state[op.dst] = value._replace(offset=value.offset + (change if operation == isa.BPF_ADD else -change))
@@ -268,6 +270,8 @@ class _Walk:
             raise CheckError(
                 slot, f"R{register} invalid mem access 'scalar': it holds the number {value.offset}, no pointer"
             )
+        if value.kind == "context":
+            self.calls.context_size = max(self.calls.context_size, value.offset + offset + size)
         if value.kind == "stack":
             self.stack(value.offset + offset, size, slot)
         elif value.kind == "value":
@@ -359,7 +363,7 @@ class _Walk:
             if "*" not in parameter.type:
                 continue
             self.pointer(helper, position, parameter.name, value, slot)
-            if value.kind in ("stack", "value"):
+            if value.kind in ("stack", "value", "context"):
                 size = self.size(parameters, position, parameter.name, state, known)
                 if size:
                     self.access(value, 0, size, slot, position)

@@ -144,12 +144,20 @@ class Engine(Machine):
         return fire(self, hook, arguments, fields)
 
     def test_run(
-        self, program: Any, name: str, data: bytes, context: bytes, repeat: int, cpu: int | None, flags: int
+        self,
+        program: Any,
+        name: str,
+        data: bytes,
+        context: bytes,
+        repeat: int,
+        cpu: int | None,
+        flags: int,
+        batch_size: int = 0,
     ) -> Any:
         """What BPF_PROG_TEST_RUN does."""
         from bpf2py.engine.prog_test_run import test_run
 
-        return test_run(self, program, name, data, context, repeat, cpu, flags)
+        return test_run(self, program, name, data, context, repeat, cpu, flags, batch_size)
 
     def run_program(
         self,

@@ -199,6 +199,8 @@ def run_program(
     draft.cookie = cookie
     try:
         raw = encode_context(engine, program, draft, context, arguments, fields)
+        if program.type == P.XDP and not any(raw[4:8]):  # data_end, which nobody has to say
+            raw = raw[:4].ljust(4, b"\0") + len(data).to_bytes(4, "little") + raw[8:]
 
         def prepare(run: Run) -> None:
             run.cookie = draft.cookie

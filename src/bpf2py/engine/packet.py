@@ -10,13 +10,20 @@ from bpf2py.uapi.program_types import ProgramType as P
 if TYPE_CHECKING:
     from bpf2py.engine.memory import Memory
 
-__all__ = ["L2_TYPES", "SKB_TYPES", "Packet", "SkBuff", "XdpBuff"]
+__all__ = ["L2_TYPES", "SKB_TYPES", "FlowPacket", "Packet", "SkBuff", "XdpBuff"]
 
 HEADROOM = 256  # XDP_PACKET_HEADROOM of include/uapi/linux/bpf.h
 TAILROOM = 320  # struct skb_shared_info, rounded up
 FRAME = 4096
-MAX_LENGTH = 1 << 18
+XDP_FRAME, MAX_META = 40, 32  # sizeof(struct xdp_frame); metadata before Linux 6.11
 ETH_HLEN = 14
+ETH_P_802_3_MIN, ETH_P_802_3, ETH_P_802_2 = 0x600, b"\0\x01", b"\0\x04"  # include/uapi/linux/if_ether.h
+MULTICAST, OTHERHOST = 2, 3  # PACKET_* of include/uapi/linux/if_packet.h
+AF_INET, AF_INET6, TCP_CLOSE = 2, 10, 7
+EINVAL, EOPNOTSUPP = 22, 95
+SKB_SK, SKB_FLOW_KEYS, FLOW_KEYS_SIZE = 168, 144, 56
+_SOCK = struct.Struct("<6I4s16sII4s16sII")  # struct bpf_sock
+SOCK_SIZE = _SOCK.size
 
 # struct __sk_buff and struct xdp_md of include/uapi/linux/bpf.h: offsets of the members that are read or written here.
 SKB_SIZE, XDP_SIZE = 192, 24
@@ -96,27 +103,51 @@ class Packet:
 
 
 class XdpBuff(Packet):
-    """A packet with a struct xdp_md."""
+    """A packet with a struct xdp_md: what does not fit its page is in fragments, which programs do not see directly.
 
-    __slots__ = ()
+    Attributes:
+        linear_end: where the part ends that programs see.
+    """
+
+    __slots__ = ("linear_end",)
 
     def __init__(self, memory: Memory, data: bytes, context: bytes = b"") -> None:
-        super().__init__(memory, data, HEADROOM, max(FRAME - HEADROOM - len(data), TAILROOM))
-        self.limit -= TAILROOM
-        self.limit = max(self.limit, self.end)
+        given = context[:XDP_SIZE].ljust(XDP_SIZE, b"\0")
+        metadata, linear = struct.unpack_from("<II", given) if context else (0, len(data))
+        if not metadata <= linear <= len(data) or metadata > HEADROOM:
+            metadata, linear = 0, len(data)
+        headroom = HEADROOM - metadata
+        super().__init__(memory, data, headroom, max(FRAME - headroom - len(data), TAILROOM))
+        self.limit = self.start + FRAME - TAILROOM
+        self.linear_end = min(self.data + linear, self.limit)
+        self.data += metadata
         self.context = memory.allocate(XDP_SIZE)
-        if context:
-            memory.write(self.context, context[:XDP_SIZE])
-            given_data, given_end = struct.unpack_from("<II", context)
-            if given_end == len(data) and given_data <= given_end:
-                self.data += given_data
+        memory.write(self.context, given)
         self.sync()
 
     def sync(self) -> None:
         """Write data, data_end and data_meta."""
         self.set_number(XDP["data"], self.data)
-        self.set_number(XDP["data_end"], self.end)
+        self.set_number(XDP["data_end"], self.linear_end)
         self.set_number(XDP["data_meta"], self.meta)
+
+    def move_end(self, change: int) -> int:
+        """Make the packet longer or shorter at its end: 0 or -errno. Fragments do not grow."""
+        end = self.end + change
+        if self.linear_end < self.end:
+            if change >= 0:
+                return -EOPNOTSUPP
+            if end < self.data + ETH_HLEN:
+                return -EINVAL
+        elif end > self.limit or end < self.data + ETH_HLEN:
+            return -EINVAL
+        elif change > 0:
+            self.memory.write(self.end, bytes(change))
+        whole = self.linear_end == self.end
+        self.end = end
+        self.linear_end = end if whole else min(self.linear_end, end)
+        self.sync()
+        return 0
 
     def with_metadata(self) -> bytes:
         """What BPF_PROG_TEST_RUN gives: the packet, and in front of it what `xdp_adjust_meta` made room for."""
@@ -125,29 +156,57 @@ class XdpBuff(Packet):
     def context_bytes(self) -> bytes:
         """The struct with offsets in place of pointers, as BPF_PROG_TEST_RUN gives it."""
         raw = bytearray(self.memory.read(self.context, XDP_SIZE))
-        struct.pack_into("<III", raw, 0, self.data - self.meta, self.end - self.meta, 0)
+        struct.pack_into("<III", raw, 0, self.data - self.meta, self.linear_end - self.meta, 0)
         return bytes(raw)
 
 
 class SkBuff(Packet):
-    """A packet with a struct __sk_buff."""
+    """A packet with a struct __sk_buff, as BPF_PROG_TEST_RUN makes it: received on the loopback device, with a closed socket."""
 
-    __slots__ = ("l2",)
+    __slots__ = ("l2", "sock")
 
     def __init__(self, memory: Memory, data: bytes, context: bytes = b"", l2: bool = True) -> None:
         super().__init__(memory, data, HEADROOM, FRAME)
         self.l2 = l2
         self.context = memory.allocate(SKB_SIZE)
+        self.sock = memory.allocate(SOCK_SIZE)
         memory.write(self.context, context[:SKB_SIZE])
-        if not self.number(SKB["ifindex"]):
-            self.set_number(SKB["ifindex"], 1)  # the loopback device, as in the kernel's test runs
-        self.set_number(SKB["protocol"], int.from_bytes(data[12:14], "little"))
-        if not self.number(SKB["wire_len"]):
-            self.set_number(SKB["wire_len"], len(data))
+        destination, ethertype = data[:6], data[12:14]
+        if int.from_bytes(ethertype, "big") < ETH_P_802_3_MIN and len(data) >= ETH_HLEN:
+            ethertype = ETH_P_802_3 if data[14:16] == b"\xff\xff" else ETH_P_802_2
+        seen = len(data) - (0 if l2 else min(ETH_HLEN, len(data)))
+        self._default("ifindex", 1)
+        self._default("pkt_type", 0 if not any(destination) else MULTICAST if destination[0] & 1 else OTHERHOST)
+        self._default("protocol", int.from_bytes(ethertype, "little"))
+        if context:
+            self._default("wire_len", seen)
         if len(data) >= ETH_HLEN and not l2:
             self.data += ETH_HLEN
         self.meta = self.data
+        self._addresses(ethertype, data[ETH_HLEN:])
+        memory.write(self.context + SKB_SK, self.sock.to_bytes(8, "little"))
         self.sync()
+
+    def _default(self, name: str, value: int) -> None:
+        if not self.number(SKB[name]):
+            self.set_number(SKB[name], value)
+
+    def _addresses(self, ethertype: bytes, header: bytes) -> None:
+        """Family and addresses of the socket are those of the packet."""
+        family, at, ip6 = 0, bytes(8), bytes(32)
+        if ethertype == b"\x08\x00":
+            family, at = AF_INET, header[12:20].ljust(8, b"\0") if len(header) >= 20 else at
+        elif ethertype == b"\x86\xdd":
+            family, ip6 = AF_INET6, header[8:40] if len(header) >= 40 else ip6
+        self._default("family", family)
+        memory = self.memory
+        for offset, raw in ((92, at[4:]), (96, at[:4]), (100, ip6[16:]), (116, ip6[:16])):
+            if any(raw) and not any(memory.read(self.context + offset, len(raw))):
+                memory.write(self.context + offset, raw)
+        memory.write(
+            self.sock,
+            _SOCK.pack(0, family, 0, 0, 0, 0, at[:4], ip6[:16], 0, 0, at[4:], ip6[16:], TCP_CLOSE, 0xFFFFFFFF),
+        )
 
     def sync(self) -> None:
         """Write data, data_end, data_meta and len."""
@@ -180,3 +239,37 @@ class SkBuff(Packet):
         for at, size in _GIVEN_BACK:
             raw[at : at + size] = kept[at : at + size]
         return bytes(raw)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        super().close()
+        self.memory.free(self.sock)
+
+
+class FlowPacket(SkBuff):
+    """A packet for a flow dissector, which tells what it finds in a struct bpf_flow_keys."""
+
+    __slots__ = ("keys",)
+
+    def __init__(self, memory: Memory, data: bytes, flags: int = 0) -> None:
+        super().__init__(memory, data)
+        self.keys = memory.allocate(FLOW_KEYS_SIZE)
+        raw = bytearray(FLOW_KEYS_SIZE)
+        struct.pack_into("<HH", raw, 0, ETH_HLEN, ETH_HLEN)  # nhoff, thoff
+        raw[10:12] = data[12:14].ljust(2, b"\0")  # n_proto
+        struct.pack_into("<I", raw, 48, flags)
+        memory.write(self.keys, raw)
+        memory.write(self.context + SKB_FLOW_KEYS, self.keys.to_bytes(8, "little"))
+
+    def whole(self) -> bytes:
+        """The struct bpf_flow_keys, as BPF_PROG_TEST_RUN gives it: its offsets are within the packet."""
+        raw = bytearray(self.memory.read(self.keys, FLOW_KEYS_SIZE))
+        network, transport = struct.unpack_from("<HH", raw)
+        network = min(max(network, ETH_HLEN), len(self))
+        struct.pack_into("<HH", raw, 0, network, min(max(transport, network), len(self)))
+        return bytes(raw)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        super().close()
+        self.memory.free(self.keys)

@@ -61,6 +61,7 @@ def load(
         names = placer.bind_helpers(calls)
     except CheckError as error:
         raise made.refused(error) from None
+    made.context_size = calls.context_size
     made.use(placer.facts, maps, names)
     return made
 
@@ -112,6 +113,7 @@ class EngineProgram(Owned):
         spec: its spec.
         object_spec: the object it came from.
         entry: what the translator runs.
+        context_size: bytes of the context it looks at, as far as that is known before it runs.
         run_count, run_time_ns: of all runs so far (the time only while `Engine.stats` is on).
     """
 
@@ -124,6 +126,7 @@ class EngineProgram(Owned):
         self.name = program.name
         self.type = program.type
         self.entry: Any = None
+        self.context_size = 0
         self.run_count = self.run_time_ns = 0
         self.ident = 0
         self.map_ids: tuple[int, ...] = ()

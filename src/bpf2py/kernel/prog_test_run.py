@@ -24,6 +24,7 @@ from bpf2py.uapi.commands import Command
 BPF_F_TEST_RUN_ON_CPU, BPF_F_TEST_XDP_LIVE_FRAMES = 1, 2
 _ATTR = struct.Struct("<IIIIQQIIIIQQIII")
 MAX_DATA_OUT = 1 << 16
+MOST_STRUCT = 256  # bytes: more than any context's struct has
 
 
 def run(
@@ -42,7 +43,9 @@ def run(
     out_size = len(data) + 256 if data and not live else 0
     data_out = ctypes.create_string_buffer(out_size) if out_size else None
     context_in = ctypes.create_string_buffer(context, len(context)) if context else None
-    context_out = ctypes.create_string_buffer(len(context)) if context and not live else None
+    # The kernel gives back the whole struct, also where less of it was given; too little room would cost another run.
+    context_room = max(len(context), MOST_STRUCT) if context and not live else 0
+    context_out = ctypes.create_string_buffer(context_room) if context_room else None
     if cpu is not None:
         flags |= BPF_F_TEST_RUN_ON_CPU
     while True:
@@ -56,7 +59,7 @@ def run(
             repeat if repeat > 1 else 0,  # programs without data refuse even a 1
             0,
             len(context),
-            len(context) if context_out is not None else 0,
+            context_room if context_out is not None else 0,
             ctypes.addressof(context_in) if context_in is not None else 0,
             ctypes.addressof(context_out) if context_out is not None else 0,
             flags,
@@ -76,12 +79,10 @@ def run(
     if result < 0:
         raise _error(what, -result, live)
     fields = _ATTR.unpack_from(buffer.raw)
-    return TestRunResult(
-        fields[1],
-        data_out.raw[: fields[3]] if data_out is not None else b"",
-        context_out.raw[: fields[9]] if context_out is not None else context_in.raw if context_in is not None else b"",
-        fields[7],
-    )
+    left = context_in.raw if context_in is not None else b""
+    if context_out is not None and fields[9] < context_room:  # else nothing was given back
+        left = context_out.raw[: fields[9]]
+    return TestRunResult(fields[1], data_out.raw[: fields[3]] if data_out is not None else b"", left, fields[7])
 
 
 def _error(what: str, errno: int, live: bool) -> Exception:

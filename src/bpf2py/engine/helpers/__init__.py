@@ -55,6 +55,11 @@ skb_vlan_push skb_vlan_pop skb_change_type get_hash_recalc set_hash set_hash_inv
 get_cgroup_classid get_route_realm skb_cgroup_id xdp_adjust_head xdp_adjust_tail xdp_adjust_meta xdp_load_bytes xdp_store_bytes
 xdp_get_buff_len redirect redirect_peer redirect_neigh redirect_map clone_redirect check_mtu
 """,
+    "sock": """
+sk_fullsock sk_release tcp_sock get_listener_sock sk_lookup_tcp sk_lookup_udp skc_lookup_tcp sock_from_file get_netns_cookie
+skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock skc_to_unix_sock
+skc_to_mptcp_sock sk_cgroup_id sk_ancestor_cgroup_id skb_ancestor_cgroup_id
+""",
     "checksum": "csum_diff csum_update csum_level l3_csum_replace l4_csum_replace",
     "dynptr": """
 dynptr_from_mem dynptr_read dynptr_write dynptr_data ringbuf_reserve_dynptr ringbuf_submit_dynptr ringbuf_discard_dynptr

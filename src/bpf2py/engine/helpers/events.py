@@ -9,35 +9,38 @@ if TYPE_CHECKING:
 
 EINVAL, ENOENT, E2BIG, EFAULT, ENOSPC, EBADF = 22, 2, 7, 14, 28, 9
 BPF_F_INDEX_MASK = CURRENT_CPU = 0xFFFFFFFF
+BPF_F_CTXLEN = 0xFFFFF  # BPF_F_CTXLEN_MASK, in the upper half of the flags
 SKIP_MASK, USER_STACK, BUILD_ID = 0xFF, 256, 2048
 MAX_STACK_DEPTH = 127
 
 
 def perf_event_output(engine: Machine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
-    """A record for the reader of the map's buffer of a CPU."""
-    return _output(engine, header, flags, engine.read(data, size), b"")
+    """A record for the reader of the map's buffer of a CPU; of packet programs with part of the packet behind the data."""
+    packet = engine.current.packet
+    if packet is None:
+        return -EINVAL if flags & ~BPF_F_INDEX_MASK else _output(engine, header, flags, engine.read(data, size))
+    return skb_output(engine, _context, header, flags, data, size)
 
 
-def _output(engine: Machine, header: int, flags: int, data: bytes, tail: bytes) -> int:
-    if flags & ~(0xFFFFF << 32 | BPF_F_INDEX_MASK):
-        return -EINVAL
+def _output(engine: Machine, header: int, flags: int, data: bytes) -> int:
     cpu = flags & BPF_F_INDEX_MASK
     cpu = engine.current_cpu if cpu == CURRENT_CPU else cpu
     core = engine.core_at(header)
     if cpu >= core.info.max_entries:
         return -E2BIG
-    result: int = core.perf_output(cpu, data + tail)
-    return result
+    return core.perf_output(cpu, data)
 
 
 def skb_output(engine: Machine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
     """The same with part of the packet behind the data: bits 32 to 51 of the flags say how much."""
     packet = engine.current.packet
-    length = flags >> 32 & 0xFFFFF
+    length = flags >> 32 & BPF_F_CTXLEN
+    if flags & ~(BPF_F_CTXLEN << 32 | BPF_F_INDEX_MASK):
+        return -EINVAL
     if length and (packet is None or length > len(packet)):
         return -EFAULT
     tail = packet.content()[:length] if length else b""
-    return _output(engine, header, flags, engine.read(data, size), tail)
+    return _output(engine, header, flags, engine.read(data, size) + tail)
 
 
 xdp_output = skb_output

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.helpers import Fault
-from bpf2py.engine.packet import ETH_HLEN, SKB, Packet, SkBuff, XdpBuff
+from bpf2py.engine.packet import ETH_HLEN, MAX_META, SKB, XDP_FRAME, Packet, SkBuff, XdpBuff
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
 EINVAL, EFAULT, ENOMEM, ENOTSUPP, EOPNOTSUPP, ERANGE = 22, 14, 12, 524, 95, 34
-MAX_OFFSET, MAX_META = 0x7FFFFFFF, 32
+MAX_OFFSET = 0x7FFFFFFF
 MTU = 1500
 MAX_SKB = 65535
 VLAN_HLEN, ETH_P_8021Q, ETH_P_8021AD = 4, 0x8100, 0x88A8
+VLAN_TYPES = (ETH_P_8021Q, ETH_P_8021AD)
 XDP_REDIRECT, XDP_ABORTED, TC_ACT_REDIRECT, TC_ACT_SHOT = 4, 0, 7, 2
 HDR_START_MAC, HDR_START_NET = 0, 1
 
@@ -122,7 +123,7 @@ def skb_vlan_push(engine: Machine, _skb: int, protocol: int, tci: int, *_: int) 
     """A VLAN tag, kept beside the packet; one that was there goes into the packet."""
     packet: SkBuff = _packet(engine)
     protocol &= 0xFFFF
-    if int.from_bytes(protocol.to_bytes(2, "little"), "big") not in (ETH_P_8021Q, ETH_P_8021AD):
+    if int.from_bytes(protocol.to_bytes(2, "little"), "big") not in VLAN_TYPES:
         protocol = int.from_bytes(ETH_P_8021Q.to_bytes(2, "big"), "little")
     if packet.number(SKB["vlan_present"]):
         old = packet.number(SKB["vlan_tci"])
@@ -138,19 +139,31 @@ def skb_vlan_push(engine: Machine, _skb: int, protocol: int, tci: int, *_: int) 
     return 0
 
 
+def _pop(engine: Machine, packet: SkBuff) -> int | None:
+    """Take a VLAN tag out of the packet: what it says, None where there is none."""
+    raw = engine.memory.read(packet.data, min(18, len(packet)))
+    if len(raw) < 18 or int.from_bytes(packet.number(SKB["protocol"]).to_bytes(2, "little"), "big") not in VLAN_TYPES:
+        return None
+    packet.resize(-VLAN_HLEN, 0)
+    packet.put(0, raw[:12])
+    packet.set_number(SKB["protocol"], int.from_bytes(raw[16:18], "little"))
+    return int.from_bytes(raw[14:16], "big")
+
+
 def skb_vlan_pop(engine: Machine, _skb: int, *_: int) -> int:
-    """Take the outer VLAN tag away."""
+    """Take the outer VLAN tag away; the next one is then kept beside the packet."""
     packet: SkBuff = _packet(engine)
     if packet.number(SKB["vlan_present"]):
         for name in ("vlan_present", "vlan_tci", "vlan_proto"):
             packet.set_number(SKB[name], 0)
-    raw = engine.memory.read(packet.data, min(18, len(packet)))
-    if len(raw) < 18 or int.from_bytes(raw[12:14], "big") not in (ETH_P_8021Q, ETH_P_8021AD):
+    elif _pop(engine, packet) is None:
         return 0
-    if not packet.resize(-VLAN_HLEN, 0):
-        return -ENOMEM
-    packet.put(0, raw[:12])
-    packet.set_number(SKB["protocol"], int.from_bytes(raw[16:18], "little"))
+    protocol = packet.number(SKB["protocol"])
+    tci = _pop(engine, packet)
+    if tci is not None:
+        packet.set_number(SKB["vlan_present"], 1)
+        packet.set_number(SKB["vlan_tci"], tci)
+        packet.set_number(SKB["vlan_proto"], protocol)
     return 0
 
 
@@ -205,7 +218,7 @@ def xdp_adjust_head(engine: Machine, _context: int, delta: int, *_: int) -> int:
     meta = packet.data - packet.meta
     data = packet.data + change
     # The kernel keeps a struct xdp_frame in front of all.
-    if data < packet.start + XDP_FRAME + meta or data > packet.end - ETH_HLEN:
+    if data < packet.start + XDP_FRAME + meta or data > packet.linear_end - ETH_HLEN:
         return -EINVAL
     if meta:
         engine.memory.write(packet.meta + change, engine.memory.read(packet.meta, meta))
@@ -215,21 +228,9 @@ def xdp_adjust_head(engine: Machine, _context: int, delta: int, *_: int) -> int:
     return 0
 
 
-XDP_FRAME = 40  # sizeof(struct xdp_frame)
-
-
 def xdp_adjust_tail(engine: Machine, _context: int, delta: int, *_: int) -> int:
     """Move the end of the packet; new bytes are zeros."""
-    packet = _xdp(engine)
-    change = (delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
-    end = packet.end + change
-    if end > packet.limit or end < packet.data + ETH_HLEN:
-        return -EINVAL
-    if change > 0:
-        engine.memory.write(packet.end, bytes(change))
-    packet.end = end
-    packet.sync()
-    return 0
+    return _xdp(engine).move_end((delta & 0xFFFFFFFF ^ 1 << 31) - (1 << 31))
 
 
 def xdp_adjust_meta(engine: Machine, _context: int, delta: int, *_: int) -> int:
