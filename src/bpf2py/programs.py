@@ -140,7 +140,7 @@ class Link(Owned):
         what = f"link of program {self.program}: unpin"
         path = pin_path(path, what)
         _must_exist(path, what)
-        with Link.from_pin(path) as pinned:
+        with Link.from_pin(path, backend="kernel") as pinned:
             if pinned.info.get("id") != self.info.get("id"):
                 raise BpfError(f"{what}: {path} pins link {pinned.info.get('id')}, not this one")
         os.unlink(path)
@@ -408,7 +408,7 @@ class Program(Owned):
         what = f"program {self.name}: unpin"
         path = pin_path(path, what)
         _must_exist(path, what)
-        with Program.open(path) as pinned:
+        with Program.open(path, backend="kernel") as pinned:
             if pinned.info.id != self.info.id:
                 raise BpfError(f"{what}: {path} pins program {pinned.info.name} (id {pinned.info.id}), not this one")
         os.unlink(path)

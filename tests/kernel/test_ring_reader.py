@@ -397,7 +397,7 @@ def test_live_from_another_process(
 class Memory:
     """Stands for the map: a ring in plain memory, whose producer is the test."""
 
-    size = 4096
+    size = page_size = 4096
     name = "memory"
 
     def __init__(self) -> None:

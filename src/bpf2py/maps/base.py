@@ -155,7 +155,7 @@ class Map(Owned, Generic[K, V]):
         path = pin_path(path, f"map {self.name}: unpin")
         if not os.path.lexists(path):
             raise FileNotFoundError(2, f"map {self.name}: unpin: nothing is pinned", path)
-        with Map.open(path) as pinned:
+        with Map.open(path, backend="kernel") as pinned:
             if pinned.id != self.id:
                 raise MapIncompatible(
                     f"map {self.name}: unpin: {path} pins map {pinned.name} (id {pinned.id}), not this one"

@@ -207,7 +207,7 @@ class MapOfMaps(FdValueMap[K]):
         handle = resolve_backend("kernel").open_map_id(ident)
         if inner is None or (inner.btf is None and inner.key is None):
             handle.close()
-            return Map.from_id(ident)  # type: ignore[no-any-return]
+            return Map.from_id(ident, backend="kernel")  # type: ignore[no-any-return]
         spec = inner.copy()
         spec.name = f"{self.name}[{ident}]"
         return wrap(handle, spec)
