@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bpf2py import errors as errors
+    from bpf2py import features as features
     from bpf2py.errors import (
         AttachError,
         BpfError,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         RelocationError,
         VerifierError,
     )
-    from bpf2py.kernel import features as features
     from bpf2py.kernel.ksyms import ksym
     from bpf2py.loading import load
     from bpf2py.maps.base import Map
@@ -82,7 +82,13 @@ _HOMES = {
     "PerCpu": "maps.percpu",
     "ksym": "kernel.ksyms",
 }
-_MODULES = {"errors": "bpf2py.errors", "features": "bpf2py.kernel.features"}
+_MODULES = {
+    "errors": "bpf2py.errors",
+    "features": "bpf2py.features",
+    "maps": "bpf2py.maps",
+    "readers": "bpf2py.readers",
+    "values": "bpf2py.values",
+}
 
 __all__ = [
     "AttachError",
@@ -147,4 +153,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"})

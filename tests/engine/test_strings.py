@@ -52,10 +52,7 @@ def texts(rng: random.Random) -> tuple[bytes, bytes]:
 @pytest.mark.kernel
 @pytest.mark.since("6.17")
 def test_as_in_the_kernel(compile_bpf: Callable[[str], bytes]) -> None:
-    folds = not isinstance(bpf2py.features.kfunc("bpf_strcasecmp"), type(None)) and bpf2py.features.kfunc(
-        "bpf_strcasecmp"
-    )
-    data = compile_bpf(FOLDED if folds else SOURCE)
+    data = compile_bpf(FOLDED if bpf2py.features.kfunc("bpf_strcasecmp") else SOURCE)
     rng = random.Random(5)
     with bpf2py.load(data) as kernel, bpf2py.load(data, backend=Engine()) as engine:
         for _ in range(3000):

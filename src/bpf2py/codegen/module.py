@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.values import python_name
-from bpf2py.codegen.classes import Classes, documented, free, members, parenthesized, quoted, wrapped
+from bpf2py.codegen.classes import LINE, Classes, documented, free, members, parenthesized, quoted, wrapped
 from bpf2py.codegen.types import Types
 from bpf2py.errors import BtfError
 from bpf2py.maps import class_home
@@ -116,22 +116,21 @@ class _Module:
             yield f"from typing import Any as {self.types.any}"
         yield ""
         values = [name for name in ("StructValue", "UnionValue") if name in used]
+        yield "from bpf2py import generated as runtime"
         if values:
-            yield f"from bpf2py.btf.values import {', '.join(values)}"
-        yield "from bpf2py.codegen import runtime"
+            yield f"from bpf2py.values import {', '.join(values)}"
         yield ""
         yield "if TYPE_CHECKING:"
         yield "    from collections.abc import Callable"
         yield "    from typing import Self, Unpack"
         yield ""
+        yield f"    from bpf2py import Link, Object, ObjectSpec{', Program' if 'Program' in used else ''}"
+        if self.families:
+            names = sorted({name for _, name in self.families})
+            line = f"    from bpf2py.maps import {', '.join(names)}"
+            yield from [line] if len(line) <= LINE else wrapped("    from bpf2py.maps import (", names, ")")
         if "TypedVariable" in used:
-            yield "    from bpf2py.codegen.variables import TypedVariable"
-        for module in sorted({module for module, _ in self.families}):
-            found = ", ".join(name for home, name in self.families if home == module)
-            yield f"    from bpf2py.maps.{module} import {found}"
-        yield "    from bpf2py.object import Object"
-        yield f"    from bpf2py.programs import Link{', Program' if 'Program' in used else ''}"
-        yield "    from bpf2py.spec.object_spec import ObjectSpec"
+            yield "    from bpf2py.values import TypedVariable"
         yield ""
         yield from body
 

@@ -1,14 +1,66 @@
-"""Maps as Python collections: one file per family."""
+"""Maps as Python collections: one file per family, one class per map type."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bpf2py.maps.base import Map
+from bpf2py._lazy import lazily
 from bpf2py.uapi.map_types import MapType, map_type
 
-__all__ = ["Map", "class_for"]
+if TYPE_CHECKING:
+    from bpf2py.maps.arena import ArenaMap
+    from bpf2py.maps.array import ArrayMap
+    from bpf2py.maps.base import Map
+    from bpf2py.maps.bloom import BloomFilterMap
+    from bpf2py.maps.fd_values import (
+        CgroupArrayMap,
+        CpuMap,
+        DevMap,
+        MapOfMaps,
+        PerfEventArrayMap,
+        ProgArrayMap,
+        SockMap,
+        XskMap,
+    )
+    from bpf2py.maps.hash import HashMap, LruHashMap
+    from bpf2py.maps.lpm import LpmTrieMap
+    from bpf2py.maps.percpu import LruPerCpuHashMap, PerCpuArrayMap, PerCpuHashMap
+    from bpf2py.maps.queue import QueueMap, StackMap
+    from bpf2py.maps.raw import RawMap
+    from bpf2py.maps.ringbuf import RingbufMap, UserRingbufMap
+    from bpf2py.maps.stack_trace import StackTraceMap
+    from bpf2py.maps.storage import StorageMap
+    from bpf2py.maps.struct_ops import StructOpsMap
+
+__all__ = [
+    "ArenaMap",
+    "ArrayMap",
+    "BloomFilterMap",
+    "CgroupArrayMap",
+    "CpuMap",
+    "DevMap",
+    "HashMap",
+    "LpmTrieMap",
+    "LruHashMap",
+    "LruPerCpuHashMap",
+    "Map",
+    "MapOfMaps",
+    "PerCpuArrayMap",
+    "PerCpuHashMap",
+    "PerfEventArrayMap",
+    "ProgArrayMap",
+    "QueueMap",
+    "RawMap",
+    "RingbufMap",
+    "SockMap",
+    "StackMap",
+    "StackTraceMap",
+    "StorageMap",
+    "StructOpsMap",
+    "UserRingbufMap",
+    "XskMap",
+]
 
 # Module and class of each map type; imported when first used.
 _CLASSES: dict[MapType, tuple[str, str]] = {
@@ -43,6 +95,15 @@ _CLASSES: dict[MapType, tuple[str, str]] = {
     MapType.CGRP_STORAGE: ("storage", "StorageMap"),
     MapType.ARENA: ("arena", "ArenaMap"),
 }
+
+
+_HOMES = {
+    "Map": "maps.base",
+    "RawMap": "maps.raw",
+    "StructOpsMap": "maps.struct_ops",
+    **{name: f"maps.{module}" for module, name in _CLASSES.values()},
+}
+__getattr__, __dir__ = lazily(__name__, globals(), _HOMES)
 
 
 def class_home(number: int) -> tuple[str, str]:
