@@ -54,7 +54,7 @@ class KernelBackend:
                 f"object {spec.name} was built for {built_for}, this machine is {machine}: its programs read the wrong registers; "
                 f"compile it with -D__TARGET_ARCH_{machine}",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return btf_module.load_object_btf(spec, open_token(token_path))
 
