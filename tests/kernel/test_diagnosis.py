@@ -198,13 +198,14 @@ def test_attaching_twice(build: Callable[[str], bpf2py.ObjectSpec], section: str
 def test_misspelt_options_are_named_with_those_there_are(
     build: Callable[[str], bpf2py.ObjectSpec], section: str, option: dict[str, Any], words: str
 ) -> None:
-    with bpf2py.load(build(f'SEC("{section}") int p(void *ctx) {{ return 1; }}\n')) as obj:
-        with pytest.raises(bpf2py.AttachError, match=words):
-            obj.programs["p"].attach(**option)
+    source = f'SEC("{section}") int p(void *ctx) {{ return 1; }}\n'
+    with bpf2py.load(build(source)) as obj, pytest.raises(bpf2py.AttachError, match=words):
+        obj.programs["p"].attach(**option)
 
 
 @pytest.mark.parametrize("device", [-1, 0, 1 << 40])
 def test_an_index_no_device_has(build: Callable[[str], bpf2py.ObjectSpec], device: int) -> None:
-    with bpf2py.load(build('SEC("xdp") int p(void *ctx) { return 1; }\n')) as obj:
-        with pytest.raises(bpf2py.AttachError, match=f"{device} is not the index of a network device"):
-            obj.programs["p"].attach(device=device)
+    message = f"{device} is not the index of a network device"
+    source = 'SEC("xdp") int p(void *ctx) { return 1; }\n'
+    with bpf2py.load(build(source)) as obj, pytest.raises(bpf2py.AttachError, match=message):
+        obj.programs["p"].attach(device=device)
