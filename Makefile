@@ -18,7 +18,7 @@ help:
 	@echo 'make test-pythons   the tests on every Python >= 3.11 found here'
 	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
-	@echo 'make fuzz      100,000 damaged objects, types and links: typed errors only'
+	@echo 'make fuzz      damaged objects, types, links (100,000 each) and other input (10,000 each): typed errors only'
 	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000) on kernel and engine, compared'
 	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT'
 	@echo 'make docs      the documentation, as pages in site/; every code block in it is run by make test'

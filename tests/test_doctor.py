@@ -97,7 +97,32 @@ def test_bpf_refused_for_lack_of_rights(tmp_path: Path) -> None:
     rows = findings(machine(tmp_path, mask("CAP_KILL")), REFUSED)
     assert row(rows, "bpf()").state == "missing"
     assert "CAP_BPF" in row(rows, "bpf()").effect
-    assert "setcap cap_bpf,cap_perfmon,cap_net_admin+ep" in row(rows, "capabilities").remedy
+    remedy = row(rows, "capabilities").remedy
+    assert 'sudo "$(command -v bpf2py)"' in remedy
+    assert "AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN" in remedy
+
+
+@pytest.mark.parametrize("link", [True, False])
+@pytest.mark.parametrize("venv", [True, False])
+def test_rights_are_not_given_to_a_python_that_others_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: bool, venv: bool
+) -> None:
+    python = tmp_path / "python3"
+    if link:
+        python.symlink_to(sys.executable)
+    else:
+        python.write_text("")
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path) if venv else sys.base_prefix)
+    remedy = row(findings(machine(tmp_path, mask("CAP_KILL")), REFUSED), "capabilities").remedy
+    if venv and not link:  # python3 -m venv --copies
+        assert f"setcap cap_bpf,cap_perfmon,cap_net_admin+ep {python}" in remedy
+    else:
+        assert (
+            "python3 -m venv --copies DIR && sudo setcap cap_bpf,cap_perfmon,cap_net_admin+ep DIR/bin/python3" in remedy
+        )
+        assert sys.executable not in remedy
+        assert os.path.realpath(sys.executable) not in remedy
 
 
 def test_tracefs_is_missed_only_by_those_who_cannot_mount_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What modules written by `bpf2py gen` stand on: it changes only together with what `gen` writes, and is of use to no other code."""
+"""What modules written by `bpf2py gen` stand on; it changes only together with what `gen` writes."""
 
 from bpf2py.codegen.runtime import LoadOptions, ObjectFile, OpenEnum, load, program, variable
 

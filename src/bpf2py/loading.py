@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import NotSupported, ObjectError
+from bpf2py.uapi.limits import names_limits
 
 if TYPE_CHECKING:  # who opens a map of the machine needs a backend, but no objects
     from bpf2py.object import Object
@@ -95,6 +96,7 @@ def read_btf(source: str | os.PathLike[str] | bytes | Btf | None) -> Btf | None:
         return Btf.from_elf_or_raw(file.read(), name=os.fspath(source))
 
 
+@names_limits
 def load(
     source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any],
     backend: Any = None,

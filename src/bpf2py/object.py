@@ -173,7 +173,7 @@ class Object(Owned):
             for map_spec in spec.maps.values():
                 self._fill_programs(map_spec)
             if prepared.warning:  # an error has it in its text
-                warnings.warn(f"object {spec.name}: {prepared.warning}", RuntimeWarning, stacklevel=4)
+                warnings.warn(f"object {spec.name}: {prepared.warning}", RuntimeWarning, stacklevel=5)
         finally:
             prepared.close()
 

@@ -13,6 +13,7 @@ from bpf2py.info import ProgramInfo, TestRunResult
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi import attach_numbers
+from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
@@ -331,6 +332,7 @@ class Program(Owned):
         """Whether `close()` was called."""
         return not self._finalizer.alive
 
+    @names_limits
     def attach(self, **options: Any) -> Link:
         """Attach to the hook the section name says, or the options: ``target``, ``cookie``, ... by hook.
 

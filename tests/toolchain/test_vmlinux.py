@@ -196,3 +196,22 @@ char LICENSE[] SEC("license") = "GPL";
 """
     assert compile(source, compiler=compiler)
     assert made == [False]
+
+
+def test_a_name_the_kernel_has_too(compiler: Compiler) -> None:
+    body = 'struct task_struct { int mine; };\nSEC("syscall") int p(void *ctx) { struct task_struct key = {}; return key.mine; }\n'
+    with pytest.raises(CompileError, match="hint: the kernel has a type or function 'task_struct' too") as caught:
+        compile('#include "vmlinux.h"\n#include <bpf/bpf_helpers.h>\n' + body, compiler=compiler)
+    assert "hint" not in caught.value.stderr
+
+
+def test_a_header_of_another_kernel_beside_the_source(compiler: Compiler, tmp_path: Path) -> None:
+    (tmp_path / "vmlinux.h").write_text(
+        "#define __VMLINUX_H__\ntypedef unsigned int __u32; typedef unsigned long long __u64;\n"
+    )
+    source = tmp_path / "a.bpf.c"
+    source.write_text('#include "vmlinux.h"\nint f(struct task_struct *t) { return t->pid; }\n')
+    with pytest.raises(
+        CompileError, match=f"hint: {tmp_path}/vmlinux.h is included, not one of this kernel: move it away"
+    ):
+        compile(source, compiler=compiler)

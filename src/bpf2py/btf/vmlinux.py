@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import cache
 
 from bpf2py.btf.reader import Btf
-from bpf2py.errors import NotSupported
+from bpf2py.errors import BpfOSError, NotSupported
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 # Where distributions keep a kernel image with BTF when sysfs has none.
@@ -26,9 +27,21 @@ def vmlinux() -> Btf:
         try:
             with open(path, "rb") as file:
                 data = file.read()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise BpfOSError(
+                    "the kernel's types cannot be read: too many files are open (RLIMIT_NOFILE)",
+                    errno=error.errno,
+                    command="open",
+                ) from None
             continue
         return Btf.from_elf_or_raw(data, name="vmlinux")
+    if not os.path.isdir("/sys/kernel"):
+        raise NotSupported(
+            f"the kernel's types are not to be found: /sys is not mounted (mount -t sysfs sysfs /sys), so there is no {VMLINUX}; "
+            "or give btf=FILE",
+            feature="/sys",
+        )
     raise NotSupported(
         f"the kernel has no type information: {VMLINUX} is missing; it needs CONFIG_DEBUG_INFO_BTF=y (or give btf=FILE)",
         feature="CONFIG_DEBUG_INFO_BTF",

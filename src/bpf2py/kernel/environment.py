@@ -128,6 +128,7 @@ class Environment(NamedTuple):
         mounts: file system type -> first mount point.
         kprobes, uprobes: whether perf can create them (CONFIG_KPROBE_EVENTS, CONFIG_UPROBE_EVENTS).
         memlock: soft RLIMIT_MEMLOCK in bytes, None when unlimited.
+        sysfs: whether /sys is there to tell.
     """
 
     release: str
@@ -142,6 +143,7 @@ class Environment(NamedTuple):
     kprobes: bool
     uprobes: bool
     memlock: int | None
+    sysfs: bool = True
 
     @classmethod
     def read(cls, root: str = "") -> Environment:
@@ -174,6 +176,7 @@ class Environment(NamedTuple):
             kprobes=os.path.exists(f"{devices}/kprobe"),
             uprobes=os.path.exists(f"{devices}/uprobe"),
             memlock=memlock,
+            sysfs=os.path.isdir(f"{root}/sys/kernel"),
         )
 
     @property
@@ -253,7 +256,12 @@ def grant(environment: Environment) -> str:
     if environment.uid == 0:  # root without them: something took them away
         return "grant them to the container or service (docker run --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN)"
     names = ",".join(name.lower() for name in WANTED)
-    return f"run as root, or: sudo setcap {names}+ep {os.path.realpath(sys.executable)}"
+    advice = 'run as root (sudo "$(command -v bpf2py)" ...), or let a service have them (systemd: AmbientCapabilities='
+    advice += f"{' '.join(WANTED)})"
+    # Rights given to a Python that others use are given to all of them.
+    if sys.prefix != sys.base_prefix and not os.path.islink(sys.executable):
+        return f"{advice}, or: sudo setcap {names}+ep {sys.executable}"
+    return f"{advice}, or a Python of your own: python3 -m venv --copies DIR && sudo setcap {names}+ep DIR/bin/python3"
 
 
 def explain_eperm(command: str, environment: Environment | None = None) -> str:
@@ -351,6 +359,9 @@ def _judge_bpf(found: Environment, probes: Probes) -> Finding:
     for command, code in (("BPF_MAP_CREATE", probes.map_create), ("BPF_PROG_LOAD", probes.prog_load)):
         if code:
             why = explain_eperm(command, found) if code in (1, 13) else "the kernel refuses it"
+            if code == 38:  # ENOSYS
+                why = "a seccomp filter refuses the system call, or the kernel was built without CONFIG_BPF_SYSCALL"
+                return Finding("bpf()", "not there", "missing", why, "docker run --security-opt seccomp=unconfined")
             return Finding("bpf()", f"{command}: {errno_name(code)}", "missing", why, grant(found))
     return Finding("bpf()", "maps and programs can be loaded")
 
@@ -421,6 +432,9 @@ def _judge_mounts(found: Environment) -> list[Finding]:
 
 def _judge_hooks(found: Environment, probes: Probes) -> list[Finding]:
     rows = []
+    if not found.sysfs:
+        effect = "the kernel's types, probes and possible CPUs are not known: no CO-RE, fentry, kprobes, uprobes, per-CPU maps"
+        return [Finding("sysfs", "not mounted", "missing", effect, "mount -t sysfs sysfs /sys")]
     if found.btf:
         rows.append(Finding("BTF of the kernel", "/sys/kernel/btf/vmlinux"))
     else:

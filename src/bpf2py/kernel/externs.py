@@ -8,6 +8,7 @@ from typing import Any
 from bpf2py.btf.types import FuncProto, Kind, Ref
 from bpf2py.errors import RelocationError
 from bpf2py.kernel.ksyms import btf_symbol, ksym_address
+from bpf2py.linker.core import POISON_KFUNC
 from bpf2py.linker.core_types import essential_name, types_compatible
 from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram
@@ -17,7 +18,6 @@ from bpf2py.spec.program_spec import RefKind
 from bpf2py.spec.variable_spec import ExternSpec
 
 BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_VALUE = 3, 2, 2
-POISON_KFUNC = 2002000000  # a helper number no kernel has
 
 
 class ExternPlacer:

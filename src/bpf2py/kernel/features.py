@@ -7,17 +7,33 @@ import mmap
 import os
 import platform
 import struct
-from functools import cache
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
 
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import ENOTSUPP, BpfError
-from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, address_of_bytes, bpf, kernel_version, older_than
+from bpf2py.kernel.syscall import (
+    EACCES,
+    EINVAL,
+    EMFILE,
+    ENFILE,
+    ENOSYS,
+    EPERM,
+    address_of_bytes,
+    bpf,
+    kernel_version,
+    older_than,
+)
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import BPF_F_SLEEPABLE
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import MAP_TYPE_INFO, MapFlags, MapType
 from bpf2py.uapi.program_types import AttachType, ProgramType
+
+P = ParamSpec("P")
+EINTR, ENOMEM = 4, 12
 
 # BTF with one type, int.
 _INT = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 16, 16, 5) + struct.pack("<IIII", 1, 1 << 24, 4, 32) + b"\0int\0"
@@ -32,7 +48,28 @@ def map_type(kind: MapType | str) -> bool | None:
     return _map_type(MapType[kind.upper()] if isinstance(kind, str) else kind)
 
 
-@cache
+def _told(result: int) -> bool:
+    """Whether a refusal says something of the kernel, and not of the rights, the limits or the memory of this process."""
+    return result >= 0 or -result not in (EPERM, EACCES, EMFILE, ENFILE, ENOSYS, ENOMEM, EINTR)
+
+
+def _remembered(function: Callable[P, bool | None]) -> Callable[P, bool | None]:
+    """Keep what is known; what could not be told is asked again."""
+    known: dict[Any, bool] = {}
+
+    @wraps(function)
+    def ask(*args: P.args, **kwargs: P.kwargs) -> bool | None:
+        if args in known:
+            return known[args]
+        found = function(*args, **kwargs)
+        if found is not None:
+            known[args] = found
+        return found
+
+    return ask
+
+
+@_remembered
 def _map_type(kind: MapType) -> bool | None:
     info = MAP_TYPE_INFO.get(kind)
     if info is None:
@@ -68,7 +105,7 @@ def _map_type(kind: MapType) -> bool | None:
     for fd in (inner, btf, result):
         if fd >= 0:
             os.close(fd)
-    if -result in (EPERM, EACCES):
+    if not _told(result):
         return None
     return result >= 0 or (bool(struct_ops) and result == -ENOTSUPP)
 
@@ -92,13 +129,15 @@ def program_type(kind: ProgramType | str) -> bool | None:
     return _program_type(ProgramType[kind.upper()] if isinstance(kind, str) else kind)
 
 
-@cache
+@_remembered
 def _program_type(kind: ProgramType) -> bool | None:
     result, log = _load(kind, _RETURN_0)
     if result >= 0:
         return True
     if -result in (EPERM, EACCES):
         return None if kind not in _NEEDS_BTF_ID or not _program_type(ProgramType.TRACEPOINT) else True
+    if not _told(result):
+        return None
     # A type that is known gets as far as its own checks, which write to the log (or have an errno of their own).
     return bool(log) or -result not in (EINVAL,)
 
@@ -152,7 +191,7 @@ def _typed_tracepoint() -> int:
         return 0
 
 
-@cache
+@_remembered
 def _helper(number: int, kind: ProgramType) -> bool | None:
     if kind in _NEEDS_BTF_ID and kind != ProgramType.TRACING:
         return None  # the kernel refuses the made-up target before it looks at the code
@@ -163,7 +202,7 @@ def _helper(number: int, kind: ProgramType) -> bool | None:
     result, log = _load(kind, code, target)
     if result >= 0:
         return True
-    if -result in (EPERM, EACCES) and not log:
+    if not _told(result) and not log:
         return None
     if not log:
         return None if not _program_type(kind) else False
@@ -206,7 +245,7 @@ def map_flag(flag: MapFlags | str, kind: MapType | str = MapType.ARRAY) -> bool 
     if result >= 0:
         os.close(result)
         return True
-    return None if -result in (EPERM, EACCES) else False
+    return False if _told(result) else None
 
 
 def explain_map_type(spec: MapSpec) -> tuple[str, str] | None:

@@ -26,6 +26,7 @@ from bpf2py.kernel.syscall import (
     bpf,
     bpf_inout,
     check,
+    environment_error,
     error_for,
     libc,
     object_name,
@@ -58,8 +59,16 @@ _MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
 
 @cache
 def possible_cpus() -> int:
-    """Slots of a per-CPU value on this machine, read once."""
-    return cpus.possible_cpus()
+    """Slots of a per-CPU value on this machine, read once. Raises BpfOSError where /sys does not tell."""
+    try:
+        return cpus.possible_cpus()
+    except OSError as error:
+        raise environment_error(error.errno or 0, "possible CPUs", "open") or BpfOSError(
+            f"the possible CPUs, one value each, are not known: {error.filename}: {error.strerror}; "
+            "/sys must be mounted (mount -t sysfs sysfs /sys)",
+            errno=error.errno,
+            command="open",
+        ) from None
 
 
 @cache
@@ -119,6 +128,9 @@ def create_map(
 
 def _create_error(spec: MapSpec, errno: int) -> Exception:
     what = f"map {spec.name}: create"
+    elsewhere = environment_error(errno, what, "BPF_MAP_CREATE")
+    if elsewhere is not None:
+        return elsewhere
     reason = explain_create(spec, page_size=mmap.PAGESIZE)
     if reason is None and errno in (EPERM, EACCES):
         return error_for(errno, Command.MAP_CREATE, what)
@@ -144,8 +156,13 @@ class KernelMap(Owned):
         self._fd = fd
         self._counter: ElemCounter | None = None
         self.info = map_info(fd.number)
-        self.possible_cpus = possible_cpus()
         per_cpu = type_info(self.info.type).per_cpu
+        try:
+            self.possible_cpus = possible_cpus()
+        except BpfOSError:  # no /sys, which other maps do without
+            if per_cpu:
+                raise
+            self.possible_cpus = 1
         size = self.info.value_size
         self.value_bytes = (size + 7) // 8 * 8 * self.possible_cpus if per_cpu else size
 

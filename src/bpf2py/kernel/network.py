@@ -11,6 +11,8 @@ from bpf2py.errors import AttachError
 def ifindex_of(what: str, device: str | int) -> int:
     """The index of a network device. Raises AttachError, naming similar ones, when there is none."""
     if isinstance(device, int):
+        if not 0 < device < 1 << 31:
+            raise AttachError(f"{what}: {device} is not the index of a network device", errno=19)
         return device
     try:
         return socket.if_nametoindex(device)

@@ -7,7 +7,7 @@ import struct
 
 from bpf2py.errors import AttachError, BpfOSError, NotSupported, PermissionDenied
 from bpf2py.kernel.link import PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, KernelLink, link_create
-from bpf2py.kernel.syscall import EACCES, EPERM, Fd, libc, syscall_numbers
+from bpf2py.kernel.syscall import EACCES, EEXIST, EPERM, Fd, environment_error, libc, syscall_numbers
 from bpf2py.uapi.program_types import AttachType
 
 PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 0, 1, 2
@@ -62,7 +62,9 @@ def open_event(
             errno=errno,
             command="perf_event_open",
         )
-    raise BpfOSError(f"{what}: perf_event_open failed", errno=errno, command="perf_event_open")
+    raise environment_error(errno, what, "perf_event_open") or BpfOSError(
+        f"{what}: perf_event_open failed", errno=errno, command="perf_event_open"
+    )
 
 
 def attach_to_event(what: str, program_fd: int, event: Fd, cookie: int, hook: str) -> KernelLink:
@@ -70,6 +72,9 @@ def attach_to_event(what: str, program_fd: int, event: Fd, cookie: int, hook: st
     result = link_create(program_fd, event.number, AttachType.PERF_EVENT, 0, struct.pack("<Q", cookie))
     if result >= 0:
         link = KernelLink(Fd(result), hook, event)
+    elif result == -EEXIST:
+        event.close()
+        raise AttachError(f"{what}: the program is attached to {hook} already", errno=EEXIST, command="BPF_LINK_CREATE")
     elif cookie:
         event.close()
         raise NotSupported(

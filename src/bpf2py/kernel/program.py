@@ -36,13 +36,14 @@ from bpf2py.kernel.syscall import (
     address_of_bytes,
     bpf,
     check,
+    environment_error,
     error_for,
     object_name,
     older_than,
 )
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.kernel.verifier_log import hint_for, summarize
-from bpf2py.linker.core import POISON_IMM
+from bpf2py.linker.core import POISON_IMM, POISON_KFUNC
 from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.owned import Owned
@@ -107,6 +108,7 @@ class ProgramLoader:
         self.spec = spec
         self.btf = btf
         self.code = place_maps(linked, maps, program.name)
+        self.missing: dict[int, str] = {}  # weak kfuncs the kernel lacks, by the offset of their call
         self.fd_array: ctypes.Array[ctypes.c_int] | None = None
         if any(ref[1] in _EXTERNS for ref in linked.refs):
             self._place_externs(maps)
@@ -165,6 +167,7 @@ class ProgramLoader:
         code = bytearray(self.code)
         placer.place(code, self.linked, self.program.name)
         self.code = bytes(code)
+        self.missing = placer.missing
         if len(placer.fd_array) > 1:
             self.fd_array = (ctypes.c_int * len(placer.fd_array))(*placer.fd_array)
 
@@ -240,6 +243,9 @@ class ProgramLoader:
     def _error(self, errno: int, log: str) -> Exception:
         program, what = self.program, f"program {self.program.name}: load"
         summary = summarize(log)
+        elsewhere = environment_error(errno, what, "BPF_PROG_LOAD") if not summary.lines else None
+        if elsewhere is not None:
+            return elsewhere
         if errno in (EPERM, EACCES) and not summary.lines:
             if program.attach_type == AttachType.TRACE_ITER and self._plain_program_loads():
                 return PermissionDenied(
@@ -291,6 +297,11 @@ class ProgramLoader:
             if wanted is not None:
                 lines = [f"CO-RE relocation failed: the kernel has no {wanted}"]
                 hint = "guard the access with bpf_core_field_exists() or bpf_core_enum_value_exists()"
+        if f"#{POISON_KFUNC}" in log and summary.instruction is not None:
+            missing = self.missing.get(summary.instruction * 8)
+            if missing is not None:
+                lines = [f"the kernel has no kfunc {missing} (or with another prototype)"]
+                hint = f"guard the call with bpf_ksym_exists({missing})"
         message = f"{what}: the verifier rejected it: " + "; ".join(lines)
         if source is not None:
             message += f"\n  at {source}"

@@ -17,9 +17,10 @@ from typing import Any
 from bpf2py.errors import BpfOSError, ClosedError, NotSupported, PermissionDenied, errno_name
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import SINCE, Command
+from bpf2py.uapi.limits import too_many_files
 
 EPERM, ENOENT, E2BIG, EBADF, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 9, 11, 13, 16, 17, 22, 28
-ENOSYS, EBADFD, EOPNOTSUPP, ENOTSUPP = 38, 77, 95, 524
+ENFILE, EMFILE, ENOSYS, EBADFD, EOPNOTSUPP, ENOTSUPP = 23, 24, 38, 77, 95, 524
 
 # arch/*/include/generated/uapi/asm/unistd: numbers of bpf and perf_event_open.
 _NUMBERS = {
@@ -97,6 +98,9 @@ def error_for(errno: int, command: Command, what: str) -> Exception:
         return PermissionDenied(f"{what}: {explain_eperm(name)}{instead}", errno=errno, command=name)
     if errno in (EBADF, EBADFD):  # the second is BPF_OBJ_GET_INFO_BY_FD's
         return ClosedError(f"{what}: it was closed meanwhile", errno=errno, command=name)
+    elsewhere = environment_error(errno, what, name)
+    if elsewhere is not None:
+        return elsewhere
     if errno == EINVAL and not command_known(command):
         since = SINCE[command]
         return NotSupported(
@@ -109,6 +113,26 @@ def error_for(errno: int, command: Command, what: str) -> Exception:
     return BpfOSError(
         f"{what}: {name} failed: {os.strerror(errno) if errno < 500 else errno_name(errno)}", errno=errno, command=name
     )
+
+
+def environment_error(errno: int, what: str, command: str) -> Exception | None:
+    """The exception for an errno that speaks of the process or the machine, not of what was asked for; else None.
+
+    Nothing is imported or opened here: at the limit of descriptors that would fail in turn.
+    """
+    text = too_many_files(errno)
+    if text is not None:
+        return BpfOSError(f"{what}: {text}", errno=errno, command=command)
+    if errno == ENOSYS:
+        return NotSupported(
+            f"{what}: there is no system call {'perf_event_open()' if command == 'perf_event_open' else 'bpf()'} here: a seccomp "
+            "filter refuses it (docker run --security-opt seccomp=unconfined), or the kernel was built without it "
+            f"({'CONFIG_PERF_EVENTS' if command == 'perf_event_open' else 'CONFIG_BPF_SYSCALL'})",
+            feature=command,
+            errno=errno,
+            command=command,
+        )
+    return None
 
 
 @cache

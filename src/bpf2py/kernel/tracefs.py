@@ -7,7 +7,7 @@ import difflib
 import os
 
 from bpf2py.errors import AttachError, PermissionDenied
-from bpf2py.kernel.syscall import Fd, libc
+from bpf2py.kernel.syscall import ENOSYS, Fd, environment_error, libc
 
 PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 # The same numbers on every architecture (since Linux 5.2).
@@ -63,9 +63,15 @@ def event_id(what: str, category: str, name: str) -> int:
             return int(tracefs.read(f"events/{category}/{name}/id"))
         except FileNotFoundError:
             pass
+        except ValueError:
+            raise AttachError(f"{what}: the tracepoint {category}/{name} cannot be attached to", errno=22) from None
         except PermissionError as error:
             raise PermissionDenied(
                 f"{what}: tracefs may not be read: run as root, or mount it readable", errno=error.errno, command="open"
+            ) from None
+        except OSError as error:
+            raise environment_error(error.errno or 0, what, "open") or AttachError(
+                f"{what}: {category}/{name}: {error.strerror}", errno=error.errno, command="open"
             ) from None
         try:
             near = difflib.get_close_matches(name, tracefs.listdir(f"events/{category}"), 3)
@@ -91,6 +97,9 @@ def _mount_privately() -> Fd:
         finally:
             owner.close()
     errno = ctypes.get_errno()
+    elsewhere = environment_error(errno, "tracefs", "fsopen") if errno != ENOSYS else None
+    if elsewhere is not None:
+        raise elsewhere
     raise PermissionDenied(
         "tracefs is not mounted and could not be mounted for this process; as root: mount -t tracefs nodev /sys/kernel/tracing",
         errno=errno,

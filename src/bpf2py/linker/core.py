@@ -26,6 +26,7 @@ from bpf2py.spec.btf_ext import CoreReloc
 
 MAX_ACCESSORS = 64
 POISON_IMM = 0xBAD2310  # a helper number no kernel has: the verifier's message shows it
+POISON_KFUNC = 2002000000  # the same, for calls of weak kfuncs the kernel lacks
 
 
 class RelocKind(IntEnum):

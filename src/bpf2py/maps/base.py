@@ -12,6 +12,7 @@ from bpf2py.info import MapInfo
 from bpf2py.maps.errors import map_error
 from bpf2py.owned import Owned
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_type_named, type_info, type_name
 from bpf2py.uapi.pins import object_id, pin_path
 
@@ -295,6 +296,7 @@ class Map(Owned, Generic[K, V]):
     # -- making maps ---------------------------------------------------------------------------------------------
 
     @staticmethod
+    @names_limits
     def create(
         type: MapType | int | str,
         key_size: int | None = None,
@@ -371,6 +373,7 @@ class Map(Owned, Generic[K, V]):
         return wrap(handle, spec)
 
     @staticmethod
+    @names_limits
     def open(
         path: str | os.PathLike[str],
         *,
@@ -391,6 +394,7 @@ class Map(Owned, Generic[K, V]):
         return _adopt(found, found.open_map_pin(os.fspath(path), read_only), key, value)
 
     @staticmethod
+    @names_limits
     def from_id(ident: int, *, key: Any = None, value: Any = None, read_only: bool = False, backend: Any = None) -> Any:
         """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`; see `open`."""
         from bpf2py.loading import resolve_backend
@@ -399,6 +403,7 @@ class Map(Owned, Generic[K, V]):
         return _adopt(found, found.open_map_id(object_id(ident, "map"), read_only), key, value)
 
     @staticmethod
+    @names_limits
     def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
         """Use a map another part of the program opened; the descriptor is duplicated, the caller keeps its own."""
         from bpf2py.loading import resolve_backend

@@ -57,7 +57,9 @@ def map_error(name: str, info: MapInfo, operation: str, errno: int, key: object 
         return make(ClosedError, "the map is closed")
     if operation == "pin":
         if errno == ENOENT:
-            return make(BpfOSError, "the directory does not exist")
+            mounted = os.path.ismount("/sys/fs/bpf")
+            mount = "" if mounted else ", and no BPF file system is mounted there: mount -t bpf bpf /sys/fs/bpf"
+            return make(BpfOSError, f"the directory does not exist{mount}")
         return make(BpfOSError, "the place must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)")
     if operation == "freeze" and errno == EBUSY:
         return make(BpfOSError, "the map is frozen already, or mapped writable: the mapping must go first")

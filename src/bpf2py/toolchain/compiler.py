@@ -197,7 +197,7 @@ def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Co
                 break
         if result.returncode != 0:
             raise CompileError(
-                result.stderr.strip("\n")
+                (result.stderr.strip("\n") + _hint(job, result.stderr))
                 or f"{compiler.argv[0]} ended with status {result.returncode}, without a word",
                 stderr=result.stderr,
                 argv=result.argv,
@@ -211,6 +211,30 @@ def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Co
             inputs = [file for file in files if not file.startswith(made)]
             store.put(key, Entry(*compiled), files=inputs, absent=_shadows(files, order), kernel=vmlinux.kernel)
         return compiled
+
+
+_REDEFINED = re.compile(
+    r"(?:redefinition of|conflicting types for|typedef redefinition with different types)[^\n']*'(\w+)'"
+)
+_NOT_THERE = re.compile(r"unknown type name|no member named|undeclared identifier|incomplete (?:definition of )?type")
+
+
+def _hint(job: _Job, stderr: str) -> str:
+    """What may be behind an error that speaks of the kernel's types; empty when nothing is known."""
+    clash = _REDEFINED.search(stderr)
+    if clash is not None and "vmlinux.h" in stderr:
+        return (
+            f"\nhint: the kernel has a type or function {clash[1]!r} too, and vmlinux.h declares it: give yours another name, or "
+            "leave its definition to vmlinux.h"
+        )
+    directories = [job.source.directory, *search_path(job.cflags)]
+    stray = next((path for d in directories if os.path.isfile(path := os.path.join(d, "vmlinux.h"))), None)
+    if stray is not None and job.vmlinux is None and _NOT_THERE.search(stderr) and b"vmlinux.h" in job.source.text:
+        return (
+            f"\nhint: {stray} is included, not one of this kernel: move it away to have a vmlinux.h made of the running "
+            "kernel's types"
+        )
+    return ""
 
 
 def _write_text(text: bytes, store: Cache | None, work: Path) -> str:

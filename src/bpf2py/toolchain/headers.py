@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bpf2py.toolchain.cache import read_file
+
 __all__ = ["Reached", "include_directory", "reach", "search_path"]
 
 _INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include(?:_next)?[ \t]*(["<])([^">\n]+)[">]', re.MULTILINE)
@@ -80,14 +82,16 @@ def reach(source: bytes, directory: str, directories: Iterable[str], *, skip: fr
             if name in skip:
                 continue
             for folder in [here, *path] if quote == b'"' else path:
-                candidate = os.path.realpath(os.path.join(folder, name))
+                try:
+                    candidate = os.path.realpath(os.path.join(folder, name))
+                except ValueError:  # a NUL in the name
+                    continue
                 if candidate in seen:
                     break
-                try:
-                    with open(candidate, "rb") as file:
-                        waiting.append((file.read(), os.path.dirname(candidate)))
-                except OSError:
+                content = read_file(candidate)
+                if content is None:
                     continue
+                waiting.append((content, os.path.dirname(candidate)))
                 seen.add(candidate)
                 break
             else:

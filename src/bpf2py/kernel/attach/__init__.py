@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bpf2py.errors import AttachError, NotSupported
 from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.program import KernelProgram
-from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, error_for, older_than
+from bpf2py.kernel.syscall import EACCES, EEXIST, EINVAL, EPERM, Fd, environment_error, error_for, older_than
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import AttachType as A
@@ -110,9 +110,46 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
             f"program {spec.name}: attach: SEC({spec.section!r}) has no hook this backend attaches to",
             feature=f"attach {spec.type.name}",
         )
+    _check_names(spec, hook.module, options)
     module = "tc" if hook.module == "tcx" and _by_qdisc(spec, options) else hook.module
     function: Attacher = import_module(f"bpf2py.kernel.attach.{module}").attach
     return function(program, spec, options)
+
+
+# What attach() takes, by the module that does it.
+OPTIONS = {
+    "cgroup": ("cgroup", "direction"),
+    "iterator": ("target", "map", "pid", "tid", "cgroup", "order"),
+    "kprobe": ("target", "retprobe", "cookie"),
+    "kprobe_multi": ("target", "symbols", "cookies", "retprobe"),
+    "netfilter": ("family", "hook", "priority", "defragment"),
+    "netns": ("netns",),
+    "perf_event": ("event", "frequency", "period", "pid", "cpu", "breakpoint", "length", "access", "cookie"),
+    "raw_tracepoint": ("target", "cookie"),
+    "socket": ("socket",),
+    "sockmap": ("map",),
+    "tcx": ("device", "direction", "before", "after", "qdisc", "priority", "handle"),  # the last three: of tc
+    "tracepoint": ("target", "cookie"),
+    "uprobe": ("target", "binary", "symbol", "offset", "pid", "retprobe", "ref_ctr_offset", "cookie"),
+    "uprobe_multi": ("target", "binary", "symbol", "offset", "symbols", "offsets", "cookies", "pid", "retprobe"),
+    "usdt": ("target", "binary", "provider", "name", "pid", "cookie"),
+    "xdp": ("device", "mode", "netlink"),
+}
+
+
+def _check_names(spec: ProgramSpec, module: str, options: dict[str, Any]) -> None:
+    """Refuse a misspelt option before another one is missed in its place."""
+    known = OPTIONS[module]
+    for name in options:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}=?" if near else ""
+            raise AttachError(
+                f"program {spec.name}: attach: {spec.type.name} does not take the option {name}; it takes {', '.join(known)}{hint}",
+                errno=EINVAL,
+            )
 
 
 def _by_qdisc(spec: ProgramSpec, options: dict[str, Any]) -> bool:
@@ -167,6 +204,11 @@ def make_link(
         raise AttachError(f"{what}: {hook}: {reasons[errno]}", errno=errno, command="BPF_LINK_CREATE")
     if errno in (EPERM, EACCES):
         raise error_for(errno, Command.LINK_CREATE, what)
+    elsewhere = environment_error(errno, what, "BPF_LINK_CREATE")
+    if elsewhere is not None:
+        raise elsewhere
+    if errno == EEXIST:
+        raise AttachError(f"{what}: the program is attached to {hook} already", errno=errno, command="BPF_LINK_CREATE")
     if errno == EINVAL and found is not None and older_than(found.since):
         raise NotSupported(
             f"{what}: {hook} needs Linux {found.since}",

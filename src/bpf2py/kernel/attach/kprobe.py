@@ -13,6 +13,7 @@ from bpf2py.kernel.attach import no_more_options, target_of
 from bpf2py.kernel.kconfig import special, wrapper_prefix
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.syscall import environment_error
 from bpf2py.spec.program_spec import ProgramSpec
 
 _DEVICES = "/sys/bus/event_source/devices"
@@ -26,7 +27,14 @@ def pmu(what: str, kind: str) -> tuple[int, int]:
             number = int(file.read())
         with open(f"{_DEVICES}/{kind}/format/retprobe") as file:
             bit = int(file.read().strip().removeprefix("config:"))
-    except OSError:
+    except OSError as error:
+        elsewhere = environment_error(error.errno or 0, what, "open")
+        if elsewhere is not None:
+            raise elsewhere from None
+        if not os.path.isdir(_DEVICES):
+            raise NotSupported(
+                f"{what}: {_DEVICES} is missing: {kind}s need /sys (mount -t sysfs sysfs /sys)", feature=kind
+            ) from None
         raise NotSupported(
             f"{what}: this kernel has no {kind}s (CONFIG_{kind.upper()}_EVENTS)", feature=kind, since="4.17"
         ) from None
