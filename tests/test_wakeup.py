@@ -1,4 +1,4 @@
-"""Waiting for descriptors: every number of seconds is waited for, what is no number is refused."""
+"""Waiting for descriptors: every number of seconds is waited for, what is not a number is refused."""
 
 from __future__ import annotations
 

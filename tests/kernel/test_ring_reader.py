@@ -477,5 +477,5 @@ SEC("raw_tp") int send_perf(void *ctx)
         with bpf2py.PerfReader(obj.maps["perf"], type=name) as reader:
             obj.programs["send_perf"].test_run()
             assert next(reader.events(10)).b == "def"
-        with pytest.raises(bpf2py.EncodeError, match=r"map ring: 'evnt' is no basic C type .* none of this name"):
+        with pytest.raises(bpf2py.EncodeError, match=r"map ring: 'evnt' is not a basic C type .* none of this name"):
             bpf2py.RingReader(obj.maps["ring"], type="evnt")

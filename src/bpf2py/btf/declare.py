@@ -70,7 +70,7 @@ def codec_of(type_name: Any, options: CodecOptions = DEFAULT_OPTIONS, btf: Btf |
         named = _named(base, options, btf)
         if named is None:
             where = "its types have none of this name" if btf is not None else "structs come from an object's BTF"
-            raise EncodeError(f"{type_name!r} is no basic C type such as u32, long or char[16], and {where}")
+            raise EncodeError(f"{type_name!r} is not a basic C type such as u32, long or char[16], and {where}")
         codec = named
     for position, count in enumerate(reversed(counts)):
         if position == 0 and base == "char":

@@ -61,7 +61,7 @@ class StructValue:
         return f"{type(self).__name__}({body}{padding})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An anonymous union is no value of its own, and its class has no name: its bytes are copied.
+        # An anonymous union is not a value of its own, and its class has no name: its bytes are copied.
         slots = ((field, getattr(self, field.name)) for field in self._codec.fields)
         cls = type(self).__mro__[1] if self._padding else type(self)
         return _restore, (cls, {f.name: bytes(item) if f.anonymous else item for f, item in slots}, self._padding)

@@ -132,7 +132,7 @@ class Placer:
             if op is None or op.opcode != isa.CALL or op.src == isa.BPF_PSEUDO_CALL:
                 continue
             if op.src == 0 and calls.reached is not None and slot not in calls.reached:
-                self.code.helpers[slot] = Target("python", "poisoned", POISON_IMM)  # behind a constant
+                self.code.helpers[slot] = Target("python", "poisoned", POISON_IMM)  # a constant rules it out
             elif op.src == 0:
                 self.code.helpers[slot] = self._helper(slot, op, calls.maps.get(slot), calls.keys.get(slot, 0))
             target = self.code.helpers.get(slot)

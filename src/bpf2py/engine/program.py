@@ -71,7 +71,7 @@ def check_helpers(
 ) -> None:
     """Raise CheckError for helpers that programs of this type, licence or kernel may not call.
 
-    Calls that are not among those `reached` are left out, as the verifier leaves out what is behind a constant.
+    Calls that are not among those `reached` are left out, as the verifier leaves out what a constant rules out.
     """
     gpl = is_gpl_compatible(spec.license)
     for slot, op in enumerate(code.ops):

@@ -122,7 +122,7 @@ def matching_offsets(what: str, path: str, pattern: str) -> list[int]:
 
     Raises AttachError when the file is no 64-bit ELF file, or none matches.
     """
-    # Brackets are no part of such patterns, but may be of a name.
+    # Brackets are not part of such patterns, but may be of a name.
     accepts = re.compile(fnmatch.translate(pattern.replace("[", "[[]"))).match
     found = sorted({f.offset for f in _functions(what, path, None) if not f.indirect and accepts(f.name)})
     if not found:

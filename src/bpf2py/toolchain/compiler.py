@@ -220,7 +220,7 @@ _NOT_THERE = re.compile(r"unknown type name|no member named|undeclared identifie
 
 
 def _hint(job: _Job, stderr: str) -> str:
-    """What may be behind an error that speaks of the kernel's types; empty when nothing is known."""
+    """What may have caused an error that speaks of the kernel's types; empty when nothing is known."""
     clash = _REDEFINED.search(stderr)
     if clash is not None and "vmlinux.h" in stderr:
         return (

@@ -9,7 +9,7 @@ from bpf2py.errors import BpfOSError, EncodeError, MapCreateError
 
 
 def pin_path(path: str | bytes | os.PathLike[str], what: str, command: str = "BPF_OBJ_PIN") -> str:
-    """A path as text. Raises BpfOSError (EINVAL) where it holds a NUL, behind which the kernel would not read on."""
+    """A path as text. Raises BpfOSError (EINVAL) where it holds a NUL, after which the kernel would not read on."""
     text = os.fsdecode(path)
     if "\0" in text:
         raise BpfOSError(f"{what}: the path {text!r} contains a NUL character", errno=errno.EINVAL, command=command)

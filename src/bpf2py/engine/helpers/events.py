@@ -15,7 +15,7 @@ MAX_STACK_DEPTH = 127
 
 
 def perf_event_output(engine: Machine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
-    """A record for the reader of the map's buffer of a CPU; of packet programs with part of the packet behind the data."""
+    """A record for the reader of the map's buffer of a CPU; of packet programs with part of the packet after the data."""
     packet = engine.current.packet
     if packet is None:
         return -EINVAL if flags & ~BPF_F_INDEX_MASK else _output(engine, header, flags, engine.read(data, size))
