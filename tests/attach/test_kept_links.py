@@ -61,7 +61,7 @@ def test_tracepoint(load: Load) -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("name", ["uprobe", "uprobe_multi"])
+@pytest.mark.parametrize("name", ["uprobe", pytest.param("uprobe_multi", marks=pytest.mark.since("6.6"))])
 def test_uprobe(load: Load, name: str) -> None:
     check(load(name), name, lambda: os.getpgid(0), pid=os.getpid())
 
