@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.btf.codec import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
+from bpf2py.engine.helpers.sysctl import Sysctl
 from bpf2py.engine.kernel_objects import member, pointer
 from bpf2py.errors import BtfError, EncodeError
 from bpf2py.uapi import usdt
@@ -121,6 +122,8 @@ def encode_context(
             return _registers(engine, program, run, arguments, fields)
         if arguments:
             raise EncodeError("the context is a struct: give its members by name")
+        if program.type == P.CGROUP_SYSCTL:
+            fields = _sysctl(run, fields)
         return _members(engine, program, run, fields)
     except (EncodeError, BtfError, struct.error) as error:
         raise EncodeError(f"{what}: context: {getattr(error, 'message', error)}") from None
@@ -233,6 +236,15 @@ def _register_offset(found: tuple[Btf, int] | None, layout: Registers, name: str
         if spelled in layout.names:
             return layout.names[spelled]
     raise EncodeError(f"struct pt_regs has no register {name!r}; it has {', '.join(layout.names)}")
+
+
+def _sysctl(run: Run, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the helpers of sysctl programs tell; the members that are left."""
+    given = {key: fields[key] for key in Sysctl._fields if key in fields}
+    name = given.pop("name", "")
+    values = {key: value.encode() if isinstance(value, str) else bytes(value) for key, value in given.items()}
+    run.sysctl = Sysctl(str(name), **values)
+    return {key: value for key, value in fields.items() if key not in Sysctl._fields}
 
 
 def _members(engine: Machine, program: EngineProgram, run: Run, fields: Mapping[str, Any]) -> bytes:

@@ -47,6 +47,7 @@ class Engine(Machine):
         trace: lines of bpf_trace_printk, the newest 65,536.
         cloned: (interface, packet) of each bpf_clone_redirect, the newest 4,096.
         signals: (pid, number) of each bpf_send_signal, the newest 65,536.
+        socket_options: values by (level, option): what bpf_setsockopt set and bpf_getsockopt gets.
         symbols: addresses of ``extern ... __ksym`` variables, by name.
 
     Example:

@@ -204,6 +204,7 @@ def run_program(
         def prepare(run: Run) -> None:
             run.cookie = draft.cookie
             run.arguments = draft.arguments
+            run.sysctl = draft.sysctl
 
         return run_once(engine, program, data, raw, prepare)
     finally:

@@ -62,6 +62,7 @@ class Machine:
         self.trace: Newest[str] = Newest(TRACE_LINES)
         self.signals: Newest[tuple[int, int]] = Newest(TRACE_LINES)
         self.cloned: Newest[tuple[int, bytes]] = Newest(CLONED_PACKETS)
+        self.socket_options: dict[tuple[int, int], bytes] = {}
         self.symbols: dict[str, int] = {}
         self.helpers = OwnHelpers(dict(helpers or {}))
         self.lock = threading.RLock()

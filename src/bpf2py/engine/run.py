@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.engine.helpers.sysctl import Sysctl
+
 if TYPE_CHECKING:
     from bpf2py.engine.program import EngineProgram
     from bpf2py.engine.task import Task
@@ -25,6 +27,7 @@ class Run:
         "program",
         "redirect",
         "retval",
+        "sysctl",
         "task",
         "task_address",
     )
@@ -39,6 +42,7 @@ class Run:
         self.arguments = 0  # of the traced function
         self.retval = 0  # of the operation a cgroup program watches
         self.redirect: tuple[str, int, int] | None = None  # what bpf_redirect asked for
-        self.output = bytearray()  # of an iterator program
+        self.output = bytearray()  # of an iterator program; the value a sysctl program set
+        self.sysctl = Sysctl()  # what a sysctl program is asked about
         self.owned: list[int] = []  # memory that goes when the run ends
         self.task_address = 0

@@ -57,16 +57,17 @@ get_cgroup_classid get_route_realm skb_cgroup_id xdp_adjust_head xdp_adjust_tail
 xdp_get_buff_len redirect redirect_peer redirect_neigh redirect_map clone_redirect check_mtu skb_ecn_set_ce
 skb_set_tstamp
 """,
-    "sock": """
-sk_fullsock sk_release tcp_sock get_listener_sock sk_lookup_tcp sk_lookup_udp skc_lookup_tcp sock_from_file get_netns_cookie
-skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock skc_to_unix_sock
-skc_to_mptcp_sock sk_cgroup_id sk_ancestor_cgroup_id skb_ancestor_cgroup_id
-""",
     "checksum": "csum_diff csum_update csum_level l3_csum_replace l4_csum_replace",
     "dynptr": """
 dynptr_from_mem dynptr_read dynptr_write dynptr_data ringbuf_reserve_dynptr ringbuf_submit_dynptr ringbuf_discard_dynptr
 user_ringbuf_drain
 """,
+    "sockets": """
+sk_lookup_tcp sk_lookup_udp skc_lookup_tcp sk_release sk_fullsock tcp_sock get_listener_sock skc_to_tcp_sock skc_to_tcp6_sock
+skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock skc_to_unix_sock skc_to_mptcp_sock fib_lookup
+sock_ops_cb_flags_set setsockopt getsockopt get_netns_cookie find_vma perf_prog_read_value read_branch_records
+""",
+    "sysctl": "sysctl_get_name sysctl_get_current_value sysctl_get_new_value sysctl_set_new_value",
     "timer": "timer_init timer_set_callback timer_start timer_cancel",
     "storage": """
 sk_storage_get sk_storage_delete inode_storage_get inode_storage_delete task_storage_get task_storage_delete cgrp_storage_get
@@ -77,9 +78,12 @@ _MODULES = {name: module for module, names in _PYTHON.items() for name in names.
 _KFUNC_MODULES = {
     "kfuncs": """
 bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
-bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_strcmp bpf_strcasecmp bpf_strlen bpf_strnlen
-bpf_strchr bpf_strnchr bpf_strchrnul bpf_strrchr bpf_strspn bpf_strcspn bpf_strstr bpf_strnstr
+bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_task_from_pid bpf_task_from_vpid
 bpf_local_irq_save bpf_local_irq_restore bpf_task_acquire bpf_task_release
+""",
+    "strings": """
+bpf_strcmp bpf_strcasecmp bpf_strchr bpf_strnchr bpf_strchrnul bpf_strrchr bpf_strlen bpf_strnlen bpf_strspn bpf_strcspn bpf_strstr
+bpf_strnstr
 """,
     "timer": "bpf_wq_init bpf_wq_set_callback_impl bpf_wq_start",
     "dynptr": """
