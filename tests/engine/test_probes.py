@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -126,3 +127,79 @@ def test_user_space_tracepoints(translator: str) -> None:
         assert (obj.variables["first"].value, obj.variables["count"].value) == (1, 1)
         with pytest.raises(EncodeError, match="at most 12 arguments"):
             obj.programs["fires"].run(*range(13))
+
+
+KERNEL_STRUCTS = """
+#include <linux/bpf.h>
+#include <linux/ptrace.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+struct inner { int number; } __attribute__((preserve_access_index));
+struct outer { struct inner *inner; char name[8]; } __attribute__((preserve_access_index));
+int number;
+char name[8];
+SEC("kprobe/fn") int BPF_KPROBE(typed, struct outer *outer)
+{
+	number = BPF_CORE_READ(outer, inner, number);
+	bpf_probe_read_kernel_str(name, sizeof(name), &outer->name);
+	return 0;
+}
+SEC("kprobe/other") int plain(struct pt_regs *ctx)
+{
+	struct outer *outer = (void *)PT_REGS_PARM1(ctx);
+
+	number = BPF_CORE_READ(outer, inner, number);
+	bpf_probe_read_kernel_str(name, sizeof(name), &outer->name);
+	return 0;
+}
+SEC("socket") int filter(struct __sk_buff *skb) { return 7; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.fixture
+def structs(compile_bpf: Callable[[str], bytes]) -> Iterator[Any]:
+    with bpf2py.load(compile_bpf(KERNEL_STRUCTS), backend=Engine()) as obj:
+        yield obj
+
+
+def test_structs_as_arguments_of_probes(structs: Any) -> None:
+    """As of fentry programs: laid out as the program's own types say."""
+    engine, links = structs.backend, [structs.programs[name].attach() for name in ("typed", "plain")]
+    named = {"__type__": "outer", "inner": {"number": 6}, "name": "de"}
+    for hook in ("kprobe/fn", "kprobe/other"):
+        structs.variables["number"].value = 0
+        engine.fire(hook, named)
+        assert (structs.variables["number"].value, structs.variables["name"].value) == (6, "de")
+    engine.fire("kprobe/other", di=named)
+    assert len(links) == 2
+
+
+@pytest.mark.parametrize(
+    "argument", [{"inner": None}, 1.5, object(), {"__type__": "nothing"}, {"__type__": "outer", "x": 1}]
+)
+def test_arguments_that_are_nothing(structs: Any, argument: object) -> None:
+    link = structs.programs["plain"].attach()
+    with pytest.raises(bpf2py.errors.EncodeError):
+        structs.backend.fire("kprobe/other", argument)
+    with pytest.raises(bpf2py.errors.EncodeError):
+        structs.backend.fire("kprobe/other", di=argument)
+    link.close()
+
+
+def test_filters_are_attached_to_sockets(structs: Any) -> None:
+    """By the option the kernel has; an event for them goes to any socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        link = structs.programs["filter"].attach(socket=sock)
+        assert structs.backend.fire("socket/any", data=bytes(14)) == [7]
+        link.close()
+
+
+@pytest.mark.parametrize("where", ["engine", pytest.param("kernel", marks=pytest.mark.kernel)])
+@pytest.mark.parametrize("kind", ["DEVMAP", "DEVMAP_HASH"])
+def test_flags_of_device_maps(where: str, kind: str) -> None:
+    """Programs may not write to them, which these maps' flags say."""
+    backend = Engine() if where == "engine" else "kernel"
+    with bpf2py.Map.create(kind, key="u32", value="u32", max_entries=2, backend=backend) as made:
+        assert made.info.flags == 0x80

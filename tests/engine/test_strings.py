@@ -70,6 +70,8 @@ def test_as_in_the_kernel(compile_bpf: Callable[[str], bytes]) -> None:
             assert found[0] == found[1], values
 
 
+@pytest.mark.kernel
+@pytest.mark.since("6.17")
 def test_what_is_not_a_string(compile_bpf: Callable[[str], bytes]) -> None:
     source = """
 #include <linux/bpf.h>
@@ -82,8 +84,9 @@ int length, order;
 char text[] = "x";
 SEC("syscall") int run(void *ctx) { length = bpf_strlen((void *)at); order = bpf_strcmp(text, (void *)at); return 0; }
 """
-    with bpf2py.load(compile_bpf(source), backend=Engine()) as obj:
-        for address in (0, 1, -1):
-            obj.variables["at"].value = address
-            obj.programs["run"].run()
-            assert (obj.variables["length"].value, obj.variables["order"].value) == (-34, -34)
+    with bpf2py.load(compile_bpf(source)) as kernel, bpf2py.load(compile_bpf(source), backend=Engine()) as engine:
+        for address, error in ((0, -34), (1, -34), (-1, -14)):
+            for obj in (kernel, engine):
+                obj.variables["at"].value = address
+                obj.programs["run"].test_run()
+                assert (obj.variables["length"].value, obj.variables["order"].value) == (error, error)

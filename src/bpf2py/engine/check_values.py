@@ -56,7 +56,7 @@ _NULLABLE = {
     ("sk_storage_get", 3), ("task_storage_get", 3), ("inode_storage_get", 3), ("cgrp_storage_get", 3), ("csum_diff", 1),
     ("csum_diff", 3), ("trace_vprintk", 3), ("snprintf", 4), ("snprintf", 1), ("seq_printf", 4), ("loop", 3),
     ("for_each_map_elem", 3), ("skb_set_tunnel_opt", 2), ("find_vma", 4), ("user_ringbuf_drain", 3), ("kptr_xchg", 2),
-    ("get_task_stack", 2), ("check_mtu", 3), ("sk_assign", 2), ("redirect_neigh", 2),
+    ("get_task_stack", 2), ("check_mtu", 3), ("sk_assign", 2), ("redirect_neigh", 2), ("read_branch_records", 2),
 }  # fmt: skip
 
 

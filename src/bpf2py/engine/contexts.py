@@ -11,7 +11,7 @@ from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
 from bpf2py.engine.helpers.sysctl import Sysctl
-from bpf2py.engine.kernel_objects import member, pointer
+from bpf2py.engine.kernel_objects import member, pointer, whole
 from bpf2py.errors import BtfError, EncodeError
 from bpf2py.uapi import usdt
 from bpf2py.uapi.program_types import AttachType
@@ -135,19 +135,22 @@ def _arguments(
 ) -> bytes:
     if fields:
         raise EncodeError(f"the context is an array of arguments, which have no names: {', '.join(fields)}")
+    numbers = [_argument(engine, program, run, position, item) for position, item in enumerate(arguments)]
+    return b"".join((number & (1 << 64) - 1).to_bytes(8, "little") for number in numbers)
+
+
+def _argument(engine: Machine, program: EngineProgram, run: Run, position: int | str, item: Any) -> int:
+    """An argument of a function, by its position, or a register by its name: a number, or the address of what is made for it."""
+    if isinstance(item, int):
+        return item
     btf = program.object_spec.types
-    raw = bytearray()
-    for position, item in enumerate(arguments):
-        number = item
-        if not isinstance(item, int):
-            target = _argument_target(btf, program, position)
-            if btf is None:
-                raise EncodeError("without types an argument is a number")
-            if isinstance(item, Mapping) and not target and "__type__" not in item:
-                raise EncodeError(f'argument {position}: say which struct it is: {{"__type__": "task_struct", ...}}')
-            number = pointer(engine, btf, target, item, run.owned)
-        raw += (number & (1 << 64) - 1).to_bytes(8, "little")
-    return bytes(raw)
+    target = _argument_target(btf, program, position) if isinstance(position, int) else 0
+    what = f"argument {position}" if isinstance(position, int) else f"register {position}"
+    if btf is None:
+        raise EncodeError(f"{what}: without types it is a number")
+    if isinstance(item, Mapping) and not target and "__type__" not in item:
+        raise EncodeError(f'{what}: say which struct it is: {{"__type__": "task_struct", ...}}')
+    return pointer(engine, btf, target, item, run.owned)
 
 
 def _argument_target(btf: Btf | None, program: EngineProgram, position: int) -> int:
@@ -176,13 +179,15 @@ def _registers(
     places = (layout.result,) if kind in _RETURNS else layout.syscall if kind == "ksyscall" else layout.arguments
     if len(arguments) > len(places):
         raise EncodeError(f"at most {len(places)} arguments are in registers")
-    values = list(zip(places, arguments, strict=False))
+    numbers = [_argument(engine, program, run, position, item) for position, item in enumerate(arguments)]
+    values = list(zip(places, numbers, strict=False))
     if kind == "ksyscall" and layout is AARCH64:
-        values += [(layout.names["orig_x0"], item) for item in arguments[:1]]
+        values += [(layout.names["orig_x0"], number) for number in numbers[:1]]
+    for name, item in fields.items():
+        values.append((_register_offset(found, layout, name), _argument(engine, program, run, name, item)))
     raw = bytearray(size)
-    for at, item in values + [(_register_offset(found, layout, name), item) for name, item in fields.items()]:
-        number = pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) and btf is not None else item
-        raw[at : at + 8] = (int(number) & (1 << 64) - 1).to_bytes(8, "little")
+    for at, number in values:
+        raw[at : at + 8] = (number & (1 << 64) - 1).to_bytes(8, "little")
     if kind != "ksyscall":
         return bytes(raw)
     # Kernels enter system calls by a wrapper, whose only argument is where the caller's registers are.
@@ -206,9 +211,7 @@ def _usdt_arguments(engine: Machine, program: EngineProgram, run: Run, arguments
     btf = program.object_spec.types
     if specs.value_bytes != usdt.SPEC_SIZE or btf is None:
         raise EncodeError(f"map {specs.info.name} is not the one of <bpf/usdt.bpf.h>")
-    numbers = [
-        pointer(engine, btf, 0, item, run.owned) if isinstance(item, str | bytes) else int(item) for item in arguments
-    ]
+    numbers = [_argument(engine, program, run, position, item) for position, item in enumerate(arguments)]
     slot = specs.slot_type(specs, True, True)
     slot.value[:] = usdt.encode_spec([(number, 0, 0, 1, 0) for number in numbers], run.cookie)
     slot.update()
@@ -285,7 +288,7 @@ def _set(engine: Machine, btf: Btf, run: Run, raw: bytearray, place: tuple[int, 
         size = (shift + bits + 7) // 8
         mask = (1 << bits) - 1 << shift
         old = int.from_bytes(raw[at : at + size], "little")
-        raw[at : at + size] = (old & ~mask | int(item) << shift & mask).to_bytes(size, "little")
+        raw[at : at + size] = (old & ~mask | whole(item) << shift & mask).to_bytes(size, "little")
         return
     kind = btf.resolved(type_id)
     if isinstance(kind, Ref) and kind.kind == Kind.PTR:

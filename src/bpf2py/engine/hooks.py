@@ -51,7 +51,7 @@ _ELSEWHERE = (
 _OPTIONS = frozenset(
     """
 access after before binary breakpoint cgroup cookie cookies cpu defragment device direction event family frequency handle hook
-ifindex interface length map mode netlink netns offset offsets order period pid priority qdisc ref_ctr_offset retprobe symbol
+ifindex interface length map mode netlink netns offset offsets order period pid priority qdisc ref_ctr_offset retprobe socket symbol
 symbols target tid
 """.split()
 )

@@ -84,7 +84,7 @@ def _put(
         size = (shift + bits + 7) // 8
         old = int.from_bytes(engine.memory.read(at, size), "little")
         mask = (1 << bits) - 1 << shift
-        engine.memory.write(at, (old & ~mask | int(item) << shift & mask).to_bytes(size, "little"))
+        engine.memory.write(at, (old & ~mask | whole(item) << shift & mask).to_bytes(size, "little"))
         return
     kind = btf.resolved(type_id)
     if isinstance(kind, Struct) and isinstance(item, Mapping):
@@ -101,6 +101,13 @@ def _put(
     else:
         codec = codec_for(btf, type_id)
         engine.memory.write(at, codec.encode(item))
+
+
+def whole(item: Any) -> int:
+    """A number given for a bitfield. Raises EncodeError for anything else."""
+    if not isinstance(item, int):
+        raise EncodeError(f"a bitfield holds a whole number, not {item!r}")
+    return item
 
 
 def pointer(engine: Machine, btf: Btf, target: int, item: Any, owned: list[int]) -> int:

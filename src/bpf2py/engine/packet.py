@@ -163,11 +163,12 @@ class XdpBuff(Packet):
 class SkBuff(Packet):
     """A packet with a struct __sk_buff, as BPF_PROG_TEST_RUN makes it: received on the loopback device, with a closed socket."""
 
-    __slots__ = ("l2", "sock")
+    __slots__ = ("encapsulated", "l2", "sock")
 
     def __init__(self, memory: Memory, data: bytes, context: bytes = b"", l2: bool = True) -> None:
         super().__init__(memory, data, HEADROOM, FRAME)
         self.l2 = l2
+        self.encapsulated = False
         self.context = memory.allocate(SKB_SIZE)
         self.sock = memory.allocate(SOCK_SIZE)
         memory.write(self.context, context[:SKB_SIZE])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.check import CheckError
 from bpf2py.engine.check_values import Calls, MapFacts
 from bpf2py.engine.code import Code, Op, Target, function_address, is_function_address
-from bpf2py.engine.helpers import KFUNCS, native_name, target_of
+from bpf2py.engine.helpers import KFUNCS, MISSING, native_name, target_of
 from bpf2py.errors import NotSupported, RelocationError
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.helpers import HELPERS, Helper
@@ -116,7 +116,7 @@ class Placer:
                     f"test bpf_ksym_exists({name}), provide it by engine.helpers[{name!r}], or use the kernel",
                     feature=name,
                 )
-            target = Target("python", "missing", 0)
+            target = Target("python", "missing", MISSING)
         self._set(ref, src=isa.BPF_PSEUDO_KFUNC_CALL, imm=0)
         self.code.helpers[slot] = target
 

@@ -42,6 +42,7 @@ ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 ge
 get_current_task get_current_task_btf task_pt_regs get_current_cgroup_id get_current_ancestor_cgroup_id
 get_ns_current_pid_tgid get_numa_node_id send_signal send_signal_thread get_retval set_retval get_func_ip
 get_attach_cookie get_func_arg get_func_ret get_func_arg_cnt per_cpu_ptr this_cpu_ptr kptr_xchg current_task_under_cgroup
+skb_under_cgroup
 """,
     "memory": """
 probe_read probe_read_kernel probe_read_user probe_read_str probe_read_kernel_str probe_read_user_str probe_write_user
@@ -53,12 +54,8 @@ copy_from_user copy_from_user_task
 skb_load_bytes skb_load_bytes_relative skb_store_bytes skb_pull_data skb_change_tail skb_change_head skb_adjust_room
 skb_vlan_push skb_vlan_pop skb_change_type get_hash_recalc set_hash set_hash_invalid get_socket_cookie get_socket_uid
 get_cgroup_classid get_route_realm skb_cgroup_id xdp_adjust_head xdp_adjust_tail xdp_adjust_meta xdp_load_bytes xdp_store_bytes
-xdp_get_buff_len redirect redirect_peer redirect_neigh redirect_map clone_redirect check_mtu
-""",
-    "sock": """
-sk_fullsock sk_release tcp_sock get_listener_sock sk_lookup_tcp sk_lookup_udp skc_lookup_tcp sock_from_file get_netns_cookie
-skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock skc_to_unix_sock
-skc_to_mptcp_sock sk_cgroup_id sk_ancestor_cgroup_id skb_ancestor_cgroup_id
+xdp_get_buff_len redirect redirect_peer redirect_neigh redirect_map clone_redirect check_mtu skb_ecn_set_ce
+skb_set_tstamp
 """,
     "checksum": "csum_diff csum_update csum_level l3_csum_replace l4_csum_replace",
     "dynptr": """
@@ -96,6 +93,7 @@ bpf_dynptr_is_rdonly bpf_dynptr_size bpf_dynptr_clone
 }
 _MAYBE_NULL = {"loop": (3,), "for_each_map_elem": (3,)}
 FIRST_KFUNC = 1 << 16
+MISSING = FIRST_KFUNC - 1  # a weak kernel function that is not there
 _KFUNC_NAMES = [(name, module) for module, names in _KFUNC_MODULES.items() for name in names.split()]
 KFUNCS: dict[str, Target] = {name: Target("python", name, FIRST_KFUNC + i) for i, (name, _) in enumerate(_KFUNC_NAMES)}
 KFUNCS["bpf_throw"] = Target("inline", "throw")
@@ -129,6 +127,8 @@ def python_helper(number: int) -> HelperFunction:
     """The function behind a number: of a helper, or of a kfunc. Raises KeyError."""
     if number == POISON_IMM:
         return _poisoned
+    if number == MISSING:
+        return _missing
     if number >= FIRST_KFUNC:
         name, module = _KFUNC_NAMES[number - FIRST_KFUNC]
     else:
@@ -136,6 +136,10 @@ def python_helper(number: int) -> HelperFunction:
         module = _MODULES[name]
     function: HelperFunction = getattr(import_module(f"bpf2py.engine.helpers.{module}"), name)
     return function
+
+
+def _missing(engine: Any, *_: int) -> int:
+    raise Fault("it called a kernel function that is not there: test bpf_ksym_exists() before")
 
 
 def _poisoned(engine: Any, *_: int) -> int:

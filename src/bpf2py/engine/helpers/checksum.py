@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
 EINVAL, EFAULT, ENOTSUPP = 22, 14, 524
-PSEUDO_HEADER, MARK_MANGLED_0, HEADER_FIELD_MASK = 1 << 4, 1 << 5, 0xF
+# BPF_F_* of include/uapi/linux/bpf.h
+HEADER_FIELD_MASK, PSEUDO_HEADER, MARK_MANGLED_0, MARK_ENFORCE, IPV6 = 0xF, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 MAX_DIFF = 512
 
 
@@ -84,8 +85,6 @@ def _replace(engine: Machine, offset: int, difference: int | None, old: int, new
     packet = engine.current.packet
     at = packet.data + offset
     current = int.from_bytes(engine.memory.read(at, 2), "little")
-    if zero and not current:
-        return 0
     if difference is None:
         mask = (1 << 8 * size) - 1
         difference = add(~old & mask if size == 4 else ~old & 0xFFFF, new & mask)
@@ -101,29 +100,31 @@ def _replace(engine: Machine, offset: int, difference: int | None, old: int, new
 
 def l3_csum_replace(engine: Machine, _skb: int, offset: int, old: int, new: int, size: int, *_: int) -> int:
     """Correct the checksum at an offset for a member that changed; with size 0 `new` is a difference."""
-    size, offset = size & 0xFFFFFFFFFFFFFFFF, offset & 0xFFFFFFFF
+    offset &= 0xFFFFFFFF
     if size & ~HEADER_FIELD_MASK:
         return -EINVAL
     if _outside(engine, offset):
         return -EFAULT
+    return _change(engine, offset, old, new, size, False)
+
+
+def _change(engine: Machine, offset: int, old: int, new: int, size: int, zero: bool) -> int:
     if size == 0:
-        return -EINVAL if old else _replace(engine, offset, new, 0, 0, 0, False)
+        return -EINVAL if old else _replace(engine, offset, new, 0, 0, 0, zero)
     if size not in (2, 4):
         return -EINVAL
-    return _replace(engine, offset, None, old, new, size, False)
+    return _replace(engine, offset, None, old, new, size, zero)
 
 
 def l4_csum_replace(engine: Machine, _skb: int, offset: int, old: int, new: int, flags: int, *_: int) -> int:
     """The same for TCP and UDP; BPF_F_MARK_MANGLED_0 keeps UDP's "no checksum"."""
     offset &= 0xFFFFFFFF
-    if flags & ~(MARK_MANGLED_0 | 1 << 6 | PSEUDO_HEADER | 1 << 7 | HEADER_FIELD_MASK):
+    if flags & ~(MARK_MANGLED_0 | MARK_ENFORCE | PSEUDO_HEADER | IPV6 | HEADER_FIELD_MASK):
         return -EINVAL
     if _outside(engine, offset):
         return -EFAULT
-    mangled = bool(flags & MARK_MANGLED_0) and not flags & 1 << 6
-    size = flags & HEADER_FIELD_MASK
-    if size == 0:
-        return -EINVAL if old else _replace(engine, offset, new, 0, 0, 0, mangled)
-    if size not in (2, 4):
-        return -EINVAL
-    return _replace(engine, offset, None, old, new, size, mangled)
+    mangled = bool(flags & MARK_MANGLED_0)
+    at = engine.current.packet.data + offset
+    if mangled and not flags & MARK_ENFORCE and not any(engine.memory.read(at, 2)):
+        return 0
+    return _change(engine, offset, old, new, flags & HEADER_FIELD_MASK, mangled)

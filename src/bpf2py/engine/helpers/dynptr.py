@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.memory import PUBLIC
+from bpf2py.engine.packet import SkBuff
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 EINVAL, E2BIG, ENOMEM, ERANGE = 22, 7, 12, 34
 MAX_SIZE = (1 << 24) - 1  # DYNPTR_SIZE_MASK
 READ_ONLY, OF_PACKET = 1 << 63, 1 << 62
+STORE_FLAGS = 3  # BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH
 # Programs that may not write to packets (may_access_direct_pkt_data() in kernel/bpf/verifier.c).
 _READERS = (P.SOCKET_FILTER, P.CGROUP_SKB, P.LWT_IN, P.LWT_OUT, P.LWT_SEG6LOCAL, P.SK_REUSEPORT, P.FLOW_DISSECTOR)
 
@@ -69,10 +71,13 @@ def dynptr_write(engine: Machine, pointer: int, offset: int, source: int, size: 
     """Copy into it."""
     address, length, kind = _facts(engine, pointer)
     size, offset = engine.length(size), offset & 0xFFFFFFFF
-    if not address or kind & READ_ONLY or (flags and not kind & OF_PACKET):
+    if not address or kind & READ_ONLY:
         return -EINVAL
     if size > length or offset > length - size:
         return -E2BIG
+    allowed = STORE_FLAGS if kind & OF_PACKET and isinstance(engine.current.packet, SkBuff) else 0
+    if flags & ~allowed:
+        return -EINVAL
     engine.write(address + offset, engine.read(source, size))
     return 0
 
@@ -84,7 +89,7 @@ def dynptr_data(engine: Machine, pointer: int, offset: int, size: int, *_: int) 
 
 def ringbuf_reserve_dynptr(engine: Machine, header: int, size: int, flags: int, pointer: int, *_: int) -> int:
     """Of a new record."""
-    size = engine.length(size)
+    size &= 0xFFFFFFFF
     if flags or size > MAX_SIZE:
         _set(engine, pointer, 0, 0)
         return -EINVAL if flags else -E2BIG

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 EINVAL, ENOENT, E2BIG, EFAULT, ENOSPC, EBADF = 22, 2, 7, 14, 28, 9
 BPF_F_INDEX_MASK = CURRENT_CPU = 0xFFFFFFFF
 BPF_F_CTXLEN = 0xFFFFF  # BPF_F_CTXLEN_MASK, in the upper half of the flags
-SKIP_MASK, USER_STACK, BUILD_ID = 0xFF, 256, 2048
+SKIP_MASK, USER_STACK, FAST_STACK_CMP, REUSE_STACKID, BUILD_ID = 0xFF, 256, 512, 1024, 2048
+STACK_BUILD_ID_IP = b"\2\0\0\0" + bytes(20)
+EVENT_VALUE = 24  # sizeof(struct bpf_perf_event_value)
 MAX_STACK_DEPTH = 127
 
 
@@ -46,17 +48,24 @@ def skb_output(engine: Machine, _context: int, header: int, flags: int, data: in
 xdp_output = skb_output
 
 
+def _no_event(engine: Machine, header: int, flags: int) -> int:
+    index = flags & BPF_F_INDEX_MASK
+    if flags & ~BPF_F_INDEX_MASK:
+        return -EINVAL
+    index = engine.current_cpu if index == CURRENT_CPU else index
+    return -E2BIG if index >= engine.core_at(header).info.max_entries else -ENOENT
+
+
 def perf_event_read(engine: Machine, header: int, flags: int, *_: int) -> int:
     """The engine counts no hardware events."""
-    return -ENOENT
+    return _no_event(engine, header, flags)
 
 
 def perf_event_read_value(engine: Machine, header: int, flags: int, buffer: int, size: int, *_: int) -> int:
     """The engine counts no hardware events: zeros."""
-    if size != 24:
-        return -EINVAL
-    engine.write(buffer, bytes(24))
-    return -ENOENT
+    size = engine.length(size)
+    engine.write(buffer, bytes(size))
+    return _no_event(engine, header, flags) if size == EVENT_VALUE else -EINVAL
 
 
 def _frames(engine: Machine, user: bool) -> list[int]:
@@ -66,6 +75,8 @@ def _frames(engine: Machine, user: bool) -> list[int]:
 
 def get_stackid(engine: Machine, _context: int, header: int, flags: int, *_: int) -> int:
     """The number of the task's stack in the map: the frames the task was given (`Task.user_stack`, `kernel_stack`)."""
+    if flags & ~(SKIP_MASK | USER_STACK | FAST_STACK_CMP | REUSE_STACKID):
+        return -EINVAL
     frames = _frames(engine, bool(flags & USER_STACK))
     skip = flags & SKIP_MASK
     core = engine.core_at(header)
@@ -81,12 +92,23 @@ def get_stackid(engine: Machine, _context: int, header: int, flags: int, *_: int
 
 
 def get_stack(engine: Machine, _context: int, buffer: int, size: int, flags: int, *_: int) -> int:
-    """The task's stack as addresses; the bytes written."""
-    if flags & ~(SKIP_MASK | USER_STACK | BUILD_ID) or size % 8:
-        return -EINVAL
-    frames = _frames(engine, bool(flags & USER_STACK))[flags & SKIP_MASK :][: size // 8]
+    """The task's stack as addresses, or as structs bpf_stack_build_id; the bytes written."""
     size = engine.length(size)
-    raw = b"".join((f & (1 << 64) - 1).to_bytes(8, "little") for f in frames)
+    user, build_id = bool(flags & USER_STACK), bool(flags & BUILD_ID)
+    step = 32 if build_id and user else 8
+    error = 0
+    frames: list[int] = []
+    if flags & ~(SKIP_MASK | USER_STACK | BUILD_ID) or (build_id and not user) or size % step:
+        error = -EINVAL
+    else:
+        frames = _frames(engine, user)
+        error = -EFAULT if len(frames) < flags & SKIP_MASK else 0
+    if error:
+        engine.write(buffer, bytes(size))
+        return error
+    kept = [(f & (1 << 64) - 1).to_bytes(8, "little") for f in frames[flags & SKIP_MASK :][: size // step]]
+    # No file is known that an address would be in: BPF_STACK_BUILD_ID_IP.
+    raw = b"".join(STACK_BUILD_ID_IP + address if step == 32 else address for address in kept)
     engine.write(buffer, raw.ljust(size, b"\0"))
     return len(raw)
 

@@ -9,28 +9,43 @@ from bpf2py.engine.memory import PUBLIC
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EFAULT, E2BIG = 14, 7
-MAX_SIZE = 1 << 29
+EFAULT, ERANGE = 14, 34
+USER_END = 1 << 47  # TASK_SIZE_MAX, a page more
+KERNEL_HALF = 0xFFFF8000_0000_0000  # addresses from here on are the kernel's; others it does not even try
 
 
 def _kernel(engine: Machine, address: int, size: int) -> bytes | None:
+    if not size and address >= KERNEL_HALF:
+        return b""
     if not PUBLIC <= address <= engine.memory.size - size:
         return None
     return engine.memory.read(address, size)
 
 
+def kernel_error(address: int) -> int:
+    """What reading the kernel's memory at a bad address gives."""
+    return -EFAULT if address >= KERNEL_HALF else -ERANGE
+
+
+def _user_error(_address: int) -> int:
+    return -EFAULT
+
+
 def _user(engine: Machine, address: int, size: int) -> bytes | None:
+    if not size and address < USER_END:
+        return b""
     task = engine.current.task
     if task.memory is not None:
         return task.memory(address, size)
-    return _kernel(engine, address, size)  # without a traced child, what tests put into the engine's memory
+    # Without a traced child, what tests put into the engine's memory.
+    return _kernel(engine, address, size) if address < USER_END else None
 
 
-def _read(engine: Machine, target: int, size: int, data: bytes | None) -> int:
+def _read(engine: Machine, target: int, size: int, data: bytes | None, error: int) -> int:
     size = engine.length(size)
     if data is None:
         engine.write(target, bytes(size))
-        return -EFAULT
+        return error
     engine.write(target, data)
     return 0
 
@@ -40,7 +55,7 @@ def _read_str(engine: Machine, target: int, size: int, source: int, user: bool) 
     size = engine.length(size)
     if not size:
         return 0
-    reader = _user if user else _kernel
+    reader, error = (_user, _user_error) if user else (_kernel, kernel_error)
     found = bytearray()
     address = source
     while len(found) < size:
@@ -49,7 +64,7 @@ def _read_str(engine: Machine, target: int, size: int, source: int, user: bool) 
         part = reader(engine, address, step)
         if part is None:
             engine.write(target, bytes(size))
-            return -EFAULT
+            return error(source)
         end = part.find(b"\0")
         if end >= 0:
             found += part[: end + 1]
@@ -63,20 +78,20 @@ def _read_str(engine: Machine, target: int, size: int, source: int, user: bool) 
 
 
 def probe_read_kernel(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
-    """Copy; -EFAULT and zeros where the address is bad."""
-    return _read(engine, target, size, _kernel(engine, source, engine.length(size)))
+    """Copy; -ERANGE or -EFAULT, and zeros, where the address is bad."""
+    return _read(engine, target, size, _kernel(engine, source, engine.length(size)), kernel_error(source))
 
 
 def probe_read_user(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """The same from the task's memory."""
-    return _read(engine, target, size, _user(engine, source, engine.length(size)))
+    return _read(engine, target, size, _user(engine, source, engine.length(size)), -EFAULT)
 
 
 def probe_read(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """Kernel memory or the task's, whichever the address is in."""
     size = engine.length(size)
     data = _kernel(engine, source, size)
-    return _read(engine, target, size, data if data is not None else _user(engine, source, size))
+    return _read(engine, target, size, data if data is not None else _user(engine, source, size), -EFAULT)
 
 
 def probe_read_kernel_str(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
@@ -96,6 +111,8 @@ def probe_read_str(engine: Machine, target: int, size: int, source: int, *_: int
 
 def copy_from_user(engine: Machine, target: int, size: int, source: int, *_: int) -> int:
     """As `probe_read_user`, for sleepable programs."""
+    if not size & 0xFFFFFFFF:
+        return 0
     return probe_read_user(engine, target, size, source)
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.helpers import Fault
 from bpf2py.engine.packet import ETH_HLEN, MAX_META, SKB, XDP_FRAME, Packet, SkBuff, XdpBuff
+from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, EFAULT, ENOMEM, ENOTSUPP, EOPNOTSUPP, ERANGE = 22, 14, 12, 524, 95, 34
+ENOMEM, EFAULT, ENODEV, EINVAL, EOPNOTSUPP, EALREADY, ENOTSUPP = 12, 14, 19, 22, 95, 114, 524
+IPV4, IPV6 = 0x0008, 0xDD86  # in the packet's byte order
 MAX_OFFSET = 0x7FFFFFFF
-MTU = 1500
-MAX_SKB = 65535
+MAX_SKB = 16064  # SKB_MAX_ALLOC
 VLAN_HLEN, ETH_P_8021Q, ETH_P_8021AD = 4, 0x8100, 0x88A8
 VLAN_TYPES = (ETH_P_8021Q, ETH_P_8021AD)
 XDP_REDIRECT, XDP_ABORTED, TC_ACT_REDIRECT, TC_ACT_SHOT = 4, 0, 7, 2
 HDR_START_MAC, HDR_START_NET = 0, 1
+VERDICTS, BROADCAST, EXCLUDE_INGRESS = 3, 8, 16  # in the flags of bpf_redirect_map()
+LOOPBACK, LOOPBACK_MTU, CHECK_SEGMENTS = 1, 65536, 1
 
 
 def _packet(engine: Machine) -> Any:
@@ -92,30 +96,68 @@ def skb_change_head(engine: Machine, _skb: int, room: int, flags: int, *_: int) 
     return 0 if packet.resize(room, 0) else -ENOMEM
 
 
+# BPF_F_ADJ_ROOM_* of include/uapi/linux/bpf.h
+FIXED_GSO, ENCAP_IPV4, ENCAP_IPV6, ENCAP_GRE, ENCAP_UDP, NO_CSUM_RESET, ENCAP_L2_ETH, DECAP_IPV4, DECAP_IPV6 = (
+    1 << i for i in range(9)
+)
+ENCAP_L2_SHIFT = 56
+
+
 def skb_adjust_room(engine: Machine, _skb: int, difference: int, mode: int, flags: int, *_: int) -> int:
     """Room behind the link layer header (mode 1, BPF_ADJ_ROOM_MAC) or the network header (mode 0, BPF_ADJ_ROOM_NET)."""
     packet: SkBuff = _packet(engine)
-    change = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
-    if flags & ~0x1FF:
+    change, mode = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), mode & 0xFFFFFFFF
+    if flags & ~(0x1FF | 0xFF << ENCAP_L2_SHIFT):
         return -EINVAL
     if abs(change) > 0xFFF:
         return -EFAULT
     protocol = packet.number(SKB["protocol"])
-    network = {0x0008: 20, 0xDD86: 40}.get(protocol)
-    if network is None:
+    network = {IPV4: 20, IPV6: 40}.get(protocol)
+    if network is None or mode > 1:
         return -ENOTSUPP
-    if mode & 0xFFFFFFFF > 1:
-        return -ENOTSUPP
-    front = (ETH_HLEN if packet.l2 else 0) + (network if not mode & 0xFFFFFFFF else 0)
+    front = (ETH_HLEN if packet.l2 else 0) + (network if not mode else 0)
+    if flags & (DECAP_IPV4 | DECAP_IPV6):
+        if change >= 0 or (flags & DECAP_IPV4 and flags & DECAP_IPV6):
+            return -EINVAL
+        network = 20 if flags & DECAP_IPV4 else 40
     above = len(packet) - (ETH_HLEN if packet.l2 else 0)
     if change < 0 and (-change >= above or above + change < network):
         return -ENOTSUPP
+    if change >= 0 and len(packet) + change > MAX_SKB:
+        return -ENOTSUPP
+    error = _check_shrink(flags) if change < 0 else _check_encapsulation(packet, change, flags)
+    if error:
+        return error
     head = engine.memory.read(packet.data, front)
     if not packet.resize(change, 0):
         return -ENOMEM
     packet.put(0, head)
     if change > 0:
         packet.put(front, bytes(change))
+    if protocol == IPV4 and flags & (ENCAP_IPV6 | DECAP_IPV6):
+        packet.set_number(SKB["protocol"], IPV6)
+    elif protocol == IPV6 and flags & (ENCAP_IPV4 | DECAP_IPV4):
+        packet.set_number(SKB["protocol"], IPV4)
+    return 0
+
+
+def _check_shrink(flags: int) -> int:
+    return -EINVAL if flags & ~(FIXED_GSO | DECAP_IPV4 | DECAP_IPV6 | NO_CSUM_RESET) else 0
+
+
+def _check_encapsulation(packet: SkBuff, change: int, flags: int) -> int:
+    if not flags & (ENCAP_IPV4 | ENCAP_IPV6):
+        return 0
+    inner = flags >> ENCAP_L2_SHIFT
+    if (flags & ENCAP_IPV4 and flags & ENCAP_IPV6) or (flags & ENCAP_GRE and flags & ENCAP_UDP):
+        return -EINVAL
+    if flags & ENCAP_L2_ETH and inner < ETH_HLEN:
+        return -EINVAL
+    if packet.encapsulated:
+        return -EALREADY
+    if inner > change:
+        return -EINVAL
+    packet.encapsulated = True
     return 0
 
 
@@ -203,12 +245,51 @@ def _zero(engine: Machine, *_: int) -> int:
     return 0
 
 
-get_cgroup_classid = get_route_realm = get_socket_cookie = skb_cgroup_id = _zero
+get_cgroup_classid = get_route_realm = get_socket_uid = _zero
 
 
-def get_socket_uid(engine: Machine, *_: int) -> int:
-    """Packets without a socket belong to the overflow user."""
-    return 65534
+def get_socket_cookie(engine: Machine, *_: int) -> int:
+    """A number of the socket's: there is one."""
+    return 1
+
+
+def skb_cgroup_id(engine: Machine, *_: int) -> int:
+    """Sockets are in the root cgroup."""
+    return 1
+
+
+def skb_ecn_set_ce(engine: Machine, *_: int) -> int:
+    """Mark the packet as one that met congestion, if its sender understands: 1 where it is marked now (Linux 5.1)."""
+    packet = _packet(engine)
+    at = ETH_HLEN if packet.l2 else 0
+    protocol = packet.number(SKB["protocol"])
+    if protocol not in (IPV4, IPV6) or len(packet) < at + (20 if protocol == IPV4 else 40):
+        return 0
+    head = bytearray(engine.memory.read(packet.data + at, 20))
+    bits = head[1] & 3 if protocol == IPV4 else head[1] >> 4 & 3
+    if bits in (0, 3):
+        return int(bits == 3)
+    if protocol == IPV6:
+        head[1] |= 0x30
+    else:
+        total = int.from_bytes(head[10:12], "big") + 0xFFFB + (bits + 1)  # IP_ECN_set_ce()
+        head[1] |= 3
+        head[10:12] = ((total & 0xFFFF) + (total >> 16)).to_bytes(2, "big")
+    packet.put(at, head)
+    return 1
+
+
+def skb_set_tstamp(engine: Machine, _skb: int, time_ns: int, kind: int, *_: int) -> int:
+    """Set when the packet is to leave, by the clock 0 (real time), 1 (monotonic) or 2 (TAI, Linux 6.11) (Linux 5.18)."""
+    packet = _packet(engine)
+    kind &= 0xFFFFFFFF
+    if packet.number(SKB["protocol"]) not in (IPV4, IPV6):
+        return -EOPNOTSUPP
+    if kind > 2 or (kind and not time_ns):
+        return -EINVAL
+    engine.memory.write(packet.context + 152, time_ns.to_bytes(8, "little"))
+    packet.set_number(180, kind)
+    return 0
 
 
 def xdp_adjust_head(engine: Machine, _context: int, delta: int, *_: int) -> int:
@@ -301,31 +382,49 @@ def redirect_neigh(engine: Machine, ifindex: int, parameters: int, size: int, fl
 
 def redirect_map(engine: Machine, header: int, key: int, flags: int, *_: int) -> int:
     """XDP_REDIRECT when the map has the key, else the verdict in the low bits of the flags."""
-    if flags & ~(3 | 8 | 16):
+    core = engine.core_at(header)
+    broadcast = BROADCAST | EXCLUDE_INGRESS if core.info.type in (MapType.DEVMAP, MapType.DEVMAP_HASH) else 0
+    if flags & ~(VERDICTS | broadcast):
         return XDP_ABORTED
     key &= 0xFFFFFFFF
-    core = engine.core_at(header)
-    if not flags & 8 and key.to_bytes(4, "little") not in core.held:
-        return flags & 3
+    if not flags & BROADCAST and key.to_bytes(4, "little") not in core.held:
+        return flags & VERDICTS
     engine.current.redirect = ("map", key, core.info.id)
     return XDP_REDIRECT
 
 
 def clone_redirect(engine: Machine, _skb: int, ifindex: int, flags: int, *_: int) -> int:
     """A copy of the packet for `Engine.cloned`."""
-    if flags & ~1:
+    if flags & ~1 or _mtu(ifindex & 0xFFFFFFFF) is None:
         return -EINVAL
     engine.cloned.add((ifindex & 0xFFFFFFFF, _packet(engine).content()))
     return 0
 
 
+def _mtu(ifindex: int) -> int | None:
+    """Of a device of the machine the engine runs on, whose devices a simulated one shares; None where there is no such device."""
+    if ifindex == LOOPBACK:
+        return LOOPBACK_MTU
+    try:
+        with open(f"/sys/class/net/{socket.if_indextoname(ifindex)}/mtu") as file:
+            return int(file.read())
+    except (OSError, OverflowError, ValueError):
+        return None
+
+
 def check_mtu(engine: Machine, _context: int, ifindex: int, length: int, difference: int, flags: int, *_: int) -> int:
-    """Whether the packet fits into 1500 bytes behind its link layer header; -ENODEV for interfaces below 0."""
-    if flags & ~1:
-        return -EINVAL
+    """Whether the packet fits a device behind its link layer header; -ENODEV where there is no such device."""
     packet = _packet(engine)
-    change = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
-    asked = int.from_bytes(engine.read(length, 4), "little")
-    size = asked if asked else len(packet) - ETH_HLEN
-    engine.write(length, MTU.to_bytes(4, "little"))
-    return 0 if size + change <= MTU else 1
+    given = int.from_bytes(engine.read(length, 4), "little")
+    change, ifindex = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), ifindex & 0xFFFFFFFF
+    segments = 0 if isinstance(packet, XdpBuff) else CHECK_SEGMENTS
+    if flags & ~segments or (flags and (change or given)):
+        return -EINVAL
+    own = packet.number(12 if isinstance(packet, XdpBuff) else SKB["ifindex"]) or LOOPBACK
+    mtu = _mtu(ifindex or own)
+    if mtu is None:
+        return -ENODEV
+    size = given + ETH_HLEN if given else len(packet)
+    size = (size + change & 0xFFFFFFFF ^ 1 << 31) - (1 << 31)
+    engine.write(length, mtu.to_bytes(4, "little"))
+    return int(size > mtu + ETH_HLEN)

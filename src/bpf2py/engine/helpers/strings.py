@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.engine.helpers.memory import kernel_error
 from bpf2py.engine.memory import PUBLIC
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-ENOENT, E2BIG, EFAULT, ERANGE = 2, 7, 14, 34
+ENOENT, E2BIG, EFAULT = 2, 7, 14
 LIMIT = 65536
 
 
@@ -34,7 +35,7 @@ class Text:
     def __init__(self, engine: Machine, address: int) -> None:
         self._memory, self._size, self._address = engine.memory.view, engine.memory.size, address
         if not PUBLIC <= address < self._size:
-            raise Stop(-ERANGE)
+            raise Stop(kernel_error(address))
 
     def __getitem__(self, index: int) -> int:
         address = self._address + index

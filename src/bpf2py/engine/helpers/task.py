@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,8 @@ from bpf2py.engine.kernel_objects import current_task
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, EPERM, ENOENT = 22, 1, 2
+EINVAL, E2BIG, EAGAIN = 22, 7, 11
+ROOT_CGROUP = 1  # its id
 HZ = 250
 
 
@@ -42,9 +45,21 @@ def jiffies64(engine: Machine, *_: int) -> int:
     return engine.now() * HZ // 1_000_000_000
 
 
+@functools.cache
+def _pid_namespace() -> tuple[int, int] | None:
+    """(device, inode) of the PID namespace, None on systems that have none."""
+    try:
+        found = os.stat("/proc/self/ns/pid")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def get_ns_current_pid_tgid(engine: Machine, dev: int, ino: int, nsdata: int, size: int, *_: int) -> int:
-    """struct bpf_pidns_info of the task; there is one PID namespace."""
-    if size != 8:
+    """struct bpf_pidns_info of the task; there is one PID namespace, that of this process."""
+    space = _pid_namespace()
+    if size & 0xFFFFFFFF != 8 or (space is not None and (dev, ino) != space):
+        engine.write(nsdata, bytes(engine.length(size)))
         return -EINVAL
     task = engine.current.task
     engine.write(nsdata, task.pid.to_bytes(4, "little") + task.tgid.to_bytes(4, "little"))
@@ -81,12 +96,28 @@ def get_current_cgroup_id(engine: Machine, *_: int) -> int:
 
 def get_current_ancestor_cgroup_id(engine: Machine, level: int, *_: int) -> int:
     """The root at level 0, the task's own cgroup at level 1."""
-    return (1, engine.current.task.cgroup_id)[level] if level in (0, 1) else 0
+    level &= 0xFFFFFFFF
+    own = engine.current.task.cgroup_id
+    return ROOT_CGROUP if level == 0 else own if level == 1 and own != ROOT_CGROUP else 0
 
 
-def current_task_under_cgroup(engine: Machine, _map: int, _index: int, *__: int) -> int:
-    """Tasks of the engine are in no cgroup that a map could hold."""
-    return -ENOENT
+def _under_cgroup(engine: Machine, header: int, index: int, own: int) -> int:
+    core = engine.core_at(header)
+    index &= 0xFFFFFFFF
+    if index >= core.info.max_entries:
+        return -E2BIG
+    cgroup = core.held.get(index.to_bytes(4, "little"))
+    return -EAGAIN if cgroup is None else int(cgroup in (own, ROOT_CGROUP))
+
+
+def current_task_under_cgroup(engine: Machine, header: int, index: int, *_: int) -> int:
+    """Whether the task's cgroup is the one in the map, or that is the root."""
+    return _under_cgroup(engine, header, index, engine.current.task.cgroup_id)
+
+
+def skb_under_cgroup(engine: Machine, _skb: int, header: int, index: int, *_: int) -> int:
+    """The same of the packet's socket, which is in the root."""
+    return _under_cgroup(engine, header, index, ROOT_CGROUP)
 
 
 def get_numa_node_id(engine: Machine, *_: int) -> int:
@@ -96,9 +127,11 @@ def get_numa_node_id(engine: Machine, *_: int) -> int:
 
 def send_signal(engine: Machine, number: int, *_: int) -> int:
     """Noted in `Engine.signals`; simulated tasks take no signals."""
-    if not 1 <= number <= 64:
+    number &= 0xFFFFFFFF
+    if number > 64:
         return -EINVAL
-    engine.signals.add((engine.current.task.pid, number))
+    if number:  # 0 only asks whether one could
+        engine.signals.add((engine.current.task.pid, number))
     return 0
 
 

@@ -15,8 +15,9 @@ EINVAL, ERANGE, E2BIG, EFAULT, EBUSY, ENOSPC, EOVERFLOW = 22, 34, 7, 14, 16, 28,
 # no letter or digit.
 _SPEC = re.compile(
     rb"%%|%(?P<flags>[-+ 0]*)(?P<width>[1-9]\d*)?"
-    rb"(?P<kind>(?:s|p[ku]s|p)(?![A-Za-z0-9])|p(?:[KBsSx]|[iI][46])|(?P<size>ll|l)?[diuxX]|c)"
+    rb"(?P<kind>(?:s|p[ku]s|p)(?![A-Za-z0-9\x80-\xff])|p(?:[KBsSx]|[iI][46])|(?P<size>ll|l)?[diuxX]|c)"
 )
+_ALNUM = re.compile(rb"[A-Za-z0-9]*")
 _BITS = {b"ll": 64, b"l": 64, None: 32}
 MAX_BIN_ARGS, MAX_BUFFER = 512, 1024  # MAX_BPRINTF_BIN_ARGS, MAX_BPRINTF_BUF
 MAX_WIDTH = (1 << 23) - 1  # FIELD_WIDTH_MAX of lib/vsprintf.c, whose numbers have 32 bits
@@ -32,10 +33,11 @@ class Refused(Exception):
 
 
 class Text:
-    """Text as snprintf() makes it: the first `most` bytes, and how many there would be."""
+    """Text as snprintf() makes it for a buffer: what fits it in front of a NUL, and how long it would be."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.most = max(size - 1, 0)
         self.length = 0
         self.kept = bytearray()
 
@@ -66,11 +68,12 @@ def _string(engine: Machine, address: int, most: int = 4096, user: bool = False)
     return bytes(found)
 
 
-def render(engine: Machine, form: bytes, arguments: list[int], most: int) -> Text:
+def render(engine: Machine, form: bytes, arguments: list[int], size: int) -> Text:
     """What bpf_bprintf_prepare() and vsnprintf() make of a format. Raises Refused."""
-    if any(byte >= 0x7F or (byte < 0x20 and byte not in b"\t\n\r\v\f") for byte in form):
+    utf8 = engine.version >= (6, 18, 0)
+    if any(byte == 0x7F or (byte > 0x7F and not utf8) or (byte < 0x20 and byte not in b"\t\n\r\v\f") for byte in form):
         raise Refused(EINVAL)
-    out = Text(most)
+    out = Text(size)
     at = used = 0
     room = MAX_BIN_ARGS if arguments else 0  # for copies of the arguments
     parts: list[tuple[bytes, re.Match[bytes] | None, bytes]] = []
@@ -83,6 +86,8 @@ def render(engine: Machine, form: bytes, arguments: list[int], most: int) -> Tex
         if match is None:
             raise Refused(EINVAL)
         at = match.end()
+        if (match["kind"] or b"")[:1] == b"p":
+            at = _ALNUM.match(form, at).end()  # type: ignore[union-attr]  # matches nothing, too
         if match[0] == b"%%":
             parts.append((before + b"%", None, b""))
             continue
@@ -121,7 +126,7 @@ def _argument(engine: Machine, match: re.Match[bytes], value: int, room: int) ->
     if room < size:
         raise Refused(ENOSPC)
     if kind[:1] == b"p":
-        return b"%016x" % value, room - size
+        return b"0x%x" % value if kind[1:] in (b"s", b"S", b"B") else b"%016x" % value, room - size
     bits = _BITS[match["size"]]
     value &= (1 << bits) - 1
     letter = kind[-1:]
@@ -133,13 +138,20 @@ def _argument(engine: Machine, match: re.Match[bytes], value: int, room: int) ->
 def _pad(out: Text, match: re.Match[bytes], text: bytes) -> None:
     """Add an argument's text at its width."""
     kind, flags = match["kind"], match["flags"] or b""
+    if kind[:2] in (b"pi", b"pI", b"pB", b"pk", b"pu"):
+        # These were made before, and are copied without looking at the width, while there is room.
+        if out.length < out.size:
+            out.add(text)
+        return
     width = min((int((match["width"] or b"0")[:4096]) & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), MAX_WIDTH)
+    if kind[:1] == b"p" and kind[1:2] not in (b"s", b"S") and width > 0:
+        text = text.lstrip(b"0") or b"0"  # all digits are there only where no width is given
     sign = b""
     if kind[-1:] in b"di":
         sign = b"-" if text[:1] == b"-" else b"+" if b"+" in flags else b" " if b" " in flags else b""
         text = text.lstrip(b"-")
     fill = width - len(sign) - len(text)
-    zeros = b"0" in flags and b"-" not in flags and kind[-1:] in b"diuxX" and kind[:1] != b"p"
+    zeros = b"0" in flags and b"-" not in flags and kind[-1:] in (b"d", b"i", b"u", b"x", b"X", b"K", b"p")
     if not zeros and b"-" not in flags:
         out.fill(b" ", fill)
     out.add(sign)
@@ -194,7 +206,7 @@ def trace_vprintk(engine: Machine, form: int, size: int, data: int, data_size: i
 
 
 def _trace(engine: Machine, form: bytes, arguments: list[int]) -> int:
-    text = render(engine, form, arguments, MAX_BUFFER - 1)
+    text = render(engine, form, arguments, MAX_BUFFER)
     engine.trace.add(text.kept.decode("utf-8", "replace").rstrip("\n"))
     return text.length
 
@@ -204,7 +216,7 @@ def snprintf(engine: Machine, target: int, size: int, form: int, data: int, data
     size = engine.length(size)
     try:
         values = _values(engine, data, data_size)
-        text = render(engine, _string(engine, form) or b"", values, max(size - 1, 0))
+        text = render(engine, _string(engine, form) or b"", values, size)
     except Refused as refused:
         return -refused.errno
     if size:
@@ -245,12 +257,14 @@ _NUMBER = {
 }
 
 
-def _parse(engine: Machine, text: int, size: int, flags: int) -> tuple[int, bool, int] | int:
+def _parse(engine: Machine, text: int, size: int, flags: int, result: int) -> tuple[int, bool, int] | int:
+    if engine.version >= (6, 12, 0):
+        engine.write(result, bytes(8))
     if not text or not size:
         return -EINVAL
     if flags & ~31 or flags & 31 not in _NUMBER:
         return -EINVAL
-    match = _NUMBER[flags & 31].match(engine.read(text, size).split(b"\0", 1)[0])
+    match = _NUMBER[flags & 31].match(engine.read(text, engine.length(size)).split(b"\0", 1)[0])
     if match is None:
         return -EINVAL
     digits = match["digits"]
@@ -260,7 +274,7 @@ def _parse(engine: Machine, text: int, size: int, flags: int) -> tuple[int, bool
 
 def strtol(engine: Machine, text: int, size: int, flags: int, result: int, *_: int) -> int:
     """The characters that made up a signed number, which is stored (Linux 5.2)."""
-    found = _parse(engine, text, size, flags)
+    found = _parse(engine, text, size, flags, result)
     if isinstance(found, int):
         return found
     value, negative, length = found
@@ -273,7 +287,7 @@ def strtol(engine: Machine, text: int, size: int, flags: int, result: int, *_: i
 
 def strtoul(engine: Machine, text: int, size: int, flags: int, result: int, *_: int) -> int:
     """The characters that made up an unsigned number, which is stored (Linux 5.2)."""
-    found = _parse(engine, text, size, flags)
+    found = _parse(engine, text, size, flags, result)
     if isinstance(found, int):
         return found
     value, negative, length = found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.maps.core import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, MapCore
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.objects import IndexedSlot, ObjectSlot
-from bpf2py.uapi.map_types import MapType
+from bpf2py.uapi.map_types import MapFlags, MapType
 from bpf2py.uapi.program_types import AttachType
 
 if TYPE_CHECKING:
@@ -197,9 +197,17 @@ class CpuMapSlot(DeviceSlot):
         return 0
 
 
+def _device_core(engine: Machine, spec: MapSpec) -> MapCore:
+    core = MapCore(engine, spec)
+    if spec.type in (MapType.DEVMAP, MapType.DEVMAP_HASH):
+        # What programs look up is the kernel's own: it makes these maps read-only for them, and says so.
+        core.info = core.info._replace(flags=core.info.flags | int(MapFlags.RDONLY_PROG))
+    return core
+
+
 def build_shown(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     """Arrays of what programs may look at: an address each, and behind those the address of the first."""
-    core = MapCore(engine, spec)
+    core = _device_core(engine, spec)
     core.describe(8, 0, core.allocate(8 * (spec.max_entries + 1), True))
     place = core.allocate(16 * spec.max_entries)
     engine.memory.u64[(core.data_address >> 3) + spec.max_entries] = place
@@ -210,7 +218,7 @@ def build_shown(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
 
 def _simple(slot_type: type[ObjectSlot]) -> Callable[[Machine, MapSpec, Fields], MapCore]:
     def build(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
-        core = MapCore(engine, spec)
+        core = _device_core(engine, spec)
         core.describe(0)
         core.slot_type = slot_type
         core.by_hand = True
