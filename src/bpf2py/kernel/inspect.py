@@ -11,7 +11,7 @@ from bpf2py.kernel.btf import btf_by_id, ids
 from bpf2py.kernel.link_info import LinkInfo, link_info
 from bpf2py.kernel.map import map_info, object_info, open_id
 from bpf2py.kernel.program import PROG_INFO_SIZE, KernelProgram
-from bpf2py.kernel.syscall import ENOENT, Fd, bpf, check
+from bpf2py.kernel.syscall import EAGAIN, ENOENT, Fd, bpf, check
 from bpf2py.linker.link import source_text
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
@@ -24,7 +24,10 @@ def _opened(list_command: Command, open_command: Command) -> Iterator[Fd]:
     """A descriptor of each object of a kind; those that go away meanwhile are skipped."""
     for ident in ids(list_command):
         fd = open_id(open_command, ident)
-        if fd == -ENOENT:
+        if fd in (
+            -ENOENT,
+            -EAGAIN,
+        ):  # gone, or a link that is not complete yet (bpf_link_by_id in kernel/bpf/syscall.c)
             continue
         owner = Fd(check(fd, open_command, f"id {ident}"))
         try:
