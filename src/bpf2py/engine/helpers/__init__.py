@@ -81,6 +81,11 @@ bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
 bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_task_from_pid bpf_task_from_vpid
 bpf_local_irq_save bpf_local_irq_restore bpf_task_acquire bpf_task_release
 """,
+    "graph": """
+bpf_obj_new_impl bpf_obj_drop_impl bpf_refcount_acquire_impl bpf_list_push_front_impl bpf_list_push_back_impl bpf_list_pop_front
+bpf_list_pop_back bpf_list_front bpf_list_back bpf_rbtree_add_impl bpf_rbtree_first bpf_rbtree_remove bpf_iter_bits_new
+bpf_iter_bits_next bpf_iter_bits_destroy
+""",
     "strings": """
 bpf_strcmp bpf_strcasecmp bpf_strchr bpf_strnchr bpf_strchrnul bpf_strrchr bpf_strlen bpf_strnlen bpf_strspn bpf_strcspn bpf_strstr
 bpf_strnstr
