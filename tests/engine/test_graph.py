@@ -179,3 +179,89 @@ def test_what_is_not_an_object(compile_bpf: Callable[[str], bytes]) -> None:
             obj.variables["address"].value = address
             with pytest.raises(ProgramFault, match="is not an object it made"):
                 obj.programs["drop"].run()
+
+
+CPUS = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+struct locked { struct bpf_res_spin_lock lock; int number; };
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct locked); }
+    map SEC(".maps");
+int answers[16], tasks, number;
+
+SEC("syscall") int cpus(void *ctx)
+{
+	struct bpf_cpumask *a = bpf_cpumask_create(), *b;
+
+	if (!a)
+		return 1;
+	b = bpf_cpumask_create();
+	if (!b) {
+		bpf_cpumask_release(a);
+		return 1;
+	}
+	answers[0] = bpf_cpumask_empty((struct cpumask *)a);
+	bpf_cpumask_set_cpu(1, a);
+	bpf_cpumask_set_cpu(100000, a);
+	answers[1] = bpf_cpumask_test_cpu(1, (struct cpumask *)a) + 2 * bpf_cpumask_test_cpu(0, (struct cpumask *)a);
+	answers[2] = bpf_cpumask_first((struct cpumask *)a) * 10 + bpf_cpumask_first_zero((struct cpumask *)a);
+	answers[3] = bpf_cpumask_test_and_set_cpu(0, b) + 2 * bpf_cpumask_test_and_set_cpu(0, b);
+	answers[4] = bpf_cpumask_and(a, (struct cpumask *)a, (struct cpumask *)b);
+	answers[5] = bpf_cpumask_weight((struct cpumask *)a);
+	bpf_cpumask_setall(a);
+	answers[6] = bpf_cpumask_full((struct cpumask *)a) + 2 * bpf_cpumask_subset((struct cpumask *)b, (struct cpumask *)a);
+	bpf_cpumask_xor(a, (struct cpumask *)a, (struct cpumask *)b);
+	answers[7] = bpf_cpumask_test_cpu(0, (struct cpumask *)a);
+	answers[7] += 2 * bpf_cpumask_intersects((struct cpumask *)a, (struct cpumask *)b);
+	bpf_cpumask_clear(a);
+	bpf_cpumask_copy(b, (struct cpumask *)a);
+	answers[8] = bpf_cpumask_equal((struct cpumask *)a, (struct cpumask *)b) + (bpf_cpumask_first((struct cpumask *)a) > 1);
+	bpf_cpumask_release(a);
+	bpf_cpumask_release(b);
+	return 0;
+}
+
+SEC("tc") int lock(struct __sk_buff *skb)
+{
+	int key = 0;
+	struct locked *value = bpf_map_lookup_elem(&map, &key);
+
+	if (!value || bpf_res_spin_lock(&value->lock))
+		return 1;
+	value->number++;
+	bpf_res_spin_unlock(&value->lock);
+	number = value->number;
+	return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"""
+MISSING = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+SEC("tc") int program(struct __sk_buff *skb) { bpf_kfunc_that_is_not_there(); return 0; }
+char LICENSE[] SEC("license") = "GPL";
+""".replace('SEC("tc")', 'void bpf_kfunc_that_is_not_there(void) __ksym __weak;\nSEC("tc")')
+
+
+@pytest.mark.parametrize("where", ["native", "python", pytest.param("kernel", marks=pytest.mark.kernel)])
+@pytest.mark.since("6.15")
+def test_sets_of_cpus_and_resilient_locks(compile_bpf: Callable[[str], bytes], where: str) -> None:
+    backend = "kernel" if where == "kernel" else Engine(translator=where, possible_cpus=2)
+    with bpf2py.load(compile_bpf(CPUS), backend=backend) as obj:
+        assert obj.programs["cpus"].test_run().return_value == 0
+        assert list(obj.variables["answers"].value)[:9] == [1, 1, 10, 2, 0, 0, 3, 0, 2]
+        assert [obj.programs["lock"].test_run(bytes(64)).return_value for _ in range(2)] == [0, 0]
+        assert obj.variables["number"].value == 2
+        if not isinstance(backend, str):
+            assert not backend.objects
+
+
+def test_a_missing_kernel_function_is_named(compile_bpf: Callable[[str], bytes]) -> None:
+    with (
+        bpf2py.load(compile_bpf(MISSING), backend=Engine()) as obj,
+        pytest.raises(
+            ProgramFault, match="the kernel function bpf_kfunc_that_is_not_there, which the engine does not have"
+        ),
+    ):
+        obj.programs["program"].run(data=bytes(64))
