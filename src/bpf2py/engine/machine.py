@@ -80,6 +80,7 @@ class Machine(Owned):
         self.runs: list[Run] = []
         self.hooks: list[Any] = []
         self.timers = Timers(self)
+        self.objects: dict[int, int] = {}  # owners of what programs allocated, by its address
         self.events: dict[int, Any] = {}  # perf buffers by number: bpf2py.engine.maps.perf
         self.sockets: weakref.WeakValueDictionary[int, XdpSocket] = weakref.WeakValueDictionary()  # simulated ones
         self.ring_events: list[Any] = []  # readers of ring buffers that wait: bpf2py.engine.maps.rings

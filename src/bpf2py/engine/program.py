@@ -220,6 +220,10 @@ class EngineProgram(Owned):
         """What the CO-RE relocation at an instruction wanted."""
         return self._linked.poisoned.get(slot * 8, "something the simulated kernel does not have")
 
+    def called(self, slot: int) -> str:
+        """The kernel function an instruction calls."""
+        return next((ref.name for ref in self._linked.refs if ref.offset == slot * 8), "there is none of")
+
     def refused(self, error: CheckError) -> VerifierError:
         """The exception for what the static check found."""
         source = self.source_line(error.slot)

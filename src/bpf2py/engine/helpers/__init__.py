@@ -80,6 +80,20 @@ _KFUNC_MODULES = {
 bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
 bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_task_from_pid bpf_task_from_vpid
 bpf_local_irq_save bpf_local_irq_restore bpf_task_acquire bpf_task_release
+bpf_res_spin_lock bpf_res_spin_unlock bpf_res_spin_lock_irqsave bpf_res_spin_unlock_irqrestore
+bpf_iter_task_new bpf_iter_task_next bpf_iter_task_destroy
+""",
+    "cpumask": """
+bpf_cpumask_create bpf_cpumask_acquire bpf_cpumask_release bpf_cpumask_set_cpu bpf_cpumask_clear_cpu bpf_cpumask_test_cpu
+bpf_cpumask_test_and_set_cpu bpf_cpumask_test_and_clear_cpu bpf_cpumask_setall bpf_cpumask_clear bpf_cpumask_copy
+bpf_cpumask_and bpf_cpumask_or bpf_cpumask_xor bpf_cpumask_equal bpf_cpumask_intersects bpf_cpumask_subset bpf_cpumask_empty
+bpf_cpumask_full bpf_cpumask_weight bpf_cpumask_first bpf_cpumask_first_zero bpf_cpumask_first_and bpf_cpumask_any_distribute
+bpf_cpumask_any_and_distribute
+""",
+    "graph": """
+bpf_obj_new_impl bpf_obj_drop_impl bpf_refcount_acquire_impl bpf_list_push_front_impl bpf_list_push_back_impl bpf_list_pop_front
+bpf_list_pop_back bpf_list_front bpf_list_back bpf_rbtree_add_impl bpf_rbtree_first bpf_rbtree_remove bpf_iter_bits_new
+bpf_iter_bits_next bpf_iter_bits_destroy
 """,
     "strings": """
 bpf_strcmp bpf_strcasecmp bpf_strchr bpf_strnchr bpf_strchrnul bpf_strrchr bpf_strlen bpf_strnlen bpf_strspn bpf_strcspn bpf_strstr
@@ -139,7 +153,11 @@ def python_helper(number: int) -> HelperFunction:
 
 
 def _missing(engine: Any, *_: int) -> int:
-    raise Fault("it called a kernel function that is not there: test bpf_ksym_exists() before")
+    name = engine.current.program.called(engine.fault_slot)
+    raise Fault(
+        f"it called the kernel function {name}, which the engine does not have: test bpf_ksym_exists({name}) before, or provide it "
+        f"by engine.helpers[{name!r}]"
+    )
 
 
 def _poisoned(engine: Any, *_: int) -> int:
