@@ -298,7 +298,7 @@ class ProgramLoader:
             message += f"\n  at {source}"
         if summary.instruction is not None:
             message += f"\n  instruction {summary.instruction}: {summary.text}"
-        if self.btf.warning is not None:
+        if self.btf.warning:
             message += f"\n  note: it was loaded without types, for {self.btf.warning}"
         if hint is not None:
             message += f"\n  hint: {hint}"
