@@ -464,3 +464,14 @@ def test_refused_types_are_named_by_what_fails_without_them(
     del spec.maps["stored"]
     with refused(bpf2py.errors.VerifierError, errno.EINVAL, "program loops", "refused the object's BTF: [", "INT int"):
         bpf2py.load(spec)
+
+
+def test_taken_types_are_not_blamed(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
+    spec = build(REFUSED_TYPES)
+    spec.maps["stored"].max_entries = 5
+    with pytest.raises(bpf2py.errors.MapCreateError) as caught:
+        bpf2py.load(spec)
+    assert "types" not in str(caught.value)
+    with pytest.raises(bpf2py.VerifierError) as rejected:
+        bpf2py.load(build(REJECTED))
+    assert "types" not in str(rejected.value)

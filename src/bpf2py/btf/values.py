@@ -146,19 +146,21 @@ class StructCodec(Codec[StructValue]):
         while index < len(fields):
             field, n = fields[index], len(pack)
             if field.bits:
-                last = index
-                while last + 1 < len(fields) and fields[last + 1].bits:
+                last, start = index, field.bit_offset // 8
+                end = (field.bit_offset + field.bits + 7) // 8
+                # Those that share bytes are one word; others may be far away.
+                while last + 1 < len(fields) and fields[last + 1].bits and fields[last + 1].bit_offset // 8 < end:
                     last += 1
+                    end = max(end, (fields[last].bit_offset + fields[last].bits + 7) // 8)
                 group = fields[index : last + 1]
-                start = min(f.bit_offset for f in group) // 8
-                end = max(f.bit_offset + f.bits + 7 for f in group) // 8
                 leaf, index = f"{end - start}s", last + 1
                 make.append(f" word = from_bytes(f{n}, 'little')")
                 unused = (1 << (end - start) * 8) - 1
                 for f in group:
                     unused &= ~(((1 << f.bits) - 1) << (f.bit_offset - start * 8))
                 if unused and self._exact:
-                    gaps.append((start, f"(word{n} & {unused}).to_bytes({end - start}, 'little')"))
+                    namespace[f"u{n}"] = unused
+                    gaps.append((start, f"(word{n} & u{n}).to_bytes({end - start}, 'little')"))
                     make.append(f" word{n} = word")
                 terms = []
                 for f in group:

@@ -63,7 +63,7 @@ class KernelBackend:
         try:
             return create_map(spec, prepared.fd, inner_fd, prepared.token_fd)
         except MapCreateError as error:
-            if prepared.warning is None:
+            if not prepared.warning:
                 raise
             raise MapCreateError(
                 f"{error.message}; it is created without types, for {prepared.warning}",

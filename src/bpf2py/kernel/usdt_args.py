@@ -106,7 +106,10 @@ def parse_args(what: str, text: str, machine: str) -> tuple[Arg, ...]:
         operand = pattern.match(text, size.end()) if size is not None else None
         if size is None or operand is None or text[operand.end() : operand.end() + 1].strip():
             raise AttachError(f"{what}: argument {len(found)} is {text[at:].strip()!r}, which is of no known form")
-        found.append(_arg(what, int(size[1]), operand, registers))
+        try:
+            found.append(_arg(what, int(size[1]), operand, registers))
+        except ValueError as error:
+            raise AttachError(f"{what}: argument {operand[0][:100]!r} has a wrong number: {error}") from None
         at = operand.end()
     return tuple(found)
 

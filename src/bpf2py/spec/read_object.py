@@ -289,6 +289,7 @@ class ObjectReader:
 
     def _read_functions(self) -> None:
         found: dict[Location, Symbol] = {}
+        self._aliases: dict[Location, list[str]] = {}  # further global names of a function
         for symbol in self.elf.symbols:
             if symbol.type != STT_FUNC or not symbol.defined:
                 continue
@@ -298,8 +299,10 @@ class ObjectReader:
             if symbol.value % 8 or symbol.size % 8 or not symbol.size or symbol.value + symbol.size > section.size:
                 raise self._fail(f"function {symbol.name} has a wrong place or size", section, symbol.value)
             place = (section.number, symbol.value)
-            if place not in found or symbol.binding != STB_LOCAL:
+            if place not in found or (symbol.binding != STB_LOCAL and found[place].binding == STB_LOCAL):
                 found[place] = symbol
+            elif symbol.binding != STB_LOCAL:
+                self._aliases.setdefault(place, []).append(symbol.name)
         previous: Symbol | None = None
         self._starts: dict[int, list[int]] = {}
         for place in sorted(found):
@@ -467,9 +470,11 @@ class ObjectReader:
             # A static function is a program unless others call it.
             if function.section_name == ".text" or (place in local and place in called):
                 continue
-            if function.name in self.programs:
-                raise self._fail(f"program {function.name} is defined twice", function.section_name)
-            self.programs[function.name] = ProgramSpec(function)
+            for name in (function.name, *self._aliases.get(place, ())):
+                if name in self.programs:
+                    raise self._fail(f"program {name} is defined twice", function.section_name)
+                self.programs[name] = spec = ProgramSpec(function)
+                spec.name = name  # an alias is a program of its own with the same code
 
     def _read_initial_contents(self) -> None:
         """Static initialisation of maps of maps and program arrays."""
