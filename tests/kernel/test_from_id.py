@@ -56,7 +56,7 @@ def test_types_of_ones_own(assert_no_leaks: Any) -> None:
             assert typed.snapshot() == {1: 0, 2: -1}
         with pytest.raises(bpf2py.EncodeError, match="the value type u32 has 4 bytes, the map's 8"):
             Map.from_id(made.id, value="u32")
-        with pytest.raises(bpf2py.EncodeError, match="'struct x' is no basic C type"):
+        with pytest.raises(bpf2py.EncodeError, match="'struct x' is not a basic C type"):
             Map.from_id(made.id, key="struct x")
 
 
