@@ -347,7 +347,7 @@ def test_declared_types(name: Any, value: Any, data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["struct x", "u32[", "u33", "", "int*", "[3]"])
 def test_no_declared_type(name: str) -> None:
-    with pytest.raises(EncodeError, match="is no basic C type"):
+    with pytest.raises(EncodeError, match="is not a basic C type"):
         codec_of(name)
 
 
