@@ -379,7 +379,7 @@ def test_types_by_name(compile_bpf: Callable[[str], bytes]) -> None:
     assert codec_of("union u", btf=types).size == 4
     assert codec_of("u64", btf=types).size == 8
     for name in ("enum event", "struct color", "nothing", "struct", "event *", "event[", "struct nothing[3]"):
-        with pytest.raises(EncodeError, match="no basic C type such as"):
+        with pytest.raises(EncodeError, match="not a basic C type such as"):
             codec_of(name, btf=types)
     with pytest.raises(EncodeError, match="structs come from an object's BTF"):
         codec_of("event")
