@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_link_that_is_not_complete_yet_is_left_out(
         first, second = obj.programs["nothing"].attach(), obj.programs["nothing"].attach()
         opened, incomplete = kernel_map.open_id, first.info["id"]
 
-        def open_id(command: Command, ident: int, flags: int = 0) -> int:
+        def open_id(command: Command, ident: int, flags: int = 0) -> Any:
             return -syscall.EAGAIN if ident == incomplete else opened(command, ident, flags)
 
         monkeypatch.setattr(inspect, "open_id", open_id)

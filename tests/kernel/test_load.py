@@ -17,6 +17,7 @@ import pytest
 import bpf2py
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
+from bpf2py.kernel.syscall import Fd
 
 pytestmark = pytest.mark.kernel
 
@@ -131,20 +132,16 @@ def program_exists(ident: int) -> bool:
     from bpf2py.kernel.map import open_id
     from bpf2py.uapi.commands import Command
 
-    fd = open_id(Command.PROG_GET_FD_BY_ID, ident)
-    if fd >= 0:
-        os.close(fd)
-    return fd >= 0
+    found = open_id(Command.PROG_GET_FD_BY_ID, ident)
+    return isinstance(found, Fd)
 
 
 def link_exists(ident: int) -> bool:
     from bpf2py.kernel.map import open_id
     from bpf2py.uapi.commands import Command
 
-    fd = open_id(Command.LINK_GET_FD_BY_ID, ident)
-    if fd >= 0:
-        os.close(fd)
-    return fd >= 0
+    found = open_id(Command.LINK_GET_FD_BY_ID, ident)
+    return isinstance(found, Fd)
 
 
 def test_a_killed_process_leaves_nothing_attached(
@@ -157,6 +154,7 @@ import sys
 import bpf2py
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
+from bpf2py.kernel.syscall import Fd
 obj = bpf2py.load(sys.argv[1])
 links = obj.attach()
 print(*[program.info.id for program in obj.programs.values()], *[link.info["id"] for link in links], flush=True)

@@ -10,7 +10,7 @@ from bpf2py.errors import BpfOSError, MapCreateError
 from bpf2py.info import MapInfo, TestRunResult
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.map import KernelMap, create_map, open_id, open_pinned, possible_cpu_numbers, possible_cpus
-from bpf2py.kernel.syscall import EBADF, EINVAL, Fd, check
+from bpf2py.kernel.syscall import EBADF, EINVAL, Fd, check_open
 from bpf2py.kernel.token import open_token
 from bpf2py.toolchain.target_arch import host_arch
 from bpf2py.uapi.commands import Command
@@ -98,7 +98,7 @@ class KernelBackend:
         from bpf2py.uapi.program_types import AttachType
 
         result = link_create(handle.fd, 0, AttachType.STRUCT_OPS)
-        return KernelLink(Fd(check(result, Command.LINK_CREATE, f"map {name}: attach")), f"struct_ops/{name}")
+        return KernelLink(check_open(result, Command.LINK_CREATE, f"map {name}: attach"), f"struct_ops/{name}")
 
     def kconfig(self) -> tuple[Any, Any]:
         """(lookup of CONFIG_ values, lookup of LINUX_ values)."""
@@ -194,8 +194,8 @@ class KernelBackend:
         """The program with this id."""
         from bpf2py.kernel.program import KernelProgram
 
-        fd = check(open_id(Command.PROG_GET_FD_BY_ID, ident), Command.PROG_GET_FD_BY_ID, f"program id {ident}: open")
-        return KernelProgram(Fd(fd), str(ident))
+        found = open_id(Command.PROG_GET_FD_BY_ID, ident)
+        return KernelProgram(check_open(found, Command.PROG_GET_FD_BY_ID, f"program id {ident}: open"), str(ident))
 
     def open_link_pin(self, path: str) -> KernelLink:
         """A pinned link."""
@@ -208,8 +208,8 @@ class KernelBackend:
         """The link with this id."""
         from bpf2py.kernel.link import KernelLink
 
-        fd = check(open_id(Command.LINK_GET_FD_BY_ID, ident), Command.LINK_GET_FD_BY_ID, f"link id {ident}: open")
-        return KernelLink(Fd(fd), f"link id {ident}")
+        found = open_id(Command.LINK_GET_FD_BY_ID, ident)
+        return KernelLink(check_open(found, Command.LINK_GET_FD_BY_ID, f"link id {ident}: open"), f"link id {ident}")
 
     def enable_stats(self) -> Fd:
         """BPF_ENABLE_STATS: counted while the descriptor is open."""
@@ -235,7 +235,7 @@ class KernelBackend:
     def open_map_id(self, ident: int, read_only: bool = False) -> KernelMap:
         """The map with this id (needs CAP_SYS_ADMIN). Raises PermissionDenied or BpfOSError."""
         fd = open_id(Command.MAP_GET_FD_BY_ID, ident, MapFlags.RDONLY if read_only else 0)
-        return KernelMap(Fd(check(fd, Command.MAP_GET_FD_BY_ID, f"map id {ident}: open")))
+        return KernelMap(check_open(fd, Command.MAP_GET_FD_BY_ID, f"map id {ident}: open"))
 
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The BTF a map was created with."""

@@ -15,7 +15,7 @@ from bpf2py.btf.types import DataSec, Enum, Fwd, Kind, Ref, Var
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
 from bpf2py.kernel.map import object_info, open_id
-from bpf2py.kernel.syscall import ENOENT, Fd, address_of_bytes, bpf, bpf_inout, check
+from bpf2py.kernel.syscall import ENOENT, Fd, address_of_bytes, bpf_inout, bpf_open, check
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.uapi.commands import Command
 
@@ -53,13 +53,12 @@ def btf_fd_of_module(name: str) -> int:
     """A descriptor of a loaded module's BTF, opened once and kept for the process. Raises BtfError when it cannot be had."""
     if name not in _module_fds:
         for ident in ids(Command.BTF_GET_NEXT_ID):
-            fd = open_id(Command.BTF_GET_FD_BY_ID, ident)
-            if fd < 0:
+            owner = open_id(Command.BTF_GET_FD_BY_ID, ident)
+            if not isinstance(owner, Fd):
                 continue
-            owner = Fd(fd)
             text = ctypes.create_string_buffer(64)
             # struct bpf_btf_info: name and name_len stand behind btf, btf_size and id.
-            object_info(fd, 32, struct.pack("<QIIQI", 0, 0, 0, ctypes.addressof(text), 64))
+            object_info(owner.number, 32, struct.pack("<QIIQI", 0, 0, 0, ctypes.addressof(text), 64))
             if text.value.decode("ascii", "replace") == name:
                 _module_fds[name] = owner
                 break
@@ -154,8 +153,8 @@ def load_object_btf(spec: ObjectSpec, token: Fd | None = None) -> LoadedBtf:
     for old_kernel in (False, True):
         data = kernel_form(spec, old_kernel)
         result, log = _load(data, token.number if token is not None else 0)
-        if result >= 0:
-            return LoadedBtf(Fd(result), spec.types, token=token)
+        if isinstance(result, Fd):
+            return LoadedBtf(result, spec.types, token=token)
         reason = reason or _refusal(log) or os.strerror(-result)
     return LoadedBtf(None, spec.types, f"the kernel refused the object's BTF: {reason}", token)
 
@@ -169,18 +168,18 @@ def _refusal(log: str) -> str:
     return f"{owner}: {lines[-1].strip()}" if owner else lines[-1]
 
 
-def _load(data: bytes, token_fd: int) -> tuple[int, str]:
+def _load(data: bytes, token_fd: int) -> tuple[Fd | int, str]:
     flags = BPF_F_TOKEN_FD if token_fd else 0
     attr = struct.pack("<QQIIIIIi", address_of_bytes(data), 0, len(data), 0, 0, 0, flags, token_fd)
-    result = bpf(Command.BTF_LOAD, attr)
-    if result >= 0:
+    result = bpf_open(Command.BTF_LOAD, attr)
+    if isinstance(result, Fd):
         return result, ""
     log = ctypes.create_string_buffer(_LOG_SIZE)
     attr = struct.pack(
         "<QQIIIIIi", address_of_bytes(data), ctypes.addressof(log), len(data), _LOG_SIZE, 1, 0, flags, token_fd
     )
-    retried = bpf(Command.BTF_LOAD, attr)  # a log that does not fit gives ENOSPC
-    return (retried if retried >= 0 else result), log.value.decode("utf-8", "replace")
+    retried = bpf_open(Command.BTF_LOAD, attr)  # a log that does not fit gives ENOSPC
+    return (retried if isinstance(retried, Fd) else result), log.value.decode("utf-8", "replace")
 
 
 _CHANGED = (Kind.DATASEC, Kind.VAR, Kind.FUNC)
@@ -251,10 +250,10 @@ def _downgrade(data: bytearray, at: int, btf_type: object, integer: int) -> None
 
 def btf_by_id(ident: int) -> Btf | None:
     """The BTF object with this id, or None when it may not be read or is gone."""
-    fd = open_id(Command.BTF_GET_FD_BY_ID, ident)
-    if fd < 0:
+    owner = open_id(Command.BTF_GET_FD_BY_ID, ident)
+    if not isinstance(owner, Fd):
         return None
-    owner = Fd(fd)
+    fd = owner.number
     try:
         # struct bpf_btf_info: u64 btf, u32 btf_size, u32 id, u64 name, u32 name_len, u32 kernel_btf
         result, buffer = object_info(fd, 32)

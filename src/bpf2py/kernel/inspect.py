@@ -11,7 +11,7 @@ from bpf2py.kernel.btf import btf_by_id, ids
 from bpf2py.kernel.link_info import LinkInfo, link_info
 from bpf2py.kernel.map import map_info, object_info, open_id
 from bpf2py.kernel.program import PROG_INFO_SIZE, KernelProgram
-from bpf2py.kernel.syscall import EAGAIN, ENOENT, Fd, bpf, check
+from bpf2py.kernel.syscall import EAGAIN, ENOENT, Fd, bpf_open, check, check_open
 from bpf2py.linker.link import source_text
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
@@ -24,12 +24,9 @@ def _opened(list_command: Command, open_command: Command) -> Iterator[Fd]:
     """A descriptor of each object of a kind; those that go away meanwhile are skipped."""
     for ident in ids(list_command):
         fd = open_id(open_command, ident)
-        if fd in (
-            -ENOENT,
-            -EAGAIN,
-        ):  # gone, or a link that is not complete yet (bpf_link_by_id in kernel/bpf/syscall.c)
-            continue
-        owner = Fd(check(fd, open_command, f"id {ident}"))
+        if fd in (-ENOENT, -EAGAIN):
+            continue  # gone, or a link that is not complete yet (bpf_link_by_id in kernel/bpf/syscall.c)
+        owner = check_open(fd, open_command, f"id {ident}")
         try:
             yield owner
         finally:
@@ -50,12 +47,11 @@ def maps() -> Iterator[MapInfo]:
 
 def map_memory(ident: int) -> int | None:
     """Bytes the kernel accounts to a map (``memlock`` of /proc/PID/fdinfo), None when the map is gone."""
-    fd = open_id(Command.MAP_GET_FD_BY_ID, ident)
-    if fd < 0:
+    owner = open_id(Command.MAP_GET_FD_BY_ID, ident)
+    if not isinstance(owner, Fd):
         return None
-    owner = Fd(fd)
     try:
-        with open(f"/proc/self/fdinfo/{fd}") as file:
+        with open(f"/proc/self/fdinfo/{owner.number}") as file:
             rows = dict(line.split(":", 1) for line in file if ":" in line)
         return int(rows.get("memlock", "0"))
     finally:
@@ -144,5 +140,5 @@ def helper_names(code: bytes) -> dict[int, str]:
 
 def enable_stats() -> Fd:
     """Count runs and run time of all programs until the descriptor is closed (BPF_ENABLE_STATS, Linux 5.8)."""
-    result = bpf(Command.ENABLE_STATS, struct.pack("<I", BPF_STATS_RUN_TIME))
-    return Fd(check(result, Command.ENABLE_STATS, "enable_stats"))
+    result = bpf_open(Command.ENABLE_STATS, struct.pack("<I", BPF_STATS_RUN_TIME))
+    return check_open(result, Command.ENABLE_STATS, "enable_stats")

@@ -8,7 +8,7 @@ from typing import Any
 
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.kernel.map import pin
-from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, bpf, error_for, libc
+from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, bpf, bpf_open, error_for, libc
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import Command
 
@@ -152,9 +152,9 @@ class ProgAttachment(KernelLink):
         self._program.close()
 
 
-def link_create(program_fd: int, target_fd: int, attach_type: int, flags: int = 0, extra: bytes = b"") -> int:
+def link_create(program_fd: int, target_fd: int, attach_type: int, flags: int = 0, extra: bytes = b"") -> Fd | int:
     """BPF_LINK_CREATE (Linux 5.7): a descriptor, or -errno; `extra` is the part after `flags`."""
-    return bpf(
+    return bpf_open(
         Command.LINK_CREATE,
         struct.pack("<IIII", program_fd & 0xFFFFFFFF, target_fd & 0xFFFFFFFF, attach_type, flags) + extra,
     )

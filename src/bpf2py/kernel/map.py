@@ -25,7 +25,9 @@ from bpf2py.kernel.syscall import (
     address_of_bytes,
     bpf,
     bpf_inout,
+    bpf_open,
     check,
+    check_open,
     environment_error,
     error_for,
     libc,
@@ -100,7 +102,7 @@ def create_map(
     attempts = [(btf_fd if value_id or kernel_value[0] else 0, key_id, value_id)]
     if value_id:
         attempts.append((0, 0, 0))  # some types take no BTF, and kernels differ in which
-    result = -1
+    errno = EINVAL
     for fd, key, value in attempts:
         attr = _CREATE.pack(
             int(spec.type) & 0xFFFFFFFF,
@@ -120,10 +122,11 @@ def create_map(
             kernel_value[1],
             token_fd,
         )
-        result = bpf(Command.MAP_CREATE, attr)
-        if result >= 0:
-            return KernelMap(Fd(result))
-    raise _create_error(spec, -result)
+        result = bpf_open(Command.MAP_CREATE, attr)
+        if isinstance(result, Fd):
+            return KernelMap(result)
+        errno = -result
+    raise _create_error(spec, errno)
 
 
 def _create_error(spec: MapSpec, errno: int) -> Exception:
@@ -420,10 +423,10 @@ def pin(fd: int, path: str) -> int:
     return bpf(Command.OBJ_PIN, struct.pack("<QII", address_of_bytes(name), fd & 0xFFFFFFFF, 0))
 
 
-def open_pin(path: str, flags: int = 0) -> int:
+def open_pin(path: str, flags: int = 0) -> Fd | int:
     """BPF_OBJ_GET: a descriptor of a pinned object, or -errno."""
     name = os.fsencode(path) + b"\0"
-    return bpf(Command.OBJ_GET, struct.pack("<QII", address_of_bytes(name), 0, flags))
+    return bpf_open(Command.OBJ_GET, struct.pack("<QII", address_of_bytes(name), 0, flags))
 
 
 def open_pinned(path: str, what: str, flags: int = 0) -> Fd:
@@ -443,7 +446,7 @@ def open_pinned(path: str, what: str, flags: int = 0) -> Fd:
         raise BpfOSError(
             f"{what}: this is no pin, for it is not on a BPF file system", errno=EACCES, command="BPF_OBJ_GET"
         )
-    return Fd(check(result, Command.OBJ_GET, what))
+    return check_open(result, Command.OBJ_GET, what)
 
 
 def _on_bpffs(path: str) -> bool:
@@ -458,6 +461,6 @@ def _on_bpffs(path: str) -> bool:
     return any(row[2] == wanted and row[row.index("-") + 1] == "bpf" for row in rows)
 
 
-def open_id(command: Command, ident: int, flags: int = 0) -> int:
+def open_id(command: Command, ident: int, flags: int = 0) -> Fd | int:
     """BPF_*_GET_FD_BY_ID: a descriptor, or -errno."""
-    return bpf(command, struct.pack("<III", ident, 0, flags))
+    return bpf_open(command, struct.pack("<III", ident, 0, flags))

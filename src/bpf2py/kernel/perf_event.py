@@ -7,7 +7,7 @@ import struct
 
 from bpf2py.errors import AttachError, BpfOSError, NotSupported, PermissionDenied
 from bpf2py.kernel.link import PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, KernelLink, link_create
-from bpf2py.kernel.syscall import EACCES, EEXIST, EPERM, Fd, environment_error, libc, syscall_numbers
+from bpf2py.kernel.syscall import EACCES, EEXIST, EPERM, Fd, environment_error, libc, open_call, syscall_numbers
 from bpf2py.uapi.program_types import AttachType
 
 PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 0, 1, 2
@@ -52,10 +52,10 @@ def open_event(
     )
     struct.pack_into("<QQ", attr, 56, config1, config2)
     buffer = ctypes.create_string_buffer(bytes(attr), _ATTR_SIZE)
-    number = libc().syscall(syscall_numbers()[1], buffer, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC)
-    if number >= 0:
-        return Fd(number)
-    errno = ctypes.get_errno()
+    result = open_call(syscall_numbers()[1], buffer, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC)
+    if isinstance(result, Fd):
+        return result
+    errno = -result
     if errno in (EPERM, EACCES):
         raise PermissionDenied(
             f"{what}: perf_event_open is not permitted: CAP_PERFMON is needed (or sysctl kernel.perf_event_paranoid=-1)",
@@ -70,8 +70,8 @@ def open_event(
 def attach_to_event(what: str, program_fd: int, event: Fd, cookie: int, hook: str) -> KernelLink:
     """A perf link (Linux 5.15), or on older kernels PERF_EVENT_IOC_SET_BPF. Takes over `event`."""
     result = link_create(program_fd, event.number, AttachType.PERF_EVENT, 0, struct.pack("<Q", cookie))
-    if result >= 0:
-        link = KernelLink(Fd(result), hook, event)
+    if isinstance(result, Fd):
+        link = KernelLink(result, hook, event)
     elif result == -EEXIST:
         event.close()
         raise AttachError(f"{what}: the program is attached to {hook} already", errno=EEXIST, command="BPF_LINK_CREATE")

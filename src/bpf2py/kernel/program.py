@@ -35,6 +35,7 @@ from bpf2py.kernel.syscall import (
     Number,
     address_of_bytes,
     bpf,
+    bpf_open,
     check,
     environment_error,
     error_for,
@@ -209,15 +210,15 @@ class ProgramLoader:
         """Load. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
         return self.finish(self.call())
 
-    def finish(self, result: int) -> KernelProgram:
+    def finish(self, result: Fd | int) -> KernelProgram:
         """The program, from what `call` gave; after a failure as `load` has it, with a log from another attempt."""
-        if result >= 0:
+        if isinstance(result, Fd):
             return self._loaded(result)
         errno, size = -result, FIRST_LOG
         while True:
             log = ctypes.create_string_buffer(size)
             result = self.call(log)
-            if result >= 0:
+            if isinstance(result, Fd):
                 return self._loaded(result)
             # Each attempt verifies the program once more, which may take seconds.
             if result != -ENOSPC or size >= LAST_LOG or not older_than(LOG_KEEPS_ITS_END):
@@ -225,17 +226,17 @@ class ProgramLoader:
             size *= 8
         raise self._error(-result if -result != ENOSPC else errno, log.value.decode("utf-8", "replace"))
 
-    def _loaded(self, fd: int) -> KernelProgram:
-        loaded = KernelProgram(Fd(fd), self.program.name)
+    def _loaded(self, fd: Fd) -> KernelProgram:
+        loaded = KernelProgram(fd, self.program.name)
         if self.usdt_map is not None:
             loaded.expected_attach_type, loaded.usdt_map = self.expected_attach_type, self.usdt_map
         return loaded
 
-    def call(self, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
+    def call(self, log: ctypes.Array[ctypes.c_char] | None = None) -> Fd | int:
         """BPF_PROG_LOAD: a descriptor or -errno."""
         attr = self.attr(log)
         for _ in range(5):
-            result = bpf(Command.PROG_LOAD, attr)
+            result = bpf_open(Command.PROG_LOAD, attr)
             if result != -EAGAIN:  # a signal interrupted the verifier
                 break
         return result

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from bpf2py.kernel.syscall import Fd
+
 if TYPE_CHECKING:
     from bpf2py.kernel.program import KernelProgram, ProgramLoader
 
@@ -39,12 +41,12 @@ def _load_many(loaders: Iterator[ProgramLoader], programs: list[KernelProgram]) 
 
     queue: SimpleQueue[ProgramLoader | None] = SimpleQueue()
     made: list[ProgramLoader] = []
-    results: list[int] = []  # of the calls, in order, up to the first failure
+    results: list[Fd | int] = []  # of the calls, in order, up to the first failure
 
     def work() -> None:
         while (loader := queue.get()) is not None:
             results.append(loader.call())
-            if results[-1] < 0:
+            if isinstance(results[-1], int):
                 return
 
     thread = threading.Thread(target=work, name="bpf2py loads programs", daemon=True)
@@ -54,15 +56,15 @@ def _load_many(loaders: Iterator[ProgramLoader], programs: list[KernelProgram]) 
         for loader in loaders:
             made.append(loader)
             queue.put(loader)
-            if results and results[-1] < 0:
+            if results and isinstance(results[-1], int):
                 break
     except BaseException as caught:
         error = caught
     finally:
         queue.put(None)
         thread.join()
-    programs += [loader.finish(fd) for loader, fd in zip(made, results, strict=False) if fd >= 0]
-    if results and results[-1] < 0:
+    programs += [loader.finish(fd) for loader, fd in zip(made, results, strict=False) if isinstance(fd, Fd)]
+    if results and isinstance(results[-1], int):
         programs.append(made[len(results) - 1].finish(results[-1]))  # tries again for the log, and raises
     if error is not None:
         raise error

@@ -78,6 +78,47 @@ def bpf_inout(command: int, buffer: Any) -> int:
     return result if result >= 0 else -ctypes.get_errno()
 
 
+class Fresh(ctypes.c_long):
+    """What a system call returned, as an object that owns it from the first moment.
+
+    Signal handlers run between two calls of Python functions, and may raise: a number nobody owns yet would stay open.
+    """
+
+    def __del__(self) -> None:
+        if self.value >= 0:
+            os.close(self.value)
+
+
+@cache
+def _opener() -> Any:
+    function = libc()["syscall"]  # another object than libc().syscall, whose results are numbers
+    function.restype = Fresh
+    return function
+
+
+def open_call(number: int, *args: Any) -> Fd | int:
+    """A system call that returns a new descriptor: its owner, or -errno."""
+    owner = Fd(-1)
+    fresh = _opener()(number, *args)
+    if fresh.value < 0:
+        return -ctypes.get_errno()
+    owner.adopt(fresh)
+    return owner
+
+
+def bpf_open(command: int, attr: bytes | bytearray) -> Fd | int:
+    """A bpf() command that returns a new descriptor: its owner, or -errno."""
+    buffer = ctypes.create_string_buffer(bytes(attr), ATTR_SIZE)
+    return open_call(syscall_numbers()[0], command, buffer, ATTR_SIZE)
+
+
+def check_open(result: Fd | int, command: Command, what: str) -> Fd:
+    """The owner of a new descriptor, else raise what `check` raises."""
+    if isinstance(result, Fd):
+        return result
+    raise error_for(-result, command, what)
+
+
 def check(result: int, command: Command, what: str) -> int:
     """Return a result that is no error, else raise PermissionDenied, NotSupported or BpfOSError."""
     if result >= 0:
@@ -231,6 +272,12 @@ class Fd(Owned):
     def number(self) -> int:
         """The descriptor, negative once closed."""
         return self._held.value
+
+    def adopt(self, fresh: Fresh) -> None:
+        """Own a new descriptor, which `fresh` then does not; no signal handler runs in between, for nothing is called."""
+        held = Number(-1)
+        held.value, fresh.value = fresh.value, -1
+        self._held = held
 
     @property
     def closed(self) -> bool:

@@ -10,7 +10,7 @@ import os
 import struct
 
 from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied
-from bpf2py.kernel.syscall import EACCES, EINVAL, ENOENT, EOPNOTSUPP, EPERM, Fd, bpf, command_known
+from bpf2py.kernel.syscall import EACCES, EINVAL, ENOENT, EOPNOTSUPP, EPERM, Fd, bpf_open, command_known
 from bpf2py.uapi.commands import SINCE, Command
 
 BPF_F_TOKEN_FD = 1 << 16
@@ -47,10 +47,10 @@ def open_token(path: str | os.PathLike[str] | None) -> Fd | None:
         directory = Fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise BpfOSError(f"{what}: {error.strerror}", errno=error.errno, command="open") from None
-    result = bpf(Command.TOKEN_CREATE, struct.pack("<II", 0, directory.number))
+    result = bpf_open(Command.TOKEN_CREATE, struct.pack("<II", 0, directory.number))
     directory.close()
-    if result >= 0:
-        return Fd(result)
+    if isinstance(result, Fd):
+        return result
     refused = PermissionDenied if -result in (EPERM, EACCES) else BpfOSError
     reason = _REASONS.get(-result, "the kernel gave none")
     raise refused(f"{what}: {reason}", errno=-result, command="BPF_TOKEN_CREATE")

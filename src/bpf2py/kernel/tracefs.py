@@ -7,7 +7,7 @@ import difflib
 import os
 
 from bpf2py.errors import AttachError, PermissionDenied
-from bpf2py.kernel.syscall import ENOSYS, Fd, environment_error, libc
+from bpf2py.kernel.syscall import ENOSYS, Fd, environment_error, libc, open_call
 
 PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 # The same numbers on every architecture (since Linux 5.2).
@@ -34,21 +34,15 @@ class Tracefs:
 
     def read(self, path: str) -> str:
         """The text of a file, such as ``events/syscalls/sys_enter_execve/id``. Raises OSError."""
-        with os.fdopen(self._open(path, os.O_RDONLY)) as file:
+        with open(self._full(path)) as file:
             return file.read()
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory. Raises OSError."""
-        fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            return os.listdir(fd)
-        finally:
-            os.close(fd)
+        return os.listdir(self._full(path))
 
-    def _open(self, path: str, flags: int) -> int:
-        if self._mount is not None:
-            return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._mount.number)
-        return os.open(f"{self._path}/{path}", flags | os.O_CLOEXEC)
+    def _full(self, path: str) -> str:
+        return f"/proc/self/fd/{self._mount.number}/{path}" if self._mount is not None else f"{self._path}/{path}"
 
 
 def event_id(what: str, category: str, name: str) -> int:
@@ -85,18 +79,21 @@ def event_id(what: str, category: str, name: str) -> int:
 
 
 def _mount_privately() -> Fd:
-    system = libc().syscall
-    context = system(_FSOPEN, b"tracefs", 1)
-    if context >= 0:
-        owner = Fd(context)
+    context = open_call(_FSOPEN, b"tracefs", 1)
+    if isinstance(context, Fd):
+        errno = 0
         try:
-            if system(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0) == 0:
-                mount = system(_FSMOUNT, context, 1, 0)
-                if mount >= 0:
-                    return Fd(mount)
+            if libc().syscall(_FSCONFIG, context.number, _FSCONFIG_CMD_CREATE, None, None, 0) == 0:
+                mount = open_call(_FSMOUNT, context.number, 1, 0)
+                if isinstance(mount, Fd):
+                    return mount
+                errno = -mount
+            else:
+                errno = ctypes.get_errno()
         finally:
-            owner.close()
-    errno = ctypes.get_errno()
+            context.close()
+    else:
+        errno = -context
     elsewhere = environment_error(errno, "tracefs", "fsopen") if errno != ENOSYS else None
     if elsewhere is not None:
         raise elsewhere

@@ -196,8 +196,8 @@ def make_link(
 ) -> KernelLink:
     """BPF_LINK_CREATE. Raises PermissionDenied, NotSupported or AttachError; `reasons` explains errnos of this hook."""
     result = link_create(program.fd, target_fd, attach_type, flags, extra)
-    if result >= 0:
-        return KernelLink(Fd(result), hook)
+    if isinstance(result, Fd):
+        return KernelLink(result, hook)
     errno, what = -result, f"program {spec.name}: attach"
     found = hook_for(spec)
     if reasons is not None and errno in reasons:

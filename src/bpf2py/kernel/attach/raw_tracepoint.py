@@ -12,7 +12,7 @@ from bpf2py.kernel.attach import no_more_options, target_of
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.suggest import did_you_mean
-from bpf2py.kernel.syscall import EINVAL, ENOENT, EPERM, Fd, address_of_bytes, bpf, error_for
+from bpf2py.kernel.syscall import EINVAL, ENOENT, EPERM, Fd, address_of_bytes, bpf_open, error_for
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import ProgramType
@@ -32,9 +32,9 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
         )
     name = target.encode() + b"\0"
     attr = struct.pack("<QIIQ", address_of_bytes(name) if raw else 0, program.fd, 0, cookie)
-    result = bpf(Command.RAW_TRACEPOINT_OPEN, attr)
-    if result >= 0:
-        return [KernelLink(Fd(result), f"{kind}/{target}")]
+    result = bpf_open(Command.RAW_TRACEPOINT_OPEN, attr)
+    if isinstance(result, Fd):
+        return [KernelLink(result, f"{kind}/{target}")]
     if result == -ENOENT:
         raise AttachError(
             f"{what}: the kernel has no raw tracepoint {target!r}{did_you_mean('TRACE_RAW_TP', target)}",
