@@ -6,6 +6,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,9 +28,33 @@ SEC("raw_tp/sched_switch") int count(void *ctx) { __sync_fetch_and_add(&runs, 1)
 """
 
 
-def forever(step: Callable[[], object]) -> None:
-    while True:
-        step()
+class Race:
+    """A thread that does one thing again and again until it meets ClosedError; other errors are kept."""
+
+    def __init__(self, step: Callable[[], object]) -> None:
+        self.errors: list[BaseException] = []
+        self._inside = threading.Event()
+        self._step = step
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+        self._inside.wait()
+
+    def _work(self) -> None:
+        try:
+            while True:
+                self._step()
+                self._inside.set()
+        except bpf2py.ClosedError:
+            pass
+        except BaseException as error:
+            self.errors.append(error)
+        self._inside.set()
+
+    def end(self) -> None:
+        """After what it uses was closed."""
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        assert self.errors == []
 
 
 MAPS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -78,29 +103,12 @@ def test_a_closed_map_never_reaches_another_one(kind: str, use: str, backend: st
         victims: list[Any] = []
         made = Map.create(name, max_entries=SIZE, backend=backend, **types)
         fill(made, kind)
-        inside, errors = threading.Event(), []  # type: ignore[var-annotated]
-
-        def work(made: Any = made, inside: threading.Event = inside, errors: list[BaseException] = errors) -> None:
-            try:
-                while True:
-                    USES[use](made, kind)
-                    inside.set()
-            except bpf2py.ClosedError:
-                pass
-            except BaseException as error:
-                errors.append(error)
-            inside.set()
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        inside.wait()
+        race = Race(partial(USES[use], made, kind))
         made.close()
         for _ in range(4):  # they get the numbers that have become free
             victims.append(Map.create(name, max_entries=SIZE, backend=backend, **types))
             fill(victims[-1], kind)
-        thread.join(60)
-        assert not thread.is_alive()
-        assert errors == []
+        race.end()
         for victim in victims:
             assert contents(victim, kind) == SIZE
             victim.close()
@@ -237,28 +245,9 @@ def push(obj: bpf2py.Object) -> None:
 def test_objects_closed_in_use(obj: Callable[[], bpf2py.Object], use: str, request: pytest.FixtureRequest) -> None:
     for _ in range(max(ROUNDS // 4, 10)):
         loaded = obj()
-        inside, errors = threading.Event(), []  # type: ignore[var-annotated]
-
-        def work(
-            loaded: bpf2py.Object = loaded, inside: threading.Event = inside, errors: list[BaseException] = errors
-        ) -> None:
-            try:
-                while True:
-                    OBJECT_USES[use](loaded)
-                    inside.set()
-            except bpf2py.ClosedError:
-                pass
-            except BaseException as error:
-                errors.append(error)
-            inside.set()
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        inside.wait()
+        race = Race(partial(OBJECT_USES[use], loaded))
         loaded.close()
-        thread.join(60)
-        assert not thread.is_alive()
-        assert errors == []
+        race.end()
 
 
 # -- drain() -------------------------------------------------------------------------------------------------------------
