@@ -47,7 +47,10 @@ def dtype_of(codec: Codec[Any]) -> np.dtype[Any]:
     if isinstance(codec, ByteArrayCodec):
         return np.dtype(("u1", (codec.size,)))
     if isinstance(codec, ArrayCodec):
-        base, shape = _parts(dtype_of(codec.element))
+        element = dtype_of(codec.element)
+        if codec.count * element.itemsize >= 1 << 31:  # structs with bitfields take more room than in C
+            raise BtfError(f"numpy has no types of {codec.count * element.itemsize} bytes")
+        base, shape = _parts(element)
         if not base.itemsize:
             return np.dtype("V0")  # numpy has no arrays of nothing
         return np.dtype((base, (codec.count, *shape)))
