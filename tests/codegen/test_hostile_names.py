@@ -18,6 +18,8 @@ from tests.codegen.test_gen import load_module
 import bpf2py
 from bpf2py.btf.cdump import dump_c
 from bpf2py.cli import main
+from bpf2py.cli.render import MapView, cell, echo_rows, lines
+from bpf2py.cli.text import printable
 from bpf2py.codegen.build import Request, produce, write
 from bpf2py.errors import BpfError
 from bpf2py.spec.object_spec import ObjectSpec
@@ -189,3 +191,16 @@ def test_section_names_do_not_lead_out_of_tracefs(compile_bpf: Callable[[str], b
     source = SOURCE.replace(f'"{place("sect")}"', f'"tracepoint/{name}"')
     with bpf2py.load(compile_bpf(source)) as obj, pytest.raises(BpfError, match=r"not a name of a tracepoint|category"):
         obj.attach()
+
+
+@pytest.mark.parametrize("name", NAMES, ids=str)
+def test_lists_and_views_are_no_command_for_a_terminal(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = NAMES[name]
+    shown = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else text
+    echo_rows([{"id": 1, "name": shown, "details": f"path={shown}"}], ["id", "name", "details"], False)
+    print("\n".join(lines(MapView(printable(shown), [shown], 1, [[cell(shown)]], 3))))
+    with pytest.raises(SystemExit):
+        main(["map", "show", f"{shown}/{shown}".replace("\0", "")])
+    printed = capsys.readouterr()
+    assert all(c.isprintable() or c in "\n\t" for c in printed.out + printed.err)
+    assert len(printed.out.splitlines()) == 6

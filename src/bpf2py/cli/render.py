@@ -92,7 +92,7 @@ def table(shown: MapView) -> Group:
 
 def aligned(columns: list[str], rows: list[list[str]]) -> list[str]:
     """Rows below their columns' names as plain text that is safe to print, numbers to the right."""
-    rows = [[printable(cell) for cell in row] for row in rows]
+    columns, *rows = [[printable(cell) for cell in row] for row in (columns, *rows)]
     grid = [columns, *rows]
     widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
     numeric = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(columns))]
