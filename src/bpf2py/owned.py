@@ -1,4 +1,4 @@
-"""What owning a descriptor, a mapping or an attachment forbids: copies, and clean-up by a forked child."""
+"""What owning a descriptor, a mapping or an attachment forbids: copies."""
 
 from __future__ import annotations
 

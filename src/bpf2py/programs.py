@@ -71,7 +71,7 @@ class Link(Owned):
 
     Attributes:
         program: name of the program.
-        hook: where it is attached.
+        hook: where it is attached, such as ``"tracepoint/syscalls/sys_enter_execve"``.
     """
 
     def __init__(self, handles: Sequence[LinkHandle], program: str, owner: Links | None = None) -> None:

@@ -246,7 +246,7 @@ class _Prepared:
         self.spec = spec
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Nothing to close."""
 
 
 def _no_pins(name: str, path: str, *_: object) -> Any:

@@ -143,7 +143,7 @@ def _elements(engine: Machine, options: Mapping[str, Any]) -> Objects:
             memory.free(copy)
 
 
-# Members of the context struct beside `meta`, which are null behind the last object.
+# Members of the context struct beside `meta`, which are null after the last object.
 _NAMES = {
     "task": ("task",), "bpf_map": ("map",), "bpf_map_elem": ("map", "key", "value"), "bpf_prog": ("prog",),
     "bpf_link": ("link",), "task_file": ("task", "file"), "task_vma": ("task", "vma"), "cgroup": ("cgroup",),

@@ -23,7 +23,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _MODE = MapFlags.RDONLY | MapFlags.WRONLY
-_MODE = MapFlags.RDONLY | MapFlags.WRONLY
 ANY, NOEXIST, EXIST, LOCK = UpdateFlags.ANY, UpdateFlags.NOEXIST, UpdateFlags.EXIST, UpdateFlags.LOCK
 
 
@@ -165,7 +164,6 @@ class Map(Owned, Generic[K, V]):
 
     def freeze(self) -> None:
         """Make the map read-only for user space, for good; programs may still write (Linux 5.2)."""
-        self.fileno()
         self.fileno()
         self._check("freeze", self._handle.freeze())
 

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
 from bpf2py.maps import batch
@@ -18,9 +18,6 @@ from bpf2py.maps.errors import ENOENT
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import type_info
-
-if TYPE_CHECKING:
-    pass
 
 _MISSING: Any = object()
 
@@ -211,20 +208,6 @@ class MapOfMaps(FdValueMap[K]):
         spec = inner.copy()
         spec.name = f"{self.name}[{ident}]"
         return wrap(handle, spec)
-
-    def drain(self) -> Iterator[tuple[K, Any]]:
-        """Remove all inner maps and yield them, opened, by key."""
-        for key in list(self._occupied()):
-            try:
-                inner = self[key]
-            except KeyNotFound:
-                continue
-            try:
-                self._delete(key)
-            except KeyNotFound:  # somebody else took it
-                inner.close()
-                continue
-            yield key, inner
 
     def ids(self) -> dict[K, int]:
         """The inner maps' ids by key."""

@@ -135,7 +135,7 @@ def bpf_list_back(engine: Machine, head: int, *_: int) -> int:
 
 
 def bpf_rbtree_add_impl(engine: Machine, root: int, node: int, less: int, _meta: int, offset: int, *_: int) -> int:
-    """Put an object into a tree, behind those that are not greater; -EINVAL, and it is dropped, where it is in one."""
+    """Put an object into a tree, after those that are not greater; -EINVAL, and it is dropped, where it is in one."""
     if any(engine.read(node + TREE - 8, 8)):
         bpf_obj_drop_impl(engine, node - offset, 0)
         return -EINVAL
@@ -179,7 +179,7 @@ def bpf_iter_bits_new(engine: Machine, iterator: int, words: int, count: int, *_
 
 
 def bpf_iter_bits_next(engine: Machine, iterator: int, *_: int) -> int:
-    """The address of the number of the next bit that is set, null behind the last."""
+    """The address of the number of the next bit that is set, null after the last."""
     block, count = _get(engine, iterator)
     if not block:
         return 0

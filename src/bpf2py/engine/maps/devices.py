@@ -206,7 +206,7 @@ def _device_core(engine: Machine, spec: MapSpec) -> MapCore:
 
 
 def build_shown(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
-    """Arrays of what programs may look at: an address each, and behind those the address of the first."""
+    """Arrays of what programs may look at: an address each, and after those the address of the first."""
     core = _device_core(engine, spec)
     core.describe(8, 0, core.allocate(8 * (spec.max_entries + 1), True))
     place = core.allocate(16 * spec.max_entries)
