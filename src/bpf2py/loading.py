@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from bpf2py.btf.reader import Btf
@@ -54,9 +55,9 @@ def resolve_backend(backend: Any = None) -> Any:
 
 
 def read_spec(
-    source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any], cflags: Sequence[str] = ()
+    source: str | os.PathLike[str] | bytes | ModuleType | ObjectSpec | Sequence[Any], cflags: Sequence[str] = ()
 ) -> ObjectSpec:
-    """The spec of a .c file (compiled, cached), an object file, its bytes, or a spec (copied).
+    """The spec of a .c or .py file (compiled, cached), a module in Python, an object file, its bytes, or a spec (copied).
 
     Raises CompileError, ObjectError or OSError.
     """
@@ -66,6 +67,10 @@ def read_spec(
         return source.copy()
     if isinstance(source, bytes | bytearray | memoryview):
         return ObjectSpec.from_bytes(source)
+    if isinstance(source, ModuleType):
+        if not (source.__file__ or "").endswith(".py"):
+            raise ObjectError(f"module {source.__name__} has no .py file that could be read as a program")
+        return read_spec(source.__file__ or "", cflags)
     if isinstance(source, list | tuple):
         if len(source) == 1:
             return read_spec(source[0], cflags)
@@ -75,7 +80,7 @@ def read_spec(
 
         return link_objects([read_spec(item, cflags) for item in source])
     path = os.fspath(cast("str | os.PathLike[str]", source))
-    if path.endswith(".c"):
+    if path.endswith((".c", ".py")):
         from bpf2py.toolchain.compiler import compile
 
         if not os.path.exists(path):
@@ -98,7 +103,7 @@ def read_btf(source: str | os.PathLike[str] | bytes | Btf | None) -> Btf | None:
 
 @names_limits
 def load(
-    source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any],
+    source: str | os.PathLike[str] | bytes | ModuleType | ObjectSpec | Sequence[Any],
     backend: Any = None,
     *,
     cflags: Sequence[str] = (),
@@ -112,8 +117,8 @@ def load(
     """Create the maps and load the programs of an object; nothing is attached yet.
 
     Args:
-        source: a ``.c`` file (compiled once, then cached), an object file, its bytes, or an `ObjectSpec`; or a list of
-            such, which are linked into one (``extern`` functions, variables and maps of one are defined by another).
+        source: a ``.c`` file or a program in Python (`bpf2py.lang`: a ``.py`` file, or the module), compiled once, then
+            cached; an object file, its bytes, or an `ObjectSpec`; or a list of such, which are linked into one (``extern`` functions, variables and maps of one are defined by another).
         backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise), ``"engine"``,
             ``"auto"`` (the kernel where bpf() is permitted, else the engine), or a `bpf2py.engine.Engine`.
         cflags: extra compiler flags.

@@ -69,7 +69,7 @@ def run(
     chosen, reason = choose_backend(backend)
     if chosen == "engine" and not command:
         raise BpfError(f"engine backend ({reason}): its events are those of a command it runs: give one behind --")
-    with _progress(f"compiling {file}" if file.endswith(".c") else f"reading {file}"):
+    with _progress(f"compiling {file}" if file.endswith((".c", ".py")) else f"reading {file}"):
         obj = load(file, chosen, cflags=cflag or ())
     with obj:
         for name in only or ():
