@@ -118,7 +118,8 @@ def load(
 
     Args:
         source: a ``.c`` file or a program in Python (`bpf2py.lang`: a ``.py`` file, or the module), compiled once, then
-            cached; an object file, its bytes, or an `ObjectSpec`; or a list of such, which are linked into one (``extern`` functions, variables and maps of one are defined by another).
+            cached; an object file, its bytes, or an `ObjectSpec`; or a list of such, which are linked into one (``extern``
+            functions, variables and maps of one are defined by another).
         backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise), ``"engine"``,
             ``"auto"`` (the kernel where bpf() is permitted, else the engine), or a `bpf2py.engine.Engine`.
         cflags: extra compiler flags.

@@ -251,7 +251,7 @@ def compare(c: Checker, node: ast.AST, op: str, left: Expr, right: Expr) -> Expr
     for side in (left, right):
         if side.type != LITERAL and not isinstance(side.type, Int):
             c.fail(node, f"{show(side.type)} does not compare by {op}")
-    left, right, kind = balance(c, node, op, left, right)
+    left, right, _ = balance(c, node, op, left, right)
     known = None
     if left.const is not None and right.const is not None:
         known = int(COMPARISONS[op](left.const, right.const))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bpf2py.lang.c_pieces import division_function, is_pure, shift_function, text_literal
 from bpf2py.lang.c_types import CNames, number
 from bpf2py.lang.scope import is_place, range_of
 from bpf2py.lang.tree import (
@@ -43,25 +44,11 @@ from bpf2py.lang.tree import (
 )  # fmt: skip
 from bpf2py.lang.types import BOOL, CHAR, LITERAL, VOID, Array, Int, MapRef, Opt, Ptr, Struct, Type
 
-__all__ = ["CExpressions", "text_literal"]
+__all__ = ["CExpressions"]
 
 # Precedences of C, the tightest first.
 POSTFIX, UNARY, MUL, ADD, SHIFT, LESS, EQUAL, AND, XOR, OR, ANDAND, OROR, CHOICE, ASSIGN = range(15, 1, -1)
 _BINARY = {"+": ADD, "-": ADD, "*": MUL, "//": MUL, "%": MUL, "<<": SHIFT, ">>": SHIFT, "&": AND, "^": XOR, "|": OR}
-
-
-def text_literal(data: bytes) -> str:
-    """Bytes as a C string literal."""
-    out = ""
-    for byte in data:
-        char = chr(byte)
-        if char in '"\\?':
-            out += "\\" + char
-        elif 32 <= byte < 127:
-            out += char
-        else:
-            out += {"\n": "\\n", "\t": "\\t"}.get(char, f"\\{byte:03o}")
-    return f'"{out}"'
 
 
 class CExpressions:
@@ -119,7 +106,7 @@ class CExpressions:
     def _constant(self, expr: Expr, typed: bool = False) -> tuple[str, int]:
         name = getattr(expr, "name", "")
         if isinstance(expr, Const) and name and not typed:
-            return (name if "_py__" in name else name), POSTFIX
+            return name, POSTFIX
         assert expr.const is not None
         text = number(expr.const, expr.type, typed)
         if isinstance(expr.type, Int) and typed and expr.type.bits < 32:
@@ -130,7 +117,7 @@ class CExpressions:
         if (
             expr.const is not None
             and isinstance(expr, Const | Binary | Unary | Cast | Compare | Logic | Not)
-            and _pure(expr)
+            and is_pure(expr)
         ):
             if isinstance(expr.type, Int) or expr.type in (BOOL, LITERAL):
                 return self._constant(expr)
@@ -233,7 +220,7 @@ class CExpressions:
         name = self.names.integer(kind)
         if limits is None or limits[0] < 0 or limits[1] >= kind.bits:
             function = f"{'shl' if expr.op == '<<' else 'shr'}_{name}"
-            self.functions[function] = _shift_function(function, name, kind, expr.op)
+            self.functions[function] = shift_function(function, name, kind, expr.op)
             return f"{function}({self.text(expr.left, ASSIGN)}, {self.text(expr.right, ASSIGN)})", POSTFIX
         left = (
             self.typed(expr.left)
@@ -253,8 +240,8 @@ class CExpressions:
             left, right = self._operands(expr, kind, MUL)
             text = f"{left} {op} {right}"
             return (f"({name})({text})", UNARY) if kind.bits < 32 else (text, MUL)
-        function = f"{'floor_div' if kind.signed and op == '/' else 'floor_mod' if kind.signed else 'div' if op == '/' else 'mod'}_{name}"
-        self.functions[function] = _division_function(function, name, kind, op)
+        function = f"{'floor_' if kind.signed else ''}{'div' if op == '/' else 'mod'}_{name}"
+        self.functions[function] = division_function(function, name, kind, op)
         return f"{function}({self.text(expr.left, ASSIGN)}, {self.text(expr.right, ASSIGN)})", POSTFIX
 
     def _compare(self, expr: Compare) -> tuple[str, int]:
@@ -596,42 +583,6 @@ def _is_packet(value: FieldOf) -> bool:
     """A field of a kernel's struct: it may lie where helpers do not read keys."""
     owner = value.base.type.target if isinstance(value.base.type, Ptr) else value.base.type
     return isinstance(owner, Struct) and owner.kernel
-
-
-def _pure(expr: Expr) -> bool:
-    if isinstance(expr, Const):
-        return True
-    if isinstance(expr, Binary | Compare):
-        return _pure(expr.left) and _pure(expr.right)
-    if isinstance(expr, Unary | Cast | Not):
-        return _pure(expr.operand)
-    if isinstance(expr, Logic):
-        return all(map(_pure, expr.operands))
-    return isinstance(expr, SizeOf)
-
-
-def _shift_function(function: str, name: str, kind: Int, op: str) -> str:
-    over = "x < 0 ? -1 : 0" if kind.signed and op == ">>" else "0"
-    return (
-        f"static __always_inline {name} {function}({name} x, u64 n)\n{{\n"
-        f"\treturn n < {kind.bits} ? x {op} n : {over};\n}}\n"
-    )
-
-
-def _division_function(function: str, name: str, kind: Int, op: str) -> str:
-    head = f"static __always_inline {name} {function}({name} a, {name} b)\n{{\n"
-    if not kind.signed:
-        return f"{head}\treturn b ? a {op} b : {'0' if op == '/' else 'a'};\n}}\n"
-    unsigned = "u64" if kind.bits == 64 else "u32"
-    body = (
-        f"\t{unsigned} x = a < 0 ? -({unsigned})a : a, y = b < 0 ? -({unsigned})b : b;\n\n"
-        f"\tif (!b)\n\t\treturn {'0' if op == '/' else 'a'};\n"
-    )
-    if op == "/":
-        body += "\tif ((a < 0) != (b < 0))\n\t\treturn -(x / y + (x % y != 0));\n\treturn x / y;\n"
-    else:
-        body += "\tx %= y;\n\tif (x && (a < 0) != (b < 0))\n\t\tx = y - x;\n\treturn b < 0 ? -x : x;\n"
-    return f"{head}{body}}}\n"
 
 
 _PRINTERS: dict[type[Expr], Any] = {

@@ -55,9 +55,9 @@ def map_operation(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     if simple is not None:
         name, kinds = simple
         parts = [m]
-        rest = iter(given)
+        left = iter(given)
         for kind in kinds:
-            parts.append("0" if kind == "0" else p.key(next(rest)) if kind == "k" else p.converted(next(rest)))
+            parts.append("0" if kind == "0" else p.key(next(left)) if kind == "k" else p.converted(next(left)))
         return f"bpf_{name}({', '.join(parts)})", _POSTFIX
     if op == "reserve_dynptr":
         return f"bpf_ringbuf_reserve_dynptr({m}, {p.arguments(given)})", _POSTFIX
@@ -137,7 +137,7 @@ def _packet(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     if struct == "struct sk_msg_md":
         p.functions[name] = p.functions[name].replace("(void *)(long)ctx", "ctx")
     offset, size = expr.arguments
-    target = expr.type.pointer.target if hasattr(expr.type, "pointer") else VOID  # type: ignore[attr-defined]
+    target = expr.type.pointer.target if hasattr(expr.type, "pointer") else VOID
     shown = f"sizeof({p.names.declare(target)})" if not isinstance(target, Int) else p.text(size)
     return f"{name}({p.text(expr.map, _ASSIGN)}, {p.text(offset, _ASSIGN)}, {shown})", _POSTFIX
 
@@ -156,7 +156,7 @@ def _compared(p: CExpressions, expr: MapOp) -> tuple[str, int]:
             "\t\tif (a[i] != b[i])\n\t\t\treturn false;\n\t\tif (!a[i])\n\t\t\tbreak;\n\t}\n\treturn true;\n}\n"
         )
         pointer = p.text(left, _UNARY) if isinstance(left.type, Ptr) else p.place(left)
-        from bpf2py.lang.c_expressions import text_literal
+        from bpf2py.lang.c_pieces import text_literal
 
         count = min(size, len(right.data) + 1)
         result = f"same_text((const char *){pointer}, {text_literal(right.data)}, {count})"
@@ -192,11 +192,10 @@ def _update_function(p: CExpressions, name: str, found: MapDecl, kind: Int, oper
     key_type: Type = found.key or VOID
     m = "map" if inner else f"&{p.names.of(found.name)}"
     atomic = operator in _ATOMIC and kind.bits >= 32 and not found.per_cpu
-    if atomic:
-        step = f"__sync_fetch_and_{_ATOMIC[operator]}(found, value)"
-    else:
-        step = f"*found = {_applied(p, operator, kind, '*found')}"
-    head = f"static __always_inline void {name}({'void *map, ' if inner else ''}{p.names.declare(Ptr(key_type), 'key')}, {value_type} value)\n{{\n"
+    plain = f"*found = {_applied(p, operator, kind, '*found')}"
+    step = f"__sync_fetch_and_{_ATOMIC[operator]}(found, value)" if atomic else plain
+    parameters = f"{'void *map, ' if inner else ''}{p.names.declare(Ptr(key_type), 'key')}, {value_type} value"
+    head = f"static __always_inline void {name}({parameters})\n{{\n"
     lookup = f"bpf_map_lookup_elem({m}, key)"
     if found.kind in _ARRAYS:
         return f"{head}\t{value_type} *found = {lookup};\n\n\tif (found)\n\t\t{step};\n}}\n"

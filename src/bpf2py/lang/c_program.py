@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bpf2py.lang.c_expressions import text_literal
+from bpf2py.lang.c_pieces import text_literal
 from bpf2py.lang.c_statements import CStatements
 from bpf2py.lang.c_types import CNames, number
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.source import Source
-from bpf2py.lang.tree import Function, GlobalVar, MapDecl, Program
-from bpf2py.lang.types import BOOL, Array, Int, MapRef, Struct, Type
+from bpf2py.lang.tree import Function, MapDecl, Program
+from bpf2py.lang.types import BOOL, Array, Int, Struct, Type
 
 __all__ = ["print_program"]
 
@@ -35,7 +35,7 @@ class _Printer:
         self._globals()
         self._maps(functions)
         for text in self.code.functions.values():
-            self.out += text.splitlines() + [""]
+            self.out += [*text.splitlines(), ""]
         self._prototypes()
         for _, lines in functions:
             self._lines(lines)
@@ -258,6 +258,3 @@ def print_program(
     printer = _Printer(source, program, kernel, macros, directives)
     text = printer.run()
     return text + "\n".join(printer.finish()) + "\n"
-
-
-_ = (GlobalVar, MapRef)

@@ -8,16 +8,13 @@ from typing import Any
 
 from bpf2py.lang.c_expressions import CExpressions
 from bpf2py.lang.tree import (
-    AddrOf,
     Assign,
     Binary,
     Block,
     Break,
     Closure,
-    Const,
     Continue,
     Copy,
-    CoreRead,
     Deref,
     Each,
     Expr,
@@ -25,7 +22,6 @@ from bpf2py.lang.tree import (
     For,
     Function,
     If,
-    Index,
     Local,
     Lock,
     MapSlot,
@@ -33,10 +29,9 @@ from bpf2py.lang.tree import (
     Stmt,
     StructLit,
     Var,
-    Walrus,
     While,
 )  # fmt: skip
-from bpf2py.lang.types import BOOL, CHAR, VOID, Array, Int, Ptr, Struct, Type
+from bpf2py.lang.types import BOOL, VOID, Array, Int, Ptr, Struct
 from bpf2py.uapi.program_types import ProgramType
 
 __all__ = ["CStatements"]
@@ -361,7 +356,8 @@ class CStatements(CExpressions):
         if abs(node.step) != 1:
             rounds = f"({rounds} + {abs(node.step) - 1}) / {abs(node.step)}"
             if node.start.type == node.stop.type and isinstance(node.local.type, Int) and node.local.type.signed:
-                rounds = f"{stop} {'<' if node.step < 0 else '>'} {self.text(node.start, 12)} ? (u32)({rounds.rpartition(' / ')[0]}) / {abs(node.step)} : 0"
+                some = f"{stop} {'<' if node.step < 0 else '>'} {self.text(node.start, 12)}"
+                rounds = f"{some} ? (u32)({rounds.rpartition(' / ')[0]}) / {abs(node.step)} : 0"
         self.put(f"int {counter};", node.line)
         self.put(f"bpf_for({counter}, 0, {rounds}) {{", node.line)
         self.depth += 1
@@ -567,10 +563,9 @@ class _Places:
                 self._expressions(each, path, node)
         elif isinstance(value, Expr):
             for field in dataclasses.fields(value):
-                if field.name not in ("type", "const", "range", "function", "map") or (
-                    field.name == "map" and isinstance(getattr(value, "map"), Expr)
-                ):  # noqa: B009
-                    self._expressions(getattr(value, field.name), path, node)
+                inner = getattr(value, field.name)
+                if isinstance(inner, Expr | Local | list | tuple) and field.name != "range":
+                    self._expressions(inner, path, node)
 
     def _decide(self) -> None:
         for key, uses in self.uses.items():
@@ -609,7 +604,7 @@ class _Places:
 
     def needs_top(self, local: Local) -> bool:
         """Whether it is declared at the function's top."""
-        return id(local) not in self.counters and id(local) not in self._inline
+        return id(local) in self.uses and id(local) not in self.counters and id(local) not in self._inline
 
     def declares(self, local: Local, node: Stmt) -> bool:
         """Whether this statement declares it."""
@@ -621,4 +616,3 @@ _STATEMENTS = {
     While: CStatements._while, For: CStatements._for, Each: CStatements._each, Closure: CStatements._closure,
     Lock: CStatements._lock, Return: CStatements._return, Break: CStatements._break, Continue: CStatements._continue,
 }  # fmt: skip
-_ = (AddrOf, Const, CoreRead, Index, Walrus, CHAR, Type)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.lang import intrinsics, map_methods
-from bpf2py.lang.helper_calls import argument, helper_call, kfunc_call
+from bpf2py.lang.helper_calls import helper_call, kfunc_call
 from bpf2py.lang.names import EnumType
 from bpf2py.lang.scope import Checker, is_place
 from bpf2py.lang.source import did_you_mean
@@ -21,12 +21,9 @@ from bpf2py.lang.tree import (
     Expr,
     FuncAddr,
     Function,
-    Helper,
-    Kfunc,
     MapOp,
     Str,
     StructLit,
-    Var,
 )  # fmt: skip
 from bpf2py.lang.types import (
     BOOL,
@@ -35,7 +32,6 @@ from bpf2py.lang.types import (
     LITERAL,
     S8,
     U8,
-    VOID,
     Array,
     Int,
     MapRef,
@@ -328,11 +324,3 @@ def _object_method(c: Checker, node: ast.Call, address: Expr, struct: str, name:
     if prototype is None:
         c.fail(node.func, f"this kernel has no {helper_name}")
     return kfunc_call(c, node, helper_name, prototype, address)
-
-
-def _formatted(c: Checker, node: ast.JoinedStr) -> Expr:
-    c.fail(node, c.module.refusal(node))
-
-
-Checker.expressions[ast.Call] = call  # type: ignore[assignment]
-_ = (Helper, Kfunc, Var, VOID, argument, _formatted)

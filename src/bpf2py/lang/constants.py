@@ -1,7 +1,8 @@
 """Constants that the kernel's headers define as macros, so that no BTF has them; and enumerators for type checkers.
 
-Source of facts: the UAPI headers linux/bpf.h, linux/pkt_cls.h, linux/if_ether.h, linux/in.h, linux/socket.h, asm-generic/errno-base.h,
-asm-generic/socket.h. A program may name every other enumerator of the running kernel as well: ``from bpf2py.lang.kernel import NAME``.
+Source of facts: the UAPI headers linux/bpf.h, linux/pkt_cls.h, linux/if_ether.h, linux/in.h, linux/socket.h,
+asm-generic/errno-base.h, asm-generic/socket.h. A program may name every other enumerator of the running kernel as well:
+``from bpf2py.lang.kernel import NAME``.
 """
 
 from __future__ import annotations

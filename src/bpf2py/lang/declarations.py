@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from typing import TYPE_CHECKING
 
 from bpf2py.lang.names import MAP_CLASSES, EnumType, fixed_key, map_parameters
@@ -37,6 +36,7 @@ __all__ = ["annotated", "assigned", "class_definition"]
 _STORAGE = (MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE)
 _NO_ENTRIES = (*_STORAGE, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.PERF_EVENT_ARRAY)
 _MOST_VALUE = 1 << 30
+_EXAMPLES = {"key": "u32", "value": "u64", "inner map": "Hash[u32, u64]"}
 
 
 def _base_names(node: ast.ClassDef) -> list[str]:
@@ -109,13 +109,7 @@ def _field(module: Module, owner: Struct, node: ast.AnnAssign, fields: dict[str,
         module.source.fail(node.annotation, f"{show(kind)} is not a field's type")
     if kind is owner:
         module.source.fail(node.annotation, f"{owner.name} would contain itself: write Ptr[{owner.name}]")
-    if isinstance(kind, Opt):
-        kind = kind if _kptr(kind.pointer) else kind
     fields[name] = Field(name, kind)
-
-
-def _kptr(kind: Ptr) -> bool:
-    return isinstance(kind.target, Struct) and kind.target.kernel
 
 
 def _enum(module: Module, node: ast.ClassDef) -> None:
@@ -302,7 +296,7 @@ def map_from_call(module: Module, name: str, call: ast.Call, base: str) -> MapDe
         if takes and found.kind not in (MapType.RINGBUF, MapType.USER_RINGBUF):
             source.fail(
                 call.func,
-                f"what does it hold? {base}[{', '.join('u32' if t == 'key' else 'Hash[u32, u64]' if 'map' in t else 'u64' for t in takes)}](...)",
+                f"what does it hold? {base}[{', '.join(_EXAMPLES[each] for each in takes)}](...)",
             )
         fixed_key(found)
     found.name, found.node = name, call
@@ -462,6 +456,3 @@ def _struct_ops(module: Module, name: str, call: ast.Call) -> None:
             else initial(module, field.type, keyword.value)
         )
     module.define(name, GlobalVar(name, kind, values, section=".struct_ops.link", node=call), call)
-
-
-_ = re

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from typing import Any
 
 from bpf2py.lang import arithmetic
+from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, is_place, range_of
 from bpf2py.lang.source import did_you_mean
 from bpf2py.lang.tree import (
@@ -20,7 +23,6 @@ from bpf2py.lang.tree import (
     Function,
     Global,
     GlobalVar,
-    Helper,
     Index,
     Local,
     Logic,
@@ -31,7 +33,6 @@ from bpf2py.lang.tree import (
     Not,
     Null,
     Str,
-    StructLit,
     Var,
     Walrus,
 )  # fmt: skip
@@ -43,9 +44,9 @@ from bpf2py.lang.types import (
     S8,
     STRING,
     U8,
-    U64,
     VOID,
     Array,
+    Field,
     FuncType,
     Int,
     MapRef,
@@ -57,22 +58,13 @@ from bpf2py.lang.types import (
 )  # fmt: skip
 from bpf2py.uapi.map_types import MapType
 
-__all__ = ["attribute_of", "place", "text_of"]
-
-
-def expression(kind: type[ast.AST]):  # type: ignore[no-untyped-def]
-    """Register a handler of a kind of node."""
-
-    def register(handler):  # type: ignore[no-untyped-def]
-        Checker.expressions[kind] = handler
-        return handler
-
-    return register
+__all__ = ["EXPRESSIONS", "attribute_of", "place", "text_of"]
 
 
 def text_of(c: Checker, node: ast.Constant) -> bytes:
     """The bytes of a text literal. Raises SourceError where a NUL is among them."""
-    data = node.value.encode() if isinstance(node.value, str) else bytes(node.value)
+    data = node.value.encode() if isinstance(node.value, str) else node.value
+    assert isinstance(data, bytes)
     if b"\0" in data:
         c.fail(node, "text ends at its first NUL: leave it out")
     return data
@@ -171,9 +163,7 @@ def _unary(c: Checker, node: ast.UnaryOp) -> Expr:
     return arithmetic.unary(c, op, c.value(node.operand), node)
 
 
-def _joined(yes, no):  # type: ignore[no-untyped-def]
-    from bpf2py.lang.flow import merge
-
+def _joined(yes: Flow, no: Flow) -> Flow:
     return merge(yes, no)
 
 
@@ -183,13 +173,13 @@ def _binary(c: Checker, node: ast.BinOp) -> Expr:
 
 
 def _bool_op(c: Checker, node: ast.BoolOp) -> Expr:
-    before, counted = c.flow.copy(), c.temporaries
+    before = c.flow.copy()
     facts = c.test(node)
     if all(_is_truth(each) for each in facts.expr.operands):  # type: ignore[attr-defined]
         c.flow = _joined(facts.yes, facts.no)
         return facts.expr
     # The value of an operand, as Python has it.
-    c.flow, c.temporaries = before, counted
+    c.flow = before
     values = []
     for position, item in enumerate(node.values):
         values.append(c.value(item))
@@ -321,7 +311,7 @@ def _text_compare(c: Checker, node: ast.AST, op: str, left: Expr, right: Expr) -
             if isinstance(left, CoreRead):
                 c.fail(
                     node,
-                    "memory of the kernel does not compare at once: copy it first, as in buf = char[16](); buf = ...; read_kernel_str(buf, ...)",
+                    "memory of the kernel does not compare at once: copy it first: buf = char[16](); read_kernel_str(buf, ...)",
                 )
             return MapOp(BOOL, f"text{op}", left, [right])
         c.fail(node, f"{show(left.type)} is not text")
@@ -409,7 +399,7 @@ def attribute_of(c: Checker, base: Expr, name: str, node: ast.AST) -> Expr:
     c.fail(node, f"{show(kind)} has no fields")
 
 
-def _field(c: Checker, kind: Struct, name: str, node: ast.AST):  # type: ignore[no-untyped-def]
+def _field(c: Checker, kind: Struct, name: str, node: ast.AST) -> Field:
     found = kind.fields.get(name)
     if found is None:
         where = f"the kernel's {kind.name}" if kind.kernel else kind.name
@@ -527,10 +517,8 @@ def _tuple(c: Checker, node: ast.AST) -> Expr:
     c.fail(node, "a tuple is not a value here: define a class X(Struct) with a field for each part")
 
 
-for _kind, _handler in {
+EXPRESSIONS: dict[type[ast.AST], Callable[[Checker, Any], Expr]] = {
     ast.Constant: _constant, ast.Name: _name, ast.NamedExpr: _walrus, ast.UnaryOp: _unary, ast.BinOp: _binary,
     ast.BoolOp: _bool_op, ast.IfExp: _conditional, ast.Compare: _compare, ast.Attribute: _attribute,
     ast.Subscript: _subscript, ast.Tuple: _tuple,
-}.items():  # fmt: skip
-    Checker.expressions[_kind] = _handler  # type: ignore[assignment]
-_ = (Helper, StructLit, U8, U64)
+}  # fmt: skip

@@ -6,8 +6,8 @@ import ast
 import re
 
 from bpf2py.lang.scope import Checker, is_place
-from bpf2py.lang.tree import AddrOf, Cast, Const, CoreRead, Expr, Print, Str
-from bpf2py.lang.types import BOOL, CHAR, LITERAL, S8, U8, U64, Array, Int, Opt, Ptr, Struct, show
+from bpf2py.lang.tree import AddrOf, Cast, CoreRead, Expr, Print, Str
+from bpf2py.lang.types import BOOL, CHAR, S8, U8, Array, Int, Opt, Ptr, Struct, show
 
 __all__ = ["formatted"]
 
@@ -31,9 +31,8 @@ def formatted(c: Checker, node: ast.AST, where: str) -> Print:
         text = _plain(c, node, node.value)
     else:
         c.fail(node, 'this takes a text: f"pid {pid}"')
-    most = 3 if where == "print" and False else _MOST
-    if len(arguments) > most:
-        c.fail(node, f"the kernel formats at most {most} values at once")
+    if len(arguments) > _MOST:
+        c.fail(node, f"the kernel formats at most {_MOST} values at once")
     return Print(Int(64, True), where, text, arguments)
 
 
@@ -83,6 +82,3 @@ def _field(c: Checker, part: ast.FormattedValue) -> tuple[str, Expr]:
         )
     length = "ll" if value.type.bits == 64 else ""
     return f"%{width}{length}{letter}", value
-
-
-_ = (Const, LITERAL, U64)

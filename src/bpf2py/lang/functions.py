@@ -6,7 +6,6 @@ import ast
 from typing import TYPE_CHECKING
 
 from bpf2py.lang.hooks_table import HOOKS, context_struct, macro_of
-from bpf2py.lang.names import EnumType
 from bpf2py.lang.source import Source, did_you_mean
 from bpf2py.lang.tree import Function, Local
 from bpf2py.lang.types import S32, U64, VOID, Array, Int, MapRef, Opt, Ptr, Struct, Type, show
@@ -65,7 +64,7 @@ def _decorate(module: Module, function: Function, node: ast.expr) -> None:
         known = [*HOOKS, *_KINDS, "section"]
         module.source.fail(
             node,
-            f"there is no hook {name!r}{did_you_mean(name, known)}: a decorator is a hook, @subprogram, @global_function or @section",
+            f"there is no hook {name!r}{did_you_mean(name, known)}: there are hooks, @subprogram, @global_function, @section",
         )
     if function.kind == "program":
         module.source.fail(node, "a program has one hook: write a function that both programs call")
@@ -287,6 +286,3 @@ def in_order(functions: list[Function]) -> list[Function]:
     for function in functions:
         add(function)
     return out
-
-
-_ = EnumType

@@ -16,7 +16,6 @@ from bpf2py.lang.tree import (
     CoreRead,
     Expr,
     FuncAddr,
-    Function,
     Helper,
     Kfunc,
     MapAddr,
@@ -24,7 +23,6 @@ from bpf2py.lang.tree import (
     SizeOf,
     Str,
     StructLit,
-    Var,
 )  # fmt: skip
 from bpf2py.lang.types import (
     BOOL,
@@ -133,7 +131,8 @@ def _arguments(
         if keyword.arg not in names:
             c.fail(
                 keyword,
-                f"{what} has no parameter {keyword.arg!r}{did_you_mean(str(keyword.arg), names)}; it takes {', '.join(names) or 'nothing'}",
+                f"{what} has no parameter {keyword.arg!r}{did_you_mean(str(keyword.arg), names)}; "
+                f"it takes {', '.join(names) or 'nothing'}",
             )
         keywords[keyword.arg] = keyword.value
     open_positions = [
@@ -141,7 +140,9 @@ def _arguments(
     ]
     sizes = {i for i in open_positions if i > 0 and _is_size(*parameters[i]) and isinstance(parameters[i - 1][1], Ptr)}
     flags = {i for i in open_positions if names[i] == "flags"}
-    contexts = flags | {i for i in open_positions if names[i] in ("callback_ctx", "ctx") and names[i - 1] == "callback_fn"}
+    contexts = flags | {
+        i for i in open_positions if names[i] in ("callback_ctx", "ctx") and names[i - 1] == "callback_fn"
+    }
     missing = len(open_positions) - len(node.args)
     left_out: set[int] = set()
     if missing < 0 and not variadic:
@@ -284,6 +285,3 @@ def kfunc_call(
         returns = Opt(Ptr(returns.target)) if _NULLABLE.search(name) else Ptr(returns.target)
     c.module.program.kernel_names.add(name)
     return Kfunc(returns, name, arguments)
-
-
-_ = (Function, Var)

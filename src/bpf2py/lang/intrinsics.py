@@ -9,7 +9,6 @@ from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.lang.formats import formatted
 from bpf2py.lang.helper_calls import argument, helper_call
 from bpf2py.lang.scope import Checker, is_place
-from bpf2py.lang.source import did_you_mean
 from bpf2py.lang.tree import (
     AddrOf,
     Atomic,
@@ -25,7 +24,6 @@ from bpf2py.lang.tree import (
     Kfunc,
     MapAddr,
     MapOp,
-    Print,
     SizeOf,
     Str,
     Var,
@@ -36,7 +34,6 @@ from bpf2py.lang.types import (
     CHAR,
     LITERAL,
     S32,
-    S64,
     U16,
     U32,
     U64,
@@ -398,7 +395,8 @@ def map_of_timer(c: Checker, node: ast.Call, address: Expr) -> Expr:
     if len(found) != 1:
         c.fail(
             node,
-            f"{'no map has' if not found else 'several maps have'} values of {show(owner)}: call t.init(map, flags), t.set_callback(f) and t.start(ns, 0)",
+            f"{'no map has' if not found else 'several maps have'} values of {show(owner)}: call t.init(map, flags), "
+            "t.set_callback(f) and t.start(ns, 0)",
         )
     return MapAddr(MapRef(found[0]), found[0])
 
@@ -435,6 +433,7 @@ def _range_alone(c: Checker, node: ast.Call) -> Expr:
     c.fail(node, "range(...) is for loops: for i in range(n)")
 
 
+_REGISTERS = ("PARM1", "PARM2", "PARM3", "PARM4", "PARM5", "RC", "RET", "FP", "SP", "IP")
 INTRINSICS: dict[str, Intrinsic] = {
     "current_pid": _part("get_current_pid_tgid", False), "current_tgid": _part("get_current_pid_tgid", True),
     "current_uid": _part("get_current_uid_gid", False), "current_gid": _part("get_current_uid_gid", True),
@@ -450,6 +449,5 @@ INTRINSICS: dict[str, Intrinsic] = {
     "ntohl": _swap("bpf_ntohl", U32, U32), "cpu_to_be64": _swap("bpf_cpu_to_be64", U64, U64),
     "be64_to_cpu": _swap("bpf_be64_to_cpu", U64, U64),
     **{name: _atomic(*facts) for name, facts in _ATOMICS.items()},
-    **{f"PT_REGS_{name}": _registers(f"PT_REGS_{name}") for name in ("PARM1", "PARM2", "PARM3", "PARM4", "PARM5", "RC", "RET", "FP", "SP", "IP")},
+    **{f"PT_REGS_{name}": _registers(f"PT_REGS_{name}") for name in _REGISTERS},
 }  # fmt: skip
-_ = (did_you_mean, S64, Print)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from typing import Any
 
 from bpf2py.lang import arithmetic
 from bpf2py.lang.flow import merge
 from bpf2py.lang.scope import Checker, Loop, range_of
-from bpf2py.lang.statements import STATEMENTS, block
+from bpf2py.lang.statements import block
 from bpf2py.lang.tree import (
     AddrOf,
     Assign,
@@ -19,7 +21,6 @@ from bpf2py.lang.tree import (
     Expr,
     For,
     Index,
-    Kfunc,
     Local,
     Stmt,
     Var,
@@ -27,7 +28,7 @@ from bpf2py.lang.tree import (
 )  # fmt: skip
 from bpf2py.lang.types import LITERAL, S32, S64, U32, U64, Array, Int, MapRef, Ptr, Struct, Type, show
 
-__all__ = ["BOUNDED"]
+__all__ = ["BOUNDED", "LOOPS"]
 
 BOUNDED = 4096  # rounds that the verifier walks through one by one without running out of patience
 
@@ -184,7 +185,6 @@ def _once(c: Checker, node: ast.For, stop: Expr, again: set[str], out: list[Stmt
 def _counter(c: Checker, node: ast.For, start: Expr, stop: Expr, limits: tuple[int, int] | None) -> Type:
     kinds = [each.type for each in (start, stop) if isinstance(each.type, Int)]
     if not kinds:
-        assert start.const is not None or limits is None or True
         low, high = limits or (0, 0)
         if low >= 0:
             return U32 if high <= U32.high else U64
@@ -367,5 +367,9 @@ def _continue(c: Checker, node: ast.Continue, out: list[Stmt]) -> None:
     out.append(Continue(node.lineno))
 
 
-STATEMENTS.update({ast.While: _while, ast.For: _for, ast.Break: _break, ast.Continue: _continue})  # type: ignore[dict-item]
-_ = Kfunc
+LOOPS: dict[type[ast.AST], Callable[[Checker, Any, list[Stmt]], None]] = {
+    ast.While: _while,
+    ast.For: _for,
+    ast.Break: _break,
+    ast.Continue: _continue,
+}

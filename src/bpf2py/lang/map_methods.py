@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from bpf2py.lang.helper_calls import argument
 from bpf2py.lang.scope import Checker, is_place
@@ -15,7 +15,6 @@ from bpf2py.lang.tree import (
     Deref,
     Expr,
     FuncAddr,
-    Helper,
     MapAddr,
     MapDecl,
     MapOp,
@@ -28,9 +27,7 @@ from bpf2py.lang.types import (
     BOOL,
     CHAR,
     LITERAL,
-    NONE,
     S8,
-    S32,
     S64,
     U8,
     U32,
@@ -56,6 +53,7 @@ _QUEUES = frozenset((M.QUEUE, M.STACK, M.BLOOM_FILTER))
 _STORAGE = {M.SK_STORAGE: "sk", M.INODE_STORAGE: "inode", M.TASK_STORAGE: "task", M.CGRP_STORAGE: "cgrp"}
 _REDIRECT = frozenset((M.DEVMAP, M.DEVMAP_HASH, M.CPUMAP, M.XSKMAP))
 _LOOKUP = _KEYED | _OF_MAPS | frozenset((M.XSKMAP, M.SOCKMAP, M.SOCKHASH, M.DEVMAP, M.DEVMAP_HASH, M.CPUMAP))
+_FOUND = _LOOKUP | frozenset(_STORAGE) | frozenset((M.CGROUP_STORAGE, M.PERCPU_CGROUP_STORAGE))
 _ARRAYS = frozenset((M.ARRAY, M.PERCPU_ARRAY))
 
 
@@ -63,7 +61,11 @@ class Given:
     """The arguments of a method: values with their nodes, by position and by name."""
 
     def __init__(
-        self, c: Checker, node: ast.AST, values: list[tuple[ast.AST, Expr]], named: Mapping[str, tuple[ast.AST, Expr]]
+        self,
+        c: Checker,
+        node: ast.AST,
+        values: Sequence[tuple[ast.AST, Expr]],
+        named: Mapping[str, tuple[ast.AST, Expr]],
     ) -> None:
         self.c = c
         self.node = node
@@ -246,7 +248,8 @@ def _finish(op: str) -> Method:
             if state in ("done", "mixed"):
                 c.fail(
                     at,
-                    f"{inner.local.name!r} was submitted or discarded already{' on some of the ways to here' if state == 'mixed' else ''}",
+                    f"{inner.local.name!r} was submitted or discarded already"
+                    f"{' on some of the ways to here' if state == 'mixed' else ''}",
                 )
             if state is not None:
                 c.flow.held[inner.local.name] = "done"
@@ -343,7 +346,7 @@ def _dynptr(c: Checker, node: ast.AST, base: Expr, found: MapDecl, given: Given)
 
 
 _METHODS: dict[str, tuple[frozenset[M], Method, tuple[str, ...]]] = {
-    "get": (_LOOKUP | frozenset(_STORAGE) | {M.CGROUP_STORAGE, M.PERCPU_CGROUP_STORAGE}, _get, ("key", "owner", "create", "value", "cpu")),
+    "get": (_FOUND, _get, ("key", "owner", "create", "value", "cpu")),
     "put": (_KEYED | {M.SOCKMAP, M.SOCKHASH}, _put, ("key", "value", "flags")),
     "__setitem__": (_KEYED, _set, ()),
     "setdefault": (_KEYED - _ARRAYS - {M.LPM_TRIE}, _setdefault, ("key", "value")),
@@ -419,8 +422,6 @@ def _unknown(c: Checker, node: ast.AST, base: Expr, name: str) -> None:
     shown = {"__setitem__": "m[k] = v", "__contains__": "`in`", "delete": "del"}.get(name, f"{name}()")
     c.fail(
         node,
-        f"{found.kind_name} has no {shown}{did_you_mean(name, known)}; it has {', '.join(known) or 'no methods: pass it to a helper'}",
+        f"{found.kind_name} has no {shown}{did_you_mean(name, known)}; "
+        f"it has {', '.join(known) or 'no methods: pass it to a helper'}",
     )
-
-
-_ = (NONE, S32, Helper)

@@ -6,18 +6,19 @@ import ast
 from typing import Any
 
 from bpf2py.lang import calls, declarations, expressions, functions, loops, map_methods, statements
-from bpf2py.lang.flow import Flow
 from bpf2py.lang.helper_calls import argument
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.names import EnumType, Names
 from bpf2py.lang.scope import Checker
 from bpf2py.lang.source import Source
 from bpf2py.lang.tree import Expr, Function, GlobalVar, Local, MapDecl, Program
-from bpf2py.lang.types import BOOL, LITERAL, NONE, S64, VOID, Opt, Ptr, Struct, Type
+from bpf2py.lang.types import LITERAL, NONE, S64, VOID, Opt, Ptr, Struct, Type
 
 __all__ = ["Module", "check"]
 
 _ROUNDS = 12
+Checker.expressions |= {**expressions.EXPRESSIONS, ast.Call: calls.call}
+statements.STATEMENTS.update(loops.LOOPS)
 _KNOWN_MODULES = ("bpf2py", "typing", "enum", "__future__", "collections")
 
 
@@ -151,7 +152,7 @@ class Module(Names):
         for _ in range(_ROUNDS):
             self._round(checker)
             if not checker.changed:
-                open_types = {LITERAL: S64, NONE: Opt(Ptr(VOID))}
+                open_types: dict[Type, Type] = {LITERAL: S64, NONE: Opt(Ptr(VOID))}
                 left = [name for name, kind in checker.types.items() if kind in open_types]
                 if not left:
                     return
@@ -200,6 +201,3 @@ def check(source: Source, kernel: KernelTypes) -> Module:
     except RecursionError:
         source.fail_at(1, "this program is nested too deeply")
     return module
-
-
-_ = (BOOL, Flow, calls, expressions, loops)

@@ -199,8 +199,7 @@ class Names:
         if isinstance(node, ast.UnaryOp):
             value = self.fold(node.operand)
             if isinstance(value, int):
-                return {ast.USub: lambda v: -v, ast.Invert: lambda v: ~v, ast.UAdd: lambda v: +v,
-                        ast.Not: lambda v: not v}[type(node.op)](value)  # fmt: skip
+                return -value if isinstance(node.op, ast.USub) else ~value if isinstance(node.op, ast.Invert) else value
         if isinstance(node, ast.BinOp):
             left, right = self.fold(node.left), self.fold(node.right)
             op = OPERATORS.get(type(node.op))

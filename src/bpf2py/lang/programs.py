@@ -11,8 +11,31 @@ if TYPE_CHECKING:
     from bpf2py.lang.memory import Ptr
 
 __all__ = [
-    "Context", "DeviceContext", "Hook", "IterContext", "KprobeContext", "NetfilterContext", "PerfEventContext", "ProgramDef", "RawTracepointContext", "ReuseportContext", "SkLookupContext", "SkMsgContext", "SkbContext", "SockAddrContext", "SockContext", "SockOpsContext", "SockoptContext", "SysctlContext", "TracepointContext", "XdpContext", "global_function", "inline", "section", "subprogram",
-]  # fmt: skip
+    "Context",
+    "DeviceContext",
+    "Hook",
+    "IterContext",
+    "KprobeContext",
+    "NetfilterContext",
+    "PerfEventContext",
+    "ProgramDef",
+    "RawTracepointContext",
+    "ReuseportContext",
+    "SkLookupContext",
+    "SkMsgContext",
+    "SkbContext",
+    "SockAddrContext",
+    "SockContext",
+    "SockOpsContext",
+    "SockoptContext",
+    "SysctlContext",
+    "TracepointContext",
+    "XdpContext",
+    "global_function",
+    "inline",
+    "section",
+    "subprogram",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

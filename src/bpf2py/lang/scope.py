@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.tree import (
@@ -76,8 +76,7 @@ class Loop:
 class Checker:
     """Checks one function, in rounds: what a later line says of a name's type is known in the next round."""
 
-    expressions: dict[type[ast.AST], Callable[[Checker, ast.AST], Expr]] = {}
-    statements: dict[type[ast.AST], Callable[[Checker, ast.AST, list[object]], None]] = {}
+    expressions: ClassVar[dict[type[ast.AST], Callable[[Checker, Any], Expr]]] = {}
 
     def __init__(self, module: Module, function: Function) -> None:
         self.module = module
@@ -113,8 +112,6 @@ class Checker:
 
     def declare(self, name: str, value: Type, node: ast.AST, fixed: bool = False) -> Local:
         """The variable `name`, which gets a value of this type. Raises SourceError for another type than it has."""
-        if isinstance(value, Struct | Array):
-            value = value
         known = self.types.get(name)
         if fixed:
             if known is not None and name in self.fixed and known != value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bpf2py.lang import arithmetic
 from bpf2py.lang.expressions import assign_name, attribute_of
@@ -64,7 +65,7 @@ from bpf2py.lang.types import (
 
 __all__ = ["STATEMENTS", "block", "check_end", "statement"]
 
-STATEMENTS: dict[type[ast.AST], Callable[[Checker, ast.AST, list[Stmt]], None]] = {}
+STATEMENTS: dict[type[ast.AST], Callable[[Checker, Any, list[Stmt]], None]] = {}
 _STACK = 512
 
 
@@ -108,7 +109,7 @@ def _assign(c: Checker, node: ast.Assign, out: list[Stmt]) -> None:
 
 def _several(c: Checker, node: ast.Assign, targets: ast.Tuple, values: ast.Tuple, out: list[Stmt]) -> None:
     """``a, b = x, y``: all values first, as Python computes them."""
-    held = []
+    held: list[Expr] = []
     for value_node in values.elts:
         value = c.value(value_node)
         if isinstance(value, Const | Str):
@@ -152,7 +153,8 @@ def _put(c: Checker, node: ast.stmt, target: ast.expr, value: Expr, value_node: 
             if isinstance(value, CoreRead):
                 c.fail(
                     value_node,
-                    f"{show(value.type)} in the kernel's memory has no name of its own: read its fields or elements one by one, or copy it with read_kernel(copy, ...)",
+                    f"{show(value.type)} in the kernel's memory has no name of its own: read its fields or elements one by one, "
+                    "or copy it with read_kernel(copy, ...)",
                 )
             # A name for a place: as in Python, both names mean one thing.
             from bpf2py.lang.tree import AddrOf
@@ -197,7 +199,6 @@ def _target(c: Checker, node: ast.expr) -> Expr:
     elif isinstance(node, ast.Subscript):
         base = c.value(node.value)
         if isinstance(base.type, MapRef):
-            slot = None
             from bpf2py.uapi.map_types import MapType
 
             if base.type.map.kind in (MapType.ARRAY, MapType.PERCPU_ARRAY):
@@ -206,8 +207,7 @@ def _target(c: Checker, node: ast.expr) -> Expr:
                 if index.const is not None and entries is not None and not 0 <= index.const < entries:
                     c.fail(node.slice, f"{base.type.map.name} has {entries} elements, so there is no [{index.const}]")
                 if index.const is not None and isinstance(base, MapAddr) and base.pointer is None:
-                    slot = MapSlot(base.type.map.value or VOID, base.type.map, index)
-                    return slot
+                    return MapSlot(base.type.map.value or VOID, base.type.map, index)
                 return MapOp(VOID, "element", base, [index])
             return MapOp(VOID, "element", base, [c.value(node.slice)])
         found = c.expr(node)
@@ -320,7 +320,7 @@ def _augmented(c: Checker, node: ast.AugAssign, out: list[Stmt]) -> None:
         if not isinstance(found.value, Int):
             c.fail(
                 node,
-                f"{found.name}[...] {operation}= works on maps of integers; the values here are {show(found.value or VOID)}: use get()",
+                f"{found.name}[...] {operation}= works on maps of integers; these are {show(found.value or VOID)}: use get()",
             )
         if (
             value.type == LITERAL
@@ -575,5 +575,4 @@ STATEMENTS.update({
     ast.Assign: _assign, ast.AnnAssign: _annotated, ast.AugAssign: _augmented, ast.Expr: _expression, ast.If: _if,
     ast.Return: _return, ast.Pass: _pass, ast.Global: _global, ast.Delete: _delete, ast.With: _with, ast.Match: _match,
     ast.Assert: _assert,
-})  # type: ignore[dict-item]  # fmt: skip
-_ = (NONE, _EFFECTS, _ATOMIC)
+})  # fmt: skip

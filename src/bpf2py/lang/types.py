@@ -190,9 +190,11 @@ def show(kind: Type) -> str:
     if isinstance(kind, Int):
         return kind.name if kind.name.startswith(("char", "be")) else f"{'s' if kind.signed else 'u'}{kind.bits}"
     if isinstance(kind, Array):
-        base, counts = kind.element, f"[{kind.count}]"
+        base: Type = kind
+        counts = ""
         while isinstance(base, Array):
-            base, counts = base.element, counts + f"[{base.count}]"
+            counts += f"[{base.count}]"
+            base = base.element
         return show(base) + counts
     if isinstance(kind, Ptr):
         return f"Ptr[{show(kind.target)}]"

@@ -71,8 +71,8 @@ def compile(
     """Compile eBPF C, or a program in Python (`bpf2py.lang`), and return the bytes of the object file.
 
     Args:
-        source: a path (of a ``.py`` file for Python), or C text, which is recognised by its having more than one line. Quoted includes of a text are
-            looked for in the current directory.
+        source: a path (of a ``.py`` file for Python), or C text, which is recognised by its having more than one line.
+            Quoted includes of a text are looked for in the current directory.
         cflags: further flags; they come behind bpf2py's own (``-O2 -g -mcpu=v3 -Wall``) and so win over them.
         cache: False to compile in any case, and to leave no trace.
         vmlinux: the text of a ``vmlinux.h``, or the path of one, to use instead of one made from the running kernel's
