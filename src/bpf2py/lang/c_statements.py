@@ -12,6 +12,7 @@ from bpf2py.lang.tree import (
     Binary,
     Block,
     Break,
+    Cast,
     Closure,
     Continue,
     Copy,
@@ -35,6 +36,9 @@ from bpf2py.lang.types import BOOL, VOID, Array, Int, Ptr, Struct
 from bpf2py.uapi.program_types import ProgramType
 
 __all__ = ["CStatements"]
+
+
+_C_OPERATORS = {op: op for op in ("+", "-", "*", "&", "|", "^", "<<", ">>", "%")} | {"//": "/"}
 
 
 class CStatements(CExpressions):
@@ -188,10 +192,14 @@ class CStatements(CExpressions):
                 self.shown.add(id(local))
                 self.put(self._declared(local, value), node.line)
                 return
-            same = f"{self.local(local)} + 1"
-            if value == same:
-                self.put(f"{self.local(local)}++;", node.line)
-                return
+            start, _, rest = value.partition(f"{self.local(local)} ")
+            step = node.value.operand if isinstance(node.value, Cast) else node.value
+            if not start and isinstance(step, Binary) and isinstance(step.left, Var) and step.left.local is local:
+                op, _, rest = rest.partition(" ")
+                if op == _C_OPERATORS.get(step.op) and step.type == local.type:
+                    short = "++" if (op, rest) == ("+", "1") else "--" if (op, rest) == ("-", "1") else f" {op}= {rest}"
+                    self.put(f"{self.local(local)}{short};", node.line)
+                    return
             self.put(f"{self.local(local)} = {value};", node.line)
             return
         if isinstance(node.value, StructLit) and isinstance(node.value.type, Struct):
