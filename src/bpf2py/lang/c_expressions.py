@@ -71,6 +71,10 @@ class CExpressions:
         self.counter += 1
         return f"{stem}{self.counter}_"
 
+    def steady(self, local: Local) -> bool:
+        """Whether a local keeps its first value."""
+        return True
+
     def local(self, local: Local) -> str:
         """A local's name."""
         return self.renamed.get(id(local)) or self.names.inner(local.name)

@@ -46,6 +46,10 @@ class CStatements(CExpressions):
 
     lines: list[tuple[int, str, int]]
 
+    def steady(self, local: Local) -> bool:
+        """Whether a local keeps its first value."""
+        return id(local) not in self.places.counters and self.places.assigned.get(id(local), 0) <= 1
+
     def function(self, function: Function) -> list[tuple[int, str, int]]:
         """A function, with what it needs before it."""
         self.lines = []
@@ -540,6 +544,7 @@ class _Places:
     def __init__(self, body: Block) -> None:
         self.uses: dict[int, list[tuple[tuple[int, ...], Stmt | None]]] = {}
         self.counters: set[int] = set()
+        self.assigned: dict[int, int] = {}
         self.locals: dict[int, Local] = {}
         self._inline: dict[int, Stmt] = {}
         self._walk(body, (id(body),))
@@ -552,6 +557,8 @@ class _Places:
                 value = getattr(node, field.name)
                 if isinstance(value, Block):
                     continue
+                if field.name == "target" and isinstance(value, Var) and isinstance(node, Assign):
+                    self.assigned[id(value.local)] = self.assigned.get(id(value.local), 0) + 1
                 if isinstance(node, For) and field.name == "local":
                     self._use(node.local, (*own, id(node)), node)
                     continue
