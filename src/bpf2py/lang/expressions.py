@@ -42,8 +42,10 @@ from bpf2py.lang.types import (
     LITERAL,
     NONE,
     S8,
+    S64,
     STRING,
     U8,
+    U64,
     VOID,
     Array,
     Field,
@@ -128,6 +130,8 @@ def assign_name(c: Checker, node: ast.Name, value: Expr, fixed: Type | None = No
     name = node.id
     if name in c.module.names and name not in c.globals and not isinstance(c.module.names[name], Function | tuple):
         c.fail(node, f"{name!r} is a name of the module: write `global {name}` first, or use another name")
+    if value.type == LITERAL and value.const is not None and S64.high < value.const <= U64.high:
+        value = c.coerce(value, U64, node)
     kind = fixed or value.type
     if kind in (VOID, STRING) or isinstance(kind, FuncType):
         c.fail(

@@ -15,7 +15,9 @@ from bpf2py.lang.source import Place, Source
 __all__ = ["CFLAGS", "kernel_types", "to_c"]
 
 # Integers wrap, memory has no types, and types of the kernel and the program may share bits: as the language says.
-CFLAGS = ("-fwrapv", "-fno-strict-aliasing", "-w")
+CFLAGS = (
+    "-fwrapv", "-fno-strict-aliasing", "-w", "-Wno-incompatible-pointer-types", "-Wno-incompatible-function-pointer-types",
+)  # fmt: skip
 
 _types: KernelTypes | None = None
 
