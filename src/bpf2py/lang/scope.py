@@ -279,6 +279,8 @@ class Checker:
         where = f" for {what}" if what else ""
         if kind == LITERAL and (own == LITERAL or isinstance(own, Int)):
             return found  # the width is known in the next round
+        if kind == NONE == own:
+            return found
         if isinstance(kind, Int):
             if own == LITERAL:
                 if found.const is not None:
