@@ -269,10 +269,12 @@ def _compare(c: Checker, node: ast.Compare) -> Expr:
 
 def _comparison(c: Checker, node: ast.Compare, op: ast.cmpop, left: Expr, right: Expr) -> Expr:
     if NONE in (left.type, right.type):
-        subject = right if left.type == NONE else left
+        subject = right if isinstance(left, Null) else left
         positive = isinstance(op, ast.Is | ast.Eq)
         if not isinstance(op, ast.Is | ast.IsNot | ast.Eq | ast.NotEq):
             c.fail(node, "None is neither less nor greater than anything")
+        if subject.type == NONE and isinstance(subject, Var):
+            return Const(BOOL, int(positive), const=None)  # nothing else was assigned so far
         if subject.type == NONE or not isinstance(subject.type, Opt | Ptr | MapRef):
             c.fail(node, f"{show(subject.type)} is never None")
         return Compare(BOOL, "==" if positive else "!=", subject, Null(subject.type))

@@ -267,6 +267,8 @@ class Checker:
             return found
         if isinstance(found.type, MapRef) and found.type.inner:
             return found
+        if found.type == NONE and isinstance(found, Var):
+            return Const(BOOL, 0)  # nothing else was assigned so far
         if found.type == NONE:
             self.fail(node, "None is never true: this condition has no effect")
         self.fail(node, f"{show(found.type)} is neither true nor false: compare it with something")
