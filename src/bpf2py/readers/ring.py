@@ -13,7 +13,7 @@ from bpf2py.maps.base import Map
 from bpf2py.maps.ringbuf import BUSY, DISCARD, HEADER, RingbufMap
 from bpf2py.readers.batch import MIN_RUN, Batch, Run, same_words
 from bpf2py.readers.waiter import Deadline, EventReader
-from bpf2py.shared_memory import new_fence, owned_copy
+from bpf2py.shared_memory import new_fence, owned_copy, warm_up
 
 SMALL = 1 << 16  # bytes up to which a copy into `bytes` is quicker
 
@@ -41,6 +41,7 @@ class Ring:
         self.heads = self.data.cast("I")
         self._fence = new_fence()
         self.leased = False
+        warm_up(self.data[: self.size])
 
     def committed(self, most: int) -> tuple[int, int, list[Run]]:
         """(consumer position, bytes that may be consumed, runs of records among them), at most about `most` bytes."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bpf2py.backend import EventSource
 
 EBUSY = 16
+HELD = 1 << 25  # bytes a reader holds before it leaves what comes in the buffer
 BACK_OFF = 0.005  # seconds between looks at a ring whose records another thread has on lease
 
 
@@ -54,9 +55,10 @@ class EventReader(Owned):
     """Waits with poll(), which looks at the buffers anew at every call: no wake-up can be missed.
 
     Every record is handed out once, to one caller, whoever asks: what a ``for`` loop left by ``break`` or an exception did not get
-    to, and what other threads or tasks did not take, is handed out by the next call of any kind, in order. `close()` may be
-    called from any thread or signal handler and ends iterations that wait; in a forked child it closes the child's descriptors and
-    mappings alone.
+    to, and what other threads or tasks did not take, is handed out by the next call of any kind, in order. While events are handed
+    out one by one, what comes meanwhile is taken as well, up to 32 MiB, so that a burst does not overflow the buffer.
+    `close()` may be called from any thread or signal handler and ends iterations that wait; in a forked child it closes the child's
+    descriptors and mappings alone.
 
     Args:
         name: of what is read, for messages.
@@ -72,6 +74,7 @@ class EventReader(Owned):
         self._filling = False
         self._ready: deque[Batch] = deque()  # taken and not handed out
         self._pieces: Pieces | None = None  # the batch before those, handed out in part
+        self._held = 0  # bytes of what is ready
         self._sources: list[EventSource] = []
         self._waiting: dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = {}
         self._resources = ExitStack()
@@ -127,6 +130,7 @@ class EventReader(Owned):
                     self._ready.appendleft(rest)
             found = list(self._ready)
             self._ready.clear()
+            self._held = 0
             return found
 
     def _fill(self) -> None:
@@ -137,6 +141,7 @@ class EventReader(Owned):
             # One by one: what was taken is kept also when the next one raises.
             for batch in self._take():
                 self._ready.append(batch)
+                self._held += batch.nbytes
         finally:
             self._filling = False
 
@@ -176,7 +181,7 @@ class EventReader(Owned):
 
     def _events(self, deadline: Deadline) -> Iterator[Any]:
         for _ in self._rounds(deadline):
-            while (piece := self._next_piece()) is not None:
+            while (piece := self._next_piece(early=not deadline.now)) is not None:
                 if deadline.at is None:
                     yield from piece
                     continue
@@ -212,11 +217,22 @@ class EventReader(Owned):
                 rest, self._pieces = self._pieces.rest(), None
                 if rest is not None:
                     return rest
-            return self._ready.popleft() if self._ready else None
+            return self._pop() if self._ready else None
 
-    def _next_piece(self) -> Iterator[Any] | None:
-        """An iterator over the next events, of which every one is handed out once whoever else has it."""
+    def _pop(self) -> Batch:
+        batch = self._ready.popleft()
+        self._held -= batch.nbytes
+        return batch
+
+    def _next_piece(self, early: bool = True) -> Iterator[Any] | None:
+        """An iterator over the next events, of which every one is handed out once whoever else has it.
+
+        Args:
+            early: whether to look for more in the buffers meanwhile.
+        """
         with self._taking:
+            if early:
+                self._fill_early()
             while True:
                 if self._pieces is not None:
                     piece = self._pieces.next_piece()
@@ -225,7 +241,17 @@ class EventReader(Owned):
                 if not self._ready:
                     self._pieces = None
                     return None
-                self._pieces = Pieces(self._ready.popleft())
+                self._pieces = Pieces(self._pop())
+
+    def _fill_early(self) -> None:
+        """Take what came while a batch is handed out event by event: the buffer may be full before all of them were looked at."""
+        if self._pieces is None or self._held >= HELD:
+            return
+        try:
+            with self._in_use():
+                self._fill()
+        except ClosedError:
+            pass
 
     # -- asyncio -------------------------------------------------------------------------------------------------
 
