@@ -37,7 +37,7 @@ from bpf2py.uapi.program_types import ProgramType
 from bpf2py.variables import ArenaSection, DataSection, Variable
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import Backend, Loading, MapHandle
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Object(Owned):
     def __init__(
         self,
         spec: ObjectSpec,
-        backend: Any,
+        backend: Backend,
         *,
         chars: str = "str",
         pin_path: str = "/sys/fs/bpf",
@@ -146,36 +146,38 @@ class Object(Owned):
             if name not in spec.maps:
                 raise MapIncompatible(f"map {name}: the object has no such map: {', '.join(spec.maps)}")
         wanted = [program for program in spec.programs.values() if program.autoload]
-        given_token = {} if self._token_path is None else {"token_path": self._token_path}
-        prepared = self.backend.prepare(spec, **given_token)
+        loading = self.backend.prepare(spec, self._token_path)
         try:
-            if prepared.warning:
-                self.warnings.append(prepared.warning)
+            if loading.warning:
+                self.warnings.append(loading.warning)
             self._check_registers(wanted)
             for map_spec in spec.maps.values():
                 if map_spec.struct_ops is not None:
-                    from bpf2py.maps.struct_ops import StructOpsMap
-
-                    handle, binding = self.backend.create_struct_ops(map_spec, spec.programs, prepared)
-                    self._maps[map_spec.name] = made = StructOpsMap.wrap(handle, map_spec, self.backend, binding)
-                    made.programs, made.links = self._programs, self._links
+                    self._maps[map_spec.name] = self._make_struct_ops(map_spec, loading)
                     continue
-                self._maps[map_spec.name] = self._make_map(map_spec, prepared, given.get(map_spec.name))
+                self._maps[map_spec.name] = self._make_map(map_spec, loading, given.get(map_spec.name))
             for map_spec in spec.maps.values():
                 self._fill_maps(map_spec)
             handles: dict[str, MapHandle] = {name: m._handle for name, m in self._maps.items()}
             linker = Linker(spec, self._core_target())
             # All are linked before the first is loaded: an object that cannot be linked costs no verification.
             linked = [(program, linker.link(program)) for program in wanted]
-            loaded = self.backend.load_programs(linked, spec, handles, prepared)
+            loaded = loading.load_programs(linked, handles)
             for program, handle in zip(wanted, loaded, strict=True):
-                self._programs[program.name] = Program(handle, program, self.backend, self._links)
+                self._programs[program.name] = Program(handle, program, self._links)
             for map_spec in spec.maps.values():
                 self._fill_programs(map_spec)
-            if prepared.warning:  # an error has it in its text
-                warnings.warn(f"object {spec.name}: {prepared.warning}", RuntimeWarning, stacklevel=5)
+            if loading.warning:  # an error has it in its text
+                warnings.warn(f"object {spec.name}: {loading.warning}", RuntimeWarning, stacklevel=5)
         finally:
-            prepared.close()
+            loading.close()
+
+    def _make_struct_ops(self, spec: MapSpec, loading: Loading) -> Map[Any, Any]:
+        from bpf2py.maps.struct_ops import StructOpsMap
+
+        made = StructOpsMap.bound(loading.create_struct_ops(spec, self.spec.programs), spec)
+        made.programs, made.links = self._programs, self._links
+        return made
 
     def _check_registers(self, wanted: list[ProgramSpec]) -> None:
         """Warn of programs that would take other registers for their arguments."""
@@ -197,7 +199,7 @@ class Object(Owned):
 
     # -- maps ----------------------------------------------------------------------------------------------------
 
-    def _make_map(self, spec: MapSpec, prepared: Any, given: Map[Any, Any] | None) -> Map[Any, Any]:
+    def _make_map(self, spec: MapSpec, loading: Loading, given: Map[Any, Any] | None) -> Map[Any, Any]:
         for each in (spec, spec.inner):
             if each is not None:
                 self._complete(each)
@@ -221,9 +223,9 @@ class Object(Owned):
         if spec.inner is not None:
             inner_spec = spec.inner.copy()
             inner_spec.btf = None
-            inner = self.backend.create_map(inner_spec, prepared)
+            inner = loading.create_map(inner_spec)
         try:
-            made = wrap(self.backend.create_map(created, prepared, inner), spec, self._options)
+            made = wrap(loading.create_map(created, inner), spec, self._options)
         finally:
             if inner is not None:
                 inner.close()

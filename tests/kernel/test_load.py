@@ -129,7 +129,7 @@ def test_leaving_the_block_closes_everything(
 
 
 def program_exists(ident: int) -> bool:
-    from bpf2py.kernel.map import open_id
+    from bpf2py.kernel.objects import open_id
     from bpf2py.uapi.commands import Command
 
     found = open_id(Command.PROG_GET_FD_BY_ID, ident)
@@ -137,7 +137,7 @@ def program_exists(ident: int) -> bool:
 
 
 def link_exists(ident: int) -> bool:
-    from bpf2py.kernel.map import open_id
+    from bpf2py.kernel.objects import open_id
     from bpf2py.uapi.commands import Command
 
     found = open_id(Command.LINK_GET_FD_BY_ID, ident)

@@ -27,7 +27,7 @@ from bpf2py.engine.packet import (
     XdpBuff,
 )
 from bpf2py.errors import BpfOSError, NotSupported
-from bpf2py.info import TestRunResult
+from bpf2py.seam.info import TestRunResult
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 

@@ -6,13 +6,14 @@ import ctypes
 import struct
 from collections.abc import Iterator
 
-from bpf2py.info import MapInfo, ProgramInfo
-from bpf2py.kernel.btf import btf_by_id, ids
+from bpf2py.kernel.btf import btf_by_id
 from bpf2py.kernel.link_info import LinkInfo, link_info
-from bpf2py.kernel.map import map_info, object_info, open_id
+from bpf2py.kernel.map import map_info
+from bpf2py.kernel.objects import ids, object_info, open_id
 from bpf2py.kernel.program import PROG_INFO_SIZE, KernelProgram
 from bpf2py.kernel.syscall import EAGAIN, ENOENT, Fd, bpf_open, check, check_open
 from bpf2py.linker.link import source_text
+from bpf2py.seam.info import MapInfo, ProgramInfo
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
 

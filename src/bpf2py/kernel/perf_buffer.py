@@ -20,7 +20,7 @@ _HEAD, _TAIL = 1024, 1032
 
 
 class DescriptorSource(Owned):
-    """A descriptor that is readable while there is something to read; see `bpf2py.backend.EventSource`."""
+    """A descriptor that is readable while there is something to read; see `bpf2py.seam.protocol.EventSource`."""
 
     def __init__(self, fd: Fd) -> None:
         self.fd = fd

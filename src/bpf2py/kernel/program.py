@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
@@ -19,10 +19,9 @@ from bpf2py.errors import (
     RelocationError,
     VerifierError,
 )
-from bpf2py.info import ProgramInfo
 from bpf2py.kernel import features
-from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
-from bpf2py.kernel.map import object_info, pin
+from bpf2py.kernel.btf import attach_btf_id, btf_by_id
+from bpf2py.kernel.objects import must_be, object_info, open_pinned, pin
 from bpf2py.kernel.suggest import did_you_mean
 from bpf2py.kernel.syscall import (
     E2BIG,
@@ -48,14 +47,16 @@ from bpf2py.linker.core import POISON_IMM, POISON_KFUNC
 from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.owned import Owned
-from bpf2py.spec.object_spec import ObjectSpec
+from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
 from bpf2py.uapi import usdt
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import AttachType, ProgramType
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.kernel.link import KernelLink
+    from bpf2py.kernel.loading import KernelLoading
+    from bpf2py.seam.protocol import MapHandle, ProgramHandle
 
 BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
 _DATA = RefKind.DATA  # members of an enum take long to look up in a loop
@@ -94,9 +95,8 @@ class ProgramLoader:
         self,
         program: ProgramSpec,
         linked: LinkedProgram,
-        spec: ObjectSpec,
+        loading: KernelLoading,
         maps: Mapping[str, MapHandle],
-        btf: LoadedBtf,
     ) -> None:
         if program.type == ProgramType.UNSPEC:
             raise ObjectError(
@@ -106,8 +106,8 @@ class ProgramLoader:
             )
         self.program = program
         self.linked = linked
-        self.spec = spec
-        self.btf = btf
+        self.spec = spec = loading.spec
+        self.btf = btf = loading.btf
         self.code = place_maps(linked, maps, program.name)
         self.missing: dict[int, str] = {}  # weak kfuncs the kernel lacks, by the offset of their call
         self.fd_array: ctypes.Array[ctypes.c_int] | None = None
@@ -117,8 +117,8 @@ class ProgramLoader:
         self.attach_btf_id = self.attach_btf_fd = 0
         definition = program.definition
         self.expected_attach_type = int(program.attach_type) if program.attach_type is not None else 0
-        if program.btf_target is not None:
-            self.attach_btf_id, self.attach_btf_fd, self.expected_attach_type = program.btf_target
+        if program.name in loading.targets:
+            self.attach_btf_id, self.attach_btf_fd, self.expected_attach_type = loading.targets[program.name]
         elif program.target_program is not None:
             self.attach_btf_id, self.attach_btf_fd = self._function_of_program()
         elif definition is not None and definition.attach_btf and not program.target:
@@ -400,6 +400,89 @@ class KernelProgram(Owned):
         held = self.hold()
         return pin(held.value, path)
 
+    def opened_at(self, path: str) -> KernelProgram:
+        """The program that is pinned at a path. Raises PermissionDenied or BpfOSError."""
+        return open_program_pin(path)
+
+    def attach(self, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[KernelLink]:
+        """Attach to the hook the section name or the options say. Raises AttachError or another typed error."""
+        from bpf2py.kernel.attach import attach
+
+        held = self.hold()
+        try:
+            return attach(self, spec, options)
+        finally:
+            del held  # another thread may have closed the program: its number was not given to another one before here
+
+    def test_run(
+        self,
+        name: str,
+        data: bytes,
+        context: bytes,
+        repeat: int = 1,
+        cpu: int | None = None,
+        flags: int = 0,
+        batch_size: int = 0,
+    ) -> TestRunResult:
+        """BPF_PROG_TEST_RUN. Raises NotSupported, PermissionDenied or BpfOSError."""
+        from bpf2py.kernel.prog_test_run import run
+
+        held = self.hold()
+        return run(f"program {name}: test_run", held.value, data, context, repeat, cpu, flags, batch_size)
+
+    def run(
+        self,
+        name: str,
+        context: object,
+        data: bytes,
+        arguments: Sequence[object],
+        fields: Mapping[str, object],
+        cpu: int | None,
+    ) -> TestRunResult:
+        """A test run on a context of bytes or numbers. Raises EncodeError for any other."""
+        from bpf2py.kernel.prog_test_run import context_bytes
+
+        return self.test_run(name, data, context_bytes(name, context, arguments, fields), cpu=cpu)
+
+    def read_stream(self, name: str, stream: int) -> bytes:
+        """What is in a stream, taken out of it (Linux 6.17). Raises NotSupported or BpfOSError."""
+        from bpf2py.kernel.stream import read_stream
+
+        held = self.hold()
+        return read_stream(f"program {name}: stream {stream}", held.value, stream)
+
+    def code(self, jited: bool) -> bytes:
+        """The code as the kernel runs it."""
+        from bpf2py.kernel.inspect import code
+
+        held = self.hold()
+        return code(held.value, jited)
+
+    def source_lines(self) -> list[tuple[int, str]]:
+        """(instruction, source line) of the code as the kernel runs it."""
+        from bpf2py.kernel.inspect import source_lines
+
+        held = self.hold()
+        return source_lines(held.value)
+
+    def helper_names(self, code: bytes) -> dict[int, str]:
+        """Names of the helpers that code as the kernel runs it calls, by instruction."""
+        from bpf2py.kernel.inspect import helper_names
+
+        return helper_names(code)
+
     def close(self) -> None:
         """Close the descriptor."""
         self._fd.close()
+
+
+def open_program_pin(path: str) -> KernelProgram:
+    """A pinned program. Raises PermissionDenied or BpfOSError."""
+    what = f"pinned program {path}: open"
+    return KernelProgram(must_be("program", open_pinned(path, what), what), path)
+
+
+if TYPE_CHECKING:
+
+    def _proof(handle: KernelProgram) -> ProgramHandle:
+        return handle

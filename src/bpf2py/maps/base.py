@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_for
 from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible
-from bpf2py.info import MapInfo
 from bpf2py.maps.errors import map_error
 from bpf2py.owned import Owned
+from bpf2py.seam.info import MapInfo, spec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_type_named, type_info, type_name
 from bpf2py.uapi.pins import object_id, pin_path
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle, MapSlot
+    from bpf2py.seam.protocol import Backend, MapHandle, MapSlot
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -155,10 +157,10 @@ class Map(Owned, Generic[K, V]):
         path = pin_path(path, f"map {self.name}: unpin")
         if not os.path.lexists(path):
             raise FileNotFoundError(2, f"map {self.name}: unpin: nothing is pinned", path)
-        with Map.open(path, backend="kernel") as pinned:
-            if pinned.id != self.id:
+        with closing(self._handle.opened_at(path)) as pinned:
+            if pinned.info.id != self.id:
                 raise MapIncompatible(
-                    f"map {self.name}: unpin: {path} pins map {pinned.name} (id {pinned.id}), not this one"
+                    f"map {self.name}: unpin: {path} pins map {pinned.info.name} (id {pinned.info.id}), not this one"
                 )
         os.unlink(path)
 
@@ -308,7 +310,7 @@ class Map(Owned, Generic[K, V]):
         map_extra: int = 0,
         numa_node: int | None = None,
         inner: MapSpec | None = None,
-        backend: Any = None,
+        backend: BackendChoice = None,
     ) -> Any:
         """Create a map without an object.
 
@@ -334,7 +336,6 @@ class Map(Owned, Generic[K, V]):
             >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
         """
         from bpf2py.btf.declare import codec_of
-        from bpf2py.loading import resolve_backend
 
         kind = map_type_named(type) if isinstance(type, str) else type
         facts = type_info(kind)
@@ -364,7 +365,7 @@ class Map(Owned, Generic[K, V]):
         found = resolve_backend(backend)
         inner_handle = found.create_map(inner) if inner is not None else None
         try:
-            handle = found.create_map(spec, None, inner_handle)
+            handle = found.create_map(spec, inner_handle)
         finally:
             if inner_handle is not None:
                 inner_handle.close()
@@ -378,7 +379,7 @@ class Map(Owned, Generic[K, V]):
         key: Any = None,
         value: Any = None,
         read_only: bool = False,
-        backend: Any = None,
+        backend: BackendChoice = None,
     ) -> Any:
         """Open a pinned map; typed by its BTF, or by `key` and `value` (Linux 4.4).
 
@@ -386,41 +387,34 @@ class Map(Owned, Generic[K, V]):
 
         Raises BpfOSError (errno ENOENT) when nothing is pinned there, PermissionDenied without the right.
         """
-        from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_pin(os.fspath(path), read_only), key, value)
 
     @staticmethod
     @names_limits
-    def from_id(ident: int, *, key: Any = None, value: Any = None, read_only: bool = False, backend: Any = None) -> Any:
+    def from_id(
+        ident: int, *, key: Any = None, value: Any = None, read_only: bool = False, backend: BackendChoice = None
+    ) -> Any:
         """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`; see `open`."""
-        from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_id(object_id(ident, "map"), read_only), key, value)
 
     @staticmethod
     @names_limits
-    def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
+    def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: BackendChoice = None) -> Any:
         """Use a map another part of the program opened; the descriptor is duplicated, the caller keeps its own."""
-        from bpf2py.loading import resolve_backend
 
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_fd(fd), key, value)
 
 
-def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
+def _adopt(backend: Backend, handle: MapHandle, key: Any, value: Any) -> Any:
     from bpf2py.btf.declare import codec_of
 
-    info = handle.info
-    spec = MapSpec(
-        info.name or f"id {info.id}", info.type, info.key_size, info.value_size, info.max_entries, info.flags
-    )
     try:
-        spec.btf = backend.map_btf(info)
-        if spec.btf is not None:
-            spec.key_type_id, spec.value_type_id = info.btf_key_type_id, info.btf_value_type_id
+        spec = spec_of(handle.info, backend.map_btf(handle.info))
         spec.key = codec_of(key, CodecOptions(key=True), spec.btf) if key is not None else None
         spec.value = codec_of(value, btf=spec.btf) if value is not None else None
         return wrap(handle, spec)

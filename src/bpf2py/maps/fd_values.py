@@ -193,18 +193,11 @@ class MapOfMaps(FdValueMap[K]):
 
     def _open(self, ident: int) -> Map[Any, Any]:
         inner: MapSpec | None = self.spec.inner if self.spec is not None else None
-        from bpf2py.loading import resolve_backend
         from bpf2py.maps.base import wrap
 
-        # An engine's map knows what it holds; ids are of its own machine.
-        open_held = getattr(self._handle, "open_held", None)
-        if open_held is not None:
-            handle, held_spec = open_held(ident)
-            return wrap(handle, held_spec)
-        handle = resolve_backend("kernel").open_map_id(ident)
+        handle, found = self._handle.open_held(ident)
         if inner is None or (inner.btf is None and inner.key is None):
-            handle.close()
-            return Map.from_id(ident, backend="kernel")  # type: ignore[no-any-return]
+            return wrap(handle, found)
         spec = inner.copy()
         spec.name = f"{self.name}[{ident}]"
         return wrap(handle, spec)

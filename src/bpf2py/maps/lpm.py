@@ -14,7 +14,7 @@ from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface

@@ -18,7 +18,7 @@ from bpf2py.uapi.map_types import UpdateFlags
 if TYPE_CHECKING:
     import numpy as np
 
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 K = TypeVar("K")
 V = TypeVar("V")

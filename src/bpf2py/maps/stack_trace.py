@@ -11,7 +11,7 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 
 class BuildIdFrame(NamedTuple):

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError
 from bpf2py.owned import Owned
 from bpf2py.readers.batch import Batch, Pieces, get_ready
-from bpf2py.wakeup import Poll, Wakeup
+from bpf2py.seam.wakeup import Poll, Wakeup
 
 if TYPE_CHECKING:
     import asyncio  # imported where it is used: who does not use it does not wait for it
 
-    from bpf2py.backend import EventSource
+    from bpf2py.seam.protocol import EventSource
 
 EBUSY = 16
 HELD = 1 << 25  # bytes a reader holds before it leaves what comes in the buffer

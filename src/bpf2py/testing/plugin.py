@@ -23,8 +23,8 @@ import pytest
 if TYPE_CHECKING:
     from bpf2py.engine import Engine
     from bpf2py.engine.task import Task
-    from bpf2py.info import TestRunResult
     from bpf2py.object import Object
+    from bpf2py.seam.info import TestRunResult
     from bpf2py.spec.object_spec import ObjectSpec
 
 __all__ = ["Bpf2py"]

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
-from bpf2py.info import MapInfo
 from bpf2py.owned import Owned
+from bpf2py.seam.info import MapInfo
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:

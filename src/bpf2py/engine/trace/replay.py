@@ -11,7 +11,7 @@ from bpf2py.errors import NotSupported
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.info import TestRunResult
+    from bpf2py.seam.info import TestRunResult
 
 __all__ = ["Replayed", "passes", "replay", "verdict_name"]
 
@@ -69,7 +69,7 @@ def replay(program: Any, packets: Iterable[PcapPacket]) -> Iterator[Replayed]:
     kind = program.type
     if kind != P.XDP and kind not in SKB_TYPES:
         raise NotSupported(f"program {program.name}: {kind.name} programs see no packets", feature=kind.name)
-    engine = program._backend
+    engine = program._handle.engine
     clock = engine.clock
     try:
         for packet in packets:
