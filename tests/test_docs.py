@@ -168,9 +168,10 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(bpf2py.__all__) - documented == set()
 
 
-def test_command_line_reference_is_fresh() -> None:
+@pytest.mark.parametrize("tool", ["cli_reference.py", "attach_options.py"])
+def test_generated_references_are_fresh(tool: str) -> None:
     done = subprocess.run(
-        [sys.executable, DOCS.parent / "tools" / "cli_reference.py", "--check"],
+        [sys.executable, DOCS.parent / "tools" / tool, "--check"],
         capture_output=True,
         text=True,
         check=False,

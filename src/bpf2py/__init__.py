@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
     from bpf2py.toolchain.compiler import compile
+    from bpf2py.uapi.attach_options import AttachOptions
     from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags
     from bpf2py.uapi.program_types import AttachType, ProgramType
     from bpf2py.variables import Variable
@@ -71,6 +72,7 @@ _HOMES = {
     "ObjectSpec": "spec.object_spec",
     "ProgramSpec": "spec.program_spec",
     "compile": "toolchain.compiler",
+    "AttachOptions": "uapi.attach_options",
     "MapFlags": "uapi.map_types",
     "MapType": "uapi.map_types",
     "UpdateFlags": "uapi.map_types",
@@ -92,6 +94,7 @@ _MODULES = {
 
 __all__ = [
     "AttachError",
+    "AttachOptions",
     "AttachType",
     "BpfError",
     "BpfOSError",

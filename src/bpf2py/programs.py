@@ -7,20 +7,20 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError
 from bpf2py.owned import Owned
 from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec
-from bpf2py.uapi import attach_numbers
 from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:
     from bpf2py.seam.protocol import Closable, LinkHandle, ProgramHandle
+    from bpf2py.uapi.attach_options import AttachOptions
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
 
@@ -325,14 +325,16 @@ class Program(Owned):
         return not self._finalizer.alive
 
     @names_limits
-    def attach(self, **options: Any) -> Link:
-        """Attach to the hook the section name says, or the options: ``target``, ``cookie``, ... by hook.
+    def attach(self, **options: Unpack[AttachOptions]) -> Link:
+        """Attach to the hook the section name says, or the options: ``device=`` of XDP programs, ``cgroup=``, ``pid=`` ...
+
+        What each hook takes stands in the reference of attach options. None counts as not given.
 
         Returns:
             The link, for detaching early: its object keeps it, and detaches when it is closed.
 
         Raises:
-            AttachError: the hook does not exist, or refused the program.
+            AttachError: the hook does not exist, or refused the program; it does not take such an option.
             PermissionDenied: a right is missing.
         """
         self.fileno()
@@ -340,9 +342,8 @@ class Program(Owned):
             raise AttachError(
                 f"program {self.name}: attach: an opened program does not know its section; attach the loaded one"
             )
-        attach_numbers.check(f"program {self.name}: attach", options)
         try:
-            handles = self._handle.attach(self.spec, dict(options))
+            handles = self._handle.attach(self.spec, {**options})
         except BpfError:
             self.fileno()  # another thread may have closed it meanwhile
             raise

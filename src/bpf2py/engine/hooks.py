@@ -13,6 +13,7 @@ from bpf2py.engine.run import Run
 from bpf2py.errors import AttachError
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.attach_options import check, hook_of
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -49,14 +50,8 @@ _ELSEWHERE = (
 )  # fmt: skip
 
 
-# What attach() takes for one kind of program or another on the kernel; most of it means nothing here.
-_OPTIONS = frozenset(
-    """
-access after before binary breakpoint cgroup cookie cookies cpu defragment device direction event family frequency handle hook
-ifindex interface length map mode netlink netns offset offsets order period pid priority qdisc ref_ctr_offset retprobe socket symbol
-symbols target tid
-""".split()
-)
+# What any program takes: here every hook has a name and a cookie.
+OWN_OPTIONS = ("target", "cookie")
 
 
 def hook_name(text: str) -> str:
@@ -226,17 +221,15 @@ def can_attach(spec: ProgramSpec) -> bool:
 def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
     """Attach to a hook: by the section name, or ``target=``; for interfaces and cgroups any name will do.
 
-    Raises AttachError when neither says where, or an option is none of any hook's.
+    Raises AttachError when neither says where, or for an option programs of this kind do not take.
     """
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise AttachError(f"program {spec.name}: attach: there is no option {', '.join(unknown)}")
-    cookie = int(options.pop("cookie", 0) or 0)
+    found = hook_of(spec.type, spec.attach_type, spec.section)
+    known = dict.fromkeys((*(found.names if found is not None else ()), *OWN_OPTIONS))
+    options = check(f"program {spec.name}: attach", spec.type.name, options, known)
+    cookie = int(options.pop("cookie", 0))
     target = options.pop("target", None)
     if target is None and spec.type in _ELSEWHERE:
-        given = [
-            str(options[key]) for key in ("interface", "ifindex", "cgroup", "device", "netns", "map") if key in options
-        ]
+        given = [str(options[key]) for key in ("cgroup", "device", "netns", "map") if key in options]
         target = given[0] if given else spec.target or "any"
         hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
     else:
