@@ -205,12 +205,12 @@ def test_batches_of_several_buffers(obj: bpf2py.Object) -> None:
         case.emit(3)
         obj.programs["emit_other"].test_run()
         assert next(reader.events()).number == 3
-        with reader.lease(0) as batch:  # what was taken before comes first
-            assert numbers(batch) == [4, 5]
-        with reader.lease(0) as batch:
-            assert batch.source == "other"
-        with reader.lease(0) as batch:
-            assert batch is None
+        with reader.lease(0) as left:  # what was taken before comes first
+            assert numbers(left) == [4, 5]
+        with reader.lease(0) as left:
+            assert left is not None and left.source == "other"  # noqa: PT018
+        with reader.lease(0) as left:
+            assert left is None
 
 
 def test_what_was_taken_can_be_had_after_close(case: Case) -> None:

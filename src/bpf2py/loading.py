@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.btf.reader import Btf
@@ -12,13 +12,27 @@ from bpf2py.errors import ObjectError
 from bpf2py.uapi.limits import names_limits
 
 if TYPE_CHECKING:  # who opens a map of the machine needs a backend, but no objects
+    from bpf2py.maps.base import Map
     from bpf2py.object import Object
     from bpf2py.spec.object_spec import ObjectSpec
 
 
-def read_spec(
-    source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any], cflags: Sequence[str] = ()
-) -> ObjectSpec:
+# What `load()` takes: a source, an object file, its bytes, a spec, or several of them, which are linked.
+Source: TypeAlias = "str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Source]"
+
+
+class LoadOptions(TypedDict, total=False):
+    """Options of `load` that tools pass on."""
+
+    chars: str
+    pin_path: str
+    maps: Mapping[str, Map[Any, Any]] | None
+    kconfig: Mapping[str, int | str] | None
+    btf: str | os.PathLike[str] | bytes | Btf | None
+    token_path: str | os.PathLike[str] | None
+
+
+def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:
     """The spec of a .c file (compiled, cached), an object file, its bytes, or a spec (copied).
 
     Raises CompileError, ObjectError or OSError.
@@ -61,14 +75,14 @@ def read_btf(source: str | os.PathLike[str] | bytes | Btf | None) -> Btf | None:
 
 @names_limits
 def load(
-    source: str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Any],
+    source: Source,
     backend: BackendChoice = None,
     *,
     cflags: Sequence[str] = (),
     chars: str = "str",
     pin_path: str = "/sys/fs/bpf",
-    maps: dict[str, Any] | None = None,
-    kconfig: dict[str, Any] | None = None,
+    maps: Mapping[str, Map[Any, Any]] | None = None,
+    kconfig: Mapping[str, int | str] | None = None,
     btf: str | os.PathLike[str] | bytes | Btf | None = None,
     token_path: str | os.PathLike[str] | None = None,
 ) -> Object:

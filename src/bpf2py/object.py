@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from mmap import PAGESIZE
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.reader import Btf
@@ -24,7 +24,7 @@ from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import build as kconfig_section
 from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
-from bpf2py.maps.base import Map, wrap
+from bpf2py.maps.base import AnyMap, Map, wrap
 from bpf2py.owned import Owned
 from bpf2py.programs import Link, Links, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
@@ -88,8 +88,8 @@ class Object(Owned):
         *,
         chars: str = "str",
         pin_path: str = "/sys/fs/bpf",
-        maps: dict[str, Map[Any, Any]] | None = None,
-        kconfig: Mapping[str, Any] | None = None,
+        maps: Mapping[str, Map[Any, Any]] | None = None,
+        kconfig: Mapping[str, int | str] | None = None,
         btf: Btf | None = None,
         token_path: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class Object(Owned):
         self._pin_path = pin_path
         self._btf = btf
         self._token_path = token_path
-        self._maps: dict[str, Map[Any, Any]] = {}
+        self._maps: dict[str, AnyMap] = {}
         self._programs: dict[str, Program] = {}
         self._sections: dict[str, DataSection] = {}
         self._closed = False
@@ -118,14 +118,13 @@ class Object(Owned):
                     os.unlink(path)
             self.close()
             raise
-        # Any, because the family of a map follows from the object file.
-        self.maps: Mapping[str, Any] = Named("map", self._maps)
+        self.maps: Mapping[str, AnyMap] = Named("map", self._maps)
         self.programs: Mapping[str, Program] = Named("program", self._programs)
         self.variables: Mapping[str, Variable] = Named(
             "variable", {name: Variable(v, self._sections[v.map.name]) for name, v in spec.variables.items()}
         )
 
-    def _add_kconfig(self, overrides: Mapping[str, Any]) -> None:
+    def _add_kconfig(self, overrides: Mapping[str, int | str]) -> None:
         """Make the map of the ``extern ... __kconfig`` variables."""
         spec = self.spec
         externs = kconfig_externs(spec)
@@ -140,7 +139,7 @@ class Object(Owned):
             variable = VariableSpec(extern.name, made.map, made.offsets[extern.name], size, extern.type_id)
             spec.variables[extern.name] = variable
 
-    def _load(self, given: dict[str, Map[Any, Any]]) -> None:
+    def _load(self, given: Mapping[str, Map[Any, Any]]) -> None:
         spec = self.spec
         for name in given:
             if name not in spec.maps:
@@ -172,12 +171,12 @@ class Object(Owned):
         finally:
             loading.close()
 
-    def _make_struct_ops(self, spec: MapSpec, loading: Loading) -> Map[Any, Any]:
+    def _make_struct_ops(self, spec: MapSpec, loading: Loading) -> AnyMap:
         from bpf2py.maps.struct_ops import StructOpsMap
 
         made = StructOpsMap.bound(loading.create_struct_ops(spec, self.spec.programs), spec)
         made.programs, made.links = self._programs, self._links
-        return made
+        return cast("AnyMap", made)
 
     def _check_registers(self, wanted: list[ProgramSpec]) -> None:
         """Warn of programs that would take other registers for their arguments."""
@@ -199,7 +198,7 @@ class Object(Owned):
 
     # -- maps ----------------------------------------------------------------------------------------------------
 
-    def _make_map(self, spec: MapSpec, loading: Loading, given: Map[Any, Any] | None) -> Map[Any, Any]:
+    def _make_map(self, spec: MapSpec, loading: Loading, given: Map[Any, Any] | None) -> AnyMap:
         for each in (spec, spec.inner):
             if each is not None:
                 self._complete(each)
@@ -249,7 +248,7 @@ class Object(Owned):
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]
         if spec.type == MapType.ARENA:
-            memory = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
+            memory = made.memory  # programs can only be loaded once the arena has its address
             if spec.data_size is not None:
                 if spec.data_size > len(memory):
                     raise MapCreateError(
@@ -312,7 +311,7 @@ class Object(Owned):
             # One by one: those before a failing one must be in `new`.
             for name, bpf_map in self._maps.items():
                 if self.spec.maps[name].struct_ops is not None:
-                    new.append(bpf_map.attach())  # type: ignore[attr-defined]
+                    new.append(bpf_map.attach())
         except BaseException:
             for link in new:
                 link.close()

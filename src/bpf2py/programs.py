@@ -285,10 +285,16 @@ class Program(Owned):
         self._finalizer.atexit = False  # as of maps
 
     @staticmethod
-    def open(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:
+    def from_pin(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:
         """Open a pinned program (Linux 4.4). Raises BpfOSError when nothing is pinned there."""
 
         return Program(resolve_backend(backend).open_program_pin(os.fspath(path)), None)
+
+    @staticmethod
+    def open(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:
+        """Former name of `from_pin`."""
+        warnings.warn("Program.open() is called Program.from_pin() now", DeprecationWarning, stacklevel=2)
+        return Program.from_pin(path, backend=backend)
 
     @staticmethod
     def from_id(ident: int, *, backend: BackendChoice = None) -> Program:
@@ -463,7 +469,7 @@ class Program(Owned):
         return self.stream(2).decode("utf-8", "replace")
 
     def run(
-        self, context: Any = None, *arguments: Any, data: bytes = b"", cpu: int | None = None, **fields: Any
+        self, context: object = None, *arguments: object, data: bytes = b"", cpu: int | None = None, **fields: object
     ) -> TestRunResult:
         """Run the program once on a context made from Python values: on the engine any program, on the kernel what `test_run` runs.
 

@@ -35,7 +35,7 @@ def spec(compile_bpf: Callable[[str], bytes]) -> bpf2py.ObjectSpec:
 
 @pytest.fixture
 def obj(spec: bpf2py.ObjectSpec) -> Iterator[Any]:
-    with spec.load(backend=Engine()) as loaded:
+    with bpf2py.load(spec, backend=Engine()) as loaded:
         loaded.attach()
         yield loaded
 

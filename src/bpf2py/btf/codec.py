@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -63,7 +63,7 @@ class Codec(Generic[T]):
         self.leaf = leaf if leaf is not None else f"{size}s"
         self.parts = 1
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         """The value as `size` bytes. Raises EncodeError when it does not fit."""
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class Codec(Generic[T]):
         """The value of exactly `size` bytes, which are copied where they are kept."""
         raise NotImplementedError
 
-    def encode_into(self, buffer: bytearray, value: Any) -> None:
+    def encode_into(self, buffer: bytearray, value: object) -> None:
         """Encode into a buffer of exactly `size` bytes."""
         buffer[:] = self.encode(value)
 
@@ -91,7 +91,7 @@ class Codec(Generic[T]):
         return f"<{type(self).__name__} {self.name}: {self.size} bytes>"
 
 
-def raw_bytes(value: Any, codec: Codec[Any]) -> bytes:
+def raw_bytes(value: object, codec: Codec[Any]) -> bytes:
     """Accept an encoded value; raises EncodeError for a wrong size or anything that is no buffer."""
     if isinstance(value, bytes | bytearray | memoryview):
         if len(value) == codec.size:
@@ -119,7 +119,7 @@ class BytesCodec(Codec[bytes]):
     def __init__(self, size: int, name: str = "bytes") -> None:
         super().__init__(name, size)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, int) and self.size in (1, 2, 4, 8):
             try:
                 return value.to_bytes(self.size, "little", signed=value < 0)
@@ -136,7 +136,7 @@ class ByteArrayCodec(BytesCodec):
 
     __slots__ = ()
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, list | tuple):
             try:
                 value = bytes(value)
@@ -163,13 +163,13 @@ class IntCodec(Codec[int]):
         self._pack, self._unpack, self._pack_into = packer.pack, packer.unpack, packer.pack_into
         self.signed = signed
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         try:
             return self._pack(value)
         except struct.error:
             return self._explain(value)
 
-    def encode_into(self, buffer: bytearray, value: Any) -> None:
+    def encode_into(self, buffer: bytearray, value: object) -> None:
         try:
             self._pack_into(buffer, 0, value)
         except struct.error:
@@ -206,7 +206,7 @@ class BigIntCodec(Codec[int]):
         super().__init__(name, size)
         self.signed = signed
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if not isinstance(value, int):
             return raw_bytes(value, self)
         try:
@@ -226,7 +226,7 @@ class BoolCodec(Codec[bool]):
     def __init__(self, name: str) -> None:
         super().__init__(name, 1, "?")
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if value is True or value is False or (isinstance(value, int) and value in (0, 1)):
             return b"\1" if value else b"\0"
         return raw_bytes(value, self)
@@ -244,7 +244,7 @@ class KeyBoolCodec(BoolCodec):
         super().__init__(name)
         self.leaf = "1s"
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         return bytes((value,)) if isinstance(value, int) and 0 <= value < 256 else raw_bytes(value, self)
 
     def decode(self, data: bytes | bytearray | memoryview) -> bool:
@@ -261,7 +261,7 @@ class FloatCodec(Codec[float]):
         super().__init__(name, size, leaf)
         self._packer = struct.Struct("<" + leaf)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         try:
             return self._packer.pack(value)
         except (struct.error, OverflowError):
@@ -300,7 +300,7 @@ class EnumCodec(Codec[int]):
                 self._members = {}  # a name Python's enums reserve
         return self._members
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, str):
             if value not in self._names:
                 raise EncodeError(f"{value!r} is no member of {self.name}: {', '.join(self._names)}")
@@ -359,7 +359,7 @@ class CharArrayCodec(Codec[str | bytes]):
         self._key = options.key
         self._as_bytes = options.chars == "bytes"
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, str):
             try:
                 value = value.encode("utf-8", "surrogateescape")
@@ -403,13 +403,12 @@ class ArrayCodec(Codec[Sequence[Any]]):
         self.parts = element.parts
         self._key = options.key
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, bytes | bytearray | memoryview):
             return raw_bytes(value, self)
-        try:
-            length = len(value)
-        except TypeError:
+        if not isinstance(value, Iterable) or not isinstance(value, Sized):
             return raw_bytes(value, self)
+        length = len(value)
         if length != self.count and self.element.size:
             raise EncodeError(f"{length} elements given, {self.name} has {self.count}")
         try:

@@ -9,9 +9,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from bpf2py.errors import BpfError
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["Started", "Traced", "adopt_orphans", "end_all", "living"]
 
@@ -83,7 +86,7 @@ def end_all(impatient: Callable[[], bool]) -> dict[int, str]:
 class Started:
     """A command that runs by itself."""
 
-    def __init__(self, command: list[str], stdout: Any, stderr: Any) -> None:
+    def __init__(self, command: list[str], stdout: int | None, stderr: int | None) -> None:
         prctl = _prctl()
 
         def prepare() -> None:
@@ -125,7 +128,7 @@ class Started:
 class Traced:
     """A command traced for the engine, with the interface of `Started`."""
 
-    def __init__(self, engine: Any, command: list[str], piped: bool, to_stderr: bool) -> None:
+    def __init__(self, engine: Machine, command: list[str], piped: bool, to_stderr: bool) -> None:
         from bpf2py.engine.trace.child import TracedChild
 
         reader, writer = os.pipe() if piped else (-1, 2 if to_stderr else -1)

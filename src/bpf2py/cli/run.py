@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import typer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
     from bpf2py.cli.render import MapView
+    from bpf2py.engine.machine import Machine
     from bpf2py.object import Object
 
 T = TypeVar("T")
@@ -222,7 +223,7 @@ class Session:
         if out is None and sys.stdout is not None:
             sys.stdout.flush()
         if self.obj.backend.name == "engine":
-            return Traced(self.obj.backend, command, terminal, self.as_json)
+            return Traced(cast("Machine", self.obj.backend), command, terminal, self.as_json)
         return Started(command, out, subprocess.STDOUT if terminal else None)
 
     def _wait(self, child: Started | Traced) -> None:

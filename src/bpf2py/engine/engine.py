@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
@@ -107,7 +107,7 @@ class Engine(Machine):
 
         return can_attach(spec)
 
-    def fire(self, hook: str, *arguments: Any, **fields: Any) -> list[int]:
+    def fire(self, hook: str, *arguments: object, **fields: object) -> list[int]:
         """Let an event happen: run every program attached to a hook; their results.
 
         Args:

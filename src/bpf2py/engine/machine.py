@@ -280,7 +280,7 @@ class Machine(Owned):
 
     # -- what goes ---------------------------------------------------------------------------------------------------
 
-    def when_idle(self, action: Callable[..., None], *arguments: Any) -> None:
+    def when_idle(self, action: Callable[..., None], *arguments: object) -> None:
         """Free something: at once, or, while a program or a command of any thread may be using it, after that.
 
         Threads, signal handlers and finalizers may call this at any time.

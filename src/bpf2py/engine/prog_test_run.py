@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpf2py.engine.kernel_objects import KnownMembers, opaque, pointer
 from bpf2py.engine.packet import (
@@ -266,7 +266,7 @@ def _packet_of(program: EngineProgram, memory: Memory, data: bytes, context: byt
 
 
 def run_once(
-    engine: Machine, program: EngineProgram, data: bytes, context: bytes, prepare: Any = None
+    engine: Machine, program: EngineProgram, data: bytes, context: bytes, prepare: Callable[[Run], None] | None = None
 ) -> TestRunResult:
     """Run a program on a packet, or on the bytes of a context; the result with what it left of them."""
     memory = engine.memory

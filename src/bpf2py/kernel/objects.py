@@ -65,7 +65,7 @@ def open_pinned(path: str, what: str, flags: int = 0) -> Fd:
     readable, writable = (refused and os.access(path, mode, effective_ids=True) for mode in (os.R_OK, os.W_OK))
     if not flags and readable and not writable:
         raise PermissionDenied(
-            f"{what}: the pin's mode lets this user read only: Map.open(path, read_only=True)",
+            f"{what}: the pin's mode lets this user read only: Map.from_pin(path, read_only=True)",
             errno=EACCES,
             command="BPF_OBJ_GET",
         )

@@ -33,7 +33,7 @@ def build(
     spec: ObjectSpec,
     lookup: Callable[[str], str | None],
     special: Callable[[str], int | None],
-    overrides: Mapping[str, Any],
+    overrides: Mapping[str, int | str],
 ) -> Kconfig:
     """Lay out and fill the section.
 
@@ -79,7 +79,7 @@ def _value(
     codec: Codec[Any],
     lookup: Callable[[str], str | None],
     special: Callable[[str], int | None],
-    overrides: Mapping[str, Any],
+    overrides: Mapping[str, int | str],
 ) -> bytes:
     name = extern.name
     try:

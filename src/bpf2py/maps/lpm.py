@@ -39,7 +39,7 @@ class LpmKeyCodec(Codec[Any]):
             {4: "IPv4 network", 16: "IPv6 network"}.get(self.data_size, f"prefix of {self.data_size} bytes"), size
         )
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, str):
             try:
                 value = ipaddress.ip_interface(value)

@@ -44,7 +44,7 @@ class StackCodec(Codec[Any]):
             found.append(BuildIdFrame(build_id.hex() if status == 1 else "", offset))
         return found
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         return raw_bytes(value, self)
 
 

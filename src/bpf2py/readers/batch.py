@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.least_size import least_size
@@ -12,7 +12,12 @@ from bpf2py.owned import Owned
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import DTypeLike
 
+    from bpf2py.seam.protocol import Buffer
+
+
+E = TypeVar("E")  # what an event is
 
 PIECE = 512  # records decoded at a time
 MIN_RUN = 8  # records from which on it pays to look for more like them with numpy
@@ -27,7 +32,7 @@ class Run(NamedTuple):
     length: int
 
 
-class Batch(Owned):
+class Batch(Owned, Generic[E]):
     """Records that were read together, in order.
 
     A batch is a sequence of events: ``len(batch)``, ``for event in batch``. `to_numpy()` gives all of them as an array
@@ -48,9 +53,9 @@ class Batch(Owned):
     def __init__(
         self,
         source: str,
-        data: Any,
+        data: Buffer,
         runs: list[Run],
-        codec: Codec[Any],
+        codec: Codec[E],
         cpu: int | None = None,
         lost: int = 0,
         commit: Callable[[], None] | None = None,
@@ -66,15 +71,15 @@ class Batch(Owned):
     def __len__(self) -> int:
         return sum(run.count for run in self._runs)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[E]:
         for run in self._runs:
             yield from self._decoded(run)
 
-    def events(self) -> list[Any]:
+    def events(self) -> list[E]:
         """All events, typed by the map's BTF; bytes where no type is known. Raises EncodeError for a record that is too short."""
         return list(self)
 
-    def _decoded(self, run: Run) -> list[Any]:
+    def _decoded(self, run: Run) -> list[E]:
         codec, size = self._codec, self._codec.size
         if size and run.length < size:
             return codec.decode_many(self._filled(run, size))
@@ -131,7 +136,7 @@ class Batch(Owned):
         """The memory `offsets()` speaks of."""
         return memoryview(self._data)
 
-    def to_numpy(self, dtype: Any = None) -> np.ndarray[Any, Any]:
+    def to_numpy(self, dtype: DTypeLike | None = None) -> np.ndarray[Any, Any]:
         """All events as an array of shape (len(batch),) that owns its memory.
 
         Args:
@@ -184,7 +189,7 @@ class Batch(Owned):
         return f"<Batch of {len(self)} events from {self.source}{where}{f', {self.lost} lost' if self.lost else ''}>"
 
 
-class Pieces:
+class Pieces(Generic[E]):
     """A batch whose events are handed out one by one, decoded a piece at a time.
 
     The events of a piece are handed out by one list iterator, which every consumer shares: what one of them did not take is
@@ -193,14 +198,14 @@ class Pieces:
 
     __slots__ = ("_at", "_batch", "_left", "_piece", "_started")
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch[E]) -> None:
         self._batch = batch
         self._at = 0  # index of the run that is decoded next
         self._left = batch._runs[0].count if batch._runs else 0  # records of it that are not decoded yet
         self._started: list[Run] = []  # of the current piece
-        self._piece: Iterator[Any] = iter(())
+        self._piece: Iterator[E] = iter(())
 
-    def next_piece(self) -> Iterator[Any] | None:
+    def next_piece(self) -> Iterator[E] | None:
         """Events to hand out, of the current piece as long as it has some; None at the end.
 
         Raises EncodeError for a record that is too short: for that one alone, the next call goes on after it.
@@ -240,7 +245,7 @@ class Pieces:
                 break
         return runs
 
-    def rest(self) -> Batch | None:
+    def rest(self) -> Batch[E] | None:
         """Everything not handed out yet as a batch, which is the caller's from now on."""
         undelivered = len(list(self._piece))  # in one step, so that no other thread gets one of them too
         runs = _last(self._started, undelivered)
@@ -262,7 +267,7 @@ def _last(runs: list[Run], count: int) -> list[Run]:
     return found
 
 
-def same_words(data: Any, start: int, count: int, stride: int, word: int) -> int:
+def same_words(data: Buffer, start: int, count: int, stride: int, word: int) -> int:
     """How many of `count` 32-bit words, `stride` bytes apart from `start` on, equal `word` before the first that does not."""
     import numpy as np
 

@@ -21,7 +21,7 @@ class VariableSpec:
         type_id: its type in the object's BTF, 0 when unknown (the value is then bytes).
         constant: whether it is read-only for programs (.rodata).
 
-    >>> spec.variables["sampling"].value = 7        # before spec.load()   # doctest: +SKIP
+    >>> spec.variables["sampling"].value = 7        # before loading   # doctest: +SKIP
     """
 
     __slots__ = ("_codec", "map", "name", "offset", "size", "type_id")
