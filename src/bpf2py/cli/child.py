@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
+from bpf2py.cli.guard import Guard, guards
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def living() -> dict[int, str]:
         except OSError:
             continue
         state, parent = rest.split()[:2]
-        if state not in "ZX":
+        if state not in "ZX" and pid not in guards:
             children.setdefault(int(parent), []).append((pid, name))
     found: dict[int, str] = {}
     pending = [os.getpid()]
@@ -87,15 +88,21 @@ class Started:
     """A command that runs by itself."""
 
     def __init__(self, command: list[str], stdout: int | None, stderr: int | None) -> None:
-        prctl = _prctl()
+        prctl, parent = _prctl(), os.getpid()
 
         def prepare() -> None:
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)  # this process may be killed before it can end the command
+            if os.getppid() != parent:
+                os._exit(128 + signal.SIGTERM)  # it was, already
 
+        self._guard = Guard()
         try:
-            # The function is one system call; nothing of this process runs beside it that could hold a lock.
-            self._process = subprocess.Popen(command, stdout=stdout, stderr=stderr, preexec_fn=prepare)
+            # The function is two system calls; nothing of this process runs beside it that could hold a lock.
+            self._process = subprocess.Popen(
+                command, stdout=stdout, stderr=stderr, env=self._guard.environment, preexec_fn=prepare
+            )
         except OSError as error:
+            self._guard.dismiss()
             raise BpfError(f"cannot run {command[0]}: {error.strerror}") from None
         self.stdout: IO[bytes] | None = self._process.stdout
 
@@ -114,6 +121,7 @@ class Started:
                 found = None
             if found is None or found.si_pid == self._process.pid:
                 self._process.wait()
+                self._guard.dismiss()
                 return
             try:
                 os.waitpid(found.si_pid, 0)
