@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import bpf2py
@@ -62,6 +62,72 @@ def test_files_stay_readable() -> None:
     long = {str(p.relative_to(ROOT)): n for p in ROOT.rglob("*.py") if (n := len(p.read_text().splitlines())) > 620}
     allowed = {"isa/helpers.py", "uapi/sections.py"}  # tables
     assert set(long) <= allowed, f"over 620 lines: {long}"
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def is_for_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imported(path: Path, known: Mapping[str, Path], for_checkers: bool) -> set[str]:
+    """Modules of the package a file imports, wherever in it; those for type checkers alone only where they are asked for."""
+    found = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if not for_checkers and is_for_checkers(child):
+                continue
+            if isinstance(child, ast.ImportFrom) and child.module and child.module.startswith("bpf2py"):
+                for name in child.names:
+                    full = f"{child.module}.{name.name}"
+                    found.add(full if full in known else child.module)
+            elif isinstance(child, ast.Import):
+                found.update(name.name for name in child.names)
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found & set(known)
+
+
+def circles(edges: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
+    """Groups of modules that reach one another."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        pending = [start]
+        while pending:
+            for each in edges[pending.pop()] - seen:
+                seen.add(each)
+                pending.append(each)
+        return seen
+
+    all_reached = {name: reached(name) for name in edges}
+    return sorted({tuple(sorted(o for o in r if n in all_reached[o])) for n, r in all_reached.items() if n in r})
+
+
+def test_imports_do_not_go_round() -> None:
+    """Not at module level, nor inside functions; for type checkers alone only within a room, whose parts know its whole."""
+    known = modules()
+    assert circles({name: imported(path, known, for_checkers=False) - {name} for name, path in known.items()}) == []
+    for found in circles({name: imported(path, known, for_checkers=True) - {name} for name, path in known.items()}):
+        assert len({name.split(".")[1] for name in found}) == 1, found
+
+
+def test_only_backends_names_a_backend() -> None:
+    """Above the seam: the API does not know which it has. Features and symbols are the running kernel's."""
+    for name, path in modules().items():
+        room = name.removeprefix("bpf2py.").split(".")[0]
+        if room in ("kernel", "engine", "backends", "cli", "testing", "features") or name == "bpf2py":
+            continue
+        used = imported(path, modules(), for_checkers=True)
+        assert not [each for each in used if each.startswith(("bpf2py.kernel", "bpf2py.engine"))], name
 
 
 def functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

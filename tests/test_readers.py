@@ -18,7 +18,7 @@ import bpf2py
 import bpf2py.kernel.perf_buffer
 import bpf2py.readers.ring
 from bpf2py import PerfReader, RingReader
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.least_size import least_size
 from bpf2py.readers.batch import PIECE
 from bpf2py.shared_memory import new_fence

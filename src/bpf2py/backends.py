@@ -39,7 +39,7 @@ def resolve_backend(backend: BackendChoice = None) -> Backend:
             )
         return backend
     if backend == "auto":
-        from bpf2py.kernel.environment import Probes
+        from bpf2py.kernel.probes import Probes
 
         backend = "kernel" if Probes.run().kernel_usable else "engine"
     if backend == "kernel":

@@ -297,7 +297,7 @@ def test_autoload(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
 
 def test_fentry_where_trampolines_are_refused(build: Callable[[str], bpf2py.ObjectSpec], assert_no_leaks: Any) -> None:
     spec = build(SIMPLE % "fentry/do_nanosleep")
-    from bpf2py.kernel.environment import Probes
+    from bpf2py.kernel.probes import Probes
 
     permitted = Probes.run().trampolines
     message = ""

@@ -17,8 +17,8 @@ from bpf2py.btf.codec import (
     FloatCodec,
     IntCodec,
     KeyBoolCodec,
-    codec_for,
 )
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.types import Kind
 from bpf2py.errors import BtfError, EncodeError
 

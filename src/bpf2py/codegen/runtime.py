@@ -9,7 +9,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
-from bpf2py.btf.codec import Codec, codec_for, use_classes
+from bpf2py.btf.codec import Codec
+from bpf2py.btf.codec_for import codec_for, use_classes
 from bpf2py.btf.values import StructValue, UnionValue
 from bpf2py.codegen.paths import locate
 from bpf2py.errors import BtfError, ObjectError

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsBytes
 
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct

@@ -6,10 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.contexts import encode_context
-from bpf2py.engine.prog_test_run import run_once
+from bpf2py.engine.prog_test_run import run_program
 from bpf2py.engine.refusals import no_pins
-from bpf2py.engine.run import Run
 from bpf2py.errors import AttachError
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
@@ -20,10 +18,9 @@ from bpf2py.uapi.program_types import ProgramType as P
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.program import EngineProgram
-    from bpf2py.seam.info import TestRunResult
     from bpf2py.seam.protocol import LinkHandle
 
-__all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name", "run_program"]
+__all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name"]
 
 # The same hook under other names.
 _ALIASES = {
@@ -255,32 +252,3 @@ def fire(engine: Machine, hook: str, arguments: Sequence[Any], fields: Mapping[s
     for link in [link for link in engine.hooks if link.hook == name]:
         results.append(run_program(engine, link.program, None, data, arguments, others, link.cookie).return_value)
     return results
-
-
-def run_program(
-    engine: Machine,
-    program: EngineProgram,
-    context: object,
-    data: bytes,
-    arguments: Sequence[object],
-    fields: Mapping[str, object],
-    cookie: int = 0,
-) -> TestRunResult:
-    """Run a program on a context made from Python values, or on a packet."""
-    # What the context points to must exist before the run does.
-    draft = Run(program, 0, engine.task)
-    draft.cookie = cookie
-    try:
-        raw = encode_context(engine, program, draft, context, arguments, fields)
-        if program.type == P.XDP and not any(raw[4:8]):  # data_end, which nobody has to say
-            raw = raw[:4].ljust(4, b"\0") + len(data).to_bytes(4, "little") + raw[8:]
-
-        def prepare(run: Run) -> None:
-            run.cookie = draft.cookie
-            run.arguments = draft.arguments
-            run.sysctl = draft.sysctl
-
-        return run_once(engine, program, data, raw, prepare)
-    finally:
-        for address in draft.owned:
-            engine.memory.free(address)

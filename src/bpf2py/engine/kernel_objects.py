@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, Int, Kind, Ref, Struct
 from bpf2py.errors import BtfError, EncodeError

@@ -286,7 +286,7 @@ class EngineProgram(Owned):
         cpu: int | None,
     ) -> TestRunResult:
         """A run on a context made from Python values: see `Program.run`."""
-        from bpf2py.engine.hooks import run_program
+        from bpf2py.engine.prog_test_run import run_program
 
         if cpu is None:
             return run_program(self.engine, self, context, data, arguments, fields)

@@ -13,7 +13,8 @@ from bpf2py.owned import Owned
 from bpf2py.uapi.commands import Command
 
 if TYPE_CHECKING:
-    from bpf2py.seam.protocol import LinkHandle, ProgramHandle
+    from bpf2py.kernel.program_fd import ProgramFd
+    from bpf2py.seam.protocol import LinkHandle
 
 BPF_F_REPLACE = 1 << 2
 PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_SET_BPF = 0x2400, 0x2401, 0x40042408
@@ -130,7 +131,7 @@ class ProgAttachment(KernelLink):
     __slots__ = ("_attach_type", "_program", "_target")
 
     def __init__(
-        self, program: ProgramHandle, what: str, target_fd: int, attach_type: int, hook: str, flags: int = 0
+        self, program: ProgramFd, what: str, target_fd: int, attach_type: int, hook: str, flags: int = 0
     ) -> None:
         super().__init__(None, hook)
         self._target = Fd(os.dup(target_fd))

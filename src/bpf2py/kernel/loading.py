@@ -68,10 +68,12 @@ class KernelLoading:
         self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
     ) -> list[KernelProgram]:
         """BPF_PROG_LOAD for each, in this order. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
-        from bpf2py.kernel.program import ProgramLoader
+        from bpf2py.kernel.program_load import ProgramLoader
         from bpf2py.kernel.program_queue import load_all
 
-        return load_all((ProgramLoader(*each, self, maps) for each in programs), len(programs))
+        return load_all(
+            (ProgramLoader(*each, self.spec, self.btf, self.targets, maps) for each in programs), len(programs)
+        )
 
     def close(self) -> None:
         """Close the descriptors; maps and programs keep the BTF alive."""

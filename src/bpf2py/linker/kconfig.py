@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from bpf2py.btf.codec import BoolCodec, CharArrayCodec, Codec, EnumCodec, IntCodec, codec_for
+from bpf2py.btf.codec import BoolCodec, CharArrayCodec, Codec, EnumCodec, IntCodec
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, EncodeError, RelocationError
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec

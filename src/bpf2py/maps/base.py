@@ -9,7 +9,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from bpf2py.backends import BackendChoice, resolve_backend
-from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_for
+from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible, NotSupported
 from bpf2py.maps.errors import map_error
 from bpf2py.owned import Owned

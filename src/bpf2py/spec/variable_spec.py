@@ -43,7 +43,8 @@ class VariableSpec:
     def codec(self) -> Codec[Any]:
         """Translates between the variable's bytes and its Python value."""
         if self._codec is None:
-            from bpf2py.btf.codec import BytesCodec, codec_for
+            from bpf2py.btf.codec import BytesCodec
+            from bpf2py.btf.codec_for import codec_for
 
             codec: Codec[Any] = BytesCodec(self.size)
             if self.map.btf is not None and self.type_id:
