@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         VerifierError,
     )
     from bpf2py.kernel.ksyms import ksym
+    from bpf2py.kernel.trace_pipe import trace_pipe
     from bpf2py.loading import load
     from bpf2py.maps.base import Map
     from bpf2py.maps.percpu import PerCpu
@@ -83,6 +84,7 @@ _HOMES = {
     "PerfReader": "readers.perf",
     "PerCpu": "maps.percpu",
     "ksym": "kernel.ksyms",
+    "trace_pipe": "kernel.trace_pipe",
 }
 _MODULES = {
     "errors": "bpf2py.errors",
@@ -137,6 +139,7 @@ __all__ = [
     "features",
     "ksym",
     "load",
+    "trace_pipe",
 ]
 
 
