@@ -142,15 +142,10 @@ def load(
     Raises KeyError for a name the object does not have, and what `bpf2py.load` raises.
     """
     from bpf2py.loading import load as load_spec
-    from bpf2py.object import Named
+    from bpf2py.loading import override
 
     spec = file.spec()
-    for name, entries in (max_entries or {}).items():
-        Named("map", spec.maps)[name].max_entries = entries
-    for name, value in (variables or {}).items():
-        Named("variable", spec.variables)[name].value = value
-    for name, wanted in (autoload or {}).items():
-        Named("program", spec.programs)[name].autoload = wanted
+    override(spec, variables, max_entries, autoload)
     if change is not None:
         change(spec)
     return load_spec(spec, backend, **options)
