@@ -30,6 +30,9 @@ class LoadOptions(TypedDict, total=False):
     kconfig: Mapping[str, int | str] | None
     btf: str | os.PathLike[str] | bytes | Btf | None
     token_path: str | os.PathLike[str] | None
+    variables: Mapping[str, Any] | None
+    max_entries: Mapping[str, int] | None
+    autoload: Mapping[str, bool] | None
 
 
 def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:
@@ -73,6 +76,23 @@ def read_btf(source: str | os.PathLike[str] | bytes | Btf | None) -> Btf | None:
         return Btf.from_elf_or_raw(file.read(), name=os.fspath(source))
 
 
+def override(
+    spec: ObjectSpec,
+    variables: Mapping[str, Any] | None,
+    max_entries: Mapping[str, int] | None,
+    autoload: Mapping[str, bool] | None,
+) -> None:
+    """Change a spec as `load` says. Raises KeyError for names it does not have."""
+    from bpf2py.object import Named
+
+    for name, entries in (max_entries or {}).items():
+        Named("map", spec.maps)[name].max_entries = entries
+    for name, value in (variables or {}).items():
+        Named("variable", spec.variables)[name].value = value
+    for name, wanted in (autoload or {}).items():
+        Named("program", spec.programs)[name].autoload = wanted
+
+
 @names_limits
 def load(
     source: Source,
@@ -85,6 +105,9 @@ def load(
     kconfig: Mapping[str, int | str] | None = None,
     btf: str | os.PathLike[str] | bytes | Btf | None = None,
     token_path: str | os.PathLike[str] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    max_entries: Mapping[str, int] | None = None,
+    autoload: Mapping[str, bool] | None = None,
 ) -> Object:
     """Create the maps and load the programs of an object; nothing is attached yet.
 
@@ -102,6 +125,9 @@ def load(
         token_path: mount point of a BPF file system that delegates rights to this user namespace (Linux 6.9); by default
             what the environment variable LIBBPF_BPF_TOKEN_PATH says, an empty string for none.
         kconfig: values of ``extern ... __kconfig`` variables to take instead of the kernel's.
+        variables: first values of global variables, constants included, by name.
+        max_entries: sizes of maps in place of the source's, by name.
+        autoload: False for programs not to load, True for those whose section name begins with ``?``, by name.
 
     Returns:
         The `Object`, a context manager that closes everything.
@@ -110,9 +136,11 @@ def load(
         CompileError, ObjectError: the source or object is wrong.
         PermissionDenied: the process may not; the message says what is missing.
         MapCreateError, VerifierError: the kernel refused a map or a program.
+        KeyError: there is no such map, program or variable.
+        EncodeError: a variable's type does not take the value.
 
     Example:
-        >>> with bpf2py.load("counter.bpf.c") as obj:     # doctest: +SKIP
+        >>> with bpf2py.load("counter.bpf.c", variables={"sampling": 7}) as obj:     # doctest: +SKIP
         ...     obj.attach()
         ...     print(dict(obj.maps["counts"].items()))
     """
@@ -120,6 +148,7 @@ def load(
 
     found = resolve_backend(backend)
     spec = read_spec(source, cflags)
+    override(spec, variables, max_entries, autoload)
     return Object(
         spec,
         found,

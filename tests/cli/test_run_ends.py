@@ -83,7 +83,7 @@ def test_everything_the_command_started_ends(source: str, backend: str, how: str
         wait_for(lambda: "ready" in output.read_text(), "the command did not start")
         process.send_signal(getattr(signal, f"SIG{how}"))
     _, err = process.communicate(timeout=100)
-    assert process.returncode == (-signal.SIGKILL if how == "KILL" else 0), err
+    assert process.returncode == {"KILL": -signal.SIGKILL, "INT": 130}.get(how, 0), err
     assert "Traceback" not in err
     pids = {name: int(pid) for name, pid in re.findall(r"^(\w+) (\d+)$", output.read_text(), re.M)}
     assert set(pids) == {"shell", "stubborn", "session", "orphan"}

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "bpf2py.cli.inspect",
     "map": "bpf2py.cli.map",
     "events": "bpf2py.cli.map",
+    "trace": "bpf2py.cli.trace",
     "prog": "bpf2py.cli.prog",
     "link": "bpf2py.cli.prog",
     "packets": "bpf2py.cli.packets",

@@ -106,7 +106,7 @@ def events(
 ) -> None:
     """Follow a ring buffer or perf buffer. Reading takes the events: another reader of the same ring does not see them.
 
-    Stops with status 0 after Ctrl-C, --count or --timeout.
+    Stops after Ctrl-C (with status 130), --count or --timeout.
 
     Examples:
 
@@ -139,11 +139,10 @@ def events(
                     seen += 1
                     if count is not None and seen >= count:
                         break
-            except KeyboardInterrupt:
-                pass
-        lost = getattr(reader, "lost", 0)
-        if lost:
-            print(f"bpf2py: {lost} events were lost: the buffer was full", file=sys.stderr)
+            finally:
+                lost = getattr(reader, "lost", 0)
+                if lost:
+                    print(f"bpf2py: {lost} events were lost: the buffer was full", file=sys.stderr)
 
 
 def _record_codec(bpf_map: Map[Any, Any], file: Path | None, name: str) -> Any:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, cast
 
 from bpf2py.btf.codec import Codec
 from bpf2py.btf.codec_for import codec_for, use_classes
@@ -146,15 +146,10 @@ def load(
     Raises KeyError for a name the object does not have, and what `bpf2py.load` raises.
     """
     from bpf2py.loading import load as load_spec
-    from bpf2py.object import Named
+    from bpf2py.loading import override
 
     spec = file.spec()
-    for name, entries in (max_entries or {}).items():
-        Named("map", spec.maps)[name].max_entries = entries
-    for name, value in (variables or {}).items():
-        Named("variable", spec.variables)[name].value = value
-    for name, wanted in (autoload or {}).items():
-        Named("program", spec.programs)[name].autoload = wanted
+    override(spec, variables, max_entries, autoload)
     if change is not None:
         change(spec)
     return load_spec(spec, backend, **options)
@@ -178,5 +173,5 @@ class _NotLoaded:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, attribute: str) -> Any:
+    def __getattr__(self, attribute: str) -> NoReturn:
         raise KeyError(f"program {self._name} was not loaded (autoload is off)")

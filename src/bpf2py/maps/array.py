@@ -9,6 +9,7 @@ from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
 from bpf2py.maps.base import Map, V
 from bpf2py.maps.errors import EINVAL, ENOTSUPP, EOPNOTSUPP, map_error
+from bpf2py.maps.frames import Frames, elements_html, flat_columns
 from bpf2py.uapi.map_types import MapFlags, UpdateFlags
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 
 
-class ArrayMap(Map[int, V]):
+class ArrayMap(Map[int, V], Frames):
     """`max_entries` elements that are always there, zero at first, by index.
 
     A sequence: ``array[3]``, ``array[-1]``, ``array[2:5]``, ``len(array)``, iteration over the values. ``i in array`` and `keys()`
@@ -237,6 +238,12 @@ class ArrayMap(Map[int, V]):
         array: np.ndarray[Any, Any] = np.ndarray((self.max_entries, *dtype.shape), dtype.base, memory, 0, strides)
         array.flags.writeable = writable
         return array
+
+    def _columns(self) -> dict[str, Any]:
+        return {"index": range(self.max_entries)} | flat_columns(self.to_numpy(), "value")
+
+    def _repr_html_(self) -> str:
+        return elements_html(repr(self), self.items(), "index", self.max_entries)
 
     def to_arrow(self) -> Any:
         """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""

@@ -10,6 +10,7 @@ from bpf2py.errors import EncodeError, IterationAborted, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K, Map, V
 from bpf2py.maps.errors import EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP, map_error
+from bpf2py.maps.frames import Frames, elements_html, flat_columns
 from bpf2py.uapi.map_types import UpdateFlags
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class MapValues(ValuesView[V]):
         return (value for _, value in self._mapping._iter_items())
 
 
-class MappingMap(Map[K, V], MutableMapping[K, V]):
+class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     """A map with keys, as a Python mapping.
 
     Iteration reads whole batches (Linux 5.6): it ends and yields no key twice, also while programs insert and
@@ -449,6 +450,12 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
                 values += slot.value[: self._handle.value_bytes]
                 count += 1
         return batch.Chunk(memoryview(keys), memoryview(values), count)
+
+    def _columns(self) -> dict[str, Any]:
+        return flat_columns(self.to_numpy())
+
+    def _repr_html_(self) -> str:
+        return elements_html(repr(self), self.items(), "key", self.count())
 
     def to_arrow(self) -> Any:
         """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""

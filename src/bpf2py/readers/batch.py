@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.least_size import least_size
 from bpf2py.errors import EncodeError
+from bpf2py.maps.frames import Frames, events_html, flat_columns
 from bpf2py.owned import Owned
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Run(NamedTuple):
     length: int
 
 
-class Batch(Owned, Generic[E]):
+class Batch(Owned, Frames, Generic[E]):
     """Records that were read together, in order.
 
     A batch is a sequence of events: ``len(batch)``, ``for event in batch``. `to_numpy()` gives all of them as an array
@@ -175,6 +176,12 @@ class Batch(Owned, Generic[E]):
         if not parts:
             return np.empty(0, wanted)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _columns(self) -> dict[str, Any]:
+        return flat_columns(self.to_numpy())
+
+    def _repr_html_(self) -> str:
+        return events_html(repr(self), self, len(self))
 
     def commit(self) -> None:
         """Give the memory of a lease back to the producer; the batch is empty then. Harmless for other batches."""

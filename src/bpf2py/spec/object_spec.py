@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -94,8 +95,15 @@ class ObjectSpec:
         return spec
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> ObjectSpec:
-        """Read an ELF object file. Raises OSError when it cannot be read, ObjectError when it is no usable object."""
+    def from_file(cls, path: str | os.PathLike[str], *, cflags: Sequence[str] = ()) -> ObjectSpec:
+        """Read an ELF object file, or compile a ``.c`` file (once, then it is cached) and read the result.
+
+        Raises OSError when it cannot be read, ObjectError when it is not a usable object, CompileError for a wrong source.
+        """
+        if os.fspath(path).endswith(".c"):
+            from bpf2py.toolchain.compiler import compile
+
+            return cls._read(compile(path, cflags=tuple(cflags)), object_name(path), os.fspath(path))
         with open(path, "rb") as file:
             data = file.read()
         return cls._read(data, object_name(path), os.fspath(path))

@@ -8,6 +8,8 @@ and read is kept for the whole session, so that a test takes milliseconds::
         bpf2py.fire("tracepoint/syscalls/sys_enter_openat")
         assert obj.variables["opens"].value == 1
 
+The fixture does not hide the package: ``bpf2py.KeyNotFound`` and the like are there as well.
+
 ``@pytest.mark.bpf2py(kernel="6.1", possible_cpus=8, seed=1, clock=0)`` chooses another machine for a test; the settings
 ``bpf2py_kernel`` and ``bpf2py_cpus`` for all of them.
 """
@@ -62,6 +64,14 @@ class Bpf2py:
         self.engine = engine
         self.objects: list[Object] = []
         self._directory = directory
+
+    def __getattr__(self, name: str) -> Any:
+        """What the package offers: ``bpf2py.KeyNotFound`` works in a test as well."""
+        import bpf2py as package
+
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(package, name)
 
     def load(
         self, source: Source, *, cflags: Sequence[str] = (), attach: bool = True, **options: Unpack[LoadOptions]

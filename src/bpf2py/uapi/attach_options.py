@@ -17,7 +17,7 @@ from bpf2py.errors import AttachError
 from bpf2py.uapi.program_types import AttachType as A
 from bpf2py.uapi.program_types import ProgramType as P
 
-__all__ = ["HOOKS", "AttachOptions", "Hook", "HookOption", "check", "choices", "hook_of"]
+__all__ = ["HOOKS", "AttachOptions", "Hook", "HookOption", "check", "choices", "hook_of", "parse_option"]
 
 
 class HasFileno(Protocol):
@@ -465,3 +465,25 @@ def _in_words(name: str, form: Any) -> str:
             name, "something open"
         )
     return {int: "an integer", bool: "True or False", tuple: "(type, config)"}.get(origin or form, "a name")
+
+
+def parse_option(name: str, text: str) -> Any:
+    """The value of an option written as text: ``0x10``, ``yes``, ``lo``; lists with ``+`` between, events also as ``TYPE:CONFIG``.
+
+    >>> parse_option("device", "lo"), parse_option("pid", "12"), parse_option("symbols", "malloc+free")
+    ('lo', 12, ['malloc', 'free'])
+
+    Raises ValueError for text that is no such value, and KeyError for options there are not.
+    """
+    forms = _forms(name)
+    if any(get_origin(form) is Sequence for form in forms):
+        numbers = Sequence[int] in forms
+        return [int(item, 0) if numbers else item for item in text.split("+")]
+    if bool in forms:
+        return {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}.get(text.lower(), text)
+    if any(get_origin(form) is tuple for form in forms) and ":" in text:
+        kind, _, config = text.partition(":")
+        return int(kind, 0), int(config, 0)
+    if int in forms and (str not in forms or text.isdecimal()):
+        return int(text, 0)
+    return text
