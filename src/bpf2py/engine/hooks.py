@@ -51,6 +51,13 @@ _ELSEWHERE = (
 OWN_OPTIONS = ("target", "cookie")
 
 
+# Their links have an operation for BPF_LINK_DETACH (struct bpf_link_ops in kernel/bpf and net).
+_DETACHED = (
+    P.XDP, P.SCHED_CLS, P.CGROUP_SKB, P.CGROUP_SOCK, P.CGROUP_SOCK_ADDR, P.CGROUP_SOCKOPT, P.CGROUP_SYSCTL, P.CGROUP_DEVICE,
+    P.SOCK_OPS, P.SK_LOOKUP, P.SK_MSG, P.SK_SKB, P.FLOW_DISSECTOR, P.NETFILTER, P.STRUCT_OPS,
+)  # fmt: skip
+
+
 def hook_name(text: str) -> str:
     """A hook's name in one spelling: ``tp/x/y`` is ``tracepoint/x/y``."""
     kind, slash, target = text.partition("/")
@@ -106,11 +113,16 @@ class EngineLink(Owned):
         return 0
 
     def detach(self) -> int:
-        """Take the program off the hook."""
+        """Take the program off the hook: 0, or -EOPNOTSUPP for kinds of links that the kernel detaches with their last user."""
+        if self.program.type not in _DETACHED:
+            return -95
+        self._take_off()
+        return 0
+
+    def _take_off(self) -> None:
         if self in self.engine.hooks:
             self.engine.hooks.remove(self)
             self.program.close()
-        return 0
 
     def pin(self, path: str) -> int:
         """Raises NotSupported: there is no file system for it."""
@@ -148,7 +160,7 @@ class EngineLink(Owned):
         """One handle less."""
         self._users -= 1
         if not self._users:
-            self.detach()
+            self._take_off()
 
 
 class OpenedLink(Owned):

@@ -124,15 +124,17 @@ class PerfReader(EventReader[E]):
                 raise IndexOutOfRange(
                     f"map {map.name}: PerfReader: CPU {cpu} has no entry: max_entries is {map.max_entries}"
                 )
+        wakeup = (watermark, True) if watermark is not None else (wakeup_events, False)
+        if not 0 <= wakeup[0] < 1 << 32:
+            raise EncodeError(f"map {map.name}: PerfReader: wakeup_events and watermark are unsigned 32-bit numbers")
+        codec: Codec[E] = map.codec_named(type) if type is not None else event_codec_of(map.spec)
+        # From here on the buffers are this reader's: what is wrong must have been found before.
         super().__init__(f"map {map.name}", [(handle.identity, cpu) for cpu in cpus])
         self.name = map.name
         self.lost = 0
         self.overwritable = overwritable
-        self._codec: Codec[E] = map.codec_named(type) if type is not None else event_codec_of(map.spec)
+        self._codec = codec
         self._rings: list[PerfBuffer] = []
-        wakeup = (watermark, True) if watermark is not None else (wakeup_events, False)
-        if not 0 <= wakeup[0] < 1 << 32:
-            raise EncodeError(f"map {map.name}: PerfReader: wakeup_events and watermark are unsigned 32-bit numbers")
         try:
             for cpu in cpus:
                 ring = handle.open_perf_buffer(pages, cpu, overwritable, wakeup)
