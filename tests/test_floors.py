@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -128,6 +130,18 @@ def test_only_backends_names_a_backend() -> None:
             continue
         used = imported(path, modules(), for_checkers=True)
         assert not [each for each in used if each.startswith(("bpf2py.kernel", "bpf2py.engine"))], name
+
+
+def test_the_picture_of_the_rooms_is_fresh() -> None:
+    root = Path(__file__).parent.parent
+    drawn = subprocess.run(
+        [sys.executable, "-c", "import draw_rooms; print(draw_rooms.draw(), end='')"],
+        cwd=root / "tools",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert drawn.stdout == (root / "docs/contributing/rooms.svg").read_text(), "python tools/draw_rooms.py rewrites it"
 
 
 def functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
