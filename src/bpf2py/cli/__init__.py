@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Command -> the module that registers it, in the order --help lists them.
 COMMANDS = {
     "run": "bpf2py.cli.run",
+    "examples": "bpf2py.cli.examples",
+    "new": "bpf2py.cli.new",
     "doctor": "bpf2py.cli.doctor",
     "features": "bpf2py.cli.features",
     "gen": "bpf2py.cli.gen",

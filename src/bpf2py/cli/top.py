@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bpf2py.cli.render import Block, aligned, terminal_width
 from bpf2py.cli.text import printable
+
+if TYPE_CHECKING:
+    from bpf2py.cli.render import Block
 
 
 def top(
@@ -35,6 +37,7 @@ def top(
     from rich.console import Console, Group
     from rich.live import Live
 
+    from bpf2py.cli.render import terminal_width
     from bpf2py.cli.screen import QUIT, keyboard, moved, screen
     from bpf2py.programs import enable_stats
 
@@ -137,6 +140,8 @@ def growth(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float) 
 
 
 def _blocks(report: Mapping[str, list[dict[str, Any]]], most: int, width: int | None) -> list[Block]:
+    from bpf2py.cli.render import Block, aligned
+
     headings = {
         "programs": ["id", "type", "name", "cpu %", "runs/s", "ns/run", "ns/run ever", "runs"],
         "maps": ["id", "type", "name", "elements", "max_entries", "full", "growth/s"],
