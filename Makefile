@@ -85,9 +85,17 @@ test-pythons:
 fuzz: venv
 	BPF2PY_FUZZ=$${BPF2PY_FUZZ:-100000} $(BIN)/python -m pytest --timeout 3600 tests/fuzz $(PYTEST_ARGS)
 
-demo: venv
+# The developer's environment where there is one, else another with what a user installs: a third of it.
+DEMO := $(if $(wildcard $(VENV)/.installed),$(VENV),$(VENV)-demo)
+$(VENV)-demo/.installed: pyproject.toml tools/venv.py
+	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 found; install one or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@echo 'setting up $(VENV)-demo with $(PYTHON): bpf2py and a compiler, 540 MB'
+	@$(PYTHON) tools/venv.py $(VENV)-demo --extras cc --progress
+	@touch $@
+
+demo: $(DEMO)/.installed
 	@echo 'bpf2py run counts the programs this shell starts; it says on the next line which backend it uses:'
-	$(BIN)/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
+	$(DEMO)/bin/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
 
 test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
@@ -111,5 +119,5 @@ bench: venv
 	$(BIN)/python -m benchmarks.bench_engine
 
 clean:
-	rm -rf $(VENV) .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-demo .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

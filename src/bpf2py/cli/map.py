@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from typing import Any
 
 import typer
 
-from bpf2py.cli import transfer
+from bpf2py.cli import map_objects, transfer
+from bpf2py.cli.objects import LONG_HELP, complete_map, held, in_words, print_facts
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import type_name
 
-MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.")
+MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.", autocompletion=complete_map)
 KEY = typer.Argument(..., metavar="KEY", help="By its BTF type: 5, 0x1f, bash, pid=1,comm=bash, JSON, or 'hex:0a 0b'.")
 VALUE = typer.Argument(
     ..., metavar="VALUE", help="Written as keys are: 5, bash, pid=1,comm=bash, JSON, or 'hex:0a 0b'."
@@ -41,6 +43,11 @@ def register(app: typer.Typer) -> None:
     maps.command("delete", context_settings=negative)(delete)
     maps.command("push", context_settings=negative)(push)
     maps.command("pop")(pop)
+    maps.command("peek")(map_objects.peek)
+    maps.command("next", context_settings=negative)(map_objects.next_key)
+    maps.command("create")(map_objects.create)
+    maps.command("pin")(map_objects.pin)
+    maps.command("freeze")(map_objects.freeze)
     maps.command("watch")(watch)
     maps.command("top")(top)
     maps.command("export")(transfer.export)
@@ -64,12 +71,17 @@ def _facts(info: Any) -> dict[str, Any]:
     }
 
 
-def list_maps(as_json: bool = JSON) -> None:
+def list_maps(
+    long: bool = typer.Option(False, "--long", "-l", help=LONG_HELP),
+    as_json: bool = JSON,
+) -> None:
     """List every map: id, type, name, sizes, memory. Needs CAP_SYS_ADMIN.
 
     Examples:
 
         bpf2py map list
+
+        bpf2py map list --long
 
         bpf2py map list --json | jq '.[] | select(.memory > 1000000) | .name'
     """
@@ -77,11 +89,17 @@ def list_maps(as_json: bool = JSON) -> None:
     from bpf2py.kernel import inspect
 
     rows = [_facts(info) for info in inspect.maps()]
-    echo_rows(rows, ["id", "type", "name", "key_size", "value_size", "max_entries", "memory"], as_json)
+    columns = ["id", "type", "name", "key_size", "value_size", "max_entries", "memory"]
+    if long:
+        held("map", rows)
+        columns += ["pids", "pinned"]
+        if not as_json:
+            rows = [{name: in_words(value) for name, value in row.items()} for row in rows]
+    echo_rows(rows, columns, as_json)
 
 
 def show(reference: str = MAP, as_json: bool = JSON) -> None:
-    """Show one map: types, sizes, how full it is.
+    """Show one map: types, sizes, how full it is, who holds it and where it is pinned.
 
     Examples:
 
@@ -96,11 +114,9 @@ def show(reference: str = MAP, as_json: bool = JSON) -> None:
         row = _facts(bpf_map.info) | {"key": bpf_map.key_codec.name, "value": bpf_map.value_codec.name}
         if readable(bpf_map):
             row |= {"elements": bpf_map.count(), "pressure": round(bpf_map.pressure(), 4)}  # type: ignore[attr-defined]
-    if as_json:
-        typer.echo(json.dumps(row))
-        return
-    for name, value in row.items():
-        typer.echo(f"{name:>12}  {printable(str(value))}")
+        held("map", [row])
+    row["pids"] = [owner for owner in row["pids"] if owner["pid"] != os.getpid()]
+    print_facts(row, as_json)
 
 
 def dump(

@@ -82,6 +82,11 @@ def run(
         help="Draw a map or variable as a histogram, or do not; may be given several times.",
     ),
     per_cpu: bool = typer.Option(False, "--per-cpu", help="Show the values of each CPU, not their sums."),
+    variable: list[str] = typer.Option(
+        None,
+        metavar="NAME=VALUE",
+        help="The first value of a global variable, constants included; may be given several times.",
+    ),
     cflag: list[str] = typer.Option(None, "--cflag", help="An extra compiler flag; may be given several times."),
     live: bool = typer.Option(True, help="On a terminal: keep the maps in view while the command runs."),
 ) -> None:
@@ -118,6 +123,7 @@ def run(
         raise BpfError(f"engine backend ({reason}): its events are those of a command it runs: give one behind --")
     spec, data, name = read(file, text, tuple(cflag or ()))
     types = record_codecs(spec, data, _types(type_of or []))
+    _set_variables(spec, variable or [])
     with load(spec, selected) as obj:
         for each in only or ():
             if each not in obj.maps:
@@ -146,6 +152,18 @@ def run(
 
 
 FLAGS = ("device", "cgroup", "event", "frequency", "binary", "symbol", "pid")
+
+
+def _set_variables(spec: ObjectSpec, texts: list[str]) -> None:
+    """What ``--variable`` says."""
+    from bpf2py.cli.values import parse
+
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in spec.variables:
+            there = ", ".join(spec.variables) or "none, for it has no variables"
+            raise BpfError(f"--variable {text}: write NAME=VALUE with one of {there}")
+        spec.variables[name].value = parse(spec.variables[name].codec, value, f"variable {name}:")
 
 
 def _types(texts: list[str]) -> dict[str, str]:

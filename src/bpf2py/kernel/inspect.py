@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bpf2py.kernel.btf import btf_by_id
 from bpf2py.kernel.link_info import LinkInfo, link_info
@@ -63,6 +64,27 @@ def links() -> Iterator[LinkInfo]:
     """Every link of the machine (Linux 5.8, CAP_SYS_ADMIN)."""
     for fd in _opened(Command.LINK_GET_NEXT_ID, Command.LINK_GET_FD_BY_ID):
         yield link_info(fd.number)
+
+
+class BtfInfo(NamedTuple):
+    """Facts of a BTF object: struct bpf_btf_info; `name` is that of the kernel or module it is of, else empty."""
+
+    id: int
+    size: int
+    name: str
+    kernel: bool
+
+
+def btfs() -> Iterator[BtfInfo]:
+    """Every BTF object of the machine (Linux 5.4, CAP_SYS_ADMIN)."""
+    for fd in _opened(Command.BTF_GET_NEXT_ID, Command.BTF_GET_FD_BY_ID):
+        text = ctypes.create_string_buffer(64)
+        # struct bpf_btf_info: u64 btf, u32 btf_size, u32 id, u64 name, u32 name_len, u32 kernel_btf
+        initial = struct.pack("<QIIQII", 0, 0, 0, ctypes.addressof(text), 64, 0)
+        result, buffer = object_info(fd.number, 32, initial)
+        check(result, Command.OBJ_GET_INFO_BY_FD, "BTF: info")
+        _, size, ident, _, _, kernel = struct.unpack("<QIIQII", buffer.raw)
+        yield BtfInfo(ident, size, text.value.decode("utf-8", "replace"), bool(kernel))
 
 
 def code(fd: int, jited: bool = False) -> bytes:

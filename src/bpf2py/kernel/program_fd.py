@@ -63,7 +63,7 @@ class ProgramFd(Owned):
         result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
         check(result, Command.OBJ_GET_INFO_BY_FD, f"program {self.name}: info")
         raw = buffer.raw
-        kind, ident, tag, jited, xlated, _, _, load_time, _uid, _n, _ids, name, _ifindex, gpl = _PROG_INFO.unpack_from(
+        kind, ident, tag, jited, xlated, _, _, load_time, uid, _n, _ids, name, _ifindex, gpl = _PROG_INFO.unpack_from(
             raw
         )
         btf_id = int.from_bytes(raw[128:132], "little")
@@ -72,7 +72,7 @@ class ProgramFd(Owned):
         text = name.split(b"\0", 1)[0].decode("ascii", "replace")
         return ProgramInfo(
             kind, ident, text, tag, xlated, jited, tuple(map_ids[:map_count]), btf_id, load_time, run_time, run_count, verified,
-            bool(gpl & 1),
+            bool(gpl & 1), uid,
         )  # fmt: skip
 
     def pin(self, path: str) -> int:

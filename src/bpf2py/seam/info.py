@@ -39,7 +39,8 @@ def spec_of(info: MapInfo, btf: Btf | None) -> MapSpec:
 class ProgramInfo(NamedTuple):
     """What a backend knows of a program (struct bpf_prog_info).
 
-    `tag` is the kernel's hash of the instructions, `run_time_ns` and `run_count` count while statistics are enabled.
+    `tag` is the kernel's hash of the instructions, `run_time_ns` and `run_count` count while statistics are enabled, `load_time_ns`
+    is the time since boot.
     """
 
     type: int
@@ -55,6 +56,7 @@ class ProgramInfo(NamedTuple):
     run_count: int
     verified_instructions: int
     gpl_compatible: bool
+    created_by_uid: int = 0
 
 
 class TestRunResult(NamedTuple):
