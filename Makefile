@@ -1,6 +1,6 @@
 # What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
 .DELETE_ON_ERROR:
-.PHONY: help test test-pythons lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench docs venv clean
+.PHONY: help test check coverage test-pythons lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench docs venv clean
 .DEFAULT_GOAL := help
 
 VENV    ?= .venv
@@ -15,6 +15,8 @@ export BPF2PY_CACHE_DIR ?= $(CURDIR)/.vm/cache
 
 help:
 	@echo 'make test      lint, type check and test (kernel tests run where bpf() is permitted)'
+	@echo 'make check     lint, type check, and the quick tests that need no rights: about a minute'
+	@echo 'make coverage  which lines of src the tests run: with rights, without, and in the virtual machine'
 	@echo 'make test-pythons   the tests on every Python >= 3.11 found here'
 	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
@@ -65,6 +67,12 @@ pytest: venv
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # The same tests with more damage; BPF2PY_FUZZ_SEED=N damages otherwise.
+# What a change is checked with before each commit; no test of these needs rights.
+CHECKED := tests/btf tests/isa tests/spec tests/uapi tests/linker tests/codegen/test_types.py tests/engine/test_engine.py \
+	tests/engine/test_check.py tests/engine/test_ringbuf.py tests/test_api.py tests/test_floors.py tests/test_plugin.py
+check: lint
+	$(BIN)/python -m pytest -n 2 -q -m 'not kernel' $(CHECKED)
+
 # Everything pytest runs, on each Python from 3.11 on that is found, in an environment of its own.
 PYTHONS ?= $(shell for p in /usr/bin/python3 python3.11 python3.12 python3.13 python3.14 $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python; do \
 	$$p -c 'import sys; assert sys.version_info >= (3, 11); import os; print(os.path.realpath(sys.executable))' 2>/dev/null; done | sort -u)

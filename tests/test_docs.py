@@ -116,7 +116,7 @@ def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reque
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.setattr(bpf2py.loading, "_engine", None)
+    monkeypatch.setattr(bpf2py.backends, "_engine", None)
     monkeypatch.syspath_prepend(str(tmp_path))
     here = blocks(page)
     for block in here:

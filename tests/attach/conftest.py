@@ -101,7 +101,7 @@ def loader(given: bpf2py.ObjectSpec) -> Iterator[Loader]:
             spec.programs[name].autoload = True
             for attribute, value in changes.items():
                 setattr(spec.programs[name], attribute, value)
-        loaded.append(spec.load())
+        loaded.append(bpf2py.load(spec))
         return loaded[-1]
 
     yield load

@@ -331,7 +331,7 @@ char LICENSE[] SEC("license") = "GPL";
         spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(source))
         spec.programs["entry"].autoload, spec.programs["replacement"].autoload = False, True
         spec.programs["replacement"].target_program = base.programs["entry"]
-        with spec.load() as obj:
+        with bpf2py.load(spec) as obj:
             with obj.programs["replacement"].attach():
                 assert base.programs["entry"].test_run(data=bytes(64)).return_value == 42
                 assert obj.variables["runs"].value == 1

@@ -52,7 +52,7 @@ def send(arrives: bool = True) -> None:
 def obj(compile_bpf: Callable[[str], bytes]) -> Iterator[Any]:
     spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(SOURCE), "tc")
     spec.variables["verdict"].value = TC_ACT_UNSPEC
-    with spec.load() as loaded:
+    with bpf2py.load(spec) as loaded:
         yield loaded
 
 

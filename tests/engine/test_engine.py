@@ -31,7 +31,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture
 def obj(spec: bpf2py.ObjectSpec, engine: Engine) -> Iterator[Any]:
-    with spec.load(backend=engine) as loaded:
+    with bpf2py.load(spec, backend=engine) as loaded:
         yield loaded
 
 
@@ -92,7 +92,7 @@ def test_who_and_when(obj: Any, engine: Engine) -> None:
 def test_the_same_seed_gives_the_same_numbers(spec: bpf2py.ObjectSpec) -> None:
     found = []
     for seed in (1, 1, 2):
-        with spec.load(backend=Engine(seed=seed)) as obj:
+        with bpf2py.load(spec, backend=Engine(seed=seed)) as obj:
             obj.programs["who"].run()
             found.append(obj.variables["numbers"].value[4])
     assert found[0] == found[1] != found[2]
@@ -196,7 +196,7 @@ def test_programs_go_with_their_last_user(obj: Any, engine: Engine) -> None:
 def test_nothing_is_left_of_closed_objects(spec: bpf2py.ObjectSpec) -> None:
     engine = Engine()
     for _ in range(3):
-        with spec.load(backend=engine) as obj:
+        with bpf2py.load(spec, backend=engine) as obj:
             obj.attach()
             obj.programs["who"].run()
         del obj

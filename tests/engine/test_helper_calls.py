@@ -454,10 +454,10 @@ def test_calls(compile_bpf: Callable[[str], bytes], group: str) -> None:
         for program in spec.programs.values():
             program.autoload = program.name == f"p_{name}"
         try:
-            kernel = spec.load()
+            kernel = bpf2py.load(spec)
         except BpfError:
             continue
-        with kernel, spec.load(backend=Engine(possible_cpus=possible_cpus())) as engine:
+        with kernel, bpf2py.load(spec, backend=Engine(possible_cpus=possible_cpus())) as engine:
             for numbers, text in requests(name, row):
                 found = [answer(obj, name, row, numbers, text) for obj in (kernel, engine)]
                 compared += 1

@@ -17,7 +17,8 @@ import pytest
 from tests.linker.test_static import FIRST, SECOND
 
 from bpf2py.btf.cdump import declaration, dump_c
-from bpf2py.btf.codec import CodecOptions, codec_for
+from bpf2py.btf.codec import CodecOptions
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.dtype import dtype_of
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BpfError, BtfError, ObjectError

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import bpf2py
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.spec.dwarf import variable_structs
 from bpf2py.spec.record_types import record_types, sizes_written
 

@@ -180,7 +180,7 @@ def list_struct_ops(as_json: bool = JSON) -> None:
 def _interface(ident: int, types: Btf | None) -> str:
     import struct
 
-    from bpf2py.kernel.map import object_info, open_id
+    from bpf2py.kernel.objects import object_info, open_id
     from bpf2py.kernel.syscall import Fd
     from bpf2py.uapi.commands import Command
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from bpf2py.kernel.environment import Environment, Finding, Probes, find_compiler_row, findings
+from bpf2py.kernel.environment import Environment
+from bpf2py.kernel.findings import Finding, find_compiler_row, findings
+from bpf2py.kernel.probes import Probes
 
 MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "missing": ("MISSING", "bold red")}
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bpf2py.btf.codec import BytesCodec, Codec, codec_for
+from bpf2py.btf.codec import BytesCodec, Codec
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.types import Kind
 from bpf2py.cli.render import cell, to_json
 from bpf2py.cli.text import printable

@@ -60,7 +60,7 @@ def open_program(reference: str) -> Any:
     from bpf2py.programs import Program
 
     if "/" in reference:
-        return Program.open(reference, backend="kernel")
+        return Program.from_pin(reference, backend="kernel")
     found = [info.id for info in inspect.programs() if reference in (str(info.id), info.name)]
     if not found:
         raise BpfError(f"there is no program {reference!r}; `bpf2py prog list` shows the ones there are")

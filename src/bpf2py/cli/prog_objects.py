@@ -92,7 +92,6 @@ def attach(
         bpf2py prog attach count_exec tracepoint/sched/sched_process_exec /sys/fs/bpf/count_exec
     """
     from bpf2py.cli.attaching import parse
-    from bpf2py.loading import resolve_backend
     from bpf2py.programs import Link
     from bpf2py.spec.program_spec import Function, ProgramSpec
     from bpf2py.uapi.attach_options import parse_option
@@ -112,7 +111,7 @@ def attach(
             raise AttachError(
                 f"program {found.name}: attach: it is of type {type_name_of(found.info.type)}, SEC({section!r}) of {spec.type.name}"
             )
-        handles = resolve_backend("kernel").attach(found._handle, spec, given)
+        handles = found._handle.attach(spec, given)
         with Link(handles, found.name) as link:
             link.pin(path)
 

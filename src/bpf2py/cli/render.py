@@ -199,7 +199,7 @@ def block_lines(shown: Block) -> list[str]:
     return out
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """A key or value as JSON: structs as objects, bytes as hex."""
     if isinstance(value, PerCpu):
         return [to_json(item) for item in value]
@@ -221,7 +221,7 @@ def map_json(bpf_map: Map[Any, Any]) -> dict[str, Any]:
     return {"type": type_name(bpf_map.type), "max_entries": bpf_map.max_entries, "elements": found}
 
 
-def columns(word: str, codec: Any) -> list[str]:
+def columns(word: str, codec: object) -> list[str]:
     """Headings for values of a type: a struct's members, else `word`; of values per CPU those of one."""
     codec = codec.element if isinstance(codec, PerCpuCodec) else codec
     if isinstance(codec, StructCodec) and codec.cls._fields:
@@ -229,14 +229,14 @@ def columns(word: str, codec: Any) -> list[str]:
     return [word]
 
 
-def cells(value: Any) -> list[str]:
+def cells(value: object) -> list[str]:
     """A value as the texts under `columns`."""
     if isinstance(value, StructValue) and value._fields:
         return [cell(item) for item in value]
     return [cell(value)]
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value as one line of text that is safe to print."""
     if isinstance(value, str):
         return printable(value)  # such as another process' name
@@ -250,7 +250,7 @@ def cell(value: Any) -> str:
     return printable(name) if isinstance(name, str) else str(value)
 
 
-def weight(value: Any) -> float:
+def weight(value: object) -> float:
     """The first number of a value, to put the busiest elements first."""
     if isinstance(value, bool | str | bytes):
         return 0

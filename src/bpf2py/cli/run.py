@@ -213,7 +213,8 @@ def choose_backend(wanted: str) -> tuple[str, str]:
     """(backend, why this one): ``auto`` becomes what this process may use."""
     if wanted != "auto":
         return wanted, "as asked for"
-    from bpf2py.kernel.environment import Probes, explain_eperm
+    from bpf2py.kernel.environment import explain_eperm
+    from bpf2py.kernel.probes import Probes
 
     if Probes.run().kernel_usable:
         return "kernel", "bpf() is permitted"

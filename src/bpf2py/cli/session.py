@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from bpf2py.cli.child import Started, Traced, adopt_orphans, end_all, living
 from bpf2py.errors import BpfError
@@ -19,6 +19,7 @@ from bpf2py.errors import BpfError
 if TYPE_CHECKING:
     from bpf2py.cli.follow import Saying, Sources
     from bpf2py.cli.render import Block, MapView
+    from bpf2py.engine.machine import Machine
     from bpf2py.object import Object
     from bpf2py.programs import Link
 
@@ -146,7 +147,7 @@ class Session:
         if out is None and sys.stdout is not None:
             sys.stdout.flush()
         if self.obj.backend.name == "engine":
-            return Traced(self.obj.backend, command, terminal, self.shown.as_json)
+            return Traced(cast("Machine", self.obj.backend), command, terminal, self.shown.as_json)
         return Started(command, out, subprocess.STDOUT if terminal else None)
 
     def _wait(self, child: Started | Traced) -> None:

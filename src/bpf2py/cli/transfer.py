@@ -147,7 +147,7 @@ def events(
 
 def _record_codec(bpf_map: Map[Any, Any], file: Path | None, name: str) -> Any:
     """The codec of a type, from a file or from the programs of the machine that use the map."""
-    from bpf2py.btf.codec import codec_for
+    from bpf2py.btf.codec_for import codec_for
     from bpf2py.btf.types import Kind
     from bpf2py.kernel import btf, inspect
     from bpf2py.loading import read_spec

@@ -7,13 +7,14 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bpf2py.info import MapInfo, ProgramInfo
-from bpf2py.kernel.btf import btf_by_id, ids
+from bpf2py.kernel.btf import btf_by_id
 from bpf2py.kernel.link_info import LinkInfo, link_info
-from bpf2py.kernel.map import map_info, object_info, open_id
-from bpf2py.kernel.program import PROG_INFO_SIZE, KernelProgram
+from bpf2py.kernel.map import map_info
+from bpf2py.kernel.objects import ids, object_info, open_id
+from bpf2py.kernel.program_fd import PROG_INFO_SIZE, ProgramFd
 from bpf2py.kernel.syscall import EAGAIN, ENOENT, Fd, bpf_open, check, check_open
 from bpf2py.linker.link import source_text
+from bpf2py.seam.info import MapInfo, ProgramInfo
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
 
@@ -37,7 +38,7 @@ def _opened(list_command: Command, open_command: Command) -> Iterator[Fd]:
 def programs() -> Iterator[ProgramInfo]:
     """Every program of the machine (Linux 4.13, CAP_SYS_ADMIN)."""
     for fd in _opened(Command.PROG_GET_NEXT_ID, Command.PROG_GET_FD_BY_ID):
-        yield KernelProgram(Fd(-1), "").info_of(fd.number)
+        yield ProgramFd(Fd(-1), "").info_of(fd.number)
 
 
 def maps() -> Iterator[MapInfo]:

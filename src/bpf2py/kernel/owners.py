@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bpf2py.kernel.map import object_info, open_pin
+from bpf2py.kernel.objects import object_info, open_pin
 from bpf2py.kernel.syscall import Fd
 
 __all__ = ["KINDS", "Owner", "loaded_at", "owners", "pins"]

@@ -71,7 +71,7 @@ def bpf(command: int, attr: bytes | bytearray) -> int:
     return bpf_inout(command, buffer)
 
 
-def bpf_inout(command: int, buffer: Any) -> int:
+def bpf_inout(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """Call bpf() with a ctypes buffer the kernel may write to; the result, or -errno."""
     number = syscall_numbers()[0]
     result: int = libc().syscall(number, command, buffer, len(buffer))
@@ -96,7 +96,7 @@ def _opener() -> Any:
     return function
 
 
-def open_call(number: int, *args: Any) -> Fd | int:
+def open_call(number: int, *args: object) -> Fd | int:
     """A system call that returns a new descriptor: its owner, or -errno."""
     owner = Fd(-1)
     fresh = _opener()(number, *args)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
@@ -14,6 +14,8 @@ from bpf2py.uapi.map_types import MapFlags, UpdateFlags
 
 if TYPE_CHECKING:
     import numpy as np
+
+D = TypeVar("D")
 
 
 class ArrayMap(Map[int, V], Frames):
@@ -72,6 +74,10 @@ class ArrayMap(Map[int, V], Frames):
     def __len__(self) -> int:
         return self.max_entries
 
+    @overload
+    def get(self, index: int) -> V | None: ...
+    @overload
+    def get(self, index: int, default: V | D) -> V | D: ...
     def get(self, index: int, default: Any = None) -> Any:
         """The element, or `default` beyond the end."""
         return self._lookup(index) if index in self else default
@@ -127,6 +133,9 @@ class ArrayMap(Map[int, V], Frames):
         """(index, value) of every element."""
         return enumerate(self)
 
+    def _pairs(self) -> Iterator[tuple[int, V]]:
+        return self.items()
+
     def count(self) -> int:
         """Number of elements: always `max_entries`."""
         return self.max_entries
@@ -139,9 +148,9 @@ class ArrayMap(Map[int, V], Frames):
         """All elements as a list."""
         return list(self)
 
-    def update(self, values: Any) -> None:
+    def update(self, values: Mapping[int, V] | Iterable[V]) -> None:
         """Set many elements in batches: a mapping of indices, or a sequence for the elements from 0 on."""
-        pairs = values.items() if hasattr(values, "items") else enumerate(values)
+        pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
         self._update_many([(self._index(index, "update"), value) for index, value in pairs])
 
     def _update_many(self, pairs: list[tuple[int, Any]]) -> None:

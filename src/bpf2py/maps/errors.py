@@ -17,7 +17,7 @@ from bpf2py.errors import (
     PermissionDenied,
     QueueEmpty,
 )
-from bpf2py.info import MapInfo
+from bpf2py.seam.info import MapInfo
 from bpf2py.uapi.map_types import MapFlags, MapType, map_type, type_info, type_name
 
 ENOTSUPP = errors.ENOTSUPP

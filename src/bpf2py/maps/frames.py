@@ -82,7 +82,7 @@ def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     return f"<p><b>{escape(title)}</b></p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
-def members(value: Any, word: str) -> dict[str, str]:
+def _members(value: Any, word: str) -> dict[str, str]:
     """The texts of a value's members, by heading."""
     total = getattr(value, "sum", None)
     if callable(total) and hasattr(value, "values") and value and not isinstance(value[0], bytes | list | tuple):
@@ -99,14 +99,14 @@ def _text(value: Any) -> str:
 
 def elements_html(title: str, pairs: Iterable[tuple[Any, Any]], key: str, count: int) -> str:
     """The first of `count` elements of a map as a table."""
-    rows = [members(one, key) | members(two, "value") for one, two in islice(pairs, HTML_ROWS)]
+    rows = [_members(one, key) | _members(two, "value") for one, two in islice(pairs, HTML_ROWS)]
     columns = list(rows[0]) if rows else [key, "value"]
     return html_table(title, columns, ([row.get(name, "") for name in columns] for row in rows), count - len(rows))
 
 
 def events_html(title: str, events: Iterable[Any], count: int) -> str:
     """The first of `count` events as a table."""
-    rows = [members(event, "") for event in islice(events, HTML_ROWS)]
+    rows = [_members(event, "") for event in islice(events, HTML_ROWS)]
     columns = list(rows[0]) if rows else [""]
     names = [name.removeprefix(".") or "event" for name in columns]
     return html_table(title, names, ([row.get(name, "") for name in columns] for row in rows), count - len(rows))

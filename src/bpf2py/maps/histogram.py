@@ -188,7 +188,7 @@ def linear_buckets(counts: Iterable[int], step: int = 1, start: int = 0) -> list
     return [Bucket(start + i * step, start + (i + 1) * step - 1, int(count)) for i, count in enumerate(counts)]
 
 
-def slot_counts(name: str, source: Any) -> list[int]:
+def slot_counts(name: str, source: Mapping[Any, object] | Iterable[object]) -> list[int]:
     """Counts by slot number of an array, or of a map with integer keys; per-CPU values are summed."""
     if isinstance(source, Mapping):
         if not source:
@@ -204,7 +204,7 @@ def slot_counts(name: str, source: Any) -> list[int]:
     return [number(name, value) for value in source]
 
 
-def number(name: str, value: Any) -> int:
+def number(name: str, value: object) -> int:
     """A value as a count."""
     total = getattr(value, "sum", None)
     if callable(total):
@@ -215,21 +215,22 @@ def number(name: str, value: Any) -> int:
 
 
 def histograms(
-    bpf_map: Any,
+    name: str,
+    items: Iterable[tuple[Any, Any]],
     make: Callable[[list[int]], list[Bucket]],
     unit: str,
     section: Callable[[Any], tuple[Any, int]] | None,
     value: Callable[[Any], int] | None,
-) -> Any:
+) -> Histogram | dict[Any, Histogram]:
     """One histogram, or with `section` a dict of them: `section(key)` gives (section, slot)."""
     if section is None:
         if value is None:
-            source: Any = dict(bpf_map.items())
+            source: dict[Any, Any] = dict(items)
         else:
-            source = {key: value(item) for key, item in bpf_map.items()}
-        return Histogram(make(slot_counts(bpf_map.name, source)), unit)
+            source = {key: value(item) for key, item in items}
+        return Histogram(make(slot_counts(name, source)), unit)
     parts: dict[Any, dict[int, Any]] = {}
-    for key, item in bpf_map.items():
+    for key, item in items:
         part, slot = section(key)
         parts.setdefault(part, {})[slot] = item if value is None else value(item)
-    return {part: Histogram(make(slot_counts(bpf_map.name, counts)), unit) for part, counts in parts.items()}
+    return {part: Histogram(make(slot_counts(name, counts)), unit) for part, counts in parts.items()}

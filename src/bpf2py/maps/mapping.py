@@ -159,6 +159,10 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
                 return key, value
         raise KeyNotFound(f"map {self.name}: popitem: the map is empty")
 
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V | T, /) -> V | T: ...
     def pop(self, key: K, default: Any = _MISSING, /) -> Any:
         """Remove a key and return its value, atomically by BPF_MAP_LOOKUP_AND_DELETE_ELEM (hash maps: Linux 5.14).
 
@@ -228,6 +232,9 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             self._check("lookup", result, key)
             yield self._decode_key(key), self._decode_value(slot.value)
 
+    def _pairs(self) -> Iterator[tuple[K, V]]:
+        return self._iter_items()
+
     def __iter__(self) -> Iterator[K]:
         try:
             for chunk in self._chunks():
@@ -287,7 +294,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
         """All elements as a dict."""
         return dict(self._iter_items())
 
-    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+    def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **kwargs: V) -> None:  # type: ignore[override]
         """Set many elements with one BPF_MAP_UPDATE_BATCH per 64k of them.
 
         Args:

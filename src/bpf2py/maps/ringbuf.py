@@ -13,7 +13,7 @@ from bpf2py.shared_memory import new_fence
 from bpf2py.spec.map_spec import MapSpec
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 BUSY, DISCARD = 1 << 31, 1 << 30
 HEADER = 8

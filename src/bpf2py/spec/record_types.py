@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from bpf2py.btf.codec import Codec, codec_for
+from bpf2py.btf.codec import Codec
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.types import Kind
 from bpf2py.errors import BtfError
 from bpf2py.spec.dwarf import variable_structs

@@ -18,15 +18,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pytest
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from bpf2py.engine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.task import Task
-    from bpf2py.info import TestRunResult
+    from bpf2py.loading import LoadOptions, Source
     from bpf2py.object import Object
+    from bpf2py.seam.info import TestRunResult
     from bpf2py.spec.object_spec import ObjectSpec
 
 __all__ = ["Bpf2py"]
@@ -69,7 +73,9 @@ class Bpf2py:
             raise AttributeError(name)
         return getattr(package, name)
 
-    def load(self, source: Any, *, cflags: Sequence[str] = (), attach: bool = True, **options: Any) -> Object:
+    def load(
+        self, source: Source, *, cflags: Sequence[str] = (), attach: bool = True, **options: Unpack[LoadOptions]
+    ) -> Object:
         """Load a source or object into this test's engine, and attach it.
 
         Args:
@@ -80,8 +86,7 @@ class Bpf2py:
         """
         from bpf2py.loading import load
 
-        spec = self._spec(source, tuple(cflags))
-        obj = load(spec, self.engine, **options)
+        obj = load(self._spec(source, tuple(cflags)), self.engine, **options)
         self.objects.append(obj)
         if attach:
             from bpf2py.engine.hooks import can_attach
@@ -91,7 +96,7 @@ class Bpf2py:
                     program.attach()
         return obj
 
-    def _spec(self, source: Any, cflags: tuple[str, ...]) -> ObjectSpec:
+    def _spec(self, source: Source, cflags: tuple[str, ...]) -> ObjectSpec:
         from bpf2py.loading import read_spec
 
         if not isinstance(source, str | os.PathLike):
@@ -109,7 +114,7 @@ class Bpf2py:
             _specs[key] = read_spec(path, cflags)
         return _specs[key]
 
-    def fire(self, hook: str, *arguments: Any, **fields: Any) -> list[int]:
+    def fire(self, hook: str, *arguments: object, **fields: object) -> list[int]:
         """Let an event happen: see `Engine.fire`; the results of the programs that ran.
 
         Raises LookupError when no program is attached to the hook: a test that fires nothing tests nothing.
@@ -122,7 +127,7 @@ class Bpf2py:
             raise LookupError(f"no program is attached to {name}; there are: {', '.join(sorted(set(hooks))) or 'none'}")
         return self.engine.fire(hook, *arguments, **fields)
 
-    def run(self, program: str, *arguments: Any, **options: Any) -> TestRunResult:
+    def run(self, program: str, *arguments: object, **options: Any) -> TestRunResult:
         """Run a program of the objects loaded, by its name: see `Program.run`. Raises KeyError."""
         for obj in reversed(self.objects):
             if program in obj.programs:
@@ -130,7 +135,7 @@ class Bpf2py:
         known = ", ".join(name for obj in self.objects for name in obj.programs)
         raise KeyError(f"no program {program!r} was loaded; there are: {known or 'none'}")
 
-    def cpu(self, number: int) -> Any:
+    def cpu(self, number: int) -> AbstractContextManager[Machine]:
         """``with bpf2py.cpu(2):`` what follows runs on this CPU."""
         return self.engine.cpu(number)
 

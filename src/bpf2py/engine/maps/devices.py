@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bpf2py.engine.maps.core import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, MapCore
 from bpf2py.engine.maps.fields import Fields
@@ -15,6 +15,7 @@ from bpf2py.uapi.program_types import AttachType
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
+    from bpf2py.engine.program import EngineProgram
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["DEVICE_BUILDERS"]
@@ -37,7 +38,7 @@ class DeviceSlot(IndexedSlot):
         self.value[:] = found[: len(self.value)]
         return 0
 
-    def program(self, fd: int, attach_type: AttachType) -> Any:
+    def program(self, fd: int, attach_type: AttachType) -> EngineProgram | None:
         """The program with a number that is to run where packets arrive, None where it is none of those."""
         program = self.core.engine.programs.get(fd) if fd > 0 else None
         return program if program is not None and program.spec.attach_type == attach_type else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bpf2py.engine.memory import anonymous
 from bpf2py.errors import BpfOSError
 from bpf2py.owned import Owned
-from bpf2py.wakeup import Wakeup
+from bpf2py.seam.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.maps.core import OWN
 from bpf2py.engine.memory import ENGINE
 from bpf2py.owned import Owned
+from bpf2py.seam.wakeup import Wakeup
 from bpf2py.uapi.map_types import MapType
-from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine

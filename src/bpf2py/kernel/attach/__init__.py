@@ -8,13 +8,13 @@ from typing import Any
 
 from bpf2py.errors import AttachError, NotSupported
 from bpf2py.kernel.link import KernelLink, link_create
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.kernel.syscall import EACCES, EEXIST, EINVAL, EPERM, Fd, environment_error, error_for, older_than
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.attach_options import Hook, check, hook_of
 from bpf2py.uapi.commands import Command
 
-Attacher = Callable[[KernelProgram, ProgramSpec, dict[str, Any]], list[KernelLink]]
+Attacher = Callable[[ProgramFd, ProgramSpec, dict[str, Any]], list[KernelLink]]
 
 
 def hook_for(spec: ProgramSpec) -> Hook | None:
@@ -28,7 +28,7 @@ def can_attach_by_name(spec: ProgramSpec) -> bool:
     return hook is not None and hook.by_name and bool(spec.target)
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach a program to the hook its section names, or `options` name.
 
     Raises:
@@ -81,7 +81,7 @@ def required(spec: ProgramSpec, options: dict[str, Any], name: str, example: str
 
 
 def make_link(
-    program: KernelProgram,
+    program: ProgramFd,
     spec: ProgramSpec,
     target_fd: int,
     attach_type: int,
