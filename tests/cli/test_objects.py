@@ -289,3 +289,66 @@ def test_completion(obj: Any, bpffs: Path) -> None:
     ]
     assert "kprobe/vfs_read" in complete_section("kprobe/vfs_rea")
     assert complete_section("tp/no_such/x") == []
+
+
+def test_global_variables_by_name(obj: Any) -> None:
+    section = str(obj.maps[".bss"].id)
+    obj.variables["runs"].value = 7
+    assert bpf2py_json("map", "dump", section) == [{"key": "runs", "value": 7}]
+    assert run("map", "dump", section).stdout.split() == ["variable", "value", "runs", "7"]
+    assert bpf2py_json("map", "get", section, "runs") == 7
+    assert run("map", "set", section, "runs", "0x10").returncode == 0
+    assert obj.variables["runs"].value == 16
+    for arguments, words in (
+        (["get", section, "run"], "there is no variable 'run': runs"),
+        (["set", section, "runs", "-1"], "value '-1' does not fit unsigned long long"),
+        (["set", section, "runs", "many"], "value 'many' does not fit"),
+    ):
+        done = run("map", *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert words in done.stderr
+    assert bpf2py_json("map", "get", section, "0") == (16).to_bytes(8, "little").hex()  # the section as a whole
+
+
+def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path: Path) -> None:
+    obj.attach()
+    bpf_map, program = str(obj.maps["obj_counts"].id), str(obj.programs["obj_xdp"].info.id)
+    bpf2py.Map.create("QUEUE", value="u32", max_entries=4, name="obj_queue", backend="kernel").pin(bpffs / "queue")
+    packets = tmp_path / "empty.pcap"
+    packets.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
+    obj.maps["obj_counts"][1] = {"pid": 1, "count": 1}
+    for index in range(2):
+        assert run("map", "push", str(bpffs / "queue"), f"hex:0{index} 00 00 00").returncode == 0
+    link = str(obj.links[0].info["id"])
+    arguments: dict[str, list[str]] = {
+        "run": [source, "--attach", "obj_xdp:device=lo,mode=generic", "--duration", "0"], "doctor": [], "features": [],
+        "inspect": [source], "map list": [], "map show": [bpf_map], "map dump": [bpf_map], "map get": [bpf_map, "1"],
+        "map peek": [str(bpffs / "queue")],
+        "map pop": [str(bpffs / "queue")], "map next": [bpf_map], "map top": [], "events": [], "trace": ["--timeout", "0"],
+        "prog list": [], "prog show": [program], "prog top": ["--interval", "0.1"], "prog profile": [program, "--duration", "0.1"],
+        "link list": [], "link show": [link], "net": [], "cgroup list": ["/"], "cgroup tree": [], "btf list": [],
+        "struct_ops list": [], "packets": [source, str(packets), "--program", "obj_xdp"],
+    }  # fmt: skip
+    assert with_json() == set(arguments)
+    for command, given in arguments.items():
+        if command == "events":
+            continue  # it needs a ring of its own: tests/cli/test_map.py
+        done = run(*command.split(), *given, "--json")
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        for line in [done.stdout] if command not in ("run", "trace") else done.stdout.splitlines():
+            json.loads(line)
+
+
+def with_json() -> set[str]:
+    """The commands that have --json."""
+    from typer.main import get_command
+
+    from bpf2py.cli import COMMANDS, build
+
+    root: Any = get_command(build(list(COMMANDS)))
+    found = set()
+    for name, command in root.commands.items():
+        for sub, leaf in getattr(command, "commands", {"": command}).items():
+            if any("--json" in parameter.opts for parameter in leaf.params):
+                found.add(f"{name} {sub}".strip())
+    return found

@@ -97,7 +97,7 @@ def test_everything_a_program_says(source: str, backend: str) -> None:
     assert re.search(r"^ +4\.1 us -> 8\.2 us : 4 \|\*{40}\|$", done.stdout, re.M)
     assert "sizes[5] (3 values)" in done.stdout
     assert re.search(r"^ +8 -> 15 : 3 \|\*{40}\|$", done.stdout, re.M)
-    assert re.search(r"^hist_linear \(\d values\)\n +1 : \d \|\*{40}\|$", done.stdout, re.M)
+    assert re.search(r"^hist_linear \(\d+ values\)\n +1 : \d+ \|\*{40}\|$", done.stdout, re.M)
     assert re.search(r"^ +key\.id +value\.id +count\n +9 +8 +1$", done.stdout, re.M)
     variables = done.stdout.partition("global variables\n")[2]
     assert re.search(r"^ +total +[1-9]\d*\n", variables, re.M)
@@ -110,13 +110,14 @@ def test_everything_a_program_says(source: str, backend: str) -> None:
 def test_json_is_an_object_a_line(source: str, backend: str) -> None:
     done = run(backend, source, "--json", "--type", "perf=sample", "--", "/bin/true")
     *events, report = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {"map": "events", "type": "struct event"}.items() <= events[0].items()
-    assert events[0]["event"]["comm"] == "true"
-    (sample,) = [event for event in events if event.get("map") == "perf"]
-    assert sample["event"] == {"number": 42, "kind": 3}
-    assert sample["cpu"] >= 0
-    assert [event["printk"] for event in events if "printk" in event] == ["executed 7"]
-    assert report["variables"]["total"] == 1
+    # Other processes of the machine start programs as well.
+    mine = [event for event in events if event.get("map") == "events" and event["event"]["comm"] == "true"]
+    assert [event["type"] for event in mine] == ["struct event"]
+    samples = [event for event in events if event.get("map") == "perf"]
+    assert all(event["event"] == {"number": 42, "kind": 3} and event["cpu"] >= 0 for event in samples)
+    total = report["variables"]["total"]
+    assert len(samples) == total >= 1
+    assert [event["printk"] for event in events if "printk" in event] == ["executed 7"] * total
     assert report["exit_status"] == 0
     assert set(report["maps"]) == {"latency_ns", "sizes", "hist_linear", "owners"}
     assert "records of perf" not in done.stderr
@@ -126,7 +127,7 @@ def test_json_is_an_object_a_line(source: str, backend: str) -> None:
 def test_per_cpu_and_histograms_as_wanted(source: str, backend: str) -> None:
     arguments = ["--per-cpu", "--map", "hist_linear", "--map", "latency_ns", "--histogram", "hist_linear=off"]
     done = run(backend, source, *arguments, "--histogram", "latency_ns=linear", "--", "/bin/true")
-    assert re.search(r"^ +index +cpu +value\n +1 +0 +\d$", done.stdout, re.M), done.stdout
+    assert re.search(r"^ +index +cpu +value\n +1 +0 +\d+$", done.stdout, re.M), done.stdout
     assert "10 us -> 11 us" not in done.stdout
     assert re.search(r"^ +10 ns -> 11 ns : 2 \|", done.stdout, re.M)
     assert "owners" not in done.stdout
@@ -145,12 +146,12 @@ def test_a_type_there_is_not(source: str) -> None:
 def test_standard_input_and_one_liners(source: str, backend: str) -> None:
     with open(source) as file:
         done = run(backend, "-", "--json", "--", "/bin/true", stdin=file)
-    assert json.loads(done.stdout.splitlines()[-1])["variables"]["total"] == 1
+    assert json.loads(done.stdout.splitlines()[-1])["variables"]["total"] >= 1
     text = 'int n; SEC("tracepoint/sched/sched_process_exec") { n++; /* } */ bpf_printk("}"); }'
     done = run(backend, "-e", text, "--json", "--", "/bin/true")
     *lines, report = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["printk"] for line in lines] == ["}"], done.stderr
-    assert report["variables"] == {"n": 1}
+    assert {line["printk"] for line in lines} == {"}"}, done.stderr
+    assert report["variables"] == {"n": len(lines)}
     assert report["command"] == ["/bin/true"]
 
 

@@ -119,7 +119,8 @@ def folded(value: Any) -> Any:
 def block(shown: MapView, width: int | None = None) -> Block:
     """A view as aligned lines, cut to so many characters."""
     head, *rest = aligned(shown.columns, shown.rows, width)
-    key_width = len(aligned(shown.columns[: shown.key_columns], [row[: shown.key_columns] for row in shown.rows])[0])
+    keys = aligned(shown.columns[: shown.key_columns], [row[: shown.key_columns] for row in shown.rows], width)
+    key_width = max(map(len, keys))
     return Block(shown.title, head, rest, shown.hidden, key_width)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from bpf2py.cli.render import Block
 
 UP, DOWN, PAGE_UP, PAGE_DOWN, HOME, QUIT = "up", "down", "page up", "page down", "home", "quit"
+SOLID = "\u2588"
 _KEYS = {
     b"\x1b[A": UP, b"\x1bOA": UP, b"k": UP, b"\x1b[B": DOWN, b"\x1bOB": DOWN, b"j": DOWN, b"\x1b[5~": PAGE_UP,
     b"\x1b[6~": PAGE_DOWN, b" ": PAGE_DOWN, b"\x1b[H": HOME, b"\x1b[1~": HOME, b"g": HOME, b"q": QUIT,
@@ -47,19 +48,26 @@ def _cut(block: Block, count: int) -> Block:
     return block._replace(lines=block.lines[:count], hidden=block.hidden + len(block.lines) - count)
 
 
-def rows_of(blocks: Sequence[Block]) -> list[Any]:
-    """The lines of blocks, coloured, for rich."""
+def rows_of(blocks: Sequence[Block], apart: bool = False) -> list[Any]:
+    """The lines of blocks, coloured, for rich; with `apart` an empty one between two of them."""
     from rich.text import Text
 
     rows: list[Any] = []
+    solid = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
     for block in blocks:
+        if rows and apart:
+            rows.append(Text())
         rows.append(Text(block.title, style="bold"))
         if block.head is not None:
             rows.append(Text(block.head, style="bold underline"))
         for line in block.lines:
             text = Text(line, no_wrap=True, overflow="ellipsis")
             if block.bars:
-                head, bar, _ = line.partition("|")
+                head, bar, rest = line.partition("|")
+                if solid:  # blocks look better than stars, where the terminal has them
+                    text = Text(
+                        f"{head}{bar}{rest.rstrip('| ').replace('*', SOLID)}", no_wrap=True, overflow="ellipsis"
+                    )
                 text.stylize("cyan", 0, len(head.partition(":")[0]))
                 text.stylize("green", len(head) if bar else len(line))
             elif block.key_width:
@@ -78,7 +86,8 @@ def screen(blocks: Sequence[Block], height: int, offset: int = 0) -> tuple[list[
         start = min(offset, furthest)
         return everything[start : start + height], furthest
     if not furthest:
-        return everything, 0
+        spread = rows_of(blocks, apart=True)
+        return (spread if len(spread) <= height else everything), 0
     return rows_of(share(blocks, height))[:height], furthest
 
 

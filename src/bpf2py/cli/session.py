@@ -346,7 +346,7 @@ class Session:
             from rich.console import Console
 
             console = Console(highlight=False)
-            for row in rows_of(self.blocks(console.width)):
+            for row in rows_of(self.blocks(console.width), apart=True):
                 console.print(row, soft_wrap=True)
         else:
             for shown in self.blocks(None):
