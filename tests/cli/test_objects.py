@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.command_line import run
 
 import bpf2py
-from bpf2py.cli import main
 from bpf2py.cli.objects import complete_link, complete_map, complete_program, complete_section
 
 pytestmark = pytest.mark.kernel
@@ -42,17 +39,6 @@ SEC("tracepoint/syscalls/sys_enter_getpgid") int obj_asked(void *ctx)
 }
 char LICENSE[] SEC("license") = "GPL";
 """
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line, in this process: starting one for each takes most of the time."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-        try:
-            main(arguments)
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def bpf2py_json(*arguments: str) -> Any:
