@@ -38,6 +38,7 @@ from bpf2py.lang.tree import (
     SizeOf,
     Str,
     StructLit,
+    Table,
     Unary,
     Var,
     Walrus,
@@ -69,6 +70,10 @@ class CExpressions:
         """A name that is not used yet."""
         self.counter += 1
         return f"{stem}{self.counter}_"
+
+    def steady(self, local: Local) -> bool:
+        """Whether a local keeps its first value."""
+        return True
 
     def local(self, local: Local) -> str:
         """A local's name."""
@@ -457,6 +462,13 @@ class CExpressions:
     def _walrus(self, expr: Walrus) -> tuple[str, int]:
         return f"({self.local(expr.local)} = {self.converted(expr.value)})", POSTFIX
 
+    def _table(self, expr: Table) -> tuple[str, int]:
+        name = self.fresh("values")
+        assert isinstance(expr.type, Array)
+        values = ", ".join(number(each, expr.type.element) for each in expr.values)
+        self.before.append(f"static const {self.names.declare(expr.type, name)} = {{ {values} }};")
+        return name, POSTFIX
+
     def _size(self, expr: SizeOf) -> tuple[str, int]:
         return f"sizeof({self.names.declare(expr.subject)})", POSTFIX
 
@@ -593,5 +605,6 @@ _PRINTERS: dict[type[Expr], Any] = {
     Deref: CExpressions._deref, AddrOf: CExpressions._address, CoreRead: CExpressions._core_read,
     CoreQuery: CExpressions._query, Call: CExpressions._call, Helper: CExpressions._helper, Kfunc: CExpressions._kfunc,
     MapOp: CExpressions._map_op, MapSlot: CExpressions._from_slot, Atomic: CExpressions._atomic,
-    StructLit: CExpressions._struct, SizeOf: CExpressions._size, Walrus: CExpressions._walrus, Print: CExpressions._printed,
+    StructLit: CExpressions._struct, SizeOf: CExpressions._size, Table: CExpressions._table,
+    Walrus: CExpressions._walrus, Print: CExpressions._printed,
 }  # fmt: skip

@@ -9,6 +9,7 @@ from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.source import Source
 from bpf2py.lang.tree import Function, MapDecl, Program
 from bpf2py.lang.types import BOOL, Array, Int, Struct, Type
+from bpf2py.uapi.map_types import MapType
 
 __all__ = ["print_program"]
 
@@ -49,6 +50,8 @@ class _Printer:
         if needed:
             self.out.append(f"/* of the kernel: {', '.join(needed)} */")
         self.out.append("")
+        if any(found.kind == MapType.ARENA for found in self.program.maps):
+            self.out += ["#define __arena __attribute__((address_space(1)))", ""]
         used = [(key, value) for key, value in self.macros.items()]
         for key, value in used:
             self.out += [f"#ifndef {key}", f"#define {key} {value if value < 1 << 31 else hex(value)}", "#endif"]

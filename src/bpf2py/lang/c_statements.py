@@ -12,6 +12,7 @@ from bpf2py.lang.tree import (
     Binary,
     Block,
     Break,
+    Cast,
     Closure,
     Continue,
     Copy,
@@ -37,10 +38,17 @@ from bpf2py.uapi.program_types import ProgramType
 __all__ = ["CStatements"]
 
 
+_C_OPERATORS = {op: op for op in ("+", "-", "*", "&", "|", "^", "<<", ">>", "%")} | {"//": "/"}
+
+
 class CStatements(CExpressions):
     """Prints functions; each line is (indentation, text, line of the program or 0)."""
 
     lines: list[tuple[int, str, int]]
+
+    def steady(self, local: Local) -> bool:
+        """Whether a local keeps its first value."""
+        return id(local) not in self.places.counters and self.places.assigned.get(id(local), 0) <= 1
 
     def function(self, function: Function) -> list[tuple[int, str, int]]:
         """A function, with what it needs before it."""
@@ -188,10 +196,14 @@ class CStatements(CExpressions):
                 self.shown.add(id(local))
                 self.put(self._declared(local, value), node.line)
                 return
-            same = f"{self.local(local)} + 1"
-            if value == same:
-                self.put(f"{self.local(local)}++;", node.line)
-                return
+            start, _, rest = value.partition(f"{self.local(local)} ")
+            step = node.value.operand if isinstance(node.value, Cast) else node.value
+            if not start and isinstance(step, Binary) and isinstance(step.left, Var) and step.left.local is local:
+                op, _, rest = rest.partition(" ")
+                if op == _C_OPERATORS.get(step.op) and step.type == local.type:
+                    short = "++" if (op, rest) == ("+", "1") else "--" if (op, rest) == ("-", "1") else f" {op}= {rest}"
+                    self.put(f"{self.local(local)}{short};", node.line)
+                    return
             self.put(f"{self.local(local)} = {value};", node.line)
             return
         if isinstance(node.value, StructLit) and isinstance(node.value.type, Struct):
@@ -532,6 +544,7 @@ class _Places:
     def __init__(self, body: Block) -> None:
         self.uses: dict[int, list[tuple[tuple[int, ...], Stmt | None]]] = {}
         self.counters: set[int] = set()
+        self.assigned: dict[int, int] = {}
         self.locals: dict[int, Local] = {}
         self._inline: dict[int, Stmt] = {}
         self._walk(body, (id(body),))
@@ -544,6 +557,8 @@ class _Places:
                 value = getattr(node, field.name)
                 if isinstance(value, Block):
                     continue
+                if field.name == "target" and isinstance(value, Var) and isinstance(node, Assign):
+                    self.assigned[id(value.local)] = self.assigned.get(id(value.local), 0) + 1
                 if isinstance(node, For) and field.name == "local":
                     self._use(node.local, (*own, id(node)), node)
                     continue

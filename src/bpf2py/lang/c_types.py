@@ -53,6 +53,8 @@ class CNames:
         if isinstance(kind, Ptr):
             if isinstance(kind.target, Array):
                 return self.declare(kind.target, f"(*{name})", True)
+            if kind.arena:
+                return self.declare(kind.target, f"__arena *{name}", True)
             return self.declare(kind.target, f"*{name}", True)
         if isinstance(kind, Struct):
             return f"{self.tag(kind)} {name}".rstrip()

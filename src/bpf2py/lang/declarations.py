@@ -31,7 +31,7 @@ from bpf2py.uapi.map_types import MapFlags, MapType
 if TYPE_CHECKING:
     from bpf2py.lang.module import Module
 
-__all__ = ["annotated", "assigned", "class_definition"]
+__all__ = ["annotated", "arena_pointers", "assigned", "class_definition"]
 
 _STORAGE = (MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE)
 _NO_ENTRIES = (*_STORAGE, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.PERF_EVENT_ARRAY)
@@ -404,6 +404,21 @@ def resolve_values(module: Module, found: MapDecl) -> None:
             module.source.fail(node, f"max_entries is {found.max_entries}, so there is no [{index}]")
         resolved.append((index, thing))
     found.values = resolved
+
+
+def arena_pointers(module: Module) -> None:
+    """Where there is an arena, structs and variables of the module point into it."""
+    things = list(module.names.values())
+    if not any(isinstance(each, MapDecl) and each.kind == MapType.ARENA for each in things):
+        return
+    owners = [
+        field for each in things if isinstance(each, Struct) and not each.kernel for field in each.fields.values()
+    ]
+    for owner in [*owners, *(each for each in things if isinstance(each, GlobalVar))]:
+        kind = owner.type.pointer if isinstance(owner.type, Opt) else owner.type
+        if isinstance(kind, Ptr) and not (isinstance(kind.target, Struct) and kind.target.kernel):
+            pointer = Ptr(kind.target, arena=True)
+            owner.type = Opt(pointer) if isinstance(owner.type, Opt) else pointer
 
 
 def _check_map(module: Module, found: MapDecl, node: ast.Call) -> None:

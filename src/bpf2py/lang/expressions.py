@@ -417,6 +417,8 @@ def _field(c: Checker, kind: Struct, name: str, node: ast.AST) -> Field:
 def _pointer_kind(owner: Struct, kind: Type, base: Expr) -> Type:
     """A pointer read from memory: the verifier follows those of the kernel's own structs only."""
     if isinstance(kind, Ptr):
+        if isinstance(base.type, Ptr) and base.type.arena:
+            return Ptr(kind.target, arena=True)
         target = kind.target
         untrusted = (
             owner.name.startswith("trace_event_raw") if owner.kernel else isinstance(target, Struct) and target.kernel

@@ -269,7 +269,7 @@ def kfunc_call(
 ) -> Expr:
     """A kernel function by the prototype that the kernel's BTF has of it."""
     parameters, returns = prototype
-    hidden = [p for p in parameters if p[0].endswith(("__prog", "__ign", "aux__prog"))]
+    hidden = [p for p in parameters if p[0].endswith("__prog") or p[0] in ("meta__ign", "aux__ign")]
     shown = [p for p in parameters if p not in hidden]
     given = (0, first) if first is not None else None
     if any(isinstance(kind, Struct) for _, kind in shown):
@@ -282,6 +282,7 @@ def kfunc_call(
     if isinstance(returns, Ptr):
         if isinstance(returns.target, Struct):
             c.module.use_kernel_type(returns.target)
-        returns = Opt(Ptr(returns.target)) if _NULLABLE.search(name) else Ptr(returns.target)
+        pointer = Ptr(returns.target, arena=name == "bpf_arena_alloc_pages")
+        returns = Opt(pointer) if _NULLABLE.search(name) or pointer.arena else pointer
     c.module.program.kernel_names.add(name)
     return Kfunc(returns, name, arguments)

@@ -23,6 +23,7 @@ from bpf2py.lang.tree import (
     Index,
     Local,
     Stmt,
+    Table,
     Var,
     While,
 )  # fmt: skip
@@ -99,6 +100,9 @@ def _for(c: Checker, node: ast.For, out: list[Stmt]) -> None:
         if isinstance(iterated.func, ast.Name):
             _kernel_iterator(c, node, iterated, out)
             return
+    elif isinstance(iterated, ast.Tuple | ast.List):
+        _constants(c, node, iterated, out)
+        return
     else:
         found = c.value(iterated)
         if isinstance(found.type, MapRef):
@@ -277,7 +281,26 @@ def _body(c: Checker, node: ast.For, closure: Closure, own: list[Local], before:
     out.append(closure)
 
 
-def _elements(c: Checker, node: ast.For, found: Expr, kind: Array, out: list[Stmt]) -> None:
+def _constants(c: Checker, node: ast.For, given: ast.Tuple | ast.List, out: list[Stmt]) -> None:
+    """``for x in (1, 2, 4)``."""
+    values = []
+    for each in given.elts:
+        value = c.value(each)
+        if value.const is None or not (value.type == LITERAL or isinstance(value.type, Int)):
+            c.fail(each, "a loop over values goes over integer constants")
+        values.append(value.const)
+    if not values:
+        c.fail(given, "nothing is in here")
+    low, high = min(values), max(values)
+    kind = next((k for k in ((U32, U64) if low >= 0 else (S32, S64)) if k.low <= low and high <= k.high), None)
+    if kind is None:
+        c.fail(given, "no integer type holds all of these")
+    _elements(c, node, Table(Array(kind, len(values)), values), Array(kind, len(values)), out, (low, high))
+
+
+def _elements(
+    c: Checker, node: ast.For, found: Expr, kind: Array, out: list[Stmt], limits: tuple[int, int] | None = None
+) -> None:
     """``for x in array``: by a counter of our own."""
     target = _target(c, node)
     if not kind.count:
@@ -292,7 +315,9 @@ def _elements(c: Checker, node: ast.For, found: Expr, kind: Array, out: list[Stm
     if isinstance(kind.element, Struct | Array):
         element = AddrOf(Ptr(kind.element), element)
     before = c.flow.copy()
+    known = c.locals.get(target.id)
     local = c.declare(target.id, element.type, target)
+    local.loop_range = limits if known is None and target.id not in _assigned(node.body) else None
     c.flow.assign(target.id)
     loop = _enter(c, node.body)
     body = block(c, node.body)

@@ -108,7 +108,7 @@ class _Hash(_Table[K, V]):
         def delete(self, key: K | Ptr[K]) -> int:
             """Remove; negative where the key is not there."""
 
-        def setdefault(self, key: K | Ptr[K], value: V | Ptr[V] = ...) -> Ptr[V] | None:
+        def setdefault(self, key: K | Ptr[K], value: Any = None) -> Ptr[V] | None:
             """Where the value lies, which is stored first where there was none; None where the map is full."""
 
 

@@ -27,7 +27,7 @@ class Module(Names):
 
     def __init__(self, source: Source, kernel: KernelTypes) -> None:
         super().__init__(source, kernel)
-        self.given: dict[tuple[str, str], set[bool]] = {}
+        self.given: dict[tuple[str, str], set[tuple[bool, bool]]] = {}
 
     def map_method(self, c: Checker, node: ast.AST, base: Expr, name: str, values: list[Expr]) -> Expr:
         """An operator on a map."""
@@ -40,7 +40,7 @@ class Module(Names):
     def flows_into(self, function: Function, parameter: Local, value: Expr) -> None:
         """A call passes a value: pointers that the verifier vouches for stay so within the function."""
         if isinstance(parameter.type, Ptr) and isinstance(value.type, Ptr):
-            self.given.setdefault((function.name, parameter.name), set()).add(value.type.probe)
+            self.given.setdefault((function.name, parameter.name), set()).add((value.type.probe, value.type.arena))
 
     def run(self) -> Program:
         """Check everything. Raises SourceError."""
@@ -49,6 +49,7 @@ class Module(Names):
         for thing in list(self.names.values()):
             if isinstance(thing, MapDecl):
                 declarations.resolve_values(self, thing)
+        declarations.arena_pointers(self)
         for function in self._functions():
             functions.check_signature(self, function)
         for _ in range(_ROUNDS):
@@ -70,9 +71,9 @@ class Module(Names):
             for parameter in function.parameters:
                 kinds = self.given.get((function.name, parameter.name))
                 if kinds and isinstance(parameter.type, Ptr) and function.kind != "program":
-                    probe = True in kinds
-                    if probe != parameter.type.probe:
-                        parameter.type = Ptr(parameter.type.target, probe)
+                    found = Ptr(parameter.type.target, any(p for p, _ in kinds), all(a for _, a in kinds))
+                    if (found.probe, found.arena) != (parameter.type.probe, parameter.type.arena):
+                        parameter.type = found
                         changed = True
         return changed
 

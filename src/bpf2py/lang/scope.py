@@ -148,8 +148,8 @@ class Checker:
     def join(self, one: Type, two: Type, name: str, node: ast.AST) -> Type:
         """The type that holds the values of both."""
         if one == two:
-            if isinstance(one, Ptr) and isinstance(two, Ptr) and one.probe != two.probe:
-                return Ptr(one.target, True)
+            if isinstance(one, Ptr) and isinstance(two, Ptr) and (one.probe, one.arena) != (two.probe, two.arena):
+                return Ptr(one.target, one.probe or two.probe, one.arena or two.arena)
             return one
         if LITERAL in (one, two):
             other = two if one == LITERAL else one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import warnings
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
 
@@ -30,7 +31,9 @@ class Source:
         self.text = text
         self.lines = text.splitlines()
         try:
-            self.tree = ast.parse(text, path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of literals such as 1if
+                self.tree = ast.parse(text, path)
         except SyntaxError as error:
             line, column = error.lineno or 1, error.offset or 1
             place = Place(line, column, error.end_lineno or line, max(error.end_offset or 0, column + 1))

@@ -13,7 +13,7 @@ __all__ = [
     "Assign", "Atomic", "Binary", "Block", "Break", "Call", "Cast", "Closure", "Compare", "Cond", "Const",
     "Continue", "Copy", "CoreQuery", "CoreRead", "Deref", "Each", "Expr", "ExprStmt", "FieldOf", "For", "FuncAddr",
     "Function", "Global", "GlobalVar", "Helper", "If", "Index", "Kfunc", "Local", "Lock", "Logic", "MapAddr", "MapDecl",
-    "MapOp", "MapSlot", "Not", "Null", "AddrOf", "Print", "Program", "Return", "SizeOf", "Stmt", "Str", "StructLit",
+    "MapOp", "MapSlot", "Not", "Null", "AddrOf", "Print", "Program", "Return", "SizeOf", "Stmt", "Table", "Str", "StructLit",
     "Unary", "Var", "Walrus", "While",
 ]  # fmt: skip
 
@@ -295,6 +295,13 @@ class StructLit(Expr):
     """A new struct, union or array; what is not named is zero."""
 
     fields: list[tuple[str, Expr]]
+
+
+@dataclass(eq=False)
+class Table(Expr):
+    """Constant integers, as an array."""
+
+    values: list[int]
 
 
 @dataclass(eq=False)

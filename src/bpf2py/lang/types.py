@@ -151,7 +151,7 @@ class FuncType(Type):
 
 
 VOID, NONE, STRING = Simple("void"), Simple("None"), Simple("text")
-LITERAL = Simple("int literal")
+LITERAL = Simple("int")
 BOOL = Simple("bool")
 U8, U16, U32, U64 = Int(8, False), Int(16, False), Int(32, False), Int(64, False)
 S8, S16, S32, S64 = Int(8, True), Int(16, True), Int(32, True), Int(64, True)
