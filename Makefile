@@ -9,6 +9,8 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 KERNEL  ?= 6.12
+# --hooks leaves out the tests of maps.
+VM_FLAGS ?=
 PYTEST_ARGS ?=
 # One cache of compiled programs for the tests on this machine and in virtual machines, which compile slowly.
 export BPF2PY_CACHE_DIR ?= $(CURDIR)/.vm/cache
@@ -98,7 +100,7 @@ demo: $(DEMO)/.installed
 	$(DEMO)/bin/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
 
 test-vm: $(VENV)/.installed-vm
-	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
+	$(BIN)/python tools/vm.py --kernel $(KERNEL) $(VM_FLAGS) -- $(PYTEST_ARGS)
 
 # The theme warns of a version of mkdocs that pyproject.toml excludes.
 docs: $(VENV)/.installed-docs

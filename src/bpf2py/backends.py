@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bpf2py.kernel.backend import KernelBackend
     from bpf2py.seam.protocol import Backend
 
-__all__ = ["BackendChoice", "resolve_backend"]
+__all__ = ["BackendChoice", "new_engine", "resolve_backend"]
 
 # What `backend=` takes everywhere. The literals are for editors; text that comes from elsewhere is checked when it is used.
 BackendChoice: TypeAlias = "Backend | Literal['kernel', 'engine', 'auto'] | str | None"
@@ -47,6 +47,13 @@ def resolve_backend(backend: BackendChoice = None) -> Backend:
     if backend == "engine":
         return _the_engine()
     raise NotSupported(f"there is no backend {backend!r}; choose kernel, engine or auto", feature=backend)
+
+
+def new_engine() -> Engine:
+    """An engine of one's own: with maps, a clock and hooks that nobody else has."""
+    from bpf2py.engine.engine import Engine
+
+    return Engine()
 
 
 def _the_kernel() -> KernelBackend:

@@ -31,6 +31,7 @@ __all__ = [
     "ProgramFault",
     "QueueEmpty",
     "RelocationError",
+    "SourceError",
     "VerifierError",
     "errno_name",
 ]
@@ -201,6 +202,45 @@ class CompileError(BpfError, ValueError):
         self.stderr = stderr
         self.argv = argv
         self.returncode = returncode
+
+
+class SourceError(CompileError, SyntaxError):
+    """A program written in Python (`bpf2py.lang`) was refused: a SyntaxError, so that a traceback shows the place.
+
+    Attributes:
+        filename, lineno, offset, end_lineno, end_offset, text: as every SyntaxError has them; columns count from 1.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        filename: str = "",
+        lineno: int = 1,
+        offset: int = 1,
+        end_lineno: int = 1,
+        end_offset: int = 2,
+        text: str = "",
+    ) -> None:
+        end = end_offset if end_lineno == lineno else len(text) + 1
+        caret = " " * (offset - 1) + "^" * max(end - offset, 1)
+        shown = f"{filename}:{lineno}:{offset}: {message}\n    {text}\n    {caret}"
+        super().__init__(shown, stderr=shown)
+        self.msg = message
+        self.filename = filename
+        self.lineno = lineno
+        self.offset = offset
+        self.end_lineno = end_lineno
+        self.end_offset = end_offset
+        self.text = text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        names = ("filename", "lineno", "offset", "end_lineno", "end_offset", "text")
+        return (_rebuild_source_error, (self.msg, {name: getattr(self, name) for name in names}))
+
+
+def _rebuild_source_error(message: str, place: dict[str, str | int]) -> SourceError:
+    return SourceError(message, **place)  # type: ignore[arg-type]
 
 
 class CompilerNotFound(CompileError):

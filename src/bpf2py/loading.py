@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 from bpf2py.backends import BackendChoice, resolve_backend
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # who opens a map of the machine needs a backend, but no obje
 
 
 # What `load()` takes: a source, an object file, its bytes, a spec, or several of them, which are linked.
-Source: TypeAlias = "str | os.PathLike[str] | bytes | ObjectSpec | Sequence[Source]"
+Source: TypeAlias = "str | os.PathLike[str] | bytes | ModuleType | ObjectSpec | Sequence[Source]"
 
 
 class LoadOptions(TypedDict, total=False):
@@ -36,7 +37,7 @@ class LoadOptions(TypedDict, total=False):
 
 
 def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:
-    """The spec of a .c file (compiled, cached), an object file, its bytes, or a spec (copied).
+    """The spec of a .c or .py file (compiled, cached), a module in Python, an object file, its bytes, or a spec (copied).
 
     Raises CompileError, ObjectError or OSError.
     """
@@ -46,6 +47,10 @@ def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:
         return source.copy()
     if isinstance(source, bytes | bytearray | memoryview):
         return ObjectSpec.from_bytes(source)
+    if isinstance(source, ModuleType):
+        if not (source.__file__ or "").endswith(".py"):
+            raise ObjectError(f"module {source.__name__} has no .py file that could be read as a program")
+        return read_spec(source.__file__ or "", cflags)
     if isinstance(source, list | tuple):
         if len(source) == 1:
             return read_spec(source[0], cflags)
@@ -55,7 +60,7 @@ def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:
 
         return link_objects([read_spec(item, cflags) for item in source])
     path = os.fspath(cast("str | os.PathLike[str]", source))
-    if path.endswith(".c"):
+    if path.endswith((".c", ".py")):
         from bpf2py.toolchain.compiler import compile
 
         if not os.path.exists(path):
@@ -112,8 +117,9 @@ def load(
     """Create the maps and load the programs of an object; nothing is attached yet.
 
     Args:
-        source: a ``.c`` file (compiled once, then cached), an object file, its bytes, or an `ObjectSpec`; or a list of
-            such, which are linked into one (``extern`` functions, variables and maps of one are defined by another).
+        source: a ``.c`` file or a program in Python (`bpf2py.lang`: a ``.py`` file, or the module), compiled once, then
+            cached; an object file, its bytes, or an `ObjectSpec`; or a list of such, which are linked into one (``extern``
+            functions, variables and maps of one are defined by another).
         backend: ``"kernel"`` (also None, unless the environment variable BPF2PY_BACKEND says otherwise), ``"engine"``,
             ``"auto"`` (the kernel where bpf() is permitted, else the engine), or a `bpf2py.engine.Engine`.
         cflags: extra compiler flags.

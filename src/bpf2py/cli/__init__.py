@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": "bpf2py.cli.doctor",
     "features": "bpf2py.cli.features",
     "gen": "bpf2py.cli.gen",
+    "gen-c": "bpf2py.cli.gen_c",
     "vmlinux": "bpf2py.cli.vmlinux",
     "inspect": "bpf2py.cli.inspect",
     "map": "bpf2py.cli.map",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bpf2py.errors import BpfError
+
+if TYPE_CHECKING:
+    from bpf2py.programs import Link, Program
 
 LONG_HELP = "Tell more: processes that hold it, pins, and of programs when and by whom they were loaded."
 
@@ -54,7 +57,7 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def open_program(reference: str) -> Any:
+def open_program(reference: str) -> Program:
     """The program meant by an id, a pin path or a name. Raises BpfError."""
     from bpf2py.kernel import inspect
     from bpf2py.programs import Program
@@ -69,7 +72,7 @@ def open_program(reference: str) -> Any:
     return Program.from_id(found[0], backend="kernel")
 
 
-def open_link(reference: str) -> Any:
+def open_link(reference: str) -> Link:
     """The link meant by an id or a pin path. Raises BpfError."""
     from bpf2py.programs import Link
 

@@ -111,8 +111,7 @@ def attach(
             raise AttachError(
                 f"program {found.name}: attach: it is of type {type_name_of(found.info.type)}, SEC({section!r}) of {spec.type.name}"
             )
-        handles = found._handle.attach(spec, given)
-        with Link(handles, found.name) as link:
+        with Link(found._handle.attach(spec, given), found.name) as link:
             link.pin(path)
 
 

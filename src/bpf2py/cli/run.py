@@ -177,14 +177,14 @@ def read(file: str, text: str | None, cflags: tuple[str, ...]) -> tuple[ObjectSp
     from bpf2py.spec.object_spec import ObjectSpec, object_name
 
     name = "-e" if text is not None else "standard input" if file == "-" else file
-    with _progress(f"compiling {name}" if name.endswith((".c", "-e", "input")) else f"reading {name}"):
+    with _progress(f"compiling {name}" if name.endswith((".c", ".py", "-e", "input")) else f"reading {name}"):
         if text is not None:
             from bpf2py.cli.oneliner import program
 
             data = _compiled(program(text), cflags)
         elif file == "-":
             data = _compiled(sys.stdin.read() + "\n", cflags)
-        elif name.endswith(".c"):
+        elif name.endswith((".c", ".py")):
             if not os.path.exists(name):
                 raise FileNotFoundError(2, "no such source file", name)
             data = _compiled(name, cflags)

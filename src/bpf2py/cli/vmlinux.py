@@ -19,8 +19,11 @@ def vmlinux(
     root: list[str] = typer.Option(
         None, "--root", help="Write only types with this name and what they reach; repeatable."
     ),
+    stubs: list[str] = typer.Option(
+        None, "--stubs", help="Write Python stubs (.pyi) of this type for an editor, in place of C; repeatable."
+    ),
 ) -> None:
-    """Print the kernel's types as a C header.
+    """Print the kernel's types as a C header, or as stubs for programs in Python.
 
     Examples:
 
@@ -29,6 +32,8 @@ def vmlinux(
         bpf2py vmlinux --root task_struct | less
 
         bpf2py vmlinux --btf 4.19.0-21-amd64.btf > vmlinux.h
+
+        bpf2py vmlinux --stubs task_struct --stubs sock > vmlinux.pyi
     """
     from bpf2py.btf.cdump import dump_c
     from bpf2py.btf.reader import Btf
@@ -40,7 +45,12 @@ def vmlinux(
     else:
         with open(btf, "rb") as file:
             types = Btf.from_elf_or_raw(file.read(), name=btf)
-    for name in root or ():
+    for name in [*(root or ()), *(stubs or ())]:
         if not types.ids_by_name(name):
             raise BtfError(f"there is no type {name!r} in {btf or 'the types of the running kernel'}")
+    if stubs:
+        from bpf2py.lang.stubs import stubs as python_stubs
+
+        sys.stdout.write(python_stubs(types, stubs))
+        return
     sys.stdout.write(dump_c(types, root or None))

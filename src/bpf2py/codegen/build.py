@@ -26,7 +26,7 @@ class Request:
 
     Attributes:
         ident: names the module, unless `output_stem` does.
-        source: a .c file, or a compiled object.
+        source: a .c or .py file, or a compiled object.
         output_dir: where the files belong.
         output_stem: begin of the file names in place of `ident`.
         target: ``bpfel``, ``bpf``, ``native``, or an architecture: ``amd64`` (also ``x86``), ``arm64``.
@@ -88,7 +88,7 @@ def produce(request: Request) -> dict[Path, bytes]:
     source, stem, files = request.source, request.stem, request.outputs
     arch = ARCHES.get(request.target)
     flags = (f"-ffile-prefix-map={source.resolve().parent}=.", *request.cflags)
-    if source.suffix == ".c":
+    if source.suffix in (".c", ".py"):
         if not source.exists():
             raise FileNotFoundError(2, "no such source file", str(source))
         with _compiler(request.cc):

@@ -30,6 +30,7 @@ from bpf2py.engine.packet import (
 from bpf2py.engine.run import Run
 from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.seam.info import TestRunResult
+from bpf2py.uapi.errno import E2BIG, EAFNOSUPPORT, EINVAL, ENODEV, ENOMEM, ENOTSUPP, ENXIO, ERANGE
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_once", "test_run"]
 
-ENXIO, E2BIG, ENOMEM, ENODEV, EINVAL, ENOSPC, ERANGE, EAFNOSUPPORT, ENOTSUPP = 6, 7, 12, 19, 22, 28, 34, 97, 524
+
 MAX_CONTEXT = 0xFFFF
 PAGE = 4096
 MAX_SKB = PAGE - 64 - TAILROOM  # NET_SKB_PAD in front, struct skb_shared_info after

@@ -11,11 +11,12 @@ from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.loading import KernelLoading
 from bpf2py.kernel.map import KernelMap, create_map, open_map_pin, possible_cpu_numbers, possible_cpus
 from bpf2py.kernel.objects import must_be, open_id
-from bpf2py.kernel.syscall import EBADF, Fd, check_open
+from bpf2py.kernel.syscall import Fd, check_open
 from bpf2py.kernel.token import open_token
 from bpf2py.seam.info import MapInfo
 from bpf2py.toolchain.target_arch import host_arch
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EBADF
 from bpf2py.uapi.map_types import MapFlags
 
 if TYPE_CHECKING:  # programs and links: imported by what uses them, as many callers only look at maps

@@ -12,11 +12,12 @@ from bpf2py.kernel.link_info import LinkInfo, link_info
 from bpf2py.kernel.map import map_info
 from bpf2py.kernel.objects import ids, object_info, open_id
 from bpf2py.kernel.program_fd import PROG_INFO_SIZE, ProgramFd
-from bpf2py.kernel.syscall import E2BIG, EAGAIN, ENOENT, Fd, bpf_open, check, check_open
+from bpf2py.kernel.syscall import Fd, bpf_open, check, check_open
 from bpf2py.linker.link import source_text
 from bpf2py.seam.info import MapInfo, ProgramInfo
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import E2BIG, EAGAIN, ENOENT
 
 BPF_STATS_RUN_TIME = 0
 _LINE = struct.Struct("<IIII")  # struct bpf_line_info

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.kernel.objects import must_be, open_pinned, pin
-from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, bpf, bpf_open, error_for, libc
+from bpf2py.kernel.syscall import Fd, bpf, bpf_open, error_for, libc
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EACCES, EINVAL, EPERM
 
 if TYPE_CHECKING:
     from bpf2py.kernel.program_fd import ProgramFd

@@ -15,10 +15,6 @@ from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.kernel.objects import must_be, object_info, open_id, open_pinned, pin
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
-    EACCES,
-    EBADF,
-    EINVAL,
-    EPERM,
     Fd,
     Number,
     address,
@@ -42,6 +38,7 @@ from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EACCES, EBADF, EINVAL, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:

@@ -9,19 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from bpf2py.errors import BpfOSError, PermissionDenied
-from bpf2py.kernel.syscall import (
-    EACCES,
-    EINVAL,
-    ENOENT,
-    Fd,
-    address_of_bytes,
-    bpf,
-    bpf_inout,
-    bpf_open,
-    check,
-    check_open,
-)
+from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf, bpf_inout, bpf_open, check, check_open
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EACCES, EINVAL, ENOENT
 from bpf2py.uapi.pins import pin_path
 
 

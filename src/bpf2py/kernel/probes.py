@@ -7,8 +7,9 @@ import struct
 from typing import NamedTuple
 
 from bpf2py.errors import NotSupported
-from bpf2py.kernel.syscall import ENOSYS, EPERM, address_of_bytes, bpf
+from bpf2py.kernel.syscall import address_of_bytes, bpf
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import ENOSYS, EPERM
 from bpf2py.uapi.map_types import MapType
 from bpf2py.uapi.program_types import AttachType, ProgramType
 

@@ -8,20 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import SupportsBytes, TypeGuard
 
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
-from bpf2py.kernel.syscall import (
-    ATTR_SIZE,
-    EBADF,
-    EINVAL,
-    ENOSPC,
-    ENOTSUPP,
-    EOPNOTSUPP,
-    EPERM,
-    bpf_inout,
-    error_for,
-    older_than,
-)
+from bpf2py.kernel.syscall import ATTR_SIZE, bpf_inout, error_for, older_than
 from bpf2py.seam.info import TestRunResult
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EBADF, EINVAL, ENOSPC, ENOTSUPP, EOPNOTSUPP, EPERM
 
 BPF_F_TEST_RUN_ON_CPU, BPF_F_TEST_XDP_LIVE_FRAMES = 1, 2
 _ATTR = struct.Struct("<IIIIQQIIIIQQIII")

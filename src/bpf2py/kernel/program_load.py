@@ -24,12 +24,6 @@ from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.suggest import did_you_mean
 from bpf2py.kernel.syscall import (
-    E2BIG,
-    EACCES,
-    EAGAIN,
-    EINVAL,
-    ENOSPC,
-    EPERM,
     Fd,
     address_of_bytes,
     bpf,
@@ -47,6 +41,7 @@ from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
 from bpf2py.uapi import usdt
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import E2BIG, EACCES, EAGAIN, EINVAL, ENOSPC, EPERM
 from bpf2py.uapi.program_types import AttachType, ProgramType
 
 if TYPE_CHECKING:

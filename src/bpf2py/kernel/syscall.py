@@ -17,10 +17,15 @@ from typing import Any
 from bpf2py.errors import BpfOSError, ClosedError, NotSupported, PermissionDenied, errno_name
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import SINCE, Command
+from bpf2py.uapi.errno import (
+    EACCES,
+    EBADF,
+    EBADFD,
+    EINVAL,
+    ENOSYS,
+    EPERM,
+)
 from bpf2py.uapi.limits import too_many_files
-
-EPERM, ENOENT, E2BIG, EBADF, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 9, 11, 13, 16, 17, 22, 28
-ENFILE, EMFILE, ENOSYS, EBADFD, EOPNOTSUPP, ENOTSUPP = 23, 24, 38, 77, 95, 524
 
 # arch/*/include/generated/uapi/asm/unistd: numbers of bpf and perf_event_open.
 _NUMBERS = {

@@ -7,7 +7,8 @@ import difflib
 import os
 
 from bpf2py.errors import AttachError, PermissionDenied
-from bpf2py.kernel.syscall import ENOSYS, Fd, environment_error, libc, open_call
+from bpf2py.kernel.syscall import Fd, environment_error, libc, open_call
+from bpf2py.uapi.errno import ENOSYS
 
 PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 # The same numbers on every architecture (since Linux 5.2).

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
 from bpf2py.maps.base import Map, V
-from bpf2py.maps.errors import EINVAL, ENOTSUPP, EOPNOTSUPP, map_error
+from bpf2py.maps.errors import map_error
 from bpf2py.maps.frames import Frames, elements_html, flat_columns
+from bpf2py.uapi.errno import EINVAL, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import MapFlags, UpdateFlags
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bpf2py.maps.base import Map, V
-from bpf2py.maps.errors import ENOENT
+from bpf2py.uapi.errno import ENOENT
 
 
 class BloomFilterMap(Map[None, V]):

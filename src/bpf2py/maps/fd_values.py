@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K
-from bpf2py.maps.errors import ENOENT
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import type_info
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from bpf2py.maps.base import Map
 from bpf2py.maps.batch import Chunk
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.errno import EINVAL
 from bpf2py.uapi.map_types import UpdateFlags
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
-EINVAL = 22
 
 
 class PerCpu(Sequence[V], Generic[V]):

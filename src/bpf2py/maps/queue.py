@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from bpf2py.errors import NotSupported
 from bpf2py.maps.base import ANY, EXIST, Map, V
-from bpf2py.maps.errors import ENOENT
+from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import type_name
 
 D = TypeVar("D")

@@ -9,8 +9,8 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
 
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.maps.base import Map, V
-from bpf2py.maps.errors import ENOENT
 from bpf2py.maps.fd_values import descriptor
+from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import MapType, UpdateFlags, type_name
 
 D = TypeVar("D")

@@ -16,6 +16,7 @@ from bpf2py.errors import BpfOSError, ClosedError, EncodeError
 from bpf2py.owned import Owned
 from bpf2py.readers.batch import Batch, E, Pieces, get_ready
 from bpf2py.seam.wakeup import Poll, Wakeup
+from bpf2py.uapi.errno import EBUSY
 
 if TYPE_CHECKING:
     import asyncio  # imported where it is used: who does not use it does not wait for it
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bpf2py.seam.protocol import EventSource
 
 T = TypeVar("T")
-EBUSY = 16
+
 HELD = 1 << 25  # bytes a reader holds before it leaves what comes in the buffer
 BACK_OFF = 0.005  # seconds between looks at a ring whose records another thread has on lease
 

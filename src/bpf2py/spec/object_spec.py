@@ -138,6 +138,6 @@ class ObjectSpec:
 def object_name(path: str | os.PathLike[str]) -> str:
     """``/tmp/counter.bpf.o`` -> ``counter``."""
     name = os.path.basename(os.fspath(path))
-    for suffix in (".o", ".c", ".bpf"):
+    for suffix in (".o", ".c", ".py", ".bpf"):
         name = name.removesuffix(suffix)
     return name

@@ -6,17 +6,20 @@ The compiler gets the header directories in this order: the source's own, those 
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bpf2py.errors import CompileError, CompilerNotFound
-from bpf2py.toolchain.cache import Cache, Entry, digest, read_file, write_atomically
+from bpf2py.toolchain.cache import Cache, Entry, digest
 from bpf2py.toolchain.find import Compiler, candidates, examine, find_compiler, not_found, ziglang_directory
 from bpf2py.toolchain.headers import include_directory, reach, search_path
 from bpf2py.toolchain.target_arch import KNOWN, host_arch, target_arch
+from bpf2py.user_cache import read_file, write_atomically
 
 __all__ = ["Compiled", "Compiler", "compile", "compile_with_log", "find_compiler"]
 
@@ -30,6 +33,8 @@ _TARGET = {
     # The last two: zig emits an .eh_frame and checks of its own where nobody tells it not to.
     "zig": ("-target", "bpfel-freestanding", "-fhosted", "-fbuiltin", "-fno-unwind-tables", "-fno-sanitize=all"),
 }
+# Sources in other languages than C: what translates them, imported when the first one is met.
+_FRONT_ENDS = {".py": "bpf2py.lang.translate"}
 _MULTIARCH = {"x86": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _ZIG_ARCH = {"x86": ("x86-linux-any", "x86_64-linux-musl"), "arm64": ("aarch64-linux-any", "aarch64-linux-musl")}
 
@@ -64,11 +69,11 @@ def compile(
     compiler: Compiler | None = None,
     arch: str | None = None,
 ) -> bytes:
-    """Compile eBPF C and return the bytes of the object file.
+    """Compile eBPF C, or a program in Python (`bpf2py.lang`), and return the bytes of the object file.
 
     Args:
-        source: a path, or C text, which is recognised by its having more than one line. Quoted includes of a text are
-            looked for in the current directory.
+        source: a path (of a ``.py`` file for Python), or C text, which is recognised by its having more than one line.
+            Quoted includes of a text are looked for in the current directory.
         cflags: further flags; they come behind bpf2py's own (``-O2 -g -mcpu=v3 -Wall``) and so win over them.
         cache: False to compile in any case, and to leave no trace.
         vmlinux: the text of a ``vmlinux.h``, or the path of one, to use instead of one made from the running kernel's
@@ -78,6 +83,7 @@ def compile(
             among the flags or a ``#define`` in the source says, else this machine's.
 
     Raises:
+        SourceError: a program in Python is not what the language allows; the error names line and column.
         CompileError: the compiler refused the source, and its own words are the message; or two architectures are asked for.
         CompilerNotFound: there is no compiler.
         NotSupported: ``vmlinux.h`` is wanted and the kernel has no BTF to make it from.
@@ -113,7 +119,8 @@ def compile_with_log(
             return Compiled(*entry)
         fit, reason = examine(candidate)
         if fit is not None:
-            return _compile(job, fit, store, key)
+            front = _front_end(job.source)
+            return _compile(job, fit, store, key) if front is None else _translated(job, fit, store, key, front)
         reasons.append(reason)
     raise not_found(reasons)
 
@@ -129,6 +136,7 @@ def _read(source: str | os.PathLike[str]) -> _Source:
 
 def _key(job: _Job, compiler: Compiler) -> str:
     path = job.source.path
+    front = _front_end(job.source)
     parts: list[str | bytes] = [_REVISION, job.source.text, job.source.directory, path if path is not None else "\n"]
     parts += [
         *_TARGET[compiler.kind],
@@ -146,9 +154,39 @@ def _key(job: _Job, compiler: Compiler) -> str:
         parts.append(os.getcwd())
     if job.vmlinux is not None:
         parts += ["vmlinux", job.vmlinux]
-    elif b"vmlinux.h" in job.source.text:
+    elif b"vmlinux.h" in job.source.text or front is not None:
         parts.append(_kernel() or "no BTF")
+    if front is not None:
+        parts += [front, _written(front)]
     return digest(parts)
+
+
+def _front_end(source: _Source) -> str | None:
+    """The module that makes C of a source; None for C."""
+    return _FRONT_ENDS.get(os.path.splitext(source.path)[1]) if source.path is not None else None
+
+
+@functools.cache
+def _written(front: str) -> str:
+    """Tells versions of a front end apart, without importing it."""
+    room = Path(__file__).resolve().parent.parent / front.split(".")[1]
+    states = [os.stat(path) for path in sorted(room.glob("*.py"))]
+    return " ".join(f"{state.st_mtime_ns}.{state.st_size}" for state in states)
+
+
+def _translated(job: _Job, compiler: Compiler, store: Cache | None, key: str, front: str) -> Compiled:
+    """Make C of the source and compile that."""
+    front_end = importlib.import_module(front)
+    path = job.source.path or ""
+    text = front_end.to_c(job.source.text, path).encode()
+    flags = (*front_end.CFLAGS, *job.cflags)
+    job = job._replace(source=_Source(text, None, job.source.directory), cflags=flags)
+    try:
+        return _compile(job, compiler, store, key, front_end.finish)
+    except CompilerNotFound:
+        raise
+    except CompileError as error:
+        raise front_end.explained(error, path) from None
 
 
 def _kernel() -> str | None:
@@ -180,7 +218,9 @@ def _system_flags(compiler: Compiler, arch: str) -> list[str]:
     return system + [f"-idirafter{includes / name}" for name in (libc, "generic-musl")]
 
 
-def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Compiled:
+def _compile(
+    job: _Job, compiler: Compiler, store: Cache | None, key: str, finish: Callable[[bytes], bytes] = bytes
+) -> Compiled:
     import tempfile
 
     directory = job.source.directory
@@ -203,7 +243,7 @@ def _compile(job: _Job, compiler: Compiler, store: Cache | None, key: str) -> Co
                 argv=result.argv,
                 returncode=result.returncode,
             )
-        compiled = Compiled((work / "out.o").read_bytes(), result.stderr)
+        compiled = Compiled(finish((work / "out.o").read_bytes()), result.stderr)
         if store is not None:
             files = _dependencies((work / "out.d").read_bytes())
             order = [directory, *search_path(flags), *(["/usr/include"] if compiler.kind == "clang" else [])]

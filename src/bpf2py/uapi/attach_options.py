@@ -381,10 +381,14 @@ def hook_of(program_type: P, attach_type: A | None, section: str) -> Hook | None
 
 
 @cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(AttachOptions)
+
+
+@cache
 def _forms(name: str) -> tuple[Any, ...]:
     """The types an option may have, None left out."""
-    hint = get_type_hints(AttachOptions)[name]
-    return tuple(form for form in get_args(hint) if form is not type(None))
+    return tuple(form for form in get_args(_hints()[name]) if form is not type(None))
 
 
 def choices(name: str) -> tuple[str, ...]:

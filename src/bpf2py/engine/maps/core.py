@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
 from bpf2py.owned import Owned
 from bpf2py.seam.info import MapInfo
+from bpf2py.uapi.errno import (
+    EINVAL,
+    ENOENT,
+    ENOSPC,
+    ENOTSUPP,
+    EOPNOTSUPP,
+    EPERM,
+)
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
@@ -21,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "OWNER", "MapCore", "Slot", "constant"]
 
-EPERM, ENOENT, E2BIG, ENOMEM, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 12, 13, 16, 17, 22, 28
-EBADF, EOPNOTSUPP, ENOTSUPP = 9, 95, 524
 
 # struct map of sources/engine.h: up to `own`.
 HEADER = struct.Struct("<8IQQIIQII")

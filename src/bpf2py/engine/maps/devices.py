@@ -7,9 +7,10 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, MapCore
+from bpf2py.engine.maps.core import MapCore
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.objects import IndexedSlot, ObjectSlot
+from bpf2py.uapi.errno import E2BIG, EBADF, EEXIST, EINVAL, ENODEV, ENOENT, ENOTSOCK, EOPNOTSUPP, EOVERFLOW
 from bpf2py.uapi.map_types import MapFlags, MapType
 from bpf2py.uapi.program_types import AttachType
 
@@ -22,7 +23,7 @@ __all__ = ["DEVICE_BUILDERS"]
 
 NOEXIST, EXIST = 1, 2  # BPF_NOEXIST, BPF_EXIST
 AF_XDP, SO_DOMAIN = 44, 39  # include/linux/socket.h, include/uapi/asm-generic/socket.h
-ENODEV, EOVERFLOW, ENOTSOCK, EOPNOTSUPP = 19, 75, 88, 95
+
 MAX_QUEUE = 16384  # of a CPUMAP entry
 
 

@@ -8,12 +8,13 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
+from bpf2py.engine.maps.core import MapCore
 from bpf2py.engine.maps.rings import PAGE
 from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import BpfOSError, ClosedError
 from bpf2py.owned import Owned
 from bpf2py.seam.info import MapInfo
+from bpf2py.uapi.errno import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from typing import Any
 from bpf2py.errors import AttachError, NotSupported
 from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.program_fd import ProgramFd
-from bpf2py.kernel.syscall import EACCES, EEXIST, EINVAL, EPERM, Fd, environment_error, error_for, older_than
+from bpf2py.kernel.syscall import Fd, environment_error, error_for, older_than
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.attach_options import Hook, check, hook_of
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EACCES, EEXIST, EINVAL, EPERM
 
 Attacher = Callable[[ProgramFd, ProgramSpec, dict[str, Any]], list[KernelLink]]
 

@@ -10,11 +10,11 @@ from bpf2py.kernel.attach import make_link, no_more_options, required
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.network import ifindex_of
 from bpf2py.kernel.program_fd import ProgramFd
-from bpf2py.kernel.syscall import EACCES, EINVAL, ENOENT, older_than
+from bpf2py.kernel.syscall import older_than
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.errno import EACCES, EINVAL, ENOENT, ENXIO
 from bpf2py.uapi.program_types import AttachType
 
-ENXIO = 6
 BPF_F_BEFORE, BPF_F_AFTER, BPF_F_LINK = 1 << 3, 1 << 4, 1 << 13
 DIRECTIONS = {"ingress": AttachType.TCX_INGRESS, "egress": AttachType.TCX_EGRESS}
 

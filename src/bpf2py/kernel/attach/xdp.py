@@ -11,14 +11,14 @@ from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.netlink import Netlink, NetlinkError
 from bpf2py.kernel.network import ifindex_of
 from bpf2py.kernel.program_fd import ProgramFd
-from bpf2py.kernel.syscall import EBUSY, EEXIST, EINVAL, EOPNOTSUPP, Fd
+from bpf2py.kernel.syscall import Fd
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.errno import EBUSY, EEXIST, EINVAL, EOPNOTSUPP, ERANGE
 from bpf2py.uapi.program_types import AttachType
 
 # include/uapi/linux/if_link.h: XDP_FLAGS_*.
 MODES = {None: 0, "generic": 1 << 1, "native": 1 << 2, "offload": 1 << 3}
 UPDATE_IF_NOEXIST, REPLACE = 1 << 0, 1 << 4
-ERANGE = 34
 
 
 class DeviceProgram(KernelLink):

@@ -1,0 +1,204 @@
+"""A module: its declarations in order, then the bodies of its functions, checked until all types are known."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from bpf2py.lang import calls, declarations, expressions, functions, loops, map_methods, statements
+from bpf2py.lang.helper_calls import argument
+from bpf2py.lang.kernel_types import KernelTypes
+from bpf2py.lang.names import EnumType, Names
+from bpf2py.lang.scope import Checker
+from bpf2py.lang.source import Source
+from bpf2py.lang.tree import Expr, Function, GlobalVar, Local, MapDecl, Program
+from bpf2py.lang.types import LITERAL, NONE, S64, VOID, Opt, Ptr, Struct, Type
+
+__all__ = ["Module", "check"]
+
+_ROUNDS = 12
+Checker.expressions |= {**expressions.EXPRESSIONS, ast.Call: calls.call}
+statements.STATEMENTS.update(loops.LOOPS)
+_KNOWN_MODULES = ("bpf2py", "typing", "enum", "__future__", "collections")
+
+
+class Module(Names):
+    """The module that is being checked."""
+
+    def __init__(self, source: Source, kernel: KernelTypes) -> None:
+        super().__init__(source, kernel)
+        self.given: dict[tuple[str, str], set[tuple[bool, bool]]] = {}
+
+    def map_method(self, c: Checker, node: ast.AST, base: Expr, name: str, values: list[Expr]) -> Expr:
+        """An operator on a map."""
+        return map_methods.method(c, node, base, name, values)
+
+    def argument(self, c: Checker, node: ast.AST, value: Expr, kind: Type, name: str) -> Expr:
+        """A value as a kernel function's argument."""
+        return argument(c, node, value, kind, name)
+
+    def flows_into(self, function: Function, parameter: Local, value: Expr) -> None:
+        """A call passes a value: pointers that the verifier vouches for stay so within the function."""
+        if isinstance(parameter.type, Ptr) and isinstance(value.type, Ptr):
+            self.given.setdefault((function.name, parameter.name), set()).add((value.type.probe, value.type.arena))
+
+    def run(self) -> Program:
+        """Check everything. Raises SourceError."""
+        for node in self.source.tree.body:
+            self._top(node)
+        for thing in list(self.names.values()):
+            if isinstance(thing, MapDecl):
+                declarations.resolve_values(self, thing)
+        declarations.arena_pointers(self)
+        for function in self._functions():
+            functions.check_signature(self, function)
+        for _ in range(_ROUNDS):
+            self.given.clear()
+            for function in self._functions():
+                self._check_function(function)
+            if not self._settle_parameters():
+                break
+        functions.refuse_recursion(self.source, self._functions())
+        self._collect()
+        return self.program
+
+    def _functions(self) -> list[Function]:
+        return [each for each in self.names.values() if isinstance(each, Function)]
+
+    def _settle_parameters(self) -> bool:
+        changed = False
+        for function in self._functions():
+            for parameter in function.parameters:
+                kinds = self.given.get((function.name, parameter.name))
+                if kinds and isinstance(parameter.type, Ptr) and function.kind != "program":
+                    found = Ptr(parameter.type.target, any(p for p, _ in kinds), all(a for _, a in kinds))
+                    if (found.probe, found.arena) != (parameter.type.probe, parameter.type.arena):
+                        parameter.type = found
+                        changed = True
+        return changed
+
+    def _top(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            return
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._import(node)
+        elif isinstance(node, ast.If):
+            self._conditional(node)
+        elif isinstance(node, ast.ClassDef):
+            declarations.class_definition(self, node)
+        elif isinstance(node, ast.AnnAssign):
+            declarations.annotated(self, node)
+        elif isinstance(node, ast.Assign):
+            declarations.assigned(self, node)
+        elif isinstance(node, ast.FunctionDef):
+            functions.declare(self, node)
+        elif not isinstance(node, ast.Pass):
+            if isinstance(node, ast.Expr):
+                self.source.fail(
+                    node, "a module declares types, maps, variables and functions; what runs stands in functions"
+                )
+            self.source.fail(
+                node,
+                self.refusal(node)
+                if not isinstance(node, ast.For | ast.While | ast.With)
+                else "what runs stands in functions",
+            )
+
+    def _import(self, node: ast.Import | ast.ImportFrom, stub: bool = False) -> None:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == "bpf2py.lang":
+                    self.aliases.add(alias.asname or "bpf2py")
+            return
+        kernel = node.module == "bpf2py.lang.kernel" or (
+            stub and node.module not in _KNOWN_MODULES and node.module != "bpf2py.lang"
+        )
+        if not kernel:
+            return
+        for alias in node.names:
+            if alias.name == "*":
+                continue
+            known = self.kernel.knows(alias.name) or self.kernel.named(alias.name) is not None
+            if not known and node.module == "bpf2py.lang.kernel" and self.kernel_constant(alias.name) is None:
+                self.source.fail(
+                    alias, f"the running kernel has no {alias.name!r}: neither a type, nor a constant, nor a function"
+                )
+            self.imported[alias.asname or alias.name] = alias.name
+
+    def _conditional(self, node: ast.If) -> None:
+        test = node.test
+        if (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+            isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+        ):
+            for each in node.body:
+                if isinstance(each, ast.Import | ast.ImportFrom):
+                    self._import(each, stub=True)
+            for each in node.orelse:
+                self._top(each)
+            return
+        if isinstance(test, ast.Compare) and isinstance(test.left, ast.Name) and test.left.id == "__name__":
+            return  # what the file does when it is run as a script
+        self.source.fail(node, 'a module has no conditions but `if TYPE_CHECKING:` and `if __name__ == "__main__":`')
+
+    def define(self, name: str, thing: Any, node: ast.AST) -> None:
+        """Give a name its meaning. Raises SourceError when it has one."""
+        if name in self.names:
+            self.source.fail(node, f"the module has a {name!r} already")
+        if name.startswith("__"):
+            self.source.fail(node, "names that begin with two underscores are the compiler's")
+        self.names[name] = thing
+
+    def _check_function(self, function: Function) -> None:
+        checker = Checker(self, function)
+        for _ in range(_ROUNDS):
+            self._round(checker)
+            if not checker.changed:
+                open_types: dict[Type, Type] = {LITERAL: S64, NONE: Opt(Ptr(VOID))}
+                left = [name for name, kind in checker.types.items() if kind in open_types]
+                if not left:
+                    return
+                for name in left:
+                    checker.types[name] = open_types[checker.types[name]]
+        self.source.fail(
+            function.node,
+            f"the types of {function.name}'s variables depend on each other: annotate them, as in x: u64 = 0",
+        )
+
+    def _round(self, checker: Checker) -> None:
+        function = checker.function
+        checker.begin()
+        function.calls = set()
+        body = statements.block(checker, function.node.body)
+        if not checker.flow.dead:
+            statements.check_end(checker, function.node.body[-1])
+            if function.returns != VOID:
+                self.source.fail(
+                    function.node.body[-1],
+                    f"{function.name} may end here without a value: write return 0 (or what it should be) for this way, too",
+                )
+        function.body = body
+
+    def _collect(self) -> None:
+        program = self.program
+        for name, thing in self.names.items():
+            if isinstance(thing, Struct) and not thing.kernel:
+                program.structs.append(thing)
+            elif isinstance(thing, EnumType):
+                program.enums[name] = thing.members
+            elif isinstance(thing, GlobalVar):
+                program.globals.append(thing)
+            elif isinstance(thing, MapDecl):
+                program.maps.append(thing)
+            elif name == "LICENSE" and isinstance(thing, bytes):
+                program.license = thing.decode()
+        program.functions = functions.in_order(self._functions())
+
+
+def check(source: Source, kernel: KernelTypes) -> Module:
+    """The typed tree of a program, as its module's `program`. Raises SourceError."""
+    module = Module(source, kernel)
+    try:
+        module.run()
+    except RecursionError:
+        source.fail_at(1, "this program is nested too deeply")
+    return module

@@ -1,0 +1,77 @@
+"""From the text of a program to C, and from the compiled object to one that speaks of the program's own names."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from bpf2py.errors import CompileError, SourceError
+from bpf2py.lang.c_program import print_program
+from bpf2py.lang.kernel_types import KernelTypes
+from bpf2py.lang.module import check
+from bpf2py.lang.python_names import names_of_python
+from bpf2py.lang.source import Place, Source
+
+__all__ = ["CFLAGS", "kernel_types", "to_c"]
+
+# Integers wrap, memory has no types, and types of the kernel and the program may share bits: as the language says.
+CFLAGS = ("-fwrapv", "-fno-strict-aliasing", "-w")
+
+_types: KernelTypes | None = None
+
+
+def kernel_types() -> KernelTypes:
+    """The running kernel's types, read once in a process."""
+    global _types
+    if _types is None:
+        _types = KernelTypes()
+    return _types
+
+
+def to_c(text: str | bytes, path: str | os.PathLike[str], *, directives: bool = True) -> str:
+    """The C of a program.
+
+    Args:
+        text: the program.
+        path: its file, which messages and ``#line`` directives name.
+        directives: with ``#line`` directives; otherwise the program's lines stand as comments.
+
+    Raises:
+        SourceError: it is not a program of the language.
+    """
+    if isinstance(text, bytes):
+        import io
+        import tokenize
+
+        try:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(text).readline)
+            text = text.decode(encoding)
+        except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+            raise Source("", os.fspath(path))._error(
+                Place(1, 1, 1, 2), f"this is not a Python source: {error}"
+            ) from None
+    source = Source(text, os.fspath(path))
+    module = check(source, kernel_types())
+    return print_program(source, module.program, module.kernel, module.macros, directives=directives)
+
+
+def finish(data: bytes) -> bytes:
+    """The compiled object with the program's own names."""
+    return names_of_python(data)
+
+
+def explained(error: CompileError, path: str) -> CompileError:
+    """What the C compiler refused although the front end let it pass, as an error at the program's own line."""
+    found = re.search(rf"^{re.escape(path)}:(\d+)(?::\d+)?: (?:fatal )?error: (.*)$", error.stderr, re.MULTILINE)
+    with open(path, encoding="utf-8", errors="replace") as file:
+        source = Source(file.read(), path)
+    what = found[2] if found is not None else next(iter(error.stderr.strip().splitlines()), "no message")
+    try:
+        source.fail_at(
+            int(found[1]) if found is not None else 1,
+            f"the compiler refuses what this becomes: {what}. The front end should have said so itself, and in Python's words: "
+            "please report it, with the program",
+        )
+    except SourceError as refused:
+        refused.stderr = error.stderr
+        return refused
