@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.cli.command_line import run as in_process
 
 from bpf2py.cli.attaching import parse
 from bpf2py.errors import BpfError
@@ -72,7 +73,7 @@ def test_options_attach_programs_of_every_kind(source: str) -> None:
 def test_wrong_options_list_the_right_ones(source: str, backend: str, options: list[str], words: str) -> None:
     if backend == "engine" and not options:
         pytest.skip("any name will do on the engine, none as well")
-    done = run(backend, source, *options, "--", "true")
+    done = in_process("run", "--backend", backend, source, *options, "--", "true")
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import bpf2py
+
 BACKENDS = ["engine", pytest.param("kernel", marks=pytest.mark.kernel)]
 SOURCE = """
 #include <linux/bpf.h>
@@ -153,6 +155,14 @@ def test_standard_input_and_one_liners(source: str, backend: str) -> None:
     assert {line["printk"] for line in lines} == {"}"}, done.stderr
     assert report["variables"] == {"n": len(lines)}
     assert report["command"] == ["/bin/true"]
+
+
+def test_programs_in_python() -> None:
+    example = Path(__file__).parents[2] / "examples" / "python" / "execs.py"
+    done = run("engine", str(example), "--json", "--", "/bin/true")
+    (element,) = json.loads(done.stdout)["maps"]["commands"]["elements"]
+    assert element["key"] == {"comm": "true"}
+    assert bpf2py.ObjectSpec.from_file(example).name == "execs"
 
 
 def test_one_liners_that_are_wrong() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -102,3 +104,22 @@ def test_damage_is_no_error(data: bytes) -> None:
 def test_without_debug_information(data: bytes) -> None:
     assert variable_structs(bpf2py.compile('int x __attribute__((section("maps")));\n', cflags=["-g0"])) is None
     assert variable_structs(b"not ELF") is None
+
+
+def test_a_small_file_cannot_ask_for_much_work(data: bytes) -> None:
+    """Debug information whose entries have thousands of attributes that take no room, or one name of a megabyte."""
+    from bpf2py.spec import dwarf
+    from bpf2py.spec.elf import ElfFile
+
+    many = b"\x01\x11\x00" + b"\x03\x19" * 100_000 + b"\0\0\0"
+    long_name = b"\x01\x11\x00\x03\x08\0\0\0"
+    for abbreviations, entries in ((many, b"\x01" * 10_000), (long_name, b"\x01" + b"a" * 1_000_000 + b"\0")):
+        header = struct.pack("<IHIB", len(entries) + 7, 4, 0, 8)
+
+        class Sections(ElfFile):
+            def find(self, name: str, info: bytes = header + entries, table: bytes = abbreviations) -> Any:
+                found = {".debug_info": info, ".debug_abbrev": table}
+                section = super().find(".debug_info")
+                return section._replace(data=found[name]) if section is not None and name in found else None
+
+        assert dwarf._Reader(Sections(data)).entries == {}

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.codec_for import codec_for
-from bpf2py.btf.types import Kind
 from bpf2py.cli.render import cell, to_json
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, EncodeError
 from bpf2py.spec.dwarf import variable_structs
-from bpf2py.spec.record_types import RecordTypes, calls, record_types
+from bpf2py.spec.record_types import RecordTypes, calls, named_structs, record_types
 from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
@@ -104,8 +103,8 @@ def _named(spec: ObjectSpec, data: bytes, bpf_map: Any, name: str) -> Codec[Any]
         return codec_for(variables[0], variables[1][bare])
     names = set(variables[1]) if variables is not None else set()
     if spec.types is not None:
-        names |= {spec.types.type(i).name for kind in (Kind.STRUCT, Kind.UNION) for i in spec.types.ids_of_kind(kind)}
-    there = ", ".join(sorted(names - {""})) or "none; compile it with -g"
+        names |= set(named_structs(spec.types))
+    there = ", ".join(sorted(names)) or "none; compile it with -g"
     raise BpfError(f"--type {name}: {spec.name} has no such type; there are: {there}")
 
 

@@ -116,7 +116,7 @@ def next_key(
     key: str = typer.Argument(None, metavar="[KEY]", help="A key, by its BTF type; the first key follows without one."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON, for programs."),
 ) -> None:
-    """Print the key behind a key, in the map's own order. Exit status 1 behind the last one.
+    """Print the key after a key, in the map's own order. Exit status 1 after the last one.
 
     A key that is not there is followed by the first one.
 

@@ -141,7 +141,7 @@ def _sections() -> Iterable[str]:
 
 
 def complete_section(incomplete: str) -> list[str]:
-    """Section names; behind the slash tracepoints and kernel functions."""
+    """Section names; after the slash tracepoints and kernel functions."""
     kind, slash, target = incomplete.partition("/")
     try:
         if kind in ("tracepoint", "tp") and slash:

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     file: str = typer.Argument(
-        None, metavar="FILE", help="A .bpf.c source, a compiled object, or - for a source on the standard input."
+        None, metavar="FILE", help="A source in C or Python, a compiled object, or - for C on the standard input."
     ),
     command: list[str] = typer.Argument(
         None, metavar="[-- COMMAND...]", help="What to run while the programs are attached."

@@ -160,5 +160,7 @@ def _blocks(report: Mapping[str, list[dict[str, Any]]], most: int, width: int | 
                 for row in every[:most]
             ]
         head, *lines = aligned(columns, [[printable(cell) for cell in row] for row in cells], width)
-        found.append(Block(f"{len(every)} {name}", head, lines, max(0, len(every) - most)))
+        found.append(
+            Block(f"{len(every)} {name if len(every) != 1 else name[:-1]}", head, lines, max(0, len(every) - most))
+        )
     return found

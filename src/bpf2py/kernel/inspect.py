@@ -17,7 +17,7 @@ from bpf2py.linker.link import source_text
 from bpf2py.seam.info import MapInfo, ProgramInfo
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
-from bpf2py.uapi.errno import EAGAIN, ENOENT
+from bpf2py.uapi.errno import E2BIG, EAGAIN, ENOENT
 
 BPF_STATS_RUN_TIME = 0
 _LINE = struct.Struct("<IIII")  # struct bpf_line_info
@@ -83,6 +83,9 @@ def btfs() -> Iterator[BtfInfo]:
         # struct bpf_btf_info: u64 btf, u32 btf_size, u32 id, u64 name, u32 name_len, u32 kernel_btf
         initial = struct.pack("<QIIQII", 0, 0, 0, ctypes.addressof(text), 64, 0)
         result, buffer = object_info(fd.number, 32, initial)
+        if result == -E2BIG:  # before Linux 5.11 only programs and maps had BTF, which had no name
+            result, buffer = object_info(fd.number, 16)
+            buffer = ctypes.create_string_buffer(buffer.raw, 32)
         check(result, Command.OBJ_GET_INFO_BY_FD, "BTF: info")
         _, size, ident, _, _, kernel = struct.unpack("<QIIQII", buffer.raw)
         yield BtfInfo(ident, size, text.value.decode("utf-8", "replace"), bool(kernel))

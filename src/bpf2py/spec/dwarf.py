@@ -22,6 +22,11 @@ __all__ = ["variable_structs"]
 
 MOST_BYTES = 1 << 24  # of .debug_info; programs have some kilobytes
 MOST_DEPTH = 32
+# A small file could ask for much work without these.
+MOST_ENTRIES = 1_000_000
+MOST_ATTRIBUTES = 64  # of an entry
+MOST_ABBREVIATIONS = 65_536  # of all units
+LONGEST_NAME = 4096
 
 
 class Tag(IntEnum):
@@ -144,8 +149,8 @@ class _Cursor:
 
 
 def _string(data: bytes, offset: int, cursor: _Cursor | None = None) -> str:
-    end = data.find(b"\0", offset)
-    if not 0 <= offset <= end:
+    end = data.find(b"\0", offset, offset + LONGEST_NAME) if offset >= 0 else -1
+    if end < 0:
         raise _Damaged
     if cursor is not None:
         cursor.at = end + 1
@@ -164,6 +169,8 @@ class _Reader:
         self.strings, self.line_strings = data(".debug_str"), data(".debug_line_str")
         self.offsets = data(".debug_str_offsets")
         self.entries: dict[int, Entry] = {}
+        self._tables: dict[int, dict[int, Any]] = {}
+        self._rows = 0
         if len(self.info) <= MOST_BYTES:
             try:
                 self._read()
@@ -188,8 +195,10 @@ class _Reader:
             cursor.at = end
 
     def _abbreviations(self, offset: int) -> dict[int, tuple[int, bool, list[tuple[int, int, int]]]]:
+        if offset in self._tables:
+            return self._tables[offset]
         cursor = _Cursor(self.abbrev, offset)
-        found = {}
+        found = self._tables[offset] = {}
         while code := cursor.uleb():
             tag, children, attributes = cursor.uleb(), cursor.number(1) != 0, []
             while True:
@@ -198,6 +207,11 @@ class _Reader:
                 if not name and not form:
                     break
                 attributes.append((name, form, constant))
+                if len(attributes) > MOST_ATTRIBUTES:
+                    raise _Damaged
+            self._rows += 1
+            if self._rows > MOST_ABBREVIATIONS:
+                raise _Damaged
             found[code] = (tag, children, attributes)
         return found
 
@@ -228,6 +242,8 @@ class _Reader:
             for name, index in strings:
                 (offset,) = struct.unpack_from("<I", self.offsets, base + 4 * index)
                 values[name] = _string(self.strings, offset)
+            if len(self.entries) >= MOST_ENTRIES:
+                raise _Damaged
             entry = self.entries[at] = Entry(tag, values)
             if parents:
                 parents[-1].children.append(entry)

@@ -96,11 +96,11 @@ class ObjectSpec:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, cflags: Sequence[str] = ()) -> ObjectSpec:
-        """Read an ELF object file, or compile a ``.c`` file (once, then it is cached) and read the result.
+        """Read an ELF object file, or compile a ``.c`` or ``.py`` file (once, then it is cached) and read the result.
 
         Raises OSError when it cannot be read, ObjectError when it is not a usable object, CompileError for a wrong source.
         """
-        if os.fspath(path).endswith(".c"):
+        if os.fspath(path).endswith((".c", ".py")):
             from bpf2py.toolchain.compiler import compile
 
             return cls._read(compile(path, cflags=tuple(cflags)), object_name(path), os.fspath(path))

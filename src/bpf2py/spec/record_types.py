@@ -6,17 +6,19 @@ of its variables (debug information), is what it writes when there is only one, 
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 from bpf2py.btf.codec import Codec
 from bpf2py.btf.codec_for import codec_for
+from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.errors import BtfError
 from bpf2py.spec.dwarf import variable_structs
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import Function, RefKind
 
-__all__ = ["RecordTypes", "calls", "record_types", "sizes_written"]
+__all__ = ["RecordTypes", "calls", "named_structs", "record_types", "sizes_written"]
 
 PERF_EVENT_OUTPUT, RINGBUF_OUTPUT, RINGBUF_RESERVE = 25, 130, 131
 # (register of the map, register of the size) of helpers that write records.
@@ -138,9 +140,7 @@ def _candidates(spec: ObjectSpec, data: bytes, sizes: set[int]) -> dict[int, dic
     sources = []
     elements = _element_types(spec)
     if spec.types is not None:
-        types = spec.types
-        ids = [ident for kind in (Kind.STRUCT, Kind.UNION) for ident in types.ids_of_kind(kind)]
-        sources.append((types, {types.type(ident).name: ident for ident in ids}))
+        sources.append((spec.types, named_structs(spec.types)))
     variables = variable_structs(data, spec.name)
     if variables is not None:
         sources.append(variables)
@@ -155,14 +155,27 @@ def _candidates(spec: ObjectSpec, data: bytes, sizes: set[int]) -> dict[int, dic
     return found
 
 
+def named_structs(types: Btf) -> dict[str, int]:
+    """The structs and unions of an object that have names, by these; damaged ones are left out."""
+    found: dict[str, int] = {}
+    for ident in (*types.ids_of_kind(Kind.STRUCT), *types.ids_of_kind(Kind.UNION)):
+        try:
+            name = types.type(ident).name
+        except BtfError:
+            continue
+        if name:
+            found.setdefault(name, ident)
+    return found
+
+
 def _element_types(spec: ObjectSpec) -> set[str]:
     """The names of the structs that are keys and values of other maps: variables of those types are for these."""
     found = set()
     for map_spec in spec.maps.values():
         if map_spec.btf is not None:
             for ident in (map_spec.key_type_id, map_spec.value_type_id):
-                if ident:
-                    found.add(getattr(map_spec.btf.resolved(ident), "name", ""))
+                with contextlib.suppress(BtfError):
+                    found.add(getattr(map_spec.btf.resolved(ident), "name", "") if ident else "")
     return found
 
 

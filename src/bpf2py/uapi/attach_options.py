@@ -117,7 +117,7 @@ _PID = "Only this process; all without it"
 _ON_RETURN = "Probe the function's return; by default as the section name says"
 _BINARY = "The program or library: a path, or a name that is looked up as the shell and the loader do"
 _SYMBOL = "The function, or its offset in the file as a number"
-_OFFSET = "Bytes behind the function; without `symbol` an offset in the file"
+_OFFSET = "Bytes from the start of the function; without `symbol` an offset in the file"
 _DEVICE = "The network interface: its name or index"
 _DIRECTION = "Which way packets go, where the section name does not say it"
 
@@ -381,10 +381,14 @@ def hook_of(program_type: P, attach_type: A | None, section: str) -> Hook | None
 
 
 @cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(AttachOptions)
+
+
+@cache
 def _forms(name: str) -> tuple[Any, ...]:
     """The types an option may have, None left out."""
-    hint = get_type_hints(AttachOptions)[name]
-    return tuple(form for form in get_args(hint) if form is not type(None))
+    return tuple(form for form in get_args(_hints()[name]) if form is not type(None))
 
 
 def choices(name: str) -> tuple[str, ...]:
