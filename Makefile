@@ -23,7 +23,7 @@ help:
 	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
 	@echo 'make fuzz      damaged objects, types, links (100,000 each) and other input (10,000 each): typed errors only'
-	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000) on kernel and engine, compared'
+	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000, in Python LANG_PROGRAMS=100000), compared'
 	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT'
 	@echo 'make docs      the documentation, as pages in site/; every code block in it is run by make test'
 	@echo 'make lint      ruff and mypy        make format   let ruff rewrite the sources'
@@ -108,9 +108,11 @@ docs: $(VENV)/.installed-docs
 
 OPERATIONS ?= 1000000
 PROGRAMS ?= 50000
+LANG_PROGRAMS ?= 100000
 soak: venv
 	$(BIN)/python tests/engine/differential.py --operations $(OPERATIONS)
 	BPF2PY_SOAK=$(PROGRAMS) $(BIN)/python -m pytest --timeout 36000 tests/engine/test_random_programs.py
+	BPF2PY_LANG=$(LANG_PROGRAMS) $(BIN)/python -m pytest --timeout 36000 tests/lang/test_random_source.py
 
 bench: venv
 	$(BIN)/python -m benchmarks.bench_startup

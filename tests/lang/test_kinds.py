@@ -42,7 +42,8 @@ def merged(kinds: list[str]) -> str:
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
         names -= {name for name in names if name.startswith(("CONFIG", "LINUX", "bpf_"))}
         pattern = re.compile(rf"(?<![\w.\"'\\])({'|'.join(sorted(names))})\b(?![=\"'])")
-        out.append(pattern.sub(rf"{kind}_\1", text).replace("from bpf2py.lang import *", ""))
+        renamed = pattern.sub(rf"{kind}_\1", text)
+        out.append(renamed.replace("from bpf2py.lang import *", ""))
     return "\n".join(out)
 
 

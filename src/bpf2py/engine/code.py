@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from bpf2py.engine.debug import SourceLine
 from bpf2py.isa.opcodes import (
     BPF_CALL,
     BPF_EXIT,
@@ -100,9 +101,10 @@ class Code:
         helpers: what each call of a helper leads to, by slot.
         probe_reads: loads from bad addresses give 0, as where the kernel follows typed pointers.
         trusted: part of the engine, which may use private memory.
+        lines: where instructions come from, for translations that debuggers look at.
     """
 
-    __slots__ = ("functions", "helpers", "name", "ops", "probe_reads", "trusted", "values")
+    __slots__ = ("functions", "helpers", "lines", "name", "ops", "probe_reads", "trusted", "values")
 
     def __init__(self, name: str, ops: list[Op | None], functions: list[Function]) -> None:
         self.name = name
@@ -111,6 +113,7 @@ class Code:
         self.helpers: dict[int, Target] = {}
         self.probe_reads = False
         self.trusted = False
+        self.lines: list[SourceLine] = []
 
     @classmethod
     def decode(cls, name: str, code: bytes | bytearray, starts: list[tuple[int, str]]) -> Code:

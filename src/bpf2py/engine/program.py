@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.check_values import MapFacts, check_values
+from bpf2py.engine.debug import SourceLine
 from bpf2py.engine.place import Placer
 from bpf2py.engine.refusals import no_pins
-from bpf2py.errors import NotSupported, ObjectError, VerifierError
+from bpf2py.errors import BtfError, NotSupported, ObjectError, VerifierError
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
@@ -155,6 +156,8 @@ class EngineProgram(Owned):
             function.number = engine.new_number()
         self._unit = engine.next_unit()
         engine.units[self._unit] = self
+        if getattr(engine.code, "wants_lines", False):
+            code.lines = self._places()
         self.entry = engine.code.add(code, self._unit)[code.functions[0].start]
         self.ident = engine.next_id()
         self._fd = engine.next_fd()
@@ -204,6 +207,18 @@ class EngineProgram(Owned):
         types = self.object_spec.types
         line = line_at(self._linked.lines, slot * 8)
         return source_text(line, types) if line is not None and types is not None else None
+
+    def _places(self) -> list[SourceLine]:
+        """Where its instructions come from; none where its types do not say."""
+        types = self.object_spec.types
+        try:
+            return [
+                SourceLine(line.offset // 8, types.string(line.file_off), line.line)
+                for line in (self._linked.lines if types is not None else [])
+                if types is not None
+            ]
+        except BtfError:
+            return []
 
     def source_lines(self) -> list[tuple[int, str]]:
         """(instruction, ``file:line: text``), in order."""

@@ -29,6 +29,7 @@ from bpf2py.engine.code import (
     is_jump,
     jump_target,
 )  # fmt: skip
+from bpf2py.engine.debug import compiled, slot_of
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, OPS_STACK, PUBLIC, Memory
 from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.isa import opcodes as isa
@@ -334,6 +335,7 @@ class PythonCode:
     """What makes code runnable by turning it into Python, for one engine: the same interface as `NativeCode`."""
 
     fuel, helper_cost = 1 << 26, 1 << 6
+    wants_lines = True
 
     def __init__(
         self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int], lock: threading.RLock
@@ -390,8 +392,10 @@ class PythonCode:
         text, slots = source(code, _comments(code) if not code.trusted else None)
         file = _file(code, unit)
         names = {**self.resolve, **self._names(code), "UNIT": unit}
-        exec(compile(text, file, "exec"), names)
-        linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+        placed = compiled(text, slots, code.lines) if code.lines else None
+        exec(compile(text, file, "exec") if placed is None else placed[0], names)
+        if placed is None:
+            linecache.cache[file] = (len(text), None, text.splitlines(True), file)
         self._lines[file] = (unit, slots)
         found = {function.start: names[name_of(function)] for function in code.functions}
         for function in code.functions:
@@ -443,6 +447,9 @@ class PythonCode:
             if found is not None:
                 control[Slot.UNIT] = found[0]
                 control[Slot.PC] = found[1][trace.tb_lineno - 1]
+            elif "UNIT" in trace.tb_frame.f_globals and (slot := slot_of(trace)) is not None:
+                control[Slot.UNIT] = trace.tb_frame.f_globals["UNIT"]
+                control[Slot.PC] = slot
             trace = trace.tb_next
 
     def operation(self, function: Callable[..., int]) -> Callable[..., int]:

@@ -1,39 +1,30 @@
-"""Where the C of a function declares its locals: where a person would."""
+"""Where the locals of a function are used, so that each is declared where a person would declare it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
 
-from bpf2py.lang.tree import (
-    Assign,
-    Block,
-    Closure,
-    Each,
-    Expr,
-    For,
-    Local,
-    Stmt,
-    Var,
-)  # fmt: skip
+from bpf2py.lang.tree import Assign, Block, Closure, Each, Expr, For, Local, Stmt, Var
 
 __all__ = ["Places", "statements", "within"]
 
 
 def within(inner: Closure, outer: Closure) -> bool:
-    """Whether a closure is defined in another."""
+    """Whether one body stands in another."""
     return any(each is inner for each in statements(outer.body))
 
 
 def statements(block: Block) -> Iterator[Stmt]:
-    """All statements of a block, those of inner blocks included."""
+    """All statements of a block, those of inner blocks among them."""
     for each in block.statements:
         yield each
-        for child in _blocks(each):
+        for child in blocks(each):
             yield from statements(child)
 
 
-def _blocks(node: Stmt) -> list[Block]:
+def blocks(node: Stmt) -> list[Block]:
+    """The blocks of a statement."""
     return [value for field in dataclasses.fields(node) if isinstance(value := getattr(node, field.name), Block)]
 
 
@@ -62,7 +53,7 @@ class Places:
                     self._use(node.local, (*own, id(node)), node)
                     continue
                 self._expressions(value, own, node)
-            for inner in _blocks(node):
+            for inner in blocks(node):
                 self._walk(inner, (*own, id(node), id(inner)))
 
     def _use(self, local: Local, path: tuple[int, ...], node: Stmt) -> None:

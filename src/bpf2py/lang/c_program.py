@@ -232,8 +232,8 @@ class _Printer:
                 elif depth:
                     shown = self.source.line(line).strip().replace("*/", "* /")
                     self.out.append("\t" * depth + f"/* {line}: {shown} */")
-            elif line and self.directives:
-                self._mark(line)
+            elif self.directives and text:
+                self._mark(line or last)  # a brace belongs to the statement before it
             last = line or last
             self.out.append("\t" * depth + text if text else "")
 

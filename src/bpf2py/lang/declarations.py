@@ -411,10 +411,9 @@ def arena_pointers(module: Module) -> None:
     things = list(module.names.values())
     if not any(isinstance(each, MapDecl) and each.kind == MapType.ARENA for each in things):
         return
-    owners: list[Field | GlobalVar] = [
-        field for each in things if isinstance(each, Struct) and not each.kernel for field in each.fields.values()
-    ]
-    owners += [each for each in things if isinstance(each, GlobalVar)]
+    owners: list[Field | GlobalVar] = [each for each in things if isinstance(each, GlobalVar)]
+    for each in things:
+        owners += each.fields.values() if isinstance(each, Struct) and not each.kernel else []
     for owner in owners:
         kind = owner.type.pointer if isinstance(owner.type, Opt) else owner.type
         if isinstance(kind, Ptr) and not (isinstance(kind.target, Struct) and kind.target.kernel):
