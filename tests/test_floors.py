@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import bpf2py
@@ -24,9 +25,14 @@ ALLOWED = {
 }
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
     """The rooms a file imports from."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bpf2py."):
             yield node.module.split(".")[1]
         elif isinstance(node, ast.ImportFrom) and node.module == "bpf2py":
@@ -66,6 +72,7 @@ def test_files_stay_readable() -> None:
     assert set(long) <= allowed, f"over 620 lines: {long}"
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in ROOT.rglob("*.py"):
@@ -78,7 +85,8 @@ def is_for_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def imported(path: Path, known: Mapping[str, Path], for_checkers: bool) -> set[str]:
+@cache
+def imported(path: Path, for_checkers: bool) -> set[str]:
     """Modules of the package a file imports, wherever in it; those for type checkers alone only where they are asked for."""
     found = set()
 
@@ -89,13 +97,13 @@ def imported(path: Path, known: Mapping[str, Path], for_checkers: bool) -> set[s
             if isinstance(child, ast.ImportFrom) and child.module and child.module.startswith("bpf2py"):
                 for name in child.names:
                     full = f"{child.module}.{name.name}"
-                    found.add(full if full in known else child.module)
+                    found.add(full if full in modules() else child.module)
             elif isinstance(child, ast.Import):
                 found.update(name.name for name in child.names)
             visit(child)
 
-    visit(ast.parse(path.read_text()))
-    return found & set(known)
+    visit(parsed(path))
+    return found & set(modules())
 
 
 def circles(edges: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
@@ -117,8 +125,8 @@ def circles(edges: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
 def test_imports_do_not_go_round() -> None:
     """Not at module level, nor inside functions; for type checkers alone only within a room, whose parts know its whole."""
     known = modules()
-    assert circles({name: imported(path, known, for_checkers=False) - {name} for name, path in known.items()}) == []
-    for found in circles({name: imported(path, known, for_checkers=True) - {name} for name, path in known.items()}):
+    assert circles({name: imported(path, for_checkers=False) - {name} for name, path in known.items()}) == []
+    for found in circles({name: imported(path, for_checkers=True) - {name} for name, path in known.items()}):
         assert len({name.split(".")[1] for name in found}) == 1, found
 
 
@@ -128,7 +136,7 @@ def test_only_backends_names_a_backend() -> None:
         room = name.removeprefix("bpf2py.").split(".")[0]
         if room in ("kernel", "engine", "backends", "cli", "testing", "features") or name == "bpf2py":
             continue
-        used = imported(path, modules(), for_checkers=True)
+        used = imported(path, for_checkers=True)
         assert not [each for each in used if each.startswith(("bpf2py.kernel", "bpf2py.engine"))], name
 
 
@@ -159,7 +167,7 @@ def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 def any_in(path: Path) -> Iterator[str]:
     """Parameters and results of type Any of functions that are not private, as type checkers of users see them."""
-    for owner in ast.walk(ast.parse(path.read_text())):
+    for owner in ast.walk(parsed(path)):
         if not isinstance(owner, ast.Module | ast.ClassDef):
             continue
         found = list(functions(owner.body))

@@ -34,7 +34,7 @@ from bpf2py.toolchain.find import ziglang_directory
 SECONDS = 1.0  # of CPU for one input
 MEGABYTES = 200
 # `make fuzz` asks for a hundred thousand of each kind.
-MUTATIONS = int(os.environ.get("BPF2PY_FUZZ", "1000" if os.environ.get("BPF2PY_EMULATED") == "1" else "20000"))
+MUTATIONS = int(os.environ.get("BPF2PY_FUZZ", "1000" if os.environ.get("BPF2PY_EMULATED") == "1" else "8000"))
 SEED = int(os.environ.get("BPF2PY_FUZZ_SEED", "0"))
 
 SOURCE = """

@@ -192,9 +192,9 @@ def test_malformed_programs_are_refused_or_compile() -> None:
             accepted += bool(to_c(text, "mutated.py"))
         except SourceError as error:
             errors.append((error, text.count("\n") + 1))
-    for error, lines in errors:
-        assert error.filename == "mutated.py"
-        assert error.lineno is not None
-        assert 1 <= error.lineno <= lines
-        assert (error.offset or 0) >= 1
+    for refused, lines in errors:
+        assert refused.filename == "mutated.py"
+        assert refused.lineno is not None
+        assert 1 <= refused.lineno <= lines
+        assert (refused.offset or 0) >= 1
     assert 10 < accepted < 300

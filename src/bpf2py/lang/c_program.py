@@ -249,9 +249,9 @@ class _Printer:
 
 
 def _walk(function: Function) -> list[object]:
-    from bpf2py.lang.c_statements import _statements
+    from bpf2py.lang.c_places import statements
 
-    return list(_statements(function.body))
+    return list(statements(function.body))
 
 
 def print_program(

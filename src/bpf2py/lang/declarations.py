@@ -411,10 +411,11 @@ def arena_pointers(module: Module) -> None:
     things = list(module.names.values())
     if not any(isinstance(each, MapDecl) and each.kind == MapType.ARENA for each in things):
         return
-    owners = [
+    owners: list[Field | GlobalVar] = [
         field for each in things if isinstance(each, Struct) and not each.kernel for field in each.fields.values()
     ]
-    for owner in [*owners, *(each for each in things if isinstance(each, GlobalVar))]:
+    owners += [each for each in things if isinstance(each, GlobalVar)]
+    for owner in owners:
         kind = owner.type.pointer if isinstance(owner.type, Opt) else owner.type
         if isinstance(kind, Ptr) and not (isinstance(kind.target, Struct) and kind.target.kernel):
             pointer = Ptr(kind.target, arena=True)
