@@ -17,6 +17,9 @@ hook. The section name says which hook a program has, and for many of them where
 `Object.attach()` attaches the program. A wrong option is an [`AttachError`](errors.md) that lists the right ones, and type
 checkers see it before: the options are those of `bpf2py.AttachOptions`, a `TypedDict`. `None` counts as not given.
 
+On the command line numbers may be hexadecimal, flags are `yes` or `no`, lists have `+` between their values, an event is a name or
+`TYPE:CONFIG`, `map` is the name of a map of the object, `before` and `after` are the id of a program or the path of a pinned link.
+
 The engine takes `target` and `cookie` for every program, and calls interfaces, control groups and namespaces by any name.
 """
 SPELLING = {"HasFileno": "open object", "os.PathLike[str]": "path", "Sequence": "list"}

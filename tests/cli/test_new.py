@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf2py.cli.examples import SUFFIX, directory, names, summary
+from bpf2py.cli.examples import directory, names, programs, summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,11 +26,13 @@ def test_examples_are_listed_printed_and_copied(tmp_path: Path) -> None:
     assert all(len(line.split()) > 4 for line in listed)  # each says what it is
     assert run("examples", "opens").stdout == (ROOT / "examples" / "opens.bpf.c").read_text()
     assert run("examples", "--copy", "here", cwd=tmp_path).returncode == 0
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [f"{name}{SUFFIX}" for name in names()]
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {path.name for path in programs().values()}
+    assert run("examples", "opens.py").stdout == (ROOT / "examples" / "python" / "opens.py").read_text()
     again = run("examples", "opens", "--copy", "here", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (1, "bpf2py: here/opens.bpf.c exists\n")
-    assert "there is no example 'open': exec_counts" in run("examples", "open").stderr
+    assert "there is no example 'open': connect.py, exec_counts" in run("examples", "open").stderr
     assert summary("// x\n/*\n * Counts a\n * lot. More.\n */") == "Counts a lot"
+    assert summary('"""Counts a\nlot. More."""\n') == "Counts a lot"
 
 
 def test_the_wheel_has_the_examples(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_the_wheel_has_the_examples(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         packed = {name for name in file.namelist() if name.startswith("bpf2py/examples/")}
-    assert {f"bpf2py/examples/{name}{SUFFIX}" for name in names()} <= packed
+    assert {f"bpf2py/examples/{path.relative_to(directory())}" for path in programs().values()} <= packed
     assert directory() == ROOT / "examples"
 
 

@@ -26,14 +26,24 @@ def directory() -> Path:
     return found
 
 
+def programs() -> dict[str, Path]:
+    """Their files by name: those in C by their stem, those in Python with its suffix."""
+    where = directory()
+    found = {path.name.removesuffix(SUFFIX): path for path in where.glob(f"*{SUFFIX}")}
+    found |= {path.name: path for path in where.glob("python/*.py")}
+    return dict(sorted(found.items()))
+
+
 def names() -> list[str]:
     """Their names."""
-    return sorted(path.name.removesuffix(SUFFIX) for path in directory().glob(f"*{SUFFIX}"))
+    return list(programs())
 
 
 def summary(text: str) -> str:
-    """The first sentence of the comment a source begins with, without its full stop."""
-    comment = text.partition("/*")[2].partition("*/")[0]
+    """The first sentence of the comment or docstring a source begins with, without its full stop."""
+    quote = '"""'
+    begin, end = (quote, quote) if quote in text.split("\n", 1)[0] else ("/*", "*/")
+    comment = text.partition(begin)[2].partition(end)[0]
     words = " ".join(line.strip().lstrip("*").strip() for line in comment.splitlines()).strip()
     return words.partition(". ")[0].removesuffix(".")
 
@@ -42,7 +52,7 @@ def examples(
     name: str = typer.Argument(None, metavar="[NAME]", help="The example to print.", autocompletion=lambda: names()),
     copy: Path = typer.Option(None, metavar="DIRECTORY", help="Copy NAME, or all of them, there."),
 ) -> None:
-    """List the programs that come with bpf2py, print the source of one, or copy them.
+    """List the programs that come with bpf2py, in C and in Python, print the source of one, or copy them.
 
     Examples:
 
@@ -52,24 +62,24 @@ def examples(
 
         bpf2py examples --copy .
     """
-    where = directory()
-    if name is not None and name not in names():
-        raise BpfError(f"there is no example {name!r}: {', '.join(names())}")
+    found = programs()
+    if name is not None and name not in found:
+        raise BpfError(f"there is no example {name!r}: {', '.join(found)}")
     if copy is not None:
-        _copy(where, [name] if name is not None else names(), copy)
+        _copy([found[name]] if name is not None else list(found.values()), copy)
     elif name is not None:
-        typer.echo((where / f"{name}{SUFFIX}").read_text(), nl=False)
+        typer.echo(found[name].read_text(), nl=False)
     else:
-        width = max(map(len, names()))
-        for each in names():
-            typer.echo(f"{each:<{width}}  {summary((where / f'{each}{SUFFIX}').read_text())}")
+        width = max(map(len, found))
+        for each, path in found.items():
+            typer.echo(f"{each:<{width}}  {summary(path.read_text())}")
 
 
-def _copy(where: Path, wanted: list[str], target: Path) -> None:
-    taken = [target / f"{each}{SUFFIX}" for each in wanted if (target / f"{each}{SUFFIX}").exists()]
+def _copy(wanted: list[Path], target: Path) -> None:
+    taken = [target / path.name for path in wanted if (target / path.name).exists()]
     if taken:
         raise BpfError(f"{taken[0]} exists")
     target.mkdir(parents=True, exist_ok=True)
-    for each in wanted:
-        (target / f"{each}{SUFFIX}").write_text((where / f"{each}{SUFFIX}").read_text())
-        typer.echo(f"bpf2py: wrote {target / f'{each}{SUFFIX}'}", err=True)
+    for path in wanted:
+        (target / path.name).write_text(path.read_text())
+        typer.echo(f"bpf2py: wrote {target / path.name}", err=True)
