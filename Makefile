@@ -1,6 +1,6 @@
 # What a developer runs. Needs Python >= 3.11, pip and make; everything else is set up in .venv on first use.
 .DELETE_ON_ERROR:
-.PHONY: help test test-pythons lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench docs venv clean
+.PHONY: help test check coverage test-pythons lint ruff ruff-format mypy format pytest fuzz demo test-vm soak bench docs venv clean
 .DEFAULT_GOAL := help
 
 VENV    ?= .venv
@@ -9,12 +9,16 @@ BIN     := $(VENV)/bin
 PYTHON  ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 KERNEL  ?= 6.12
+# --hooks leaves out the tests of maps.
+VM_FLAGS ?=
 PYTEST_ARGS ?=
 # One cache of compiled programs for the tests on this machine and in virtual machines, which compile slowly.
 export BPF2PY_CACHE_DIR ?= $(CURDIR)/.vm/cache
 
 help:
 	@echo 'make test      lint, type check and test (kernel tests run where bpf() is permitted)'
+	@echo 'make check     lint, type check, and the quick tests that need no rights: about a minute'
+	@echo 'make coverage  which lines of src the tests run: with rights, without, and in the virtual machine'
 	@echo 'make test-pythons   the tests on every Python >= 3.11 found here'
 	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
@@ -65,6 +69,12 @@ pytest: venv
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # The same tests with more damage; BPF2PY_FUZZ_SEED=N damages otherwise.
+# What a change is checked with before each commit; no test of these needs rights.
+CHECKED := tests/btf tests/isa tests/spec tests/uapi tests/linker tests/codegen/test_types.py tests/engine/test_engine.py \
+	tests/engine/test_check.py tests/engine/test_ringbuf.py tests/test_api.py tests/test_floors.py tests/test_plugin.py
+check: lint
+	$(BIN)/python -m pytest -n 2 -q -m 'not kernel' $(CHECKED)
+
 # Everything pytest runs, on each Python from 3.11 on that is found, in an environment of its own.
 PYTHONS ?= $(shell for p in /usr/bin/python3 python3.11 python3.12 python3.13 python3.14 $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python; do \
 	$$p -c 'import sys; assert sys.version_info >= (3, 11); import os; print(os.path.realpath(sys.executable))' 2>/dev/null; done | sort -u)
@@ -77,12 +87,20 @@ test-pythons:
 fuzz: venv
 	BPF2PY_FUZZ=$${BPF2PY_FUZZ:-100000} $(BIN)/python -m pytest --timeout 3600 tests/fuzz $(PYTEST_ARGS)
 
-demo: venv
+# The developer's environment where there is one, else another with what a user installs: a third of it.
+DEMO := $(if $(wildcard $(VENV)/.installed),$(VENV),$(VENV)-demo)
+$(VENV)-demo/.installed: pyproject.toml tools/venv.py
+	@test -n "$(PYTHON)" || { echo 'make: no Python >= 3.11 found; install one or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@echo 'setting up $(VENV)-demo with $(PYTHON): bpf2py and a compiler, 540 MB'
+	@$(PYTHON) tools/venv.py $(VENV)-demo --extras cc --progress
+	@touch $@
+
+demo: $(DEMO)/.installed
 	@echo 'bpf2py run counts the programs this shell starts; it says on the next line which backend it uses:'
-	$(BIN)/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
+	$(DEMO)/bin/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
 
 test-vm: $(VENV)/.installed-vm
-	$(BIN)/python tools/vm.py --kernel $(KERNEL) -- $(PYTEST_ARGS)
+	$(BIN)/python tools/vm.py --kernel $(KERNEL) $(VM_FLAGS) -- $(PYTEST_ARGS)
 
 # The theme warns of a version of mkdocs that pyproject.toml excludes.
 docs: $(VENV)/.installed-docs
@@ -105,5 +123,5 @@ bench: venv
 	$(BIN)/python -m benchmarks.bench_engine
 
 clean:
-	rm -rf $(VENV) .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-demo .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,9 +1,10 @@
 """What draining event buffers costs in Python, as ratios to a C consumer of the same buffer in the same run.
 
-    python benchmarks/bench_events.py [--records N] [--rounds N] [--live N]
+    python benchmarks/bench_events.py [--records N] [--rounds N] [--live N] [--burst N]
 
 Records have 32 bytes. Python and C take turns at the same ring buffer, which a program fills each time; for perf buffers each
-opens its own. The last part is live: a producer on one core, the reader on the other, every record accounted for.
+opens its own. The last parts are live: a producer on one core, the reader on the other, every record accounted for; then bursts
+that overflow a small ring if its reader is not there in time, which C and Python read in turns.
 """
 
 from __future__ import annotations
@@ -144,11 +145,51 @@ def live(obj: Any, total: int) -> str:
     )
 
 
+def burst(spec: bpf2py.ObjectSpec, consumer: str, records: int, directory: str) -> int:
+    """Records that found no room in a ring of 1 MiB, sent by a process on the other CPU as fast as it can."""
+    small = spec.copy()
+    small.maps["ring"].max_entries = 1 << 20
+    cpus = sorted(os.sched_getaffinity(0))
+    with bpf2py.load(small) as obj:
+        ring, (wait, start) = obj.maps["ring"], os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.sched_setaffinity(0, {cpus[-1]})
+            os.close(start)
+            os.read(wait, 1)
+            obj.programs["stream_ring"].test_run(context=struct.pack("<I", records))
+            os._exit(0)
+        os.sched_setaffinity(0, {cpus[0]})
+        try:
+            if consumer == "C":
+                c = CDrain(directory, "live", ring.fileno(), ring.size, fd=ring.fileno())
+                os.write(start, b"x")
+                received = int(c.line().split()[0])
+                c.close()
+            else:
+                with bpf2py.RingReader(ring) as reader:
+                    os.write(start, b"x")
+                    if consumer == "batches":
+                        received = sum(len(batch) for batch in reader.batches(timeout=2))
+                    else:
+                        received = sum(1 for _ in reader.events(timeout=2))
+        finally:
+            os.sched_setaffinity(0, cpus)
+            os.waitpid(child, 0)
+            os.close(wait)
+            os.close(start)
+        failed: int = obj.variables["failed"].value
+    if received + failed != records:
+        sys.exit(f"{consumer}: {received} records came and {failed} found no room, {records} were sent")
+    return failed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--live", type=int, default=10_000_000)
+    parser.add_argument("--burst", type=int, default=500_000)
     arguments = parser.parse_args()
     table = Table("buffer", "what", "Python ns/event", "C ns/event", "ratio", box=None)
     with tempfile.TemporaryDirectory() as directory, bpf2py.load(HERE / "events.bpf.c") as obj:
@@ -157,6 +198,13 @@ def main() -> None:
                 table.add_row(kind, what, f"{python:.1f}", f"{base:.1f}", f"{python / base:.1f}x")
         Console().print(table)
         print(live(obj, arguments.live))
+        lost: dict[str, list[int]] = {"C": [], "batches": [], "events": []}
+        for _ in range(arguments.rounds):
+            for consumer, losses in lost.items():
+                losses.append(burst(obj.spec, consumer, arguments.burst, directory))
+        print(f"bursts of {arguments.burst} records into a ring of 1 MiB, dropped of each:")
+        for consumer, losses in lost.items():
+            print(f"    {consumer:8}{losses}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import functools
 import gc
 import os
 import platform
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from hypothesis import settings
 settings.register_profile("bpf2py", deadline=None)
 settings.register_profile("emulated", deadline=None, max_examples=20)
 settings.load_profile("emulated" if os.environ.get("BPF2PY_EMULATED") == "1" else "bpf2py")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started in the background of a shell: what tests interrupt would inherit that, and never end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRACEFS = Path("/sys/kernel/tracing")
 BPFFS = Path("/sys/fs/bpf")

@@ -3,7 +3,8 @@
 Of each page, in a directory of its own: blocks with a title become files, Python blocks run in order in one namespace, and of
 console blocks the lines that start with ``$`` and one of `COMMANDS` run in a shell. What follows a command in its block, or a
 Python block as a text block, is the expected output; ``...`` stands for anything. An HTML comment ``<!-- not run: why -->`` before
-a block excludes it. Pages run on the engine; ``<!-- kernel -->`` in the first line of a page makes it one that needs the kernel.
+a block excludes it. Pages run on the engine; ``<!-- kernel -->`` in the first line of a page makes it one that needs the kernel,
+``<!-- kprobe -->`` one that needs kprobes or trampolines as well.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)(?P<attributes>[^\n]*)\n(?P<body>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+MARKS = {"<!-- kernel -->": [pytest.mark.kernel], "<!-- kprobe -->": [pytest.mark.kernel, pytest.mark.kprobe]}
 CHECKER = doctest.OutputChecker()
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -65,7 +67,7 @@ def pages() -> list[Any]:
     found = []
     for page in sorted(DOCS.rglob("*.md")):
         if any(block.language in ("python", "console", "c") for block in blocks(page)):
-            marks = [pytest.mark.kernel] if page.read_text().startswith("<!-- kernel -->") else []
+            marks = MARKS.get(page.read_text().partition("\n")[0], [])
             found.append(pytest.param(page, id=str(page.relative_to(DOCS)), marks=marks))
     return found
 
@@ -114,7 +116,7 @@ def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reque
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    monkeypatch.setattr(bpf2py.loading, "_engine", None)
+    monkeypatch.setattr(bpf2py.backends, "_engine", None)
     monkeypatch.syspath_prepend(str(tmp_path))
     here = blocks(page)
     for block in here:
@@ -168,9 +170,10 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(bpf2py.__all__) - documented == set()
 
 
-def test_command_line_reference_is_fresh() -> None:
+@pytest.mark.parametrize("tool", ["cli_reference.py", "attach_options.py", "pictures.py"])
+def test_generated_references_are_fresh(tool: str) -> None:
     done = subprocess.run(
-        [sys.executable, DOCS.parent / "tools" / "cli_reference.py", "--check"],
+        [sys.executable, DOCS.parent / "tools" / tool, "--check"],
         capture_output=True,
         text=True,
         check=False,

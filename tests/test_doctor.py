@@ -11,15 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bpf2py.kernel.environment import (
-    CAPABILITIES,
-    Environment,
-    Finding,
-    Probes,
-    explain_eperm,
-    find_compiler_row,
-    findings,
-)
+from bpf2py.kernel.environment import CAPABILITIES, Environment, explain_eperm
+from bpf2py.kernel.findings import Finding, find_compiler_row, findings
+from bpf2py.kernel.probes import Probes
 
 USABLE = Probes(0, 0, True)
 REFUSED = Probes(errno.EPERM, errno.EPERM, None)

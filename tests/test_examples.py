@@ -17,6 +17,9 @@ MAPS = {
     "map_basics": {"my_hash_map": ("HASH", 1003), "my_array_map": ("ARRAY", 16)},
     "exec_counts": {"exec_counts": ("HASH", 4096)},
     "exec_events": {"events": ("RINGBUF", 1 << 18)},
+    "opens": {"opens": ("RINGBUF", 1 << 18)},
+    "latency": {"begun": ("HASH", 10240), "hist_ns": ("PERCPU_ARRAY", 40)},
+    "packets": {"protocols": ("PERCPU_HASH", 256)},
     "map_limits": {"full_hash": ("HASH", 1003), "full_lru": ("LRU_HASH", 1003), "results": ("ARRAY", 6)},
 }
 
@@ -48,7 +51,7 @@ def test_example_compiles_without_a_warning(name: str, compiler: Compiler) -> No
     spec = bpf2py.ObjectSpec.from_bytes(compiled.data)
     maps = {each.name: (each.type_name, each.max_entries) for each in spec.maps.values() if each.name in MAPS[name]}
     assert maps == MAPS[name]
-    assert all(program.section.startswith("tracepoint/") for program in spec.programs.values())
+    assert all(program.section.startswith(("tracepoint/", "xdp")) for program in spec.programs.values())
 
 
 @pytest.mark.kernel

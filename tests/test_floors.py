@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import bpf2py
 
 ROOT = Path(bpf2py.__file__).parent
 FLOORS = {
-    "errors": 0, "owned": 0, "shared_memory": 0, "wakeup": 0, "_lazy": 0, "isa": 0, "btf": 0, "uapi": 0,
-    "spec": 1, "linker": 1, "toolchain": 1, "include": 1, "backend": 1, "info": 1,
+    "errors": 0, "owned": 0, "shared_memory": 0, "user_cache": 0, "_lazy": 0, "isa": 0, "btf": 0, "uapi": 0,
+    "spec": 1, "linker": 1, "toolchain": 1, "include": 1, "seam": 1,
     "kernel": 2, "engine": 2,
-    "maps": 3, "readers": 3, "features": 3, "object": 3, "programs": 3, "variables": 3, "loading": 3, "__init__": 3,
+    "maps": 3, "readers": 3, "features": 3, "object": 3, "programs": 3, "variables": 3, "loading": 3, "backends": 3, "__init__": 3,
     "cli": 4, "codegen": 4, "lang": 4, "values": 4, "generated": 4, "testing": 4, "__main__": 4,
 }  # fmt: skip
 # Conveniences of the API that reach up when they are called, and one reader below that needs ELF.
 ALLOWED = {
     ("btf/reader.py", "spec"),
-    ("spec/object_spec.py", "loading"),
-    ("spec/object_spec.py", "object"),
 }
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def imports(path: Path) -> Iterator[str]:
     """The rooms a file imports from."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bpf2py."):
             yield node.module.split(".")[1]
         elif isinstance(node, ast.ImportFrom) and node.module == "bpf2py":
@@ -64,3 +70,157 @@ def test_files_stay_readable() -> None:
     long = {str(p.relative_to(ROOT)): n for p in ROOT.rglob("*.py") if (n := len(p.read_text().splitlines())) > 620}
     allowed = {"isa/helpers.py", "uapi/sections.py"}  # tables
     assert set(long) <= allowed, f"over 620 lines: {long}"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def is_for_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+@cache
+def imported(path: Path, for_checkers: bool) -> set[str]:
+    """Modules of the package a file imports, wherever in it; those for type checkers alone only where they are asked for."""
+    found = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if not for_checkers and is_for_checkers(child):
+                continue
+            if isinstance(child, ast.ImportFrom) and child.module and child.module.startswith("bpf2py"):
+                for name in child.names:
+                    full = f"{child.module}.{name.name}"
+                    found.add(full if full in modules() else child.module)
+            elif isinstance(child, ast.Import):
+                found.update(name.name for name in child.names)
+            visit(child)
+
+    visit(parsed(path))
+    return found & set(modules())
+
+
+def circles(edges: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
+    """Groups of modules that reach one another."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        pending = [start]
+        while pending:
+            for each in edges[pending.pop()] - seen:
+                seen.add(each)
+                pending.append(each)
+        return seen
+
+    all_reached = {name: reached(name) for name in edges}
+    return sorted({tuple(sorted(o for o in r if n in all_reached[o])) for n, r in all_reached.items() if n in r})
+
+
+def test_imports_do_not_go_round() -> None:
+    """Not at module level, nor inside functions; for type checkers alone only within a room, whose parts know its whole."""
+    known = modules()
+    assert circles({name: imported(path, for_checkers=False) - {name} for name, path in known.items()}) == []
+    for found in circles({name: imported(path, for_checkers=True) - {name} for name, path in known.items()}):
+        assert len({name.split(".")[1] for name in found}) == 1, found
+
+
+def test_only_backends_names_a_backend() -> None:
+    """Above the seam: the API does not know which it has. Features and symbols are the running kernel's."""
+    for name, path in modules().items():
+        room = name.removeprefix("bpf2py.").split(".")[0]
+        if room in ("kernel", "engine", "backends", "cli", "testing", "features") or name == "bpf2py":
+            continue
+        used = imported(path, for_checkers=True)
+        assert not [each for each in used if each.startswith(("bpf2py.kernel", "bpf2py.engine"))], name
+
+
+def test_the_picture_of_the_rooms_is_fresh() -> None:
+    root = Path(__file__).parent.parent
+    drawn = subprocess.run(
+        [sys.executable, "-c", "import draw_rooms; print(draw_rooms.draw(), end='')"],
+        cwd=root / "tools",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert drawn.stdout == (root / "docs/contributing/rooms.svg").read_text(), "python tools/draw_rooms.py rewrites it"
+
+
+def functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Those defined in a module or class, also below an ``if``."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        elif isinstance(node, ast.If):
+            yield from functions([*node.body, *node.orelse])
+
+
+def is_overload(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "overload" for each in function.decorator_list)
+
+
+def any_in(path: Path) -> Iterator[str]:
+    """Parameters and results of type Any of functions that are not private, as type checkers of users see them."""
+    for owner in ast.walk(parsed(path)):
+        if not isinstance(owner, ast.Module | ast.ClassDef):
+            continue
+        found = list(functions(owner.body))
+        overloaded = {function.name for function in found if is_overload(function)}
+        for function in found:
+            if function.name.startswith("_") and not function.name.startswith("__"):
+                continue
+            if function.name in overloaded and not is_overload(function):
+                continue
+            given = function.args
+            named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            annotations = [argument.annotation for argument in named if argument is not None] + [function.returns]
+            count = sum(isinstance(each, ast.Name) and each.id == "Any" for each in annotations)
+            yield from [f"{path.relative_to(ROOT)}: {function.name}"] * count
+
+
+# Why the rest cannot say more. The command line is a program: nobody imports it; `bpf2py.lang` has a type system of its own, which
+# checkers of Python cannot express in full.
+ANY = {
+    "__init__.py: __getattr__": "any public name",
+    "btf/structs.py: plain": "any value of a BTF type",
+    "btf/structs.py: __getitem__": "a member's type follows from BTF",
+    "codegen/runtime.py: __get__": "any codec",
+    "engine/native.py: translator_class": "code of one translator or the other",
+    "engine/machine.py: provide": "code of one translator or the other",
+    "engine/machine.py: gone": "code of one translator or the other",
+    "engine/translate.py: numbered": "generated Python code",
+    "kernel/attach/__init__.py: required": "the type of an option follows from its name",
+    "kernel/syscall.py: libc": "ctypes: any function of the library",
+    "kernel/syscall.py: quick_libc": "ctypes: any function of the library",
+    "kernel/syscall.py: address": "what has a buffer: Python 3.11 has no type for it",
+    "maps/array.py: to_arrow": "pyarrow has no types",
+    "maps/mapping.py: to_arrow": "pyarrow has no types",
+    "maps/arrow.py: table": "pyarrow has no types",
+    "maps/frames.py: to_pandas": "pandas is not there for type checkers",
+    "maps/frames.py: to_polars": "polars is not there for type checkers",
+    "maps/fd_values.py: setdefault": "what is read is not what was written",
+    "maps/fd_values.py: pop": "what is read is not what was written",
+    "maps/lpm.py: decode": "an IPv4 or IPv6 network or interface, or a pair, by size and bits",
+    "maps/percpu.py: lookup_cpu": "the families' type parameters differ",
+    "spec/object_spec.py: load": "former name, for one release",
+    "spec/variable_spec.py: value": "any value of a BTF type",
+    "testing/plugin.py: run": "members of the program's context",
+    "testing/plugin.py: __getattr__": "any public name of the package",
+    "uapi/attach_options.py: parse_option": "the type of an option follows from its name",
+    "variables.py: value": "any value of a BTF type",
+}
+
+
+def test_any_is_rare_and_has_a_reason() -> None:
+    found = [
+        name for path in sorted(ROOT.rglob("*.py")) for name in any_in(path) if not name.startswith(("cli/", "lang/"))
+    ]
+    assert set(found) <= set(ANY), set(found) - set(ANY)
+    assert set(ANY) <= set(found), "no longer needed"
+    assert len(found) <= 30

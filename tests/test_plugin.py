@@ -48,6 +48,15 @@ def test_maps_are_fresh_and_time_stands_still(bpf2py):
     assert bpf2py.now == 3_500_000_000
     assert bpf2py.trace == ["pid 1000"]
 
+def test_the_package_is_not_hidden(bpf2py):
+    obj = bpf2py.load("opens.bpf.c", variables={"opens": 5}, max_entries={"seen": 3})
+    with pytest.raises(bpf2py.KeyNotFound):
+        obj.maps["seen"][1]
+    assert isinstance(obj.maps["seen"], bpf2py.maps.LruHashMap)
+    assert (obj.variables["opens"].value, obj.maps["seen"].max_entries) == (5, 3)
+    with pytest.raises(AttributeError):
+        bpf2py.nonsense
+
 def test_another_task(bpf2py):
     obj = bpf2py.load("opens.bpf.c")
     bpf2py.task = Task(7)
@@ -82,7 +91,7 @@ def test_the_fixture(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch)
     pytester.makefile(".bpf.c", opens=PROGRAM)
     pytester.makepyfile(TESTS)
     done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers", "-W", "error")
-    done.assert_outcomes(passed=6)
+    done.assert_outcomes(passed=7)
 
 
 def test_the_settings(pytester: pytest.Pytester) -> None:

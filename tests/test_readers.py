@@ -18,8 +18,9 @@ import bpf2py
 import bpf2py.kernel.perf_buffer
 import bpf2py.readers.ring
 from bpf2py import PerfReader, RingReader
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.least_size import least_size
+from bpf2py.readers.batch import PIECE
 from bpf2py.shared_memory import new_fence
 
 SOURCE = """
@@ -160,7 +161,7 @@ def test_break_exception_islice(case: Case) -> None:
         assert reader.flush() == []
 
 
-@pytest.mark.parametrize("taken", [1, 4095, 4096, 4097])
+@pytest.mark.parametrize("taken", [1, PIECE - 1, PIECE, PIECE + 1])
 def test_the_rest_of_a_large_batch(obj: bpf2py.Object, taken: int) -> None:
     case = Case(obj, "ring")
     with case.reader() as reader:
@@ -169,6 +170,27 @@ def test_the_rest_of_a_large_batch(obj: bpf2py.Object, taken: int) -> None:
         (batch,) = reader.poll(0)
         assert len(batch) == 5000 - taken
         assert batch.to_numpy()["number"].tolist() == list(range(taken, 5000))
+
+
+def test_the_buffer_is_emptied_while_events_are_handed_out(case: Case) -> None:
+    full = 6000 if case.kind == "ring" else 4000
+    with case.reader() as reader:
+        case.emit(full)
+        events = reader.events()
+        assert next(events).number == 0
+        case.emit(full)
+        assert numbers(itertools.islice(events, PIECE)) == list(range(1, PIECE + 1))
+        case.emit(full)  # there would be no room if nothing had been taken meanwhile
+        assert case.obj.variables["failed"].value == 0
+        assert numbers(itertools.islice(events, 3 * full - PIECE - 1)) == list(range(PIECE + 1, 3 * full))
+
+
+def test_with_a_timeout_of_0_an_iteration_ends_however_busy_the_buffer(case: Case) -> None:
+    with case.reader() as reader:
+        case.emit(1)
+        for event in reader.events(timeout=0):
+            assert event.number == 0
+            case.emit(2)
 
 
 def test_batches_of_several_buffers(obj: bpf2py.Object) -> None:
@@ -183,12 +205,12 @@ def test_batches_of_several_buffers(obj: bpf2py.Object) -> None:
         case.emit(3)
         obj.programs["emit_other"].test_run()
         assert next(reader.events()).number == 3
-        with reader.lease(0) as batch:  # what was taken before comes first
-            assert numbers(batch) == [4, 5]
-        with reader.lease(0) as batch:
-            assert batch.source == "other"
-        with reader.lease(0) as batch:
-            assert batch is None
+        with reader.lease(0) as left:  # what was taken before comes first
+            assert numbers(left) == [4, 5]
+        with reader.lease(0) as left:
+            assert left is not None and left.source == "other"  # noqa: PT018
+        with reader.lease(0) as left:
+            assert left is None
 
 
 def test_what_was_taken_can_be_had_after_close(case: Case) -> None:

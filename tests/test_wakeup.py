@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bpf2py.errors import EncodeError
-from bpf2py.wakeup import Poll, Wakeup
+from bpf2py.seam.wakeup import Poll, Wakeup
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 1e30, 3e6, 0, -1, -math.inf, None])

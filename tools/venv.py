@@ -52,12 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("venv", type=Path)
     parser.add_argument("--extras", default="cc,dev", help="extras of pyproject.toml, with commas")
+    parser.add_argument("--progress", action="store_true", help="show what pip downloads and installs")
     arguments = parser.parse_args()
     python = arguments.venv / "bin/python"
     # A venv whose base Python went away, or an unfinished one, is made anew.
     if subprocess.run([str(python), "-c", "import pip"], capture_output=True).returncode if python.exists() else True:
         create(arguments.venv)
-    retried([str(python), "-m", "pip", "install", "--quiet", "--editable", f".[{arguments.extras}]"])
+    quiet = [] if arguments.progress else ["--quiet"]
+    retried([str(python), "-m", "pip", "install", *quiet, "--editable", f".[{arguments.extras}]"])
 
 
 if __name__ == "__main__":

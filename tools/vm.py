@@ -4,7 +4,7 @@ The kernel comes from Debian's own archive (apt-get download, unpacked with dpkg
 .vm/ or in $BPF2PY_VM_DIR. The guest sees the root file system of this machine read-only, so it runs this very checkout
 with this very interpreter; only the results directory is writable. KVM is never used: where nested it tends to hang.
 
-    python tools/vm.py [--kernel 6.12] [--timeout SECONDS] [--exec COMMAND] [-- PYTEST ARGUMENTS]
+    python tools/vm.py [--kernel 6.12] [--hooks] [--timeout SECONDS] [--exec COMMAND] [-- PYTEST ARGUMENTS]
 """
 
 from __future__ import annotations
@@ -33,24 +33,17 @@ NEEDED = {
     "depmod": "kmod",
     "busybox": "busybox-static",
 }
-# Hooks, loading and one test file for each kind of map: what differs between kernels, in a few minutes of emulation. Everything
-# else runs with arguments of one's own: make test-vm PYTEST_ARGS="-m kernel tests"
-SELECTION = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [
-    f"tests/kernel/test_{name}.py"
-    for name in (
-        "externs",
-        "features",
-        "programs",
-        "hash",
-        "array",
-        "percpu",
-        "lru",
-        "lpm",
-        "queue_stack",
-        "map_of_maps",
-        "modules",
-    )
+# What older kernels lack or the kernel here refuses: hooks and loading; with --hooks that alone.
+HOOKS = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [
+    f"tests/kernel/test_{name}.py" for name in ("externs", "features", "programs", "modules")
 ]
+# And one test file for each kind of map, in a few minutes of emulation. Everything else runs with arguments of one's own:
+# make test-vm PYTEST_ARGS="-m kernel tests"
+SELECTION = HOOKS + [
+    f"tests/kernel/test_{name}.py" for name in ("hash", "array", "percpu", "lru", "lpm", "queue_stack", "map_of_maps")
+]
+# Pages of the documentation whose programs other kernels refuse.
+SELECTION += [f"tests/test_docs.py::test_page[hooks/{name}.md]" for name in ("kprobe", "fentry", "lsm")]
 # Without the option apt warns that its unprivileged user cannot write where we download to.
 APT_DOWNLOAD = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root"]
 # A second mount of the root file system, cached by the guest: importing Python modules takes half the time over it.
@@ -247,7 +240,8 @@ def main() -> int:
     """Parse the command line, boot, and pass the guest's exit status on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", default="6.12", help="kernel series: 6.12 or 6.1")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds until the guest is killed")
+    parser.add_argument("--hooks", action="store_true", help="run the tests of hooks and loading alone")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds until the guest is killed")
     parser.add_argument("--memory", default="2G")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--exec", dest="command", help="run this shell command in the guest instead of the tests")
@@ -255,7 +249,7 @@ def main() -> int:
     options = parser.parse_args()
     cache = Path(os.environ.get("BPF2PY_VM_DIR") or ROOT / ".vm")
     cache.mkdir(parents=True, exist_ok=True)
-    selection = options.pytest or SELECTION
+    selection = options.pytest or (HOOKS if options.hooks else SELECTION)
     with tempfile.TemporaryDirectory(prefix="bpf2py-vm-") as scratch:
         results = Path(scratch)
         try:

@@ -4,12 +4,14 @@
  *
  *     event_drain ring FD SIZE
  *     event_drain perf MAP_FD CPUS PAGES
+ *     event_drain live FD SIZE
  *
  * For each line on stdin it drains what is there, adds up the first 8 bytes of every record, and prints
- * "RECORDS NANOSECONDS SUM".
+ * "RECORDS NANOSECONDS SUM". Live, it waits with poll() and drains until nothing comes for a second.
  */
 #include <linux/bpf.h>
 #include <linux/perf_event.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +108,15 @@ int main(int argc, char **argv)
     }
     puts("ready");
     fflush(stdout);
+    if (!strcmp(argv[1], "live")) {
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+        while (poll(&ready, 1, 1000) > 0)
+            while (LOAD(consumer) < LOAD(producer))
+                drain_ring(consumer, producer, (char *)producer + page, size);
+        printf("%lu 0 %lu\n", records, sum);
+        return 0;
+    }
     while (fgets(line, sizeof line, stdin)) {
         struct timespec from, to;
 

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
         VerifierError,
     )
     from bpf2py.kernel.ksyms import ksym
+    from bpf2py.kernel.trace_pipe import trace_pipe
     from bpf2py.loading import load
     from bpf2py.maps.base import Map
+    from bpf2py.maps.histogram import Histogram
     from bpf2py.maps.percpu import PerCpu
     from bpf2py.object import Object
     from bpf2py.programs import Link, Program, enable_stats
@@ -54,8 +56,10 @@ if TYPE_CHECKING:
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
     from bpf2py.toolchain.compiler import compile
+    from bpf2py.uapi.attach_options import AttachOptions
     from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags
     from bpf2py.uapi.program_types import AttachType, ProgramType
+    from bpf2py.uapi.syscalls import syscall_name
     from bpf2py.variables import Variable
 
 __version__ = "0.1.0"
@@ -71,6 +75,7 @@ _HOMES = {
     "ObjectSpec": "spec.object_spec",
     "ProgramSpec": "spec.program_spec",
     "compile": "toolchain.compiler",
+    "AttachOptions": "uapi.attach_options",
     "MapFlags": "uapi.map_types",
     "MapType": "uapi.map_types",
     "UpdateFlags": "uapi.map_types",
@@ -79,8 +84,11 @@ _HOMES = {
     "Variable": "variables",
     "RingReader": "readers.ring",
     "PerfReader": "readers.perf",
+    "Histogram": "maps.histogram",
     "PerCpu": "maps.percpu",
+    "syscall_name": "uapi.syscalls",
     "ksym": "kernel.ksyms",
+    "trace_pipe": "kernel.trace_pipe",
 }
 _MODULES = {
     "errors": "bpf2py.errors",
@@ -92,6 +100,7 @@ _MODULES = {
 
 __all__ = [
     "AttachError",
+    "AttachOptions",
     "AttachType",
     "BpfError",
     "BpfOSError",
@@ -100,6 +109,7 @@ __all__ = [
     "CompileError",
     "CompilerNotFound",
     "EncodeError",
+    "Histogram",
     "IndexOutOfRange",
     "IterationAborted",
     "KeyExists",
@@ -134,6 +144,8 @@ __all__ = [
     "features",
     "ksym",
     "load",
+    "syscall_name",
+    "trace_pipe",
 ]
 
 

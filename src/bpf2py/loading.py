@@ -1,62 +1,42 @@
-"""Choosing a backend, and `load()`."""
+"""`load()`, and what it takes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
+from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.btf.reader import Btf
-from bpf2py.errors import NotSupported, ObjectError
+from bpf2py.errors import ObjectError
 from bpf2py.uapi.limits import names_limits
 
 if TYPE_CHECKING:  # who opens a map of the machine needs a backend, but no objects
+    from bpf2py.maps.base import Map
     from bpf2py.object import Object
     from bpf2py.spec.object_spec import ObjectSpec
 
-_kernel: Any = None
-_engine: Any = None
+
+# What `load()` takes: a source, an object file, its bytes, a spec, or several of them, which are linked.
+Source: TypeAlias = "str | os.PathLike[str] | bytes | ModuleType | ObjectSpec | Sequence[Source]"
 
 
-def resolve_backend(backend: Any = None) -> Any:
-    """The backend meant by ``None``, ``"kernel"``, ``"engine"``, ``"auto"`` or a backend object.
+class LoadOptions(TypedDict, total=False):
+    """Options of `load` that tools pass on."""
 
-    None means the environment variable BPF2PY_BACKEND, and the kernel where that is unset. ``"engine"`` is one engine for the
-    whole process, as there is one kernel, with as many CPUs as this machine. ``"auto"`` is the kernel where bpf() is permitted,
-    else the engine.
-    """
-    global _kernel, _engine
-    if backend is None:
-        backend = os.environ.get("BPF2PY_BACKEND") or "kernel"
-    if not isinstance(backend, str):
-        return backend
-    if backend == "auto":
-        from bpf2py.kernel.environment import Probes
-
-        backend = "kernel" if Probes.run().kernel_usable else "engine"
-    if backend == "kernel":
-        if _kernel is None:
-            from bpf2py.kernel.backend import KernelBackend
-
-            _kernel = KernelBackend()
-        return _kernel
-    if backend == "engine":
-        if _engine is None:
-            from bpf2py.engine.engine import Engine
-            from bpf2py.uapi.cpus import possible_cpus
-
-            try:
-                _engine = Engine(possible_cpus=possible_cpus())
-            except OSError:  # no Linux
-                _engine = Engine(possible_cpus=os.cpu_count() or 1)
-        return _engine
-    raise NotSupported(f"there is no backend {backend!r}; choose kernel, engine or auto", feature=backend)
+    chars: str
+    pin_path: str
+    maps: Mapping[str, Map[Any, Any]] | None
+    kconfig: Mapping[str, int | str] | None
+    btf: str | os.PathLike[str] | bytes | Btf | None
+    token_path: str | os.PathLike[str] | None
+    variables: Mapping[str, Any] | None
+    max_entries: Mapping[str, int] | None
+    autoload: Mapping[str, bool] | None
 
 
-def read_spec(
-    source: str | os.PathLike[str] | bytes | ModuleType | ObjectSpec | Sequence[Any], cflags: Sequence[str] = ()
-) -> ObjectSpec:
+def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:
     """The spec of a .c or .py file (compiled, cached), a module in Python, an object file, its bytes, or a spec (copied).
 
     Raises CompileError, ObjectError or OSError.
@@ -101,18 +81,38 @@ def read_btf(source: str | os.PathLike[str] | bytes | Btf | None) -> Btf | None:
         return Btf.from_elf_or_raw(file.read(), name=os.fspath(source))
 
 
+def override(
+    spec: ObjectSpec,
+    variables: Mapping[str, Any] | None,
+    max_entries: Mapping[str, int] | None,
+    autoload: Mapping[str, bool] | None,
+) -> None:
+    """Change a spec as `load` says. Raises KeyError for names it does not have."""
+    from bpf2py.object import Named
+
+    for name, entries in (max_entries or {}).items():
+        Named("map", spec.maps)[name].max_entries = entries
+    for name, value in (variables or {}).items():
+        Named("variable", spec.variables)[name].value = value
+    for name, wanted in (autoload or {}).items():
+        Named("program", spec.programs)[name].autoload = wanted
+
+
 @names_limits
 def load(
-    source: str | os.PathLike[str] | bytes | ModuleType | ObjectSpec | Sequence[Any],
-    backend: Any = None,
+    source: Source,
+    backend: BackendChoice = None,
     *,
     cflags: Sequence[str] = (),
     chars: str = "str",
     pin_path: str = "/sys/fs/bpf",
-    maps: dict[str, Any] | None = None,
-    kconfig: dict[str, Any] | None = None,
+    maps: Mapping[str, Map[Any, Any]] | None = None,
+    kconfig: Mapping[str, int | str] | None = None,
     btf: str | os.PathLike[str] | bytes | Btf | None = None,
     token_path: str | os.PathLike[str] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    max_entries: Mapping[str, int] | None = None,
+    autoload: Mapping[str, bool] | None = None,
 ) -> Object:
     """Create the maps and load the programs of an object; nothing is attached yet.
 
@@ -131,6 +131,9 @@ def load(
         token_path: mount point of a BPF file system that delegates rights to this user namespace (Linux 6.9); by default
             what the environment variable LIBBPF_BPF_TOKEN_PATH says, an empty string for none.
         kconfig: values of ``extern ... __kconfig`` variables to take instead of the kernel's.
+        variables: first values of global variables, constants included, by name.
+        max_entries: sizes of maps in place of the source's, by name.
+        autoload: False for programs not to load, True for those whose section name begins with ``?``, by name.
 
     Returns:
         The `Object`, a context manager that closes everything.
@@ -139,9 +142,11 @@ def load(
         CompileError, ObjectError: the source or object is wrong.
         PermissionDenied: the process may not; the message says what is missing.
         MapCreateError, VerifierError: the kernel refused a map or a program.
+        KeyError: there is no such map, program or variable.
+        EncodeError: a variable's type does not take the value.
 
     Example:
-        >>> with bpf2py.load("counter.bpf.c") as obj:     # doctest: +SKIP
+        >>> with bpf2py.load("counter.bpf.c", variables={"sampling": 7}) as obj:     # doctest: +SKIP
         ...     obj.attach()
         ...     print(dict(obj.maps["counts"].items()))
     """
@@ -149,6 +154,7 @@ def load(
 
     found = resolve_backend(backend)
     spec = read_spec(source, cflags)
+    override(spec, variables, max_entries, autoload)
     return Object(
         spec,
         found,

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from mmap import PAGESIZE
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.reader import Btf
@@ -24,7 +24,7 @@ from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import build as kconfig_section
 from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
-from bpf2py.maps.base import Map, wrap
+from bpf2py.maps.base import AnyMap, Map, wrap
 from bpf2py.owned import Owned
 from bpf2py.programs import Link, Links, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
@@ -37,7 +37,7 @@ from bpf2py.uapi.program_types import ProgramType
 from bpf2py.variables import ArenaSection, DataSection, Variable
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import Backend, Loading, MapHandle
 
 T = TypeVar("T")
 
@@ -84,12 +84,12 @@ class Object(Owned):
     def __init__(
         self,
         spec: ObjectSpec,
-        backend: Any,
+        backend: Backend,
         *,
         chars: str = "str",
         pin_path: str = "/sys/fs/bpf",
-        maps: dict[str, Map[Any, Any]] | None = None,
-        kconfig: Mapping[str, Any] | None = None,
+        maps: Mapping[str, Map[Any, Any]] | None = None,
+        kconfig: Mapping[str, int | str] | None = None,
         btf: Btf | None = None,
         token_path: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class Object(Owned):
         self._pin_path = pin_path
         self._btf = btf
         self._token_path = token_path
-        self._maps: dict[str, Map[Any, Any]] = {}
+        self._maps: dict[str, AnyMap] = {}
         self._programs: dict[str, Program] = {}
         self._sections: dict[str, DataSection] = {}
         self._closed = False
@@ -118,14 +118,13 @@ class Object(Owned):
                     os.unlink(path)
             self.close()
             raise
-        # Any, because the family of a map follows from the object file.
-        self.maps: Mapping[str, Any] = Named("map", self._maps)
+        self.maps: Mapping[str, AnyMap] = Named("map", self._maps)
         self.programs: Mapping[str, Program] = Named("program", self._programs)
         self.variables: Mapping[str, Variable] = Named(
             "variable", {name: Variable(v, self._sections[v.map.name]) for name, v in spec.variables.items()}
         )
 
-    def _add_kconfig(self, overrides: Mapping[str, Any]) -> None:
+    def _add_kconfig(self, overrides: Mapping[str, int | str]) -> None:
         """Make the map of the ``extern ... __kconfig`` variables."""
         spec = self.spec
         externs = kconfig_externs(spec)
@@ -140,42 +139,44 @@ class Object(Owned):
             variable = VariableSpec(extern.name, made.map, made.offsets[extern.name], size, extern.type_id)
             spec.variables[extern.name] = variable
 
-    def _load(self, given: dict[str, Map[Any, Any]]) -> None:
+    def _load(self, given: Mapping[str, Map[Any, Any]]) -> None:
         spec = self.spec
         for name in given:
             if name not in spec.maps:
                 raise MapIncompatible(f"map {name}: the object has no such map: {', '.join(spec.maps)}")
         wanted = [program for program in spec.programs.values() if program.autoload]
-        given_token = {} if self._token_path is None else {"token_path": self._token_path}
-        prepared = self.backend.prepare(spec, **given_token)
+        loading = self.backend.prepare(spec, self._token_path)
         try:
-            if prepared.warning:
-                self.warnings.append(prepared.warning)
+            if loading.warning:
+                self.warnings.append(loading.warning)
             self._check_registers(wanted)
             for map_spec in spec.maps.values():
                 if map_spec.struct_ops is not None:
-                    from bpf2py.maps.struct_ops import StructOpsMap
-
-                    handle, binding = self.backend.create_struct_ops(map_spec, spec.programs, prepared)
-                    self._maps[map_spec.name] = made = StructOpsMap.wrap(handle, map_spec, self.backend, binding)
-                    made.programs, made.links = self._programs, self._links
+                    self._maps[map_spec.name] = self._make_struct_ops(map_spec, loading)
                     continue
-                self._maps[map_spec.name] = self._make_map(map_spec, prepared, given.get(map_spec.name))
+                self._maps[map_spec.name] = self._make_map(map_spec, loading, given.get(map_spec.name))
             for map_spec in spec.maps.values():
                 self._fill_maps(map_spec)
             handles: dict[str, MapHandle] = {name: m._handle for name, m in self._maps.items()}
             linker = Linker(spec, self._core_target())
             # All are linked before the first is loaded: an object that cannot be linked costs no verification.
             linked = [(program, linker.link(program)) for program in wanted]
-            loaded = self.backend.load_programs(linked, spec, handles, prepared)
+            loaded = loading.load_programs(linked, handles)
             for program, handle in zip(wanted, loaded, strict=True):
-                self._programs[program.name] = Program(handle, program, self.backend, self._links)
+                self._programs[program.name] = Program(handle, program, self._links)
             for map_spec in spec.maps.values():
                 self._fill_programs(map_spec)
-            if prepared.warning:  # an error has it in its text
-                warnings.warn(f"object {spec.name}: {prepared.warning}", RuntimeWarning, stacklevel=5)
+            if loading.warning:  # an error has it in its text
+                warnings.warn(f"object {spec.name}: {loading.warning}", RuntimeWarning, stacklevel=5)
         finally:
-            prepared.close()
+            loading.close()
+
+    def _make_struct_ops(self, spec: MapSpec, loading: Loading) -> AnyMap:
+        from bpf2py.maps.struct_ops import StructOpsMap
+
+        made = StructOpsMap.bound(loading.create_struct_ops(spec, self.spec.programs), spec)
+        made.programs, made.links = self._programs, self._links
+        return cast("AnyMap", made)
 
     def _check_registers(self, wanted: list[ProgramSpec]) -> None:
         """Warn of programs that would take other registers for their arguments."""
@@ -197,7 +198,7 @@ class Object(Owned):
 
     # -- maps ----------------------------------------------------------------------------------------------------
 
-    def _make_map(self, spec: MapSpec, prepared: Any, given: Map[Any, Any] | None) -> Map[Any, Any]:
+    def _make_map(self, spec: MapSpec, loading: Loading, given: Map[Any, Any] | None) -> AnyMap:
         for each in (spec, spec.inner):
             if each is not None:
                 self._complete(each)
@@ -221,9 +222,9 @@ class Object(Owned):
         if spec.inner is not None:
             inner_spec = spec.inner.copy()
             inner_spec.btf = None
-            inner = self.backend.create_map(inner_spec, prepared)
+            inner = loading.create_map(inner_spec)
         try:
-            made = wrap(self.backend.create_map(created, prepared, inner), spec, self._options)
+            made = wrap(loading.create_map(created, inner), spec, self._options)
         finally:
             if inner is not None:
                 inner.close()
@@ -247,7 +248,7 @@ class Object(Owned):
     def _fill_maps(self, spec: MapSpec) -> None:
         made = self._maps[spec.name]
         if spec.type == MapType.ARENA:
-            memory = made.memory  # type: ignore[attr-defined]  # programs can only be loaded once the arena has its address
+            memory = made.memory  # programs can only be loaded once the arena has its address
             if spec.data_size is not None:
                 if spec.data_size > len(memory):
                     raise MapCreateError(
@@ -310,7 +311,7 @@ class Object(Owned):
             # One by one: those before a failing one must be in `new`.
             for name, bpf_map in self._maps.items():
                 if self.spec.maps[name].struct_ops is not None:
-                    new.append(bpf_map.attach())  # type: ignore[attr-defined]
+                    new.append(bpf_map.attach())
         except BaseException:
             for link in new:
                 link.close()

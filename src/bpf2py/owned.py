@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 __all__ = ["Owned"]
 
@@ -12,5 +12,5 @@ class Owned:
 
     __slots__ = ()
 
-    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError(f"cannot pickle or copy {type(self).__name__!r} object: it owns what it would close twice")

@@ -6,19 +6,21 @@ import os
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
-from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, EncodeError
-from bpf2py.info import ProgramInfo, TestRunResult
+from bpf2py.backends import BackendChoice, resolve_backend
+from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError
 from bpf2py.owned import Owned
+from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec
-from bpf2py.uapi import attach_numbers
 from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:
-    from bpf2py.backend import LinkHandle, ProgramHandle
+    from bpf2py.seam.protocol import Closable, LinkHandle, ProgramHandle
+    from bpf2py.uapi.attach_options import AttachOptions
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
 
@@ -76,7 +78,7 @@ class Link(Owned):
 
     def __init__(self, handles: Sequence[LinkHandle], program: str, owner: Links | None = None) -> None:
         self._handles = list(handles)
-        self._handle: Any = handles[0]
+        self._handle = handles[0]
         self.program = program
         self.hook = handles[0].hook
         self._finalizer = weakref.finalize(self, _close_all, self._handles)
@@ -109,8 +111,7 @@ class Link(Owned):
         ``type`` (such as ``"perf_event"``), ``id``, ``prog_id``, and what the type has: ``name`` of a tracepoint, ``ifindex``,
         ``attach_type``, ``cgroup_id``, ``cookie`` ... (the kernel's names, see struct bpf_link_info).
         """
-        found: dict[str, Any] = self._handle.info()
-        return found
+        return self._handle.info()
 
     def fileno(self) -> int:
         """The descriptor of the link. Raises ClosedError."""
@@ -141,9 +142,10 @@ class Link(Owned):
         what = f"link of program {self.program}: unpin"
         path = pin_path(path, what)
         _must_exist(path, what)
-        with Link.from_pin(path, backend="kernel") as pinned:
-            if pinned.info.get("id") != self.info.get("id"):
-                raise BpfError(f"{what}: {path} pins link {pinned.info.get('id')}, not this one")
+        with closing(self._handle.opened_at(path)) as pinned:
+            ident = pinned.info().get("id")
+            if ident != self.info.get("id"):
+                raise BpfError(f"{what}: {path} pins link {ident}, not this one")
         os.unlink(path)
         self._stays = False
 
@@ -158,7 +160,7 @@ class Link(Owned):
         """
         self.fileno()
         for handle in self._handles:
-            result = handle.update(program.fileno(), old.fileno() if old is not None else None)  # type: ignore[attr-defined]
+            result = handle.update(program.fileno(), old.fileno() if old is not None else None)
             if result < 0:
                 raise BpfOSError(
                     f"link of program {self.program}: update: {self.hook} did not take program {program.name}",
@@ -191,21 +193,19 @@ class Link(Owned):
         self._finalizer()
 
     @staticmethod
-    def from_pin(path: str | os.PathLike[str], *, backend: Any = None) -> Link:
+    def from_pin(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Link:
         """Open a pinned link (Linux 5.7); closing it leaves the program attached as long as the pin is there."""
-        from bpf2py.loading import resolve_backend
 
         return Link._opened(resolve_backend(backend).open_link_pin(os.fspath(path)))
 
     @staticmethod
-    def from_id(ident: int, *, backend: Any = None) -> Link:
+    def from_id(ident: int, *, backend: BackendChoice = None) -> Link:
         """Open the link with this id (Linux 5.8, CAP_SYS_ADMIN); `detach()` takes the program off its hook."""
-        from bpf2py.loading import resolve_backend
 
         return Link._opened(resolve_backend(backend).open_link_id(object_id(ident, "link")))
 
     @staticmethod
-    def _opened(handle: Any) -> Link:
+    def _opened(handle: LinkHandle) -> Link:
         link = Link([handle], str(handle.info().get("prog_id", "")))
         link._stays = True  # by what holds it elsewhere
         return link
@@ -217,7 +217,7 @@ class Link(Owned):
         """
         self.fileno()
         for handle in self._handles:
-            result = handle.detach()  # type: ignore[attr-defined]
+            result = handle.detach()
             if result < 0:
                 raise BpfOSError(
                     f"link of program {self.program}: detach: {self.hook} is detached by closing it and removing its pins",
@@ -238,7 +238,7 @@ class Link(Owned):
 class Stats(Owned):
     """While it is open the kernel counts runs and run time of all programs (`Program.info`); a context manager."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Closable) -> None:
         self._finalizer = weakref.finalize(self, handle.close)
 
     def close(self) -> None:
@@ -252,17 +252,16 @@ class Stats(Owned):
         self.close()
 
 
-def enable_stats() -> Stats:
-    """Count runs and run time of all programs of the machine (Linux 5.8, CAP_SYS_ADMIN).
+def enable_stats(backend: BackendChoice = None) -> Stats:
+    """Count runs and run time of all programs of the machine, or of an engine (Linux 5.8, CAP_SYS_ADMIN).
 
     Example:
         >>> with bpf2py.enable_stats():          # doctest: +SKIP
         ...     ...
         ...     print(obj.programs["count"].info.run_count)
     """
-    from bpf2py.loading import resolve_backend
 
-    return Stats(resolve_backend("kernel").enable_stats())
+    return Stats(resolve_backend(backend).enable_stats())
 
 
 def _is_context(value: Any) -> bool:
@@ -277,11 +276,8 @@ class Program(Owned):
         spec: what it was loaded from, None for a program that was opened.
     """
 
-    def __init__(
-        self, handle: ProgramHandle, spec: ProgramSpec | None, backend: Any, links: Links | None = None
-    ) -> None:
+    def __init__(self, handle: ProgramHandle, spec: ProgramSpec | None, links: Links | None = None) -> None:
         self._handle = handle
-        self._backend = backend
         self._links = links
         self.spec = spec
         self.name = spec.name if spec is not None else handle.info().name
@@ -289,20 +285,22 @@ class Program(Owned):
         self._finalizer.atexit = False  # as of maps
 
     @staticmethod
-    def open(path: str | os.PathLike[str], *, backend: Any = None) -> Program:
+    def from_pin(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:
         """Open a pinned program (Linux 4.4). Raises BpfOSError when nothing is pinned there."""
-        from bpf2py.loading import resolve_backend
 
-        found = resolve_backend(backend)
-        return Program(found.open_program_pin(os.fspath(path)), None, found)
+        return Program(resolve_backend(backend).open_program_pin(os.fspath(path)), None)
 
     @staticmethod
-    def from_id(ident: int, *, backend: Any = None) -> Program:
-        """Open the program with this id (Linux 4.13, CAP_SYS_ADMIN)."""
-        from bpf2py.loading import resolve_backend
+    def open(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:
+        """Former name of `from_pin`."""
+        warnings.warn("Program.open() is called Program.from_pin() now", DeprecationWarning, stacklevel=2)
+        return Program.from_pin(path, backend=backend)
 
-        found = resolve_backend(backend)
-        return Program(found.open_program_id(object_id(ident, "program")), None, found)
+    @staticmethod
+    def from_id(ident: int, *, backend: BackendChoice = None) -> Program:
+        """Open the program with this id (Linux 4.13, CAP_SYS_ADMIN)."""
+
+        return Program(resolve_backend(backend).open_program_id(object_id(ident, "program")), None)
 
     @property
     def type(self) -> ProgramType | int:
@@ -333,14 +331,16 @@ class Program(Owned):
         return not self._finalizer.alive
 
     @names_limits
-    def attach(self, **options: Any) -> Link:
-        """Attach to the hook the section name says, or the options: ``target``, ``cookie``, ... by hook.
+    def attach(self, **options: Unpack[AttachOptions]) -> Link:
+        """Attach to the hook the section name says, or the options: ``device=`` of XDP programs, ``cgroup=``, ``pid=`` ...
+
+        What each hook takes stands in the reference of attach options. None counts as not given.
 
         Returns:
             The link, for detaching early: its object keeps it, and detaches when it is closed.
 
         Raises:
-            AttachError: the hook does not exist, or refused the program.
+            AttachError: the hook does not exist, or refused the program; it does not take such an option.
             PermissionDenied: a right is missing.
         """
         self.fileno()
@@ -348,9 +348,8 @@ class Program(Owned):
             raise AttachError(
                 f"program {self.name}: attach: an opened program does not know its section; attach the loaded one"
             )
-        attach_numbers.check(f"program {self.name}: attach", options)
         try:
-            handles = self._backend.attach(self._handle, self.spec, dict(options))
+            handles = self._handle.attach(self.spec, {**options})
         except BpfError:
             self.fileno()  # another thread may have closed it meanwhile
             raise
@@ -359,25 +358,24 @@ class Program(Owned):
     def xlated(self) -> bytes:
         """The instructions as the kernel runs them, after the verifier's rewriting (Linux 4.13, CAP_SYS_ADMIN); else empty."""
         self.fileno()
-        return bytes(self._backend.program_code(self._handle, False))
+        return self._handle.code(jited=False)
 
     def jited(self) -> bytes:
         """The machine code; empty where the kernel does not show it (kernel.kptr_restrict, no JIT)."""
         self.fileno()
-        return bytes(self._backend.program_code(self._handle, True))
+        return self._handle.code(jited=True)
 
     def source_lines(self) -> list[tuple[int, str]]:
         """(number of the instruction, ``file:line: text``) where another source line begins (Linux 5.0); empty without BTF."""
         self.fileno()
-        found: list[tuple[int, str]] = self._backend.source_lines(self._handle)
-        return found
+        return self._handle.source_lines()
 
     def disassemble(self, *, source: bool = False) -> str:
         """The instructions the kernel runs, one a line; with `source` each source line in front of those made from it."""
         from bpf2py.isa.disasm import disassemble
 
         code = self.xlated()
-        symbols = self._backend.helper_names(code)
+        symbols = self._handle.helper_names(code)
         lines = dict(self.source_lines()) if source else {}
         shown, text = "", []
         for line in disassemble(code, symbols=symbols):
@@ -394,7 +392,7 @@ class Program(Owned):
         path = pin_path(path, f"program {self.name}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"program {self.name}: pin: {path} exists")
-        result = self._handle.pin(path)  # type: ignore[attr-defined]
+        result = self._handle.pin(path)
         if result < 0:
             raise BpfOSError(
                 f"program {self.name}: pin: {path} must be on a BPF file system (mount -t bpf bpf /sys/fs/bpf)",
@@ -410,9 +408,10 @@ class Program(Owned):
         what = f"program {self.name}: unpin"
         path = pin_path(path, what)
         _must_exist(path, what)
-        with Program.open(path, backend="kernel") as pinned:
-            if pinned.info.id != self.info.id:
-                raise BpfError(f"{what}: {path} pins program {pinned.info.name} (id {pinned.info.id}), not this one")
+        with closing(self._handle.opened_at(path)) as pinned:
+            info = pinned.info()
+            if info.id != self.info.id:
+                raise BpfError(f"{what}: {path} pins program {info.name} (id {info.id}), not this one")
         os.unlink(path)
 
     def test_run(
@@ -425,7 +424,7 @@ class Program(Owned):
         flags: int = 0,
         live_frames: bool = False,
         batch_size: int = 0,
-    ) -> Any:
+    ) -> TestRunResult:
         """Run the program without attaching it (Linux 4.12; by program type up to 6.x).
 
         Args:
@@ -446,9 +445,9 @@ class Program(Owned):
         """
         self.fileno()
         if not live_frames:
-            return self._backend.test_run(self._handle, self.name, data, context, repeat, cpu, flags)
+            return self._handle.test_run(self.name, data, context, repeat, cpu, flags)
         flags |= TEST_XDP_LIVE_FRAMES
-        return self._backend.test_run(self._handle, self.name, data, context, repeat, cpu, flags, batch_size)
+        return self._handle.test_run(self.name, data, context, repeat, cpu, flags, batch_size)
 
     def stream(self, number: int) -> bytes:
         """Take everything out of an output stream: 1 is the standard output, 2 the errors (Linux 6.17).
@@ -459,7 +458,7 @@ class Program(Owned):
         Raises NotSupported on older kernels, BpfOSError when there is no such stream.
         """
         self.fileno()
-        return bytes(self._backend.read_stream(self._handle, self.name, number))
+        return self._handle.read_stream(self.name, number)
 
     def stdout(self) -> str:
         """What the program wrote to stream 1 since the last call."""
@@ -470,7 +469,7 @@ class Program(Owned):
         return self.stream(2).decode("utf-8", "replace")
 
     def run(
-        self, context: Any = None, *arguments: Any, data: bytes = b"", cpu: int | None = None, **fields: Any
+        self, context: object = None, *arguments: object, data: bytes = b"", cpu: int | None = None, **fields: object
     ) -> TestRunResult:
         """Run the program once on a context made from Python values: on the engine any program, on the kernel what `test_run` runs.
 
@@ -498,25 +497,7 @@ class Program(Owned):
         self.fileno()
         if context is not None and not _is_context(context):
             arguments, context = (context, *arguments), None
-        runner = getattr(self._backend, "run_program", None)
-        if runner is not None:
-            result: TestRunResult = runner(self._handle, context, data, arguments, fields, cpu)
-            return result
-        return self._run_in_kernel(context, arguments, data, cpu, fields)
-
-    def _run_in_kernel(
-        self, context: Any, arguments: tuple[Any, ...], data: bytes, cpu: int | None, fields: dict[str, Any]
-    ) -> TestRunResult:
-        if isinstance(context, Sequence) and not isinstance(context, bytes | bytearray | memoryview):
-            arguments, context = (*context, *arguments), None
-        if fields or isinstance(context, Mapping) or not all(isinstance(item, int) for item in arguments):
-            raise EncodeError(
-                f"program {self.name}: run: the kernel takes a context as bytes or as numbers; "
-                'members and structs are made by the engine: load(..., backend="engine")'
-            )
-        raw = b"".join((item & (1 << 64) - 1).to_bytes(8, "little") for item in arguments)
-        result: TestRunResult = self.test_run(data, bytes(context or b"") + raw, cpu=cpu)
-        return result
+        return self._handle.run(self.name, context, data, arguments, fields, cpu)
 
     def close(self) -> None:
         """Close the descriptor; links keep the program alive."""

@@ -7,7 +7,9 @@ import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ["new_fence", "owned_copy"]
+__all__ = ["new_fence", "owned_copy", "warm_up"]
+
+WARM = 1 << 22  # bytes; larger buffers have time enough
 
 # os.uname() rather than platform: that module takes longer to import than a map to read.
 _ORDERED = sys.platform == "win32" or (hasattr(os, "uname") and os.uname().machine in ("x86_64", "AMD64"))
@@ -53,3 +55,13 @@ def owned_copy(*parts: memoryview) -> memoryview:
         copy[start : start + len(part)] = np.frombuffer(part, np.uint8)
         start += len(part)
     return copy.data
+
+
+def warm_up(buffer: memoryview) -> None:
+    """Make the first copies out of a buffer as quick as later ones.
+
+    A copy into memory that the process does not have yet waits for a page fault every 4 KiB, in which a program refills what
+    was just taken. glibc gives a first large block back to the kernel when it is freed, and keeps later ones of that size.
+    """
+    for _ in range(2):
+        owned_copy(buffer[:WARM])

@@ -15,6 +15,7 @@ import bpf2py
 from bpf2py.kernel import attach as attach_module
 from bpf2py.kernel import cgroups
 from bpf2py.kernel.syscall import older_than
+from bpf2py.uapi.attach_options import hook_of
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.sections import SectionDef, lookup
 
@@ -45,7 +46,7 @@ def missing(definition: SectionDef) -> bool:
 def has_hook(definition: SectionDef) -> bool:
     """Whether such programs are attached, and not put into a map or run by hand."""
     by_map = definition.attach_type in (AttachType.XDP_DEVMAP, AttachType.XDP_CPUMAP)
-    return not by_map and definition.program_type in attach_module._BY_TYPE
+    return not by_map and hook_of(definition.program_type, definition.attach_type, definition.name) is not None
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +101,7 @@ def loader(given: bpf2py.ObjectSpec) -> Iterator[Loader]:
             spec.programs[name].autoload = True
             for attribute, value in changes.items():
                 setattr(spec.programs[name], attribute, value)
-        loaded.append(spec.load())
+        loaded.append(bpf2py.load(spec))
         return loaded[-1]
 
     yield load

@@ -134,13 +134,14 @@ def test_iterators_of_cgroups(load: Load, cgroup: str) -> None:
     os.mkdir(f"{cgroup}/child")
     try:
         fired = load("iter_cgroup")
-        for order, count in (("self", 1), ("descendants_pre", 2), ("descendants_post", 2)):
+        orders: list[tuple[Any, int]] = [("self", 1), ("descendants_pre", 2), ("descendants_post", 2)]
+        for order, count in orders:
             before = fired.runs("iter_cgroup")
             with fired["iter_cgroup"].attach(cgroup=cgroup, order=order) as link, link.open() as file:
                 file.read()
             assert fired.runs("iter_cgroup") - before == count + 1, order
         with pytest.raises(bpf2py.AttachError, match="order must be one of self, descendants_pre"):
-            fired["iter_cgroup"].attach(cgroup=cgroup, order="sideways")
+            fired["iter_cgroup"].attach(cgroup=cgroup, order="sideways")  # type: ignore[arg-type]
     finally:
         os.rmdir(f"{cgroup}/child")
 
@@ -188,7 +189,7 @@ def test_breakpoints(load: Load) -> None:
     watched.value = 3
     assert fired.runs("perf_event") == 2
     with pytest.raises(bpf2py.AttachError, match="access must be"):
-        fired["perf_event"].attach(breakpoint=ctypes.addressof(watched), access="all")
+        fired["perf_event"].attach(breakpoint=ctypes.addressof(watched), access="all")  # type: ignore[arg-type]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -330,7 +331,7 @@ char LICENSE[] SEC("license") = "GPL";
         spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(source))
         spec.programs["entry"].autoload, spec.programs["replacement"].autoload = False, True
         spec.programs["replacement"].target_program = base.programs["entry"]
-        with spec.load() as obj:
+        with bpf2py.load(spec) as obj:
             with obj.programs["replacement"].attach():
                 assert base.programs["entry"].test_run(data=bytes(64)).return_value == 42
                 assert obj.variables["runs"].value == 1
@@ -460,7 +461,7 @@ def test_netkit(load: Load, name: str, sender: str) -> None:
     ("name", "mode"),
     [case("xdp", "xdp", "generic"), case("xdp", "xdp", "native"), case("xdp.frags", "xdp_frags", None)],
 )
-def test_xdp(load: Load, name: str, mode: str | None) -> None:
+def test_xdp(load: Load, name: str, mode: Any) -> None:
     fired = load(name)
 
     def body() -> None:

@@ -138,28 +138,21 @@ def test_options_a_hook_does_not_know_are_refused(load_only: Loader) -> None:
 
 
 @pytest.mark.parametrize("backend", ["kernel", "engine"])
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"cookie": -1},
-        {"cookie": 1 << 64},
-        {"cookie": "x"},
-        {"pid": -2},
-        {"pid": 1 << 31},
-        {"offset": -1},
-        {"cookies": [0, -1]},
-    ],
-)
-def test_numbers_no_field_holds(backend: str, option: dict[str, Any], compile_bpf: Callable[[str], bytes]) -> None:
-    data = compile_bpf(
-        '__attribute__((section("tracepoint/syscalls/sys_enter_getppid"))) int p(void *ctx) { return 0; }\n'
-    )
-    name = next(iter(option))
-    with (
-        bpf2py.load(data, backend) as obj,
-        pytest.raises(bpf2py.AttachError, match=f"program p: attach: {name} must be"),
-    ):
-        obj.programs["p"].attach(**option)
+def test_numbers_no_field_holds(backend: str, compile_bpf: Callable[[str], bytes]) -> None:
+    data = compile_bpf("""
+#define SEC(name) __attribute__((section(name), used))
+SEC("tracepoint/syscalls/sys_enter_getppid") int point(void *ctx) { return 0; }
+SEC("uprobe") int probe(void *ctx) { return 0; }
+char LICENSE[] SEC("license") = "GPL";
+""")
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("point", {"cookie": -1}), ("point", {"cookie": 1 << 64}), ("point", {"cookie": "x"}), ("probe", {"pid": -2}),
+        ("probe", {"pid": 1 << 31}), ("probe", {"offset": -1}),
+    ]  # fmt: skip
+    with bpf2py.load(data, backend) as obj:
+        for name, option in wrong:
+            with pytest.raises(bpf2py.AttachError, match=f"program {name}: attach: {next(iter(option))} must be"):
+                obj.programs[name].attach(**option)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.attach.conftest import Fired, case
@@ -130,7 +131,7 @@ def use_options() -> None:
         case("sockops", "sockops", use_inet4, {}),
     ],
 )
-def test_control_groups(load: Load, cgroup: str, name: str, use: Callable[[], object], options: dict[str, str]) -> None:
+def test_control_groups(load: Load, cgroup: str, name: str, use: Callable[[], object], options: Any) -> None:
     fired = load(name)
     with fired[name].attach(cgroup=cgroup, **options):
         use()

@@ -52,7 +52,7 @@ def send(arrives: bool = True) -> None:
 def obj(compile_bpf: Callable[[str], bytes]) -> Iterator[Any]:
     spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(SOURCE), "tc")
     spec.variables["verdict"].value = TC_ACT_UNSPEC
-    with spec.load() as loaded:
+    with bpf2py.load(spec) as loaded:
         yield loaded
 
 
@@ -172,7 +172,7 @@ def test_errors(obj: Any, assert_no_leaks: Any) -> None:
         with assert_no_leaks():
             with pytest.raises(bpf2py.AttachError, match="does not say which way"):
                 program.attach(device="lo", qdisc="clsact")
-            with pytest.raises(bpf2py.AttachError, match="qdisc must be 'clsact', is 'fq'"):
+            with pytest.raises(bpf2py.AttachError, match="qdisc must be 'clsact'; is 'fq'"):
                 program.attach(device="lo", direction="ingress", qdisc="fq")
             with pytest.raises(bpf2py.AttachError, match="does not take the option colour"):
                 program.attach(device="lo", direction="ingress", qdisc="clsact", colour=1)

@@ -86,7 +86,7 @@ def obj(request: pytest.FixtureRequest, usdt_spec: bpf2py.ObjectSpec, monkeypatc
         monkeypatch.setattr(usdt_specs, "MULTI_SINCE", "99.0")
     elif not usdt_specs.uses_multi():
         pytest.skip("needs Linux 6.10")
-    with usdt_spec.load() as loaded:
+    with bpf2py.load(usdt_spec) as loaded:
         yield loaded
 
 
@@ -117,7 +117,7 @@ def test_programs_that_may_sleep(usdt_spec: bpf2py.ObjectSpec, target: Target, b
     spec = usdt_spec.copy()
     for name, program in spec.programs.items():
         program.autoload = name == "may_sleep"
-    with spec.load() as loaded, loaded.programs["may_sleep"].attach(target=f"{binary}:demo:plain"):
+    with bpf2py.load(spec) as loaded, loaded.programs["may_sleep"].attach(target=f"{binary}:demo:plain"):
         target.fire(3)
         assert (value(loaded, "runs"), value(loaded, "args")[0], value(loaded, "errors")[7]) == (1, -3, -14)
 
@@ -200,7 +200,7 @@ def test_kinds_of_executables(usdt_spec: bpf2py.ObjectSpec, build: Callable[...,
         spec.programs[name].autoload = False
     spec.programs["with_types"].target = f"{path}:demo:plain"
     running = Target(path)
-    with spec.load() as obj:
+    with bpf2py.load(spec) as obj:
         assert len(obj.attach()) == 1
         running.fire(5)
         assert list(value(obj, "typed")) == [-5, -123, -7]

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpf2py.btf.codec import Codec, CodecOptions, codec_for
+from bpf2py.btf.codec import Codec, CodecOptions
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.declare import codec_of
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bpf2py.btf.codec import Codec, CodecOptions, codec_for
+from bpf2py.btf.codec import Codec, CodecOptions
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.declare import codec_of
 from bpf2py.btf.dtype import array_from, bytes_of, dtype_of
 from bpf2py.btf.values import plain

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, DeclTag, Enum, FuncProto, Fwd, Int, Kind, Ref, Struct, Var
 from bpf2py.errors import BtfError

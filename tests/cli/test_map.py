@@ -111,7 +111,7 @@ def test_export_and_import(tmp_path: Path, kind: str, options: dict[str, Any], c
 
 
 @pytest.mark.kernel
-def test_events_are_typed_and_counted(tracefs: Any) -> None:
+def test_events_are_typed_and_counted(tracefs: Any, tmp_path: Path) -> None:
     example = EXAMPLE.with_name("exec_events.bpf.c")
     with bpf2py.load(example) as obj:
         obj.attach()
@@ -122,7 +122,20 @@ def test_events_are_typed_and_counted(tracefs: Any) -> None:
         out = ok("events", ident, "--type", "event", "--json", "--count", "1")  # by the program's own types
         assert set(json.loads(out)) == {"time_ns", "pid", "uid", "comm"}
         assert f"({next(iter(obj.programs))}) have no type 'nothing'" in fails("events", ident, "--type", "nothing")
-        assert "--types needs --type" in fails("events", ident, "--types", str(example))
+        subprocess.run(["/bin/true"], check=True)
+        assert set(json.loads(ok("events", ident, "--types", str(example), "--json", "--count", "1"))) == {
+            "time_ns", "pid", "uid", "comm",
+        }  # fmt: skip
+        assert "it has no map 'events': my_hash_map" in fails(
+            "events", ident, "--types", str(EXAMPLE.with_name("map_basics.bpf.c"))
+        )
+        # The map does not say what its records are: what the program writes does.
+        untyped = tmp_path / "untyped.bpf.c"
+        untyped.write_text(example.read_text().replace("    __type(value, struct event);\n", ""))
+        subprocess.run(["/bin/true"], check=True)
+        assert set(json.loads(ok("events", ident, "--types", str(untyped), "--json", "--count", "1"))) == {
+            "time_ns", "pid", "uid", "comm",
+        }  # fmt: skip
 
 
 @pytest.mark.kernel
@@ -218,7 +231,7 @@ def test_inspect_needs_no_rights() -> None:
     assert "call bpf_map_update_elem" in listing
     assert "exec_counts.bpf.c:" in listing
     assert "struct executions {" in listing
-    assert "not an ELF file" in fails("inspect", __file__)
+    assert "not an ELF file" in fails("inspect", str(EXAMPLE.parents[1] / "Makefile"))
 
 
 @pytest.mark.kernel

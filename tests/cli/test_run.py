@@ -142,7 +142,7 @@ def test_signals_end_it_with_the_final_view(counter: str, number: signal.Signals
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
-    assert process.returncode == 0
+    assert process.returncode == (130 if number == signal.SIGINT else 0)
     assert ("totals" in json.loads(out)["maps"]) if arguments else ("totals (ARRAY" in out)
 
 
@@ -238,7 +238,7 @@ def read_terminal(argv: list[str], until: Callable[[str], bool] | None = None) -
 def test_a_live_view_on_a_terminal(counter: str) -> None:
     argv = [sys.executable, "-m", "bpf2py", "run", counter, "--interval", "0.05"]
     shown, status = read_terminal(argv, until=lambda text: text.count("by_cpu (HASH") >= 3)
-    assert status == 0
+    assert status == 130
     assert "\x1b[" in shown  # the view is drawn over the one before
     assert "running for 0 s" in shown
     assert "totals (ARRAY" in shown

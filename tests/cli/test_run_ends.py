@@ -72,7 +72,7 @@ def wait_for(condition: Any, what: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("how", ["INT", "TERM", "duration"])
+@pytest.mark.parametrize("how", ["INT", "TERM", "KILL", "duration"])
 def test_everything_the_command_started_ends(source: str, backend: str, how: str, tmp_path: Path) -> None:
     output = tmp_path / "output"
     options = ["--duration", "2"] if how == "duration" else []
@@ -83,12 +83,14 @@ def test_everything_the_command_started_ends(source: str, backend: str, how: str
         wait_for(lambda: "ready" in output.read_text(), "the command did not start")
         process.send_signal(getattr(signal, f"SIG{how}"))
     _, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
+    assert process.returncode == {"KILL": -signal.SIGKILL, "INT": 130}.get(how, 0), err
     assert "Traceback" not in err
     pids = {name: int(pid) for name, pid in re.findall(r"^(\w+) (\d+)$", output.read_text(), re.M)}
     assert set(pids) == {"shell", "stubborn", "session", "orphan"}
     for name, pid in pids.items():
         wait_for(lambda pid=pid: not lives(pid), f"{name} goes on")
+    if how == "KILL":
+        return
     assert re.search(rf"ended the command: .*sh \({pids['shell']}\)", err)
     assert f"({pids['session']})" in err
     assert "totals (ARRAY, 1 of 2" in output.read_text()

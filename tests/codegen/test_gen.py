@@ -47,7 +47,7 @@ def load_module(path: Path) -> ModuleType:
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Modules of all examples, of odd types and of nasty layouts, in one directory."""
     directory = tmp_path_factory.mktemp("generated")
-    for source in (*EXAMPLES, SOURCES / "nasty.bpf.c", SOURCES / "odd.bpf.c"):
+    for source in (*EXAMPLES, *(SOURCES / f"{name}.bpf.c" for name in ("nasty", "odd", "streams"))):
         gen(source.name.removesuffix(".bpf.c"), str(source), "--output-dir", str(directory))
     gen("embedded", str(SOURCES / "nasty.bpf.c"), "--output-dir", str(directory), "--embed", "--type", "extra")
     layouts = SOURCES / "layouts.bpf.c"
@@ -58,9 +58,16 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What type checkers must find; everything else must pass.
 USER = """
+from typing import Any, assert_type
+
+import bpf2py
+from bpf2py import Map, MapType, PerfReader, RingReader
+from bpf2py.maps import ArrayMap, HashMap, Histogram, LruHashMap, PerCpuHashMap
 from nasty_bpfel import MAP_COLORS, Color, Nasty, Objects
 from odd_bpfel import Big, Config, EventT, StateT
 from odd_bpfel import Objects as Odd
+from streams_bpfel import Event
+from streams_bpfel import Objects as Streams
 
 with Odd.load(max_entries={"class": 4}, variables={"target": 3, "config": Config(c1=4)}, autoload={"run": False}) as odd:
     odd.maps.states[1] = StateT.ON
@@ -85,6 +92,58 @@ Objects.load(max_entries={MAP_COLORS: "3"})  # wrong
 print(Nasty(low=1, color=Color.GREEN, addr=Nasty().addr), Big(EventT(1, 2)))
 Nasty(colour=Color.GREEN)  # wrong
 EventT(a="x")  # wrong
+
+
+async def later(streams: Streams) -> None:
+    async for event in RingReader(streams.maps.ring):
+        assert_type(event, Event)
+
+
+def events(streams: Streams) -> None:
+    with RingReader(streams.maps.ring) as reader, PerfReader(streams.maps.perf, pages=8) as perf:
+        assert_type(reader, RingReader[Event])
+        for event in reader:
+            print(event.pid.bit_length(), event.comm.upper())
+            event.pidd  # wrong
+        for batch in perf.batches(timeout=1):
+            assert_type(batch.events(), list[Event])
+            batch.events()[0].pidd  # wrong
+    RingReader(streams.maps.ring, mots=3)  # wrong
+    assert_type(RingReader(streams.object.maps["ring"], type=Event), RingReader[Event])
+    assert_type(RingReader(streams.object.maps["ring"], type="u64"), RingReader[Any])
+
+
+def maps() -> None:
+    with Map.create(MapType.HASH, key="u32", value="u64", max_entries=3) as counts:
+        assert_type(counts, HashMap[int, int])
+        counts[1] += 1
+        counts["x"] = 1  # wrong
+        counts.push(1)  # wrong
+        assert_type(counts.log2_hist(), Histogram)
+    assert_type(Map.create("ARRAY", value=Event, max_entries=3), ArrayMap[Event])
+    assert_type(Map.create(MapType.PERCPU_HASH, key="u32", value="u64", max_entries=3), PerCpuHashMap[int, int])
+    assert_type(Map.create(MapType.LRU_HASH, 4, 8, 100), LruHashMap[Any, Any])
+    assert_type(Map.create("QUEUE", value="u32", max_entries=3, backend="engine").peek(), int)
+    Map.create(MapType.HASH, key="u32", value="u64", max_entires=3)  # wrong
+    with Map.from_pin("/sys/fs/bpf/counts", key="u32", value="u32") as pinned:
+        pinned[3] = 4
+        print(pinned.max_entries.bit_length(), pinned.info.key_size)
+        pinned.max_entries.upper()  # wrong
+
+
+def objects(path: str) -> None:
+    with bpf2py.load(path) as obj:
+        assert_type(obj, bpf2py.Object)
+        program = obj.programs["p"]
+        assert_type(program.attach(pid=3, cookie=4), bpf2py.Link)
+        program.attach(pid="three")  # wrong
+        program.attach(pdi=3)  # wrong
+        assert_type(program.test_run(b"x").return_value, int)
+        obj.maps["m"].max_entries.upper()  # wrong
+        for key, value in obj.maps["m"].items():
+            print(key, value)
+    bpf2py.load(path, backnd="engine")  # wrong
+    bpf2py.load(3)  # wrong
 """
 
 
@@ -97,7 +156,7 @@ def wrong_lines(generated: Path) -> set[str]:
 
 def test_modules_pass_strict_type_checks(generated: Path, wrong_lines: set[str]) -> None:
     modules = sorted(str(path) for path in generated.glob("*_bpfel.py"))
-    assert len(modules) == len(EXAMPLES) + 4
+    assert len(modules) == len(EXAMPLES) + 5
     mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(generated / "cache")]
     done = subprocess.run([*mypy, *modules, "user.py"], cwd=generated, capture_output=True, text=True, check=False)
     assert set(re.findall(r"^(\S+:\d+): error", done.stdout, re.M)) == wrong_lines, done.stdout
@@ -108,7 +167,7 @@ def test_modules_pass_pyright(generated: Path, wrong_lines: set[str]) -> None:
     pyright = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable]
     done = subprocess.run(pyright, cwd=generated, capture_output=True, text=True, check=False)
     said = json.loads(done.stdout)
-    assert said["summary"]["filesAnalyzed"] == len(EXAMPLES) + 5
+    assert said["summary"]["filesAnalyzed"] == len(EXAMPLES) + 6
     found = {
         f"{Path(row['file']).name}:{row['range']['start']['line'] + 1}": row["message"]
         for row in said["generalDiagnostics"]

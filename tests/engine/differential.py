@@ -329,8 +329,8 @@ def make_pool(engine: Engine, spec: MapSpec, keep: list[Any]) -> tuple[Pool | No
         MapSpec("hash", MapType.HASH, 4, 8, 4),
     ]  # fmt: skip
     kernel, ours = [create_map(s, 0) for s in kinds], [engine.create_map(s) for s in kinds]
-    keep += kernel + ours
-    ids = [{m.info.id: i for i, m in enumerate(side)} for side in (kernel, ours)]
+    keep += [*kernel, *ours]
+    ids = [{made.info.id: i for i, made in enumerate(kernel)}, {made.info.id: i for i, made in enumerate(ours)}]
     pool = Pool([m.fd for m in kernel] + [-1], [m.fd for m in ours] + [-1], *ids)
     return pool, kernel[0], ours[0]
 
@@ -353,7 +353,7 @@ def run(seed: int, operations: int, per_map: int = 400, kinds: tuple[MapType, ..
                 spec,
                 rng,
                 create_map(spec, 0, inner.fd if inner else 0),
-                engine.create_map(spec, None, our_inner),
+                engine.create_map(spec, our_inner),
                 pool,
             )
             number = rng.randint(1, per_map)

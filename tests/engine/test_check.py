@@ -165,7 +165,7 @@ def test_nothing_the_kernel_takes_is_refused(path: Path) -> None:
         for other in alone.programs.values():
             other.autoload = other.name == name
         try:
-            alone.load(backend=Engine()).close()
+            bpf2py.load(alone, backend=Engine()).close()
         except NotSupported:
             continue
         except VerifierError as error:

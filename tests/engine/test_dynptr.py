@@ -104,7 +104,7 @@ def test_as_in_the_kernel(spec: bpf2py.ObjectSpec, name: str, translator: str) -
     own = spec.copy()
     for program in own.programs.values():
         program.autoload = program.name == name
-    with own.load() as kernel, own.load(backend=Engine(translator=translator)) as engine:
+    with bpf2py.load(own) as kernel, bpf2py.load(own, backend=Engine(translator=translator)) as engine:
         for _ in range(60):
             edges = (0, 1, 7, 8, 40, 60, 72, 73, 79, 80, 81, 1 << 31, (1 << 32) - 1)
             values = {what: random_.choice(edges) for what in ("start", "end", "offset")}

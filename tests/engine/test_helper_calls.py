@@ -220,12 +220,9 @@ FORMATS = [
 def texts() -> Iterator[tuple[str, Row]]:
     for number, form in enumerate(FORMATS):
         head = f'static const char form[] = "{form}"; __u64 values[4] = {{in.a, in.b, in.c, in.d}};'
-        for count in (0, 1, 2, 4):
+        for count in (0, 1, 4):
             body = f"{head} out[0] = bpf_snprintf((char *)buf, in.e & 63, form, values, {8 * count});"
-            yield (
-                f"snprintf_{number}_{count}",
-                Row("syscall", body, ([0, 65, (1 << 64) - 5], [66], [1], [9], [63, 5, 0])),
-            )
+            yield f"snprintf_{number}_{count}", Row("syscall", body, ([65, (1 << 64) - 5], [66], [1], [9], [63, 5]))
         texts = f'static const char form[] = "{form}"; __u64 at = (__u64)src, values[4] = {{at, at, at, at}};'
         if re.search("%[^s%]*[diuxXc]|%p[BsS](?![s])", form):
             continue  # would show an address
@@ -454,10 +451,10 @@ def test_calls(compile_bpf: Callable[[str], bytes], group: str) -> None:
         for program in spec.programs.values():
             program.autoload = program.name == f"p_{name}"
         try:
-            kernel = spec.load()
+            kernel = bpf2py.load(spec)
         except BpfError:
             continue
-        with kernel, spec.load(backend=Engine(possible_cpus=possible_cpus())) as engine:
+        with kernel, bpf2py.load(spec, backend=Engine(possible_cpus=possible_cpus())) as engine:
             for numbers, text in requests(name, row):
                 found = [answer(obj, name, row, numbers, text) for obj in (kernel, engine)]
                 compared += 1

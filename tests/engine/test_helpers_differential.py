@@ -26,7 +26,7 @@ def spec(compile_bpf: Callable[[str], bytes]) -> bpf2py.ObjectSpec:
 
 @pytest.fixture(scope="module")
 def both(spec: bpf2py.ObjectSpec) -> Iterator[tuple[Any, Any]]:
-    with spec.load() as kernel, spec.load(backend=Engine()) as engine:
+    with bpf2py.load(spec) as kernel, bpf2py.load(spec, backend=Engine()) as engine:
         yield kernel, engine
 
 
@@ -108,7 +108,7 @@ char LICENSE[] SEC("license") = "GPL";
 @pytest.mark.since("6.4")
 def test_counted_loops(compile_bpf: Callable[[str], bytes]) -> None:
     spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(COUNTED))
-    with spec.load() as kernel, spec.load(backend=Engine()) as engine:
+    with bpf2py.load(spec) as kernel, bpf2py.load(spec, backend=Engine()) as engine:
         for start, end, stop in (
             (0, 10, 0), (5, 5, 0), (7, 3, 0), (-5, 5, 0), (0, 1000, 17), (0, (8 << 20) + 1, 0), (-(1 << 31), -(1 << 31) + 3, 0),
         ):  # fmt: skip

@@ -130,7 +130,7 @@ def test_damaged_captures(tmp_path: Path, content: bytes) -> None:
     ],
 )
 def test_verdicts(obj: Any, capture: Path, program: str, verdicts: dict[str, int]) -> None:
-    results = list(replay(obj.programs[program], read_packets(capture)))
+    results = list(replay(obj.backend, obj.programs[program], read_packets(capture)))
     assert Counter(result.verdict for result in results) == verdicts
     assert dict(obj.maps["protocols"].items()) == {TCP: 10, UDP: 10, ICMP: 10}
     assert obj.maps["newest"][0] == 1_700_000_000_000_000_029  # programs see the capture's time
@@ -148,7 +148,7 @@ def test_packets_without_a_link_layer(obj: Any, tmp_path: Path) -> None:
     path = tmp_path / "raw.pcap"
     with PcapWriter(path, LINKTYPE_RAW) as writer:
         writer.write(ip_packet(TCP))
-    (result,) = replay(obj.programs["filter"], read_packets(path))
+    (result,) = replay(obj.backend, obj.programs["filter"], read_packets(path))
     assert (result.verdict, result.result.data) == ("TX", ip_packet(TCP, 63))
 
 
@@ -157,13 +157,13 @@ def test_what_cannot_be_replayed(obj: Any, tmp_path: Path, compile_bpf: Callable
     with PcapWriter(path, 105) as writer:
         writer.write(bytes(60))
     with pytest.raises(NotSupported, match="link type 105"):
-        list(replay(obj.programs["filter"], read_packets(path)))
+        list(replay(obj.backend, obj.programs["filter"], read_packets(path)))
     source = '#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nSEC("raw_tp/x") int p(void *c) { return 0; }'
     with (
-        bpf2py.load(compile_bpf(source), backend=Engine()) as other,
+        bpf2py.load(compile_bpf(source), backend=(engine := Engine())) as other,
         pytest.raises(NotSupported, match="see no packets"),
     ):
-        list(replay(other.programs["p"], read_packets(path)))
+        list(replay(engine, other.programs["p"], read_packets(path)))
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -118,9 +118,10 @@ char LICENSE[] SEC("license") = "GPL";
 
 @pytest.mark.parametrize("translator", ["native", "python"])
 def test_user_space_tracepoints(translator: str) -> None:
-    with bpf2py.load(bpf2py.compile(USDT), backend=Engine(translator=translator)) as obj:
+    engine = Engine(translator=translator)
+    with bpf2py.load(bpf2py.compile(USDT), backend=engine) as obj:
         link = obj.programs["fires"].attach(cookie=(1 << 64) - 7)
-        assert obj.backend.fire(link.hook, -44, "hello", 1 << 40) == [0]
+        assert engine.fire(link.hook, -44, "hello", 1 << 40) == [0]
         values = {name: obj.variables[name].value for name in ("first", "text", "second", "count", "size", "cookie")}
         assert values == {"first": -44, "text": "hello", "second": 1 << 40, "count": 3, "size": 8, "cookie": -7}
         obj.programs["fires"].run(1)

@@ -167,7 +167,7 @@ def test_readers_wait_for_programs() -> None:
 
 def test_user_records_reach_the_library() -> None:
     engine = Engine()
-    ring = bpf2py.Map.create(bpf2py.MapType.USER_RINGBUF, max_entries=SIZE, backend=engine)
+    ring: Any = bpf2py.Map.create(bpf2py.MapType.USER_RINGBUF, max_entries=SIZE, backend=engine)
     peek, release = engine.function("user_ringbuf_peek"), engine.function("user_ringbuf_release")
     size, seen = engine.memory.allocate(8), b""
     expected = b""

@@ -54,7 +54,7 @@ class Both:
             if other != name:
                 del wanted.maps[other]
         self.objects = [bpf2py.load(wanted.copy()), bpf2py.load(wanted.copy(), backend=self.engine)]
-        self.handles = [found.maps[name]._handle for found in self.objects]
+        self.handles: list[Any] = [found.maps[name]._handle for found in self.objects]
         self.spec = wanted.maps[name]
 
     def close(self) -> None:

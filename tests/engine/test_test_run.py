@@ -182,10 +182,10 @@ def both(code: bytes, name: str) -> Iterator[Any]:
     for program in spec.programs.values():
         program.autoload = program.name == name
     try:
-        kernel = spec.load()
+        kernel = bpf2py.load(spec)
     except BpfError:
         return
-    with kernel, spec.load(backend=Engine(possible_cpus=possible_cpus())) as engine:
+    with kernel, bpf2py.load(spec, backend=Engine(possible_cpus=possible_cpus())) as engine:
         yield from (kernel, engine)
 
 

@@ -35,7 +35,7 @@ def spec(compile_bpf: Callable[[str], bytes]) -> bpf2py.ObjectSpec:
 
 @pytest.fixture
 def obj(spec: bpf2py.ObjectSpec) -> Iterator[Any]:
-    with spec.load(backend=Engine()) as loaded:
+    with bpf2py.load(spec, backend=Engine()) as loaded:
         loaded.attach()
         yield loaded
 
@@ -134,9 +134,9 @@ def test_a_stopped_program_is_reported(compile_bpf: Callable[[str], bytes]) -> N
     long address;
     SEC("tracepoint/sched/sched_process_exec") int bad(void *ctx) { *(int *)address = 1; return 0; }
     char LICENSE[] SEC("license") = "GPL";"""
-    with bpf2py.load(compile_bpf(source), backend=Engine()) as obj:
+    with bpf2py.load(compile_bpf(source), backend=(engine := Engine())) as obj:
         obj.attach()
-        child = TracedChild(obj.backend, ["true"])
+        child = TracedChild(engine, ["true"])
         assert child.run() == 0
         assert len(child.errors) == 1
         assert "null pointer" in next(iter(child.errors))
@@ -236,10 +236,11 @@ def test_what_is_executed_and_how_it_ends(execs: bytes, where: str, tmp_path: Pa
     link.symlink_to("/bin/true")
     command = ["/bin/sh", "-c", f"echo $$; {script}; {link}; (kill -KILL $(exec sh -c 'echo $PPID')); exit 3"]
     reader, writer = os.pipe()
-    with bpf2py.load(execs, backend=Engine() if where == "engine" else "kernel") as obj:
+    engine = Engine()
+    with bpf2py.load(execs, backend=engine if where == "engine" else "kernel") as obj:
         obj.attach()
         if where == "engine":
-            child = TracedChild(obj.backend, command, stdout=writer)
+            child = TracedChild(engine, command, stdout=writer)
             child.run()
             assert not child.errors
             pid = child.pid
@@ -266,9 +267,9 @@ def test_names_without_tracing_system_calls(execs: bytes, tmp_path: Path) -> Non
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\nexit 5\n")
     script.chmod(0o755)
-    with bpf2py.load(execs, backend=Engine()) as obj:
+    with bpf2py.load(execs, backend=(engine := Engine())) as obj:
         link = obj.programs["exec"].attach()
-        assert TracedChild(obj.backend, [str(script)]).run() == 5
+        assert TracedChild(engine, [str(script)]).run() == 5
         assert [key.text for key in obj.maps["executed"]] == [str(script)]
         link.close()
 
@@ -276,10 +277,10 @@ def test_names_without_tracing_system_calls(execs: bytes, tmp_path: Path) -> Non
 def test_what_the_command_leaves_behind_goes_on(execs: bytes, tmp_path: Path) -> None:
     done, go = tmp_path / "done", tmp_path / "go"
     os.mkfifo(go)
-    with bpf2py.load(execs, backend=Engine()) as obj:
+    with bpf2py.load(execs, backend=(engine := Engine())) as obj:
         obj.attach()
         command = ["sh", "-c", f"(read line < {go}; echo $line > {done}) > /dev/null 2>&1 & exit 4"]
-        assert TracedChild(obj.backend, command).run() == 4
+        assert TracedChild(engine, command).run() == 4
     with open(go, "w") as fifo:
         fifo.write("after the end\n")
     for _ in range(3000):

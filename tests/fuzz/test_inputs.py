@@ -20,7 +20,8 @@ import pytest
 from tests.fuzz.test_mutations import MUTATIONS, SEED, SOURCE, mutants, try_all
 
 from bpf2py.btf.cdump import dump_c
-from bpf2py.btf.codec import BoolCodec, BytesCodec, CharArrayCodec, Codec, CodecOptions, FloatCodec, IntCodec, codec_for
+from bpf2py.btf.codec import BoolCodec, BytesCodec, CharArrayCodec, Codec, CodecOptions, FloatCodec, IntCodec
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.declare import codec_of
 from bpf2py.btf.reader import Btf
 from bpf2py.cli.render import cell, to_json

@@ -17,7 +17,8 @@ import pytest
 from tests.linker.test_static import FIRST, SECOND
 
 from bpf2py.btf.cdump import declaration, dump_c
-from bpf2py.btf.codec import CodecOptions, codec_for
+from bpf2py.btf.codec import CodecOptions
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.dtype import dtype_of
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BpfError, BtfError, ObjectError
@@ -33,7 +34,7 @@ from bpf2py.toolchain.find import ziglang_directory
 SECONDS = 1.0  # of CPU for one input
 MEGABYTES = 200
 # `make fuzz` asks for a hundred thousand of each kind.
-MUTATIONS = int(os.environ.get("BPF2PY_FUZZ", "1000" if os.environ.get("BPF2PY_EMULATED") == "1" else "20000"))
+MUTATIONS = int(os.environ.get("BPF2PY_FUZZ", "1000" if os.environ.get("BPF2PY_EMULATED") == "1" else "8000"))
 SEED = int(os.environ.get("BPF2PY_FUZZ_SEED", "0"))
 
 SOURCE = """

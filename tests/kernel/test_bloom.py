@@ -39,7 +39,7 @@ def test_what_cannot_be_done(refused: Callable[..., Any]) -> None:
         with refused(bpf2py.EncodeError, None, "map seen: lookup: value: 'x' is no u32"):
             assert "x" in seen
         with pytest.raises(TypeError):
-            iter(seen)
+            iter(seen)  # type: ignore[call-overload]
     for operation in (lambda: seen.add(1), lambda: 1 in seen):
         with refused(bpf2py.ClosedError, None, "map seen: the map is closed"):
             operation()

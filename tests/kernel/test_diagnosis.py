@@ -71,7 +71,9 @@ def test_at_the_limit_of_descriptors(compile_object: Callable[[str], bytes], tmp
 NO_BPF = """
 import ctypes, platform, struct
 import bpf2py
-from bpf2py.kernel.environment import Environment, Probes, findings
+from bpf2py.kernel.environment import Environment
+from bpf2py.kernel.findings import findings
+from bpf2py.kernel.probes import Probes
 libc = ctypes.CDLL(None, use_errno=True)
 number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 # load the system call's number; bpf() gives ENOSYS, all others are allowed
@@ -104,7 +106,9 @@ assert libc.unshare(0x20000) == 0 and libc.mount(b"none", b"/", None, 1 << 14 | 
 while libc.umount2(sys.argv[1].encode(), 2) == 0:
     pass
 import bpf2py
-from bpf2py.kernel.environment import Environment, Probes, findings
+from bpf2py.kernel.environment import Environment
+from bpf2py.kernel.findings import findings
+from bpf2py.kernel.probes import Probes
 """
 NO_SYS = (
     UNMOUNTED

@@ -65,7 +65,7 @@ def test_values_of_the_running_kernel(compile_bpf: Callable[[str], bytes]) -> No
 
 
 def test_overrides_come_first(compile_bpf: Callable[[str], bytes]) -> None:
-    given = {"CONFIG_HZ": 1234, "CONFIG_BPF_SYSCALL": True, "CONFIG_DEFAULT_HOSTNAME": "override"}
+    given: dict[str, int | str] = {"CONFIG_HZ": 1234, "CONFIG_BPF_SYSCALL": True, "CONFIG_DEFAULT_HOSTNAME": "override"}
     with bpf2py.load(compile_bpf(SOURCE), kconfig=given) as obj:
         assert obj.variables["CONFIG_HZ"].value == 1234
         assert obj.variables["CONFIG_DEFAULT_HOSTNAME"].value == "override"

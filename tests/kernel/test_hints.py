@@ -67,7 +67,7 @@ def test_real_rejections(
     limit = "const volatile __u64 limit = 5;" if name == "constant" else ""
     spec = build(f'{MAPS}{limit}SEC("{section}") int reject({context} *ctx) {{ {body} }}')
     with pytest.raises(bpf2py.VerifierError) as caught:
-        spec.load()
+        bpf2py.load(spec)
     if hint is None:
         assert caught.value.hint is None, caught.value.hint
     else:
@@ -79,7 +79,7 @@ def test_a_helper_for_gpl_programs_only(build: Callable[[str], bpf2py.ObjectSpec
     spec = build('SEC("tp/a/b") int reject(void *ctx) { bpf_printk("x"); return 0; }')
     spec.license = "Proprietary"
     with pytest.raises(bpf2py.VerifierError) as caught:
-        spec.load()
+        bpf2py.load(spec)
     assert GPL in (caught.value.hint or "")
 
 

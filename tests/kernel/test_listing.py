@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import bpf2py
-from bpf2py.kernel import inspect, syscall
-from bpf2py.kernel import map as kernel_map
+from bpf2py.kernel import inspect, objects
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EAGAIN
 
 pytestmark = pytest.mark.kernel
 SOURCE = 'SEC("raw_tp/sched_process_exit") int nothing(void *ctx) { return 0; }'
@@ -49,10 +49,10 @@ def test_a_link_that_is_not_complete_yet_is_left_out(
     """Its id is there before it is; the kernel says EAGAIN for some microseconds, which cannot be waited for."""
     with bpf2py.load(build(SOURCE)) as obj:
         first, second = obj.programs["nothing"].attach(), obj.programs["nothing"].attach()
-        opened, incomplete = kernel_map.open_id, first.info["id"]
+        opened, incomplete = objects.open_id, first.info["id"]
 
         def open_id(command: Command, ident: int, flags: int = 0) -> Any:
-            return -syscall.EAGAIN if ident == incomplete else opened(command, ident, flags)
+            return -EAGAIN if ident == incomplete else opened(command, ident, flags)
 
         monkeypatch.setattr(inspect, "open_id", open_id)
         found = {link.id for link in inspect.links()}

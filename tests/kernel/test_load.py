@@ -129,7 +129,7 @@ def test_leaving_the_block_closes_everything(
 
 
 def program_exists(ident: int) -> bool:
-    from bpf2py.kernel.map import open_id
+    from bpf2py.kernel.objects import open_id
     from bpf2py.uapi.commands import Command
 
     found = open_id(Command.PROG_GET_FD_BY_ID, ident)
@@ -137,7 +137,7 @@ def program_exists(ident: int) -> bool:
 
 
 def link_exists(ident: int) -> bool:
-    from bpf2py.kernel.map import open_id
+    from bpf2py.kernel.objects import open_id
     from bpf2py.uapi.commands import Command
 
     found = open_id(Command.LINK_GET_FD_BY_ID, ident)
@@ -297,7 +297,7 @@ def test_autoload(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
 
 def test_fentry_where_trampolines_are_refused(build: Callable[[str], bpf2py.ObjectSpec], assert_no_leaks: Any) -> None:
     spec = build(SIMPLE % "fentry/do_nanosleep")
-    from bpf2py.kernel.environment import Probes
+    from bpf2py.kernel.probes import Probes
 
     permitted = Probes.run().trampolines
     message = ""
@@ -367,7 +367,7 @@ SEC("raw_tp/sys_enter") int program_{n}(void *ctx) {{ return total += {n}, 0; }}
 
 def test_many_programs(build: Callable[[str], bpf2py.ObjectSpec], assert_no_leaks: Any) -> None:
     """So many that one is prepared while the kernel verifies another."""
-    with assert_no_leaks(), build(MANY).load() as obj:
+    with assert_no_leaks(), bpf2py.load(build(MANY)) as obj:
         assert list(obj.programs) == [f"program_{n}" for n in range(40)]
         assert len({program.info.id for program in obj.programs.values()}) == 40
         assert all(program.info.name == name for name, program in obj.programs.items())
@@ -383,7 +383,7 @@ def test_of_many_programs_the_first_bad_one_is_named(
     if bad < 39:  # this one cannot even be prepared, but comes later
         spec.programs[f"program_{bad + 1}"].type = bpf2py.ProgramType.UNSPEC
     with assert_no_leaks(), pytest.raises(ValueError, match=f"program program_{bad}: load: .*infinite loop"):
-        spec.load()
+        bpf2py.load(spec)
 
 
 def test_of_many_programs_one_cannot_be_prepared(
@@ -392,7 +392,7 @@ def test_of_many_programs_one_cannot_be_prepared(
     spec = build(MANY)
     spec.programs["program_30"].type = bpf2py.ProgramType.UNSPEC
     with assert_no_leaks(), pytest.raises(bpf2py.ObjectError, match="program program_30: the section name"):
-        spec.load()
+        bpf2py.load(spec)
 
 
 UNPRIVILEGED = """

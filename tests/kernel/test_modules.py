@@ -68,7 +68,7 @@ def test_functions_and_types_of_a_module(spec: bpf2py.ObjectSpec) -> None:
     (btf,) = [each for each in modules() if each.name == "nf_conntrack"]
     conn = btf.type(btf.find("nf_conn", Kind.STRUCT))
     (status,) = [member for member in conn.members if member.name == "status"]  # type: ignore[union-attr]
-    with spec.load() as obj:
+    with bpf2py.load(spec) as obj:
         assert obj.programs["look_up"].test_run(data=bytes(64)).return_value == 2
         assert obj.variables["error"].value == -ENOENT, "there is no such connection"
         assert obj.variables["size"].value == conn.size  # type: ignore[union-attr]
@@ -80,7 +80,7 @@ def test_functions_and_types_of_a_module(spec: bpf2py.ObjectSpec) -> None:
 def test_functions_of_a_module_are_traced(spec: bpf2py.ObjectSpec, target: str) -> None:
     own = spec.copy()
     own.programs["traced"].autoload, own.programs["traced"].target = True, target
-    with own.load() as obj, obj.programs["traced"].attach():
+    with bpf2py.load(own) as obj, obj.programs["traced"].attach():
         before = obj.variables["entered"].value
         obj.programs["look_up"].test_run(data=bytes(64))
         assert obj.variables["entered"].value > before
@@ -99,4 +99,4 @@ def test_what_is_not_there(spec: bpf2py.ObjectSpec, target: str, message: str) -
     own = spec.copy()
     own.programs["traced"].autoload, own.programs["traced"].target = True, target
     with pytest.raises(bpf2py.BtfError, match=message):
-        own.load()
+        bpf2py.load(own)

@@ -291,7 +291,7 @@ def test_what_is_refused(obj: bpf2py.Object, refused: Callable[..., Any], assert
             Map.create("HASH", key="u32", value="u32", max_entries=4, name="counts") as counts,
             refused(bpf2py.NotSupported, None, "map counts: PerfReader reads PERF_EVENT_ARRAY maps, this is <HASH map"),
         ):
-            PerfReader(counts)
+            PerfReader(counts)  # type: ignore[call-overload]
 
 
 def test_perf_events_in_the_map(obj: bpf2py.Object, refused: Callable[..., Any]) -> None:

@@ -56,13 +56,13 @@ def test_a_pinned_map_outlives_its_owner(made: Any, bpffs: Path, refused: Callab
     made.pin(path)
     ident = made.id
     made.close()
-    with Map.open(path, key="u32", value="u64") as opened:
+    with Map.from_pin(path, key="u32", value="u64") as opened:
         assert (opened.id, opened.name, opened[1], opened.type) == (ident, "counts", 5, MapType.HASH)
-    with Map.open(str(path)) as raw:
+    with Map.from_pin(str(path)) as raw:
         assert raw.snapshot() == {b"\1\0\0\0": (5).to_bytes(8, "little")}
     path.unlink()
     with refused(bpf2py.BpfOSError, errno.ENOENT, f"pinned map {path}: open: "):
-        Map.open(path)
+        Map.from_pin(path)
     with pytest.raises(bpf2py.BpfOSError):
         Map.from_id(ident)
 
@@ -76,15 +76,15 @@ def test_a_path_that_cannot_be(made: Any, bpffs: Path, tmp_path: Path, refused: 
     with refused(bpf2py.BpfOSError, errno.ENOENT, "map counts: pin: the directory does not exist"):
         made.pin(bpffs / "none" / "counts")
     with refused(bpf2py.BpfOSError, errno.ENOENT, f"pinned map {bpffs}/none: open: "):
-        Map.open(bpffs / "none")
+        Map.from_pin(bpffs / "none")
     with pytest.raises(bpf2py.BpfOSError, match="open"):
-        Map.open(tmp_path)
+        Map.from_pin(tmp_path)
 
 
 def test_types_that_do_not_fit(made: Any, bpffs: Path, assert_no_leaks: Callable[[], Any]) -> None:
     made.pin(bpffs / "counts")
     with assert_no_leaks(), pytest.raises(bpf2py.EncodeError, match="the key type u16 has 2 bytes, the map's 4"):
-        Map.open(bpffs / "counts", key="u16", value="u64")
+        Map.from_pin(bpffs / "counts", key="u16", value="u64")
 
 
 def test_something_else_is_pinned_there(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path) -> None:
@@ -110,12 +110,16 @@ def test_each_kind_of_pin_opens_as_what_it_is(
     build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, pinned: str, assert_no_leaks: Callable[[], Any]
 ) -> None:
     opens: dict[str, Callable[..., Any]] = {
-        "map": Map.open,
-        "program": bpf2py.Program.open,
+        "map": Map.from_pin,
+        "program": bpf2py.Program.from_pin,
         "link": bpf2py.Link.from_pin,
     }
     with bpf2py.load(build(ITERATOR)) as obj:
-        made = {"map": obj.maps["one"], "program": obj.programs["dump"], "link": obj.programs["dump"].attach()}
+        made: dict[str, Any] = {
+            "map": obj.maps["one"],
+            "program": obj.programs["dump"],
+            "link": obj.programs["dump"].attach(),
+        }
         made[pinned].pin(bpffs / "it")
         with assert_no_leaks():
             for kind, function in opens.items():
@@ -145,7 +149,7 @@ def test_a_nul_does_not_cut_a_path_short(made: Any, build: Callable[[str], bpf2p
     with bpf2py.load(build(ITERATOR)) as obj, obj.programs["dump"].attach() as link:
         for call in (
             made.pin, made.unpin, obj.programs["dump"].pin, obj.programs["dump"].unpin, link.pin, link.unpin,
-            Map.open, bpf2py.Program.open, bpf2py.Link.from_pin,
+            Map.from_pin, bpf2py.Program.from_pin, bpf2py.Link.from_pin,
         ):  # fmt: skip
             with pytest.raises(bpf2py.BpfOSError, match="contains a NUL character"):
                 call(path)
@@ -184,7 +188,7 @@ def test_pinned_by_name(build: Callable[[str], bpf2py.ObjectSpec], bpffs: Path, 
             assert second.maps["private"][0] == 0
             with bpf2py.load(spec, pin_path=str(bpffs)) as third:
                 assert third.maps["shared"]["program"].bytes == 2
-    with Map.open(bpffs / "shared") as opened:  # typed by its BTF
+    with Map.from_pin(bpffs / "shared") as opened:  # typed by its BTF
         assert opened["program"].bytes == 2
 
 
@@ -282,7 +286,7 @@ def test_what_is_no_pin(tmp_path: Path, bpffs: Path) -> None:
         (bpffs / "nothing", "nothing is pinned there", errno.ENOENT),
         (tmp_path / "file", "it is not on a BPF file system", errno.EACCES),
     ):
-        for opener in (Map.open, bpf2py.Program.open, bpf2py.Link.from_pin):
+        for opener in (Map.from_pin, bpf2py.Program.from_pin, bpf2py.Link.from_pin):
             with pytest.raises(bpf2py.BpfOSError, match=words) as caught:
                 opener(path)
             assert (caught.value.errno, caught.value.command) == (number, "BPF_OBJ_GET")
@@ -347,12 +351,12 @@ os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 try:
-    bpf2py.Map.open(path)
+    bpf2py.Map.from_pin(path)
 except bpf2py.PermissionDenied as error:
-    assert "Map.open(path, read_only=True)" in str(error), error
+    assert "Map.from_pin(path, read_only=True)" in str(error), error
 else:
     raise SystemExit("opened for writing")
-with bpf2py.Map.open(path, key="u32", value="u64", read_only=True) as found:
+with bpf2py.Map.from_pin(path, key="u32", value="u64", read_only=True) as found:
     print(found[7], dict(found.items()), len(found), place)
     for change in (lambda: found.__setitem__(1, 2), lambda: found.__delitem__(7), found.clear):
         try:
@@ -379,7 +383,7 @@ def test_a_read_only_map_is_read(made: Any, bpffs: Path) -> None:
     made.pin(bpffs / "counts")
     types = {"key": "u32", "value": "u64"}
     with (
-        Map.open(bpffs / "counts", read_only=True, **types) as by_path,
+        Map.from_pin(bpffs / "counts", read_only=True, **types) as by_path,
         Map.from_id(made.id, read_only=True, **types) as by_id,
     ):
         for found in (by_path, by_id):
@@ -405,7 +409,7 @@ def test_a_failed_load_leaves_no_pins_of_its_own(
         with pytest.raises(bpf2py.VerifierError):
             bpf2py.load(wrong, pin_path=str(bpffs))
         assert [path.name for path in bpffs.iterdir()] == ["shared"]  # another object's
-        with Map.open(bpffs / "shared") as found:
+        with Map.from_pin(bpffs / "shared") as found:
             assert found.id == first.maps["shared"].id
     spec = build(SOURCE)
     spec.maps["events"].max_entries = 1 << 31

@@ -30,7 +30,7 @@ libc = ctypes.CDLL(None)
 @pytest.fixture
 def obj(compile_bpf: Callable[[str], bytes], tracefs: Any) -> Any:
     spec = bpf2py.ObjectSpec.from_bytes(compile_bpf(SOURCE))
-    with spec.load() as loaded:
+    with bpf2py.load(spec) as loaded:
         yield loaded
 
 
@@ -39,14 +39,14 @@ def test_a_pinned_program_is_opened_again(obj: Any, bpffs: Path) -> None:
     program.pin(bpffs / "count")
     with pytest.raises(FileExistsError):
         program.pin(bpffs / "count")
-    opened = bpf2py.Program.open(bpffs / "count")
+    opened = bpf2py.Program.from_pin(bpffs / "count")
     assert (opened.info.id, opened.name, opened.type) == (program.info.id, "count", bpf2py.ProgramType.TRACEPOINT)
     with pytest.raises(bpf2py.AttachError, match="does not know its section"):
         opened.attach()
     opened.close()
     (bpffs / "count").unlink()
     with pytest.raises(bpf2py.BpfOSError, match="ENOENT"):
-        bpf2py.Program.open(bpffs / "count")
+        bpf2py.Program.from_pin(bpffs / "count")
 
 
 def test_code_is_shown_as_the_kernel_runs_it(obj: Any) -> None:

@@ -28,7 +28,7 @@ SEC("syscall") int print(void *ctx) {
 @pytest.mark.since("6.17")
 def test_streams_are_read_and_emptied(build: Callable[[str], bpf2py.ObjectSpec], assert_no_leaks: Any) -> None:
     spec = build(SOURCE)
-    with assert_no_leaks(), spec.load() as obj:
+    with assert_no_leaks(), bpf2py.load(spec) as obj:
         program = obj.programs["print"]
         assert (program.stdout(), program.stderr()) == ("", "")
         with pytest.raises(bpf2py.BpfOSError, match="stream 9"):
@@ -54,7 +54,7 @@ def test_streams_are_read_and_emptied(build: Callable[[str], bpf2py.ObjectSpec],
 def test_kernels_without_streams(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
     from bpf2py.kernel.syscall import older_than
 
-    with build(SOURCE).load() as obj:
+    with bpf2py.load(build(SOURCE)) as obj:
         obj.programs["print"].test_run()
         if older_than("6.17"):
             assert obj.variables["failed"].value == -95

@@ -110,10 +110,10 @@ def test_a_token_lets_a_namespace_load(
 
     def body(path: str) -> None:
         with pytest.raises(bpf2py.PermissionDenied, match="token_path="):
-            spec.load()
+            bpf2py.load(spec)
         for way in ("argument", "environment"):
             monkeypatch.setenv(VARIABLE, path if way == "environment" else "/nonexistent")
-            with assert_no_leaks(), spec.load(token_path=None if way == "environment" else path) as obj:
+            with assert_no_leaks(), bpf2py.load(spec, token_path=None if way == "environment" else path) as obj:
                 assert not obj.warnings
                 assert obj.programs["filter"].test_run(data=bytes(60)).return_value == 42
                 assert dict(obj.maps["counts"].items()) == {1: 60 - 14}
@@ -130,11 +130,11 @@ def test_only_what_is_delegated(build: Callable[[str], bpf2py.ObjectSpec], asser
 
     def no_programs(path: str) -> None:
         with assert_no_leaks(), pytest.raises(bpf2py.PermissionDenied, match="program filter: load"):
-            spec.load(token_path=path)
+            bpf2py.load(spec, token_path=path)
 
     def nothing(path: str) -> None:
         with assert_no_leaks(), pytest.raises(bpf2py.BpfOSError, match="it delegates nothing"):
-            spec.load(token_path=path)
+            bpf2py.load(spec, token_path=path)
 
     in_user_namespace({"delegate_cmds": "any", "delegate_maps": "any"}, no_programs)
     in_user_namespace({}, nothing)
@@ -149,17 +149,17 @@ def test_places_that_give_no_token(
     with assert_no_leaks():
         if older_than("6.9"):
             with pytest.raises(bpf2py.NotSupported, match=r"BPF tokens need Linux 6\.9") as caught:
-                spec.load(token_path="/sys/fs/bpf")
+                bpf2py.load(spec, token_path="/sys/fs/bpf")
             assert caught.value.since == "6.9"
             return
         with pytest.raises(bpf2py.BpfOSError, match="BPF token of /none: No such file"):
-            spec.load(token_path="/none")
+            bpf2py.load(spec, token_path="/none")
         with pytest.raises(bpf2py.BpfOSError, match="not the root of a BPF file system"):
-            spec.load(token_path=bpffs)
+            bpf2py.load(spec, token_path=bpffs)
         with pytest.raises(bpf2py.BpfOSError, match="tokens are for user namespaces"):
-            spec.load(token_path="/sys/fs/bpf")
+            bpf2py.load(spec, token_path="/sys/fs/bpf")
         monkeypatch.setenv(VARIABLE, "/none")
         with pytest.raises(bpf2py.BpfOSError, match="BPF token of /none"):
-            spec.load()
-        with spec.load(token_path=""):
+            bpf2py.load(spec)
+        with bpf2py.load(spec, token_path=""):
             assert open_token("") is None

@@ -77,7 +77,7 @@ def compared(backend: str) -> None:
     for name, program in ours.programs.items():
         if backend == "kernel" and name.partition("_")[0] in SLEEPABLE:
             program.autoload = False
-    with twins().copy().load(backend) as reference, ours.load(backend) as obj:
+    with bpf2py.load(twins(), backend) as reference, bpf2py.load(ours, backend) as obj:
         assert len(reference.programs) >= 12
         for name, program in reference.programs.items():
             assert run(obj.programs[name]) == run(program), name
@@ -130,7 +130,7 @@ def test_kinds_that_need_a_kernel_load() -> None:
     found = spec("kernel").copy()
     for name, program in found.programs.items():
         program.autoload = not name.startswith("fentry_")  # trampolines: some kernels refuse them
-    with found.load("kernel"), spec("arena").copy().load("kernel") as obj:
+    with bpf2py.load(found, "kernel"), bpf2py.load(spec("arena"), "kernel") as obj:
         assert obj.programs["f"].test_run().return_value == 15
 
 
@@ -150,6 +150,6 @@ def test_names_that_the_kernel_has_too_are_the_programs_own() -> None:
         "int",
         "register",
     ]
-    with found.copy().load("engine") as obj:
+    with bpf2py.load(found, "engine") as obj:
         obj.maps["sched_class"][1] = {"int": 4, "register": 3}
         assert obj.maps["sched_class"][1].register == 3

@@ -63,7 +63,7 @@ def test_opens_of_one_process_only() -> None:
     spec = bpf2py.ObjectSpec.from_bytes(bpf2py.compile(EXAMPLES / "opens.py"))
     spec.variables["only"].value = 7
     engine = Engine()
-    with spec.load(engine) as obj:
+    with bpf2py.load(spec, engine) as obj:
         obj.attach()
         for pid in (7, 8):
             engine.task = Task(pid)

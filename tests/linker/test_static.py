@@ -167,7 +167,7 @@ def test_three_objects_in_a_chain_linked_in_two_steps(compile_bpf: Compile) -> N
         link_objects([link_objects([a, b]), c]),
         link_objects([a, link_objects([c, b])]),
     ):
-        with spec.load() as obj:
+        with bpf2py.load(spec) as obj:
             obj.programs["run"].test_run()
             assert [value(obj, name) for name in ("result", "total2", "total3")] == [11, 5, 10]
 
@@ -186,7 +186,7 @@ def test_headers_may_define_weak_hidden_functions_and_maps(compile_bpf: Compile)
     )
     spec = link(compile_bpf, one + GPL, two + GPL)
     assert [function.name for function in spec.functions.values()].count("helper") == 1
-    with spec.load() as obj:
+    with bpf2py.load(spec) as obj:
         for name in obj.programs:
             obj.programs[name].test_run()
         assert [value(obj, "a"), value(obj, "b")] == [3, 6]

@@ -13,7 +13,7 @@ from tests.btf.test_reader import Builder
 
 import bpf2py
 from bpf2py.btf.cdump import declaration, dump_c
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.dtype import dtype_of
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, Kind

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from tests.toolchain.conftest import clang_path
 
-from bpf2py.toolchain.cache import Cache, Entry, cache_directory, file_digest, trusted_directory
+from bpf2py.toolchain.cache import Cache, Entry, file_digest
 from bpf2py.toolchain.compiler import Compiler, _dependencies, compile, compile_with_log
 from bpf2py.toolchain.vmlinux import write_header
+from bpf2py.user_cache import cache_directory, trusted_directory
 
 SOURCE = '#include <linux/types.h>\n#include "size.h"\n__u64 x[SIZE];\n'
 

@@ -20,13 +20,11 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
-from weakref import WeakKeyDictionary
 
-from bpf2py.btf.reader import MAX_DEPTH, Btf
-from bpf2py.btf.types import INT_BOOL, Array, Enum, Float, Int, Kind, Struct, Var
-from bpf2py.errors import BtfError, EncodeError
+from bpf2py.btf.types import Enum
+from bpf2py.errors import EncodeError
 
 T = TypeVar("T")
 
@@ -63,7 +61,7 @@ class Codec(Generic[T]):
         self.leaf = leaf if leaf is not None else f"{size}s"
         self.parts = 1
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         """The value as `size` bytes. Raises EncodeError when it does not fit."""
         raise NotImplementedError
 
@@ -71,7 +69,7 @@ class Codec(Generic[T]):
         """The value of exactly `size` bytes, which are copied where they are kept."""
         raise NotImplementedError
 
-    def encode_into(self, buffer: bytearray, value: Any) -> None:
+    def encode_into(self, buffer: bytearray, value: object) -> None:
         """Encode into a buffer of exactly `size` bytes."""
         buffer[:] = self.encode(value)
 
@@ -91,7 +89,7 @@ class Codec(Generic[T]):
         return f"<{type(self).__name__} {self.name}: {self.size} bytes>"
 
 
-def raw_bytes(value: Any, codec: Codec[Any]) -> bytes:
+def raw_bytes(value: object, codec: Codec[Any]) -> bytes:
     """Accept an encoded value; raises EncodeError for a wrong size or anything that is no buffer."""
     if isinstance(value, bytes | bytearray | memoryview):
         if len(value) == codec.size:
@@ -119,7 +117,7 @@ class BytesCodec(Codec[bytes]):
     def __init__(self, size: int, name: str = "bytes") -> None:
         super().__init__(name, size)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, int) and self.size in (1, 2, 4, 8):
             try:
                 return value.to_bytes(self.size, "little", signed=value < 0)
@@ -136,7 +134,7 @@ class ByteArrayCodec(BytesCodec):
 
     __slots__ = ()
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, list | tuple):
             try:
                 value = bytes(value)
@@ -163,13 +161,13 @@ class IntCodec(Codec[int]):
         self._pack, self._unpack, self._pack_into = packer.pack, packer.unpack, packer.pack_into
         self.signed = signed
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         try:
             return self._pack(value)
         except struct.error:
             return self._explain(value)
 
-    def encode_into(self, buffer: bytearray, value: Any) -> None:
+    def encode_into(self, buffer: bytearray, value: object) -> None:
         try:
             self._pack_into(buffer, 0, value)
         except struct.error:
@@ -206,7 +204,7 @@ class BigIntCodec(Codec[int]):
         super().__init__(name, size)
         self.signed = signed
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if not isinstance(value, int):
             return raw_bytes(value, self)
         try:
@@ -226,7 +224,7 @@ class BoolCodec(Codec[bool]):
     def __init__(self, name: str) -> None:
         super().__init__(name, 1, "?")
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if value is True or value is False or (isinstance(value, int) and value in (0, 1)):
             return b"\1" if value else b"\0"
         return raw_bytes(value, self)
@@ -244,7 +242,7 @@ class KeyBoolCodec(BoolCodec):
         super().__init__(name)
         self.leaf = "1s"
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         return bytes((value,)) if isinstance(value, int) and 0 <= value < 256 else raw_bytes(value, self)
 
     def decode(self, data: bytes | bytearray | memoryview) -> bool:
@@ -261,7 +259,7 @@ class FloatCodec(Codec[float]):
         super().__init__(name, size, leaf)
         self._packer = struct.Struct("<" + leaf)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         try:
             return self._packer.pack(value)
         except (struct.error, OverflowError):
@@ -300,7 +298,7 @@ class EnumCodec(Codec[int]):
                 self._members = {}  # a name Python's enums reserve
         return self._members
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, str):
             if value not in self._names:
                 raise EncodeError(f"{value!r} is no member of {self.name}: {', '.join(self._names)}")
@@ -359,7 +357,7 @@ class CharArrayCodec(Codec[str | bytes]):
         self._key = options.key
         self._as_bytes = options.chars == "bytes"
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, str):
             try:
                 value = value.encode("utf-8", "surrogateescape")
@@ -403,13 +401,12 @@ class ArrayCodec(Codec[Sequence[Any]]):
         self.parts = element.parts
         self._key = options.key
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, bytes | bytearray | memoryview):
             return raw_bytes(value, self)
-        try:
-            length = len(value)
-        except TypeError:
+        if not isinstance(value, Iterable) or not isinstance(value, Sized):
             return raw_bytes(value, self)
+        length = len(value)
         if length != self.count and self.element.size:
             raise EncodeError(f"{length} elements given, {self.name} has {self.count}")
         try:
@@ -425,76 +422,3 @@ class ArrayCodec(Codec[Sequence[Any]]):
     def decode(self, data: bytes | bytearray | memoryview) -> Sequence[Any]:
         values = self.element.decode_many(data)
         return tuple(values) if self._key else values
-
-
-# What `use_classes` was given, by type id.
-_classes: WeakKeyDictionary[Btf, dict[int, type[Any]]] = WeakKeyDictionary()
-
-
-def use_classes(btf: Btf, classes: Mapping[int, type[Any]]) -> None:
-    """Have values of these types decoded to instances of these classes, as generated modules do for their objects.
-
-    To be called before the first codec of `btf` is made. An enum's class must take values without a name.
-
-    Args:
-        btf: the types.
-        classes: by the id of the type, a subclass of `StructValue`, `UnionValue` or IntEnum.
-    """
-    _classes[btf] = dict(classes)
-
-
-def codec_for(btf: Btf, type_id: int, options: CodecOptions = DEFAULT_OPTIONS) -> Codec[Any]:
-    """The codec of a BTF type; cached in the `Btf`.
-
-    Raises:
-        BtfError: the type has no size (void, a function, a forward declaration) or is damaged.
-    """
-    return _build(btf, type_id, options, 0)
-
-
-def _build(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[Any]:
-    if depth > MAX_DEPTH:
-        raise BtfError(f"{btf.name}: type {type_id} is nested too deeply", section=".BTF")
-    resolved = btf.resolve(type_id)
-    cache_key = (resolved, options)
-    found = btf.codecs.get(cache_key)
-    if found is None:
-        found = btf.codecs[cache_key] = _make(btf, resolved, options, depth)
-    return found
-
-
-def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[Any]:
-    btf_type = btf.type(type_id)
-    cls = _classes[btf].get(type_id) if btf in _classes else None
-    if isinstance(btf_type, Int):
-        if btf_type.encoding & INT_BOOL and btf_type.size == 1:
-            return KeyBoolCodec(btf_type.name) if options.key else BoolCodec(btf_type.name)
-        if btf_type.size in (1, 2, 4, 8):
-            return IntCodec(btf_type.name, btf_type.size, btf_type.signed)
-        return BigIntCodec(btf_type.name, btf_type.size, btf_type.signed)
-    if btf_type.kind == Kind.PTR:
-        return IntCodec("pointer", 8, signed=False)
-    if isinstance(btf_type, Enum):
-        if btf_type.size in (1, 2, 4, 8):
-            return EnumCodec(btf_type) if cls is None else OpenEnumCodec(btf_type, cls)
-        raise BtfError(f"{btf.name}: enum {btf_type.name} has {btf_type.size} bytes", section=".BTF")
-    if isinstance(btf_type, Float):
-        return FloatCodec(btf_type.name, btf_type.size) if btf_type.size in (2, 4, 8) else BytesCodec(btf_type.size)
-    if isinstance(btf_type, Array):
-        btf.size_of(type_id)  # refuses what is larger than any map can hold
-        element_type = btf.resolved(btf_type.type_id)
-        if isinstance(element_type, Int) and element_type.size == 1 and not element_type.encoding & INT_BOOL:
-            if element_type.name == "char":
-                return CharArrayCodec(btf_type.count, options)
-            if not element_type.signed:
-                return ByteArrayCodec(btf_type.count, f"{element_type.name}[{btf_type.count}]")
-        return ArrayCodec(_build(btf, btf_type.type_id, options, depth + 1), btf_type.count, options)
-    if isinstance(btf_type, Struct):
-        from bpf2py.btf.values import make_struct_codec
-
-        return make_struct_codec(
-            btf, btf_type, options, lambda member_id: _build(btf, member_id, options, depth + 1), cls
-        )
-    if isinstance(btf_type, Var):
-        return _build(btf, btf_type.type_id, options, depth + 1)
-    raise BtfError(f"{btf.name}: type {type_id} ({btf_type.kind.name} {btf_type.name!r}) has no size")

@@ -17,8 +17,8 @@ from bpf2py.btf.codec import (
     FloatCodec,
     IntCodec,
     KeyBoolCodec,
-    codec_for,
 )
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.types import Kind
 from bpf2py.errors import BtfError, EncodeError
 
@@ -42,7 +42,7 @@ _NAMED = (Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.ENUM64, Kind.TYPEDEF, Kind.IN
 _DECLARATION = re.compile(r"([A-Za-z_][\w ]*?)\s*((?:\[\s*\d+\s*\])*)")
 
 
-def codec_of(type_name: Any, options: CodecOptions = DEFAULT_OPTIONS, btf: Btf | None = None) -> Codec[Any]:
+def codec_of(type_name: object, options: CodecOptions = DEFAULT_OPTIONS, btf: Btf | None = None) -> Codec[Any]:
     """The codec of a C type name; codecs are returned as they are, an int means that many raw bytes.
 
     A class of a generated module means its type; other names than those of basic C types are looked for in `btf`.

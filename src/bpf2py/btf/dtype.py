@@ -95,7 +95,7 @@ def has_bitfields(codec: Codec[Any]) -> bool:
 
 
 def array_from(
-    codec: Codec[Any], buffer: Any, count: int, stride: int | None = None, slots: int = 0
+    codec: Codec[Any], buffer: bytes | bytearray | memoryview, count: int, stride: int | None = None, slots: int = 0
 ) -> np.ndarray[Any, Any]:
     """`count` values that lie `stride` bytes apart in a buffer, as an array that shares no memory with it.
 
@@ -147,7 +147,7 @@ def _bits(field: Field, octets: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return ((word ^ sign) - sign).astype(np.int64)
 
 
-def bytes_of(codec: Codec[Any], values: Any) -> bytes:
+def bytes_of(codec: Codec[Any], values: object) -> bytes:
     """The encodings of an array's elements, back to back: the way back from `array_from`.
 
     Arrays of the codec's own dtype are copied, numbers converted where none changes; all else is encoded one by one,

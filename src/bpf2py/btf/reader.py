@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.btf.scanned import remembered
 from bpf2py.btf.types import (
     MODIFIERS,
     Array,
@@ -87,7 +88,8 @@ class Btf:
         self.start_id = len(base) if base is not None else 1
         self.start_str = base.strings_end if base is not None else 0
         self.strings_end: int = self.start_str + len(self._strings)
-        self._offsets = _scan(self._types, name)
+        types = self._types
+        self._offsets = remembered(types, lambda: _scan(types, name), lambda at: _length(types, at))
         self._cache: dict[int, BtfType] = {0: _VOID}
         self._aligns: dict[int, int] = {}
         self.codecs: dict[tuple[int, CodecOptions], Codec[Any]] = {}
@@ -356,6 +358,15 @@ class Btf:
             if isinstance(btf_type, Int) and btf_type.bits != btf_type.size * 8:
                 return btf_type.bit_offset, btf_type.bits
         return 0, 0
+
+
+def _length(types: bytes, at: int) -> int:
+    """Bytes of the record at an offset. Raises IndexError when there is none."""
+    if at + 8 > len(types):
+        raise IndexError(at)
+    info = int.from_bytes(types[at + 4 : at + 8], "little")
+    kind = info >> 24 & 31
+    return 4 * (_FIXED[kind] + _PER_VLEN[kind] * (info & 0xFFFF))
 
 
 def _scan(types: bytes, name: str) -> array[int]:

@@ -25,13 +25,13 @@ class StructValue:
     _fields: ClassVar[tuple[str, ...]] = ()
     _padding: ClassVar[bytes] = b""  # of a `_padded` class an attribute of each value
 
-    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, /, *args: object, **kwargs: object) -> None:
         self._codec.fill(self, args, kwargs)
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, python_name(name))
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         setattr(self, python_name(name), value)
 
     def __iter__(self) -> Iterator[Any]:
@@ -90,7 +90,7 @@ class UnionValue:
     _codec: ClassVar[Any]  # its UnionCodec
     _fields: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, /, **members: Any) -> None:
+    def __init__(self, /, **members: object) -> None:
         self._raw = bytearray(self._codec.size)
         for name, value in members.items():
             attribute = name if name in self._fields else python_name(name)
@@ -101,7 +101,7 @@ class UnionValue:
     def __getitem__(self, name: str) -> Any:
         return getattr(self, python_name(name))
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         setattr(self, python_name(name), value)
 
     def __bytes__(self) -> bytes:
@@ -166,7 +166,7 @@ def _restore_union(cls: type[UnionValue], raw: bytes) -> UnionValue:
     return value
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value with structs and unions replaced by dicts, for JSON and comparisons."""
     if isinstance(value, StructValue | UnionValue):
         return value._asdict()

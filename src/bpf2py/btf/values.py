@@ -56,7 +56,7 @@ def bits_get(word: int, shift: int, bits: int, signed: bool) -> int:
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 
-def bits_put(value: Any, shift: int, bits: int, signed: bool, name: str) -> int:
+def bits_put(value: object, shift: int, bits: int, signed: bool, name: str) -> int:
     """A bitfield's value in its place. Raises EncodeError when it has too many bits."""
     if not hasattr(value, "__index__"):
         raise within(f".{name}", EncodeError(f"{value!r} is no integer"))
@@ -230,7 +230,7 @@ class StructCodec(Codec[StructValue]):
                 raise EncodeError(f"{self.name} has no member {name!r}: {', '.join(cls._fields)}")
             setattr(target, attribute, value)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if type(value) is not self.cls:
             if isinstance(value, StructValue) and value._padding and value._fields == self.cls._fields:
                 try:
@@ -376,7 +376,7 @@ class UnionCodec(Codec[UnionValue]):
                 setattr(cls, member, view)
         self.public = cls or self.cls
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, UnionValue) and len(value._raw) == self.size:
             return bytes(value._raw)
         if isinstance(value, Mapping):
@@ -399,7 +399,7 @@ def _view(field: Field, member: str) -> property:
             word = int.from_bytes(self._raw[start:end], "little")
             return _bit_value(codec, bits_get(word, shift, field.bits, signed))
 
-        def set_bits(self: UnionValue, value: Any) -> None:
+        def set_bits(self: UnionValue, value: object) -> None:
             word = int.from_bytes(self._raw[start:end], "little") & ~(((1 << field.bits) - 1) << shift)
             word |= _put(codec, value, shift, field.bits, signed, member)
             self._raw[start:end] = word.to_bytes(end - start, "little")
@@ -409,7 +409,7 @@ def _view(field: Field, member: str) -> property:
     def get(self: UnionValue) -> Any:
         return codec.decode(self._raw[offset : offset + codec.size])
 
-    def put(self: UnionValue, value: Any) -> None:
+    def put(self: UnionValue, value: object) -> None:
         try:
             self._raw[offset : offset + codec.size] = codec.encode(value)
         except EncodeError as error:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Command -> the module that registers it, in the order --help lists them.
 COMMANDS = {
     "run": "bpf2py.cli.run",
+    "examples": "bpf2py.cli.examples",
+    "new": "bpf2py.cli.new",
     "doctor": "bpf2py.cli.doctor",
     "features": "bpf2py.cli.features",
     "gen": "bpf2py.cli.gen",
@@ -25,8 +27,13 @@ COMMANDS = {
     "inspect": "bpf2py.cli.inspect",
     "map": "bpf2py.cli.map",
     "events": "bpf2py.cli.map",
+    "trace": "bpf2py.cli.trace",
     "prog": "bpf2py.cli.prog",
-    "link": "bpf2py.cli.prog",
+    "link": "bpf2py.cli.link",
+    "net": "bpf2py.cli.net",
+    "cgroup": "bpf2py.cli.net",
+    "btf": "bpf2py.cli.btf",
+    "struct_ops": "bpf2py.cli.btf",
     "packets": "bpf2py.cli.packets",
 }
 EXIT_STATUS = "Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted."

@@ -9,9 +9,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from bpf2py.cli.guard import Guard, guards
 from bpf2py.errors import BpfError
+
+if TYPE_CHECKING:
+    from bpf2py.engine.machine import Machine
 
 __all__ = ["Started", "Traced", "adopt_orphans", "end_all", "living"]
 
@@ -42,7 +46,7 @@ def living() -> dict[int, str]:
         except OSError:
             continue
         state, parent = rest.split()[:2]
-        if state not in "ZX":
+        if state not in "ZX" and pid not in guards:
             children.setdefault(int(parent), []).append((pid, name))
     found: dict[int, str] = {}
     pending = [os.getpid()]
@@ -83,16 +87,22 @@ def end_all(impatient: Callable[[], bool]) -> dict[int, str]:
 class Started:
     """A command that runs by itself."""
 
-    def __init__(self, command: list[str], stdout: Any, stderr: Any) -> None:
-        prctl = _prctl()
+    def __init__(self, command: list[str], stdout: int | None, stderr: int | None) -> None:
+        prctl, parent = _prctl(), os.getpid()
 
         def prepare() -> None:
             prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)  # this process may be killed before it can end the command
+            if os.getppid() != parent:
+                os._exit(128 + signal.SIGTERM)  # it was, already
 
+        self._guard = Guard()
         try:
-            # The function is one system call; nothing of this process runs beside it that could hold a lock.
-            self._process = subprocess.Popen(command, stdout=stdout, stderr=stderr, preexec_fn=prepare)
+            # The function is two system calls; nothing of this process runs beside it that could hold a lock.
+            self._process = subprocess.Popen(
+                command, stdout=stdout, stderr=stderr, env=self._guard.environment, preexec_fn=prepare
+            )
         except OSError as error:
+            self._guard.dismiss()
             raise BpfError(f"cannot run {command[0]}: {error.strerror}") from None
         self.stdout: IO[bytes] | None = self._process.stdout
 
@@ -111,6 +121,7 @@ class Started:
                 found = None
             if found is None or found.si_pid == self._process.pid:
                 self._process.wait()
+                self._guard.dismiss()
                 return
             try:
                 os.waitpid(found.si_pid, 0)
@@ -125,7 +136,7 @@ class Started:
 class Traced:
     """A command traced for the engine, with the interface of `Started`."""
 
-    def __init__(self, engine: Any, command: list[str], piped: bool, to_stderr: bool) -> None:
+    def __init__(self, engine: Machine, command: list[str], piped: bool, to_stderr: bool) -> None:
         from bpf2py.engine.trace.child import TracedChild
 
         reader, writer = os.pipe() if piped else (-1, 2 if to_stderr else -1)

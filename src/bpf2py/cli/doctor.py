@@ -1,10 +1,12 @@
-"""`bpf2py doctor`: what this machine allows, what is missing, and the command that mends it."""
+"""`bpf2py doctor`: what this machine allows, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
 import typer
 
-from bpf2py.kernel.environment import Environment, Finding, Probes, find_compiler_row, findings
+from bpf2py.kernel.environment import Environment
+from bpf2py.kernel.findings import Finding, find_compiler_row, findings
+from bpf2py.kernel.probes import Probes
 
 MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "missing": ("MISSING", "bold red")}
 
@@ -17,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def doctor(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object, for programs."),
 ) -> None:
-    """Say what this machine allows eBPF programs, what is missing, and how to mend it.
+    """Say what this machine allows eBPF programs, what is missing, and how to fix it.
 
     Exit status 0 when programs can be loaded into the kernel, 1 otherwise.
 

@@ -147,8 +147,16 @@ def rows(bpf_map: Map[Any, Any]) -> Iterator[tuple[int, str]]:
             return
         except BatchUnsupported:
             pass
-    for one, two in elements(bpf_map):
+    for one, two in _pairs(bpf_map):
         yield 1, json.dumps({"key": to_json(one), "value": to_json(two)})
+
+
+def _pairs(bpf_map: Map[Any, Any]) -> list[tuple[Any, Any]]:
+    """The elements; of a data section its variables."""
+    from bpf2py.cli.sections import variables_of
+
+    found = variables_of(bpf_map)
+    return elements(bpf_map) if found is None else [(name, variable.value) for name, variable in found.items()]
 
 
 def dump(bpf_map: Map[Any, Any]) -> None:

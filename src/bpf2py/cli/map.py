@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from typing import Any
 
 import typer
 
-from bpf2py.cli import transfer
+from bpf2py.cli import map_objects, transfer
+from bpf2py.cli.objects import LONG_HELP, complete_map, held, in_words, print_facts
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import type_name
 
-MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.")
+MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.", autocompletion=complete_map)
 KEY = typer.Argument(..., metavar="KEY", help="By its BTF type: 5, 0x1f, bash, pid=1,comm=bash, JSON, or 'hex:0a 0b'.")
 VALUE = typer.Argument(
     ..., metavar="VALUE", help="Written as keys are: 5, bash, pid=1,comm=bash, JSON, or 'hex:0a 0b'."
@@ -34,11 +36,18 @@ def register(app: typer.Typer) -> None:
     maps.command("list")(list_maps)
     maps.command("show")(show)
     maps.command("dump")(dump)
-    maps.command("get")(get)
-    maps.command("set")(set_element)
-    maps.command("delete")(delete)
-    maps.command("push")(push)
+    # Else a negative number would be taken for an option.
+    negative = {"ignore_unknown_options": True}
+    maps.command("get", context_settings=negative)(get)
+    maps.command("set", context_settings=negative)(set_element)
+    maps.command("delete", context_settings=negative)(delete)
+    maps.command("push", context_settings=negative)(push)
     maps.command("pop")(pop)
+    maps.command("peek")(map_objects.peek)
+    maps.command("next", context_settings=negative)(map_objects.next_key)
+    maps.command("create")(map_objects.create)
+    maps.command("pin")(map_objects.pin)
+    maps.command("freeze")(map_objects.freeze)
     maps.command("watch")(watch)
     maps.command("top")(top)
     maps.command("export")(transfer.export)
@@ -62,12 +71,17 @@ def _facts(info: Any) -> dict[str, Any]:
     }
 
 
-def list_maps(as_json: bool = JSON) -> None:
+def list_maps(
+    long: bool = typer.Option(False, "--long", "-l", help=LONG_HELP),
+    as_json: bool = JSON,
+) -> None:
     """List every map: id, type, name, sizes, memory. Needs CAP_SYS_ADMIN.
 
     Examples:
 
         bpf2py map list
+
+        bpf2py map list --long
 
         bpf2py map list --json | jq '.[] | select(.memory > 1000000) | .name'
     """
@@ -75,11 +89,17 @@ def list_maps(as_json: bool = JSON) -> None:
     from bpf2py.kernel import inspect
 
     rows = [_facts(info) for info in inspect.maps()]
-    echo_rows(rows, ["id", "type", "name", "key_size", "value_size", "max_entries", "memory"], as_json)
+    columns = ["id", "type", "name", "key_size", "value_size", "max_entries", "memory"]
+    if long:
+        held("map", rows)
+        columns += ["pids", "pinned"]
+        if not as_json:
+            rows = [{name: in_words(value) for name, value in row.items()} for row in rows]
+    echo_rows(rows, columns, as_json)
 
 
 def show(reference: str = MAP, as_json: bool = JSON) -> None:
-    """Show one map: types, sizes, how full it is.
+    """Show one map: types, sizes, how full it is, who holds it and where it is pinned.
 
     Examples:
 
@@ -94,11 +114,9 @@ def show(reference: str = MAP, as_json: bool = JSON) -> None:
         row = _facts(bpf_map.info) | {"key": bpf_map.key_codec.name, "value": bpf_map.value_codec.name}
         if readable(bpf_map):
             row |= {"elements": bpf_map.count(), "pressure": round(bpf_map.pressure(), 4)}  # type: ignore[attr-defined]
-    if as_json:
-        typer.echo(json.dumps(row))
-        return
-    for name, value in row.items():
-        typer.echo(f"{name:>12}  {printable(str(value))}")
+        held("map", [row])
+    row["pids"] = [owner for owner in row["pids"] if owner["pid"] != os.getpid()]
+    print_facts(row, as_json)
 
 
 def dump(
@@ -106,8 +124,11 @@ def dump(
     as_json: bool = JSON,
     as_csv: bool = typer.Option(False, "--csv", help="Print CSV, a column for each struct member."),
     parquet: str = typer.Option(None, metavar="FILE", help="Write a Parquet file (extra: arrow)."),
+    per_cpu: bool = typer.Option(
+        False, "--per-cpu", help="Print the values of each CPU, not their sums (JSON has them anyway)."
+    ),
 ) -> None:
-    """Print all elements of a map.
+    """Print all elements of a map; of a data section its global variables.
 
     Examples:
 
@@ -116,9 +137,12 @@ def dump(
         bpf2py map dump /sys/fs/bpf/counts --json
 
         bpf2py map dump exec_counts --parquet counts.parquet
+
+        bpf2py map dump exec_eve.bss
     """
     from bpf2py.cli.json_dump import dump as dump_json
-    from bpf2py.cli.render import lines, must_be_readable, view
+    from bpf2py.cli.render import aligned, block, block_lines, cell, must_be_readable, terminal_width, view
+    from bpf2py.cli.sections import variables_of
     from bpf2py.cli.values import open_map
 
     with open_map(reference) as bpf_map:
@@ -132,29 +156,44 @@ def dump(
         elif as_json:
             dump_json(bpf_map)
         elif as_csv:
-            shown = view(bpf_map, 1 << 62)
+            shown = view(bpf_map, 1 << 62, per_cpu)
             writer_ = csv.writer(sys.stdout, lineterminator="\n")
             writer_.writerow(shown.columns)
             writer_.writerows(shown.rows)
         else:
-            typer.echo("\n".join(lines(view(bpf_map, 1 << 62))))
+            found = variables_of(bpf_map)
+            if found is not None:
+                rows = [[name, cell(variable.value)] for name, variable in found.items()]
+                typer.echo("\n".join(aligned(["variable", "value"], rows, terminal_width())))
+                return
+            typer.echo("\n".join(block_lines(block(view(bpf_map, 1 << 62, per_cpu), terminal_width()))))
 
 
 def get(reference: str = MAP, key: str = KEY, as_json: bool = JSON) -> None:
-    """Print the value of a key. Exit status 1 when the key is not there.
+    """Print the value of a key, or of a global variable. Exit status 1 when the key is not there.
 
     Examples:
 
         bpf2py map get config 0
 
         bpf2py map get counts 'pid=1,comm=bash' --json
+
+        bpf2py map get exec_eve.bss lost
     """
     from bpf2py.cli.render import cell, to_json
-    from bpf2py.cli.values import open_map, parse
+    from bpf2py.cli.sections import is_index, variable, variables_of
+    from bpf2py.cli.values import open_map
 
     with open_map(reference) as bpf_map:
-        value = bpf_map[parse(bpf_map.key_codec, key, "key")]  # type: ignore[index]
+        found = None if is_index(key) else variables_of(bpf_map)
+        value = _of_key(bpf_map, key) if found is None else variable(bpf_map, found, key).value
         typer.echo(json.dumps(to_json(value)) if as_json else cell(value))
+
+
+def _of_key(bpf_map: Any, key: str) -> Any:
+    from bpf2py.cli.values import parse
+
+    return bpf_map[parse(bpf_map.key_codec, key, "key")]
 
 
 def set_element(
@@ -164,20 +203,27 @@ def set_element(
     create: bool = typer.Option(False, "--create", help="Only if the key is not there (BPF_NOEXIST)."),
     replace: bool = typer.Option(False, "--replace", help="Only if the key is there (BPF_EXIST)."),
 ) -> None:
-    """Set the value of a key.
+    """Set the value of a key, or of a global variable.
 
     Examples:
 
         bpf2py map set config 0 1000
 
         bpf2py map set counts 'pid=1,comm=bash' '{"count": 5, "last_ns": 0}'
+
+        bpf2py map set exec_eve.bss lost 0
     """
+    from bpf2py.cli.sections import is_index, set_variable, variables_of
     from bpf2py.cli.values import open_map, parse
     from bpf2py.maps.percpu import PerCpuCodec
 
     if create and replace:
         raise BpfError("--create and --replace exclude each other")
     with open_map(reference) as bpf_map:
+        found = None if is_index(key) else variables_of(bpf_map)
+        if found is not None:
+            set_variable(bpf_map, found, key, value)
+            return
         codec: Any = bpf_map.value_codec
         codec = codec.element if isinstance(codec, PerCpuCodec) else codec
         bpf_map.put(  # type: ignore[attr-defined]
@@ -237,16 +283,13 @@ def _queue(bpf_map: Any) -> Any:
 
 
 def _ticks(interval: float, count: int | None) -> Iterator[int]:
-    """Numbers from 0 on, `interval` seconds apart, until `count` or Ctrl-C."""
+    """Numbers from 0 on, `interval` seconds apart, until `count`."""
     number = 0
-    try:
-        while count is None or number < count:
-            yield number
-            number += 1
-            if count is None or number < count:
-                time.sleep(interval)
-    except KeyboardInterrupt:
-        return
+    while count is None or number < count:
+        yield number
+        number += 1
+        if count is None or number < count:
+            time.sleep(interval)
 
 
 def watch(
@@ -297,7 +340,7 @@ def _rates(
     from rich.table import Table
     from rich.text import Text
 
-    from bpf2py.cli.render import cells, columns, weight
+    from bpf2py.cli.render import apart, cells, columns, folded, weight
 
     weights = {repr(key): weight(value) for key, value in found}
     growth = {
@@ -307,11 +350,11 @@ def _rates(
     table = Table(
         title=Text(f"{printable(bpf_map.name)}: {len(found)} elements"), title_justify="left", box=None, pad_edge=False
     )
-    for column in (*columns("key", bpf_map.key_codec), *columns("value", bpf_map.value_codec), "per second"):
+    for column in (*apart(columns("key", bpf_map.key_codec), columns("value", bpf_map.value_codec)), "per second"):
         table.add_column(column, overflow="fold")
     for key, value in found[:rows]:
         rate = growth.get(repr(key))
-        table.add_row(*map(Text, cells(key) + cells(value)), Text("" if rate is None else f"{rate:+.1f}"))
+        table.add_row(*map(Text, cells(key) + cells(folded(value))), Text("" if rate is None else f"{rate:+.1f}"))
     return table, weights
 
 

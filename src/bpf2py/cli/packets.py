@@ -6,14 +6,16 @@ import json
 import sys
 from collections import Counter
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
+    from bpf2py.engine import Engine
     from bpf2py.object import Object
+    from bpf2py.programs import Program
 
 
 def register(app: typer.Typer) -> None:
@@ -43,13 +45,14 @@ def packets(
     from bpf2py.engine import Engine
     from bpf2py.loading import load
 
-    with load(file, Engine()) as obj, ExitStack() as stack:
+    engine = Engine()
+    with load(file, engine) as obj, ExitStack() as stack:
         chosen = choose(obj, program)
-        verdicts, sizes = run(obj, chosen, capture, output, limit, stack)
+        verdicts, sizes = run(engine, chosen, capture, output, limit, stack)
         report(obj, chosen.name, verdicts, sizes, as_json, rows)
 
 
-def choose(obj: Object, name: str | None) -> Any:
+def choose(obj: Object, name: str | None) -> Program:
     """The program to run. Raises BpfError when it is not clear which."""
     from bpf2py.engine.packet import SKB_TYPES
     from bpf2py.uapi.program_types import ProgramType
@@ -67,7 +70,7 @@ def choose(obj: Object, name: str | None) -> Any:
 
 
 def run(
-    obj: Object, program: Any, capture: str, output: str | None, limit: int | None, stack: ExitStack
+    engine: Engine, program: Program, capture: str, output: str | None, limit: int | None, stack: ExitStack
 ) -> tuple[Counter[str], dict[str, int]]:
     """(packets by verdict, numbers of packets and bytes)."""
     from itertools import islice
@@ -78,7 +81,7 @@ def run(
     writer: PcapWriter | None = None
     verdicts: Counter[str] = Counter()
     sizes = {"packets": 0, "passed": 0, "changed": 0}
-    for replayed in replay(program, islice(read_packets(capture), limit)):
+    for replayed in replay(engine, program, islice(read_packets(capture), limit)):
         verdicts[replayed.verdict] += 1
         sizes["packets"] += 1
         if not replayed.passed:

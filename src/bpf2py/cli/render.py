@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from bpf2py.btf.values import StructCodec, StructValue, UnionValue, plain
 from bpf2py.cli.text import printable
@@ -10,11 +10,8 @@ from bpf2py.errors import NotSupported
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import Map
 from bpf2py.maps.mapping import MappingMap
-from bpf2py.maps.percpu import PerCpu
+from bpf2py.maps.percpu import PerCpu, PerCpuCodec
 from bpf2py.uapi.map_types import type_name
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 
 class MapView(NamedTuple):
@@ -32,6 +29,26 @@ class MapView(NamedTuple):
     key_columns: int
     rows: list[list[str]]
     hidden: int
+
+
+class Block(NamedTuple):
+    """Something with a title, as lines for a terminal: a map, a histogram, the variables.
+
+    Attributes:
+        title: the first line.
+        head: headings below it, or None.
+        lines: what follows.
+        hidden: elements left out.
+        key_width: so many characters of each line are the key.
+        bars: whether the lines end with bars.
+    """
+
+    title: str
+    head: str | None
+    lines: list[str]
+    hidden: int = 0
+    key_width: int = 0
+    bars: bool = False
 
 
 def readable(bpf_map: Map[Any, Any]) -> bool:
@@ -54,56 +71,106 @@ def elements(bpf_map: Map[Any, Any]) -> list[tuple[Any, Any]]:
     return list(bpf_map.items())
 
 
-def view(bpf_map: Map[Any, Any], most: int) -> MapView:
-    """The `most` busiest elements of a map as text."""
+def view(bpf_map: Map[Any, Any], most: int, per_cpu: bool = False) -> MapView:
+    """The `most` busiest elements of a map as text; values per CPU as their sums, or with `per_cpu` a row for each CPU."""
     found = elements(bpf_map)
-    key_columns, value_columns = columns("key", bpf_map.key_codec), columns("value", bpf_map.value_codec)
-    if isinstance(bpf_map, ArrayMap):
+    value_codec: Any = bpf_map.value_codec
+    key_columns, array = columns("key", bpf_map.key_codec), isinstance(bpf_map, ArrayMap)
+    if array:
         key_columns = ["index"]
         found.sort(key=lambda element: element[0])
         fill = f"{len(found)} of {bpf_map.max_entries} elements are not zero"
     else:
         found.sort(key=lambda element: weight(element[1]), reverse=True)
         fill = f"{len(found)} of {bpf_map.max_entries} elements"
-    rows = [cells(key) + cells(value) for key, value in found[:most]]
+    split = per_cpu and isinstance(value_codec, PerCpuCodec)
+    if split:
+        key_columns = [*key_columns, "cpu"]
+        rows = [[*cells(key), str(cpu), *cells(item)] for key, value in found[:most] for cpu, item in enumerate(value)]
+    else:
+        rows = [cells(key) + cells(folded(value)) for key, value in found[:most]]
+    names = apart(key_columns, columns("value", value_codec))
     title = f"{printable(bpf_map.name)} ({type_name(bpf_map.type)}, {fill})"
-    return MapView(title, key_columns + value_columns, len(key_columns), rows, max(0, len(found) - most))
+    return MapView(title, names, len(key_columns), rows, max(0, len(found) - most))
 
 
-def table(shown: MapView) -> Group:
-    """A view for rich: the title, the table, and how much is left out."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+def apart(keys: list[str], values: list[str]) -> list[str]:
+    """Headings of key and value, told apart where both have a member of a name.
 
-    rows = Table(header_style="bold", box=None, pad_edge=False)
-    for position, column in enumerate(shown.columns):
-        numeric = all(_numeric(row[position]) for row in shown.rows)
-        style = "cyan" if position < shown.key_columns else None
-        rows.add_column(column, justify="right" if numeric else "left", style=style, overflow="fold")
-    for row in shown.rows:
-        rows.add_row(*[Text(cell) for cell in row])
-    # Beside the table, not its own: rich folds those to the width of the columns.
-    parts: list[Any] = [Text(shown.title, style="bold"), rows]
-    if shown.hidden:
-        parts.append(Text(f"{shown.hidden} more", style="dim"))
-    return Group(*parts)
+    >>> apart(["pid", "cpu"], ["pid", "count"])
+    ['key.pid', 'cpu', 'value.pid', 'count']
+    """
+    both = set(keys) & set(values)
+    return [
+        f"{word}.{name}" if name in both else name
+        for word, names in (("key", keys), ("value", values))
+        for name in names
+    ]
 
 
-def aligned(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """Rows below their columns' names as plain text that is safe to print, numbers to the right."""
+def folded(value: Any) -> Any:
+    """A value of a per-CPU map as one: the sum; what cannot be added stays as it is."""
+    if isinstance(value, PerCpu):
+        first = value[0]
+        return value.sum() if isinstance(first, int | float | StructValue) else list(value)
+    return value
+
+
+def block(shown: MapView, width: int | None = None) -> Block:
+    """A view as aligned lines, cut to so many characters."""
+    head, *rest = aligned(shown.columns, shown.rows, width)
+    keys = aligned(shown.columns[: shown.key_columns], [row[: shown.key_columns] for row in shown.rows], width)
+    key_width = max(map(len, keys))
+    return Block(shown.title, head, rest, shown.hidden, key_width)
+
+
+def aligned(columns: list[str], rows: list[list[str]], width: int | None = None) -> list[str]:
+    """Rows below their columns' names as plain text that is safe to print, numbers to the right.
+
+    With a `width` texts are shortened until the lines fit, the longest first.
+    """
     columns, *rows = [[printable(cell) for cell in row] for row in (columns, *rows)]
     grid = [columns, *rows]
     widths = [max(len(row[i]) for row in grid) for i in range(len(columns))]
     numeric = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(columns))]
-    return [
-        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
+    if width is not None:
+        _shrink(widths, numeric, width)
+    lines = [
+        "  ".join(
+            _shortened(c, w).rjust(w) if n else _shortened(c, w).ljust(w)
+            for c, w, n in zip(row, widths, numeric, strict=True)
+        ).rstrip()
         for row in grid
     ]
+    return lines if width is None else [_shortened(line, width) for line in lines]
+
+
+def _shrink(widths: list[int], numeric: list[bool], width: int, least: int = 6) -> None:
+    """Make columns narrower until a line fits, the widest text first; numbers stay whole."""
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        wide = [i for i, size in enumerate(widths) if size > least and not numeric[i]]
+        if not wide:
+            return
+        widest = max(wide, key=lambda i: widths[i])
+        second = max((widths[i] for i in wide if i != widest), default=least)
+        excess = sum(widths) + 2 * (len(widths) - 1) - width
+        widths[widest] -= max(1, min(excess, widths[widest] - max(second, least)))
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}\u2026"
+
+
+def terminal_width() -> int | None:
+    """Characters in a line of the standard output, None where it is not a terminal."""
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def echo_rows(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> None:
-    """Print what a command lists: a line for each row, however long, or all rows as JSON."""
+    """Print what a command lists: a line for each row, on a terminal cut to its width, or all rows as JSON."""
     import json
 
     import typer
@@ -113,7 +180,7 @@ def echo_rows(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> 
         return
     cells = [[row[column] for column in columns] for row in rows]
     text = [[" ".join(map(str, cell)) if isinstance(cell, list) else str(cell) for cell in row] for row in cells]
-    head, *rest = aligned(columns, text)
+    head, *rest = aligned(columns, text, terminal_width())
     typer.secho(head, bold=True)
     for line in rest:
         typer.echo(line)
@@ -121,13 +188,18 @@ def echo_rows(rows: list[dict[str, Any]], columns: list[str], as_json: bool) -> 
 
 def lines(shown: MapView) -> list[str]:
     """A view as aligned plain text."""
-    out = [shown.title, *(f"  {line}" for line in aligned(shown.columns, shown.rows))]
+    return block_lines(block(shown))
+
+
+def block_lines(shown: Block) -> list[str]:
+    """A block as plain text."""
+    out = [shown.title, *(f"  {line}" for line in ([shown.head] if shown.head is not None else []) + shown.lines)]
     if shown.hidden:
         out.append(f"  {shown.hidden} more")
     return out
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """A key or value as JSON: structs as objects, bytes as hex."""
     if isinstance(value, PerCpu):
         return [to_json(item) for item in value]
@@ -149,21 +221,22 @@ def map_json(bpf_map: Map[Any, Any]) -> dict[str, Any]:
     return {"type": type_name(bpf_map.type), "max_entries": bpf_map.max_entries, "elements": found}
 
 
-def columns(word: str, codec: Any) -> list[str]:
-    """Headings for values of a type: a struct's members, else `word`."""
+def columns(word: str, codec: object) -> list[str]:
+    """Headings for values of a type: a struct's members, else `word`; of values per CPU those of one."""
+    codec = codec.element if isinstance(codec, PerCpuCodec) else codec
     if isinstance(codec, StructCodec) and codec.cls._fields:
         return list(codec.cls._fields)
     return [word]
 
 
-def cells(value: Any) -> list[str]:
+def cells(value: object) -> list[str]:
     """A value as the texts under `columns`."""
     if isinstance(value, StructValue) and value._fields:
         return [cell(item) for item in value]
     return [cell(value)]
 
 
-def cell(value: Any) -> str:
+def cell(value: object) -> str:
     """A value as one line of text that is safe to print."""
     if isinstance(value, str):
         return printable(value)  # such as another process' name
@@ -177,7 +250,7 @@ def cell(value: Any) -> str:
     return printable(name) if isinstance(name, str) else str(value)
 
 
-def weight(value: Any) -> float:
+def weight(value: object) -> float:
     """The first number of a value, to put the busiest elements first."""
     if isinstance(value, bool | str | bytes):
         return 0

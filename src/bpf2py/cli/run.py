@@ -1,33 +1,25 @@
-"""`bpf2py run`: compile, load, attach, run a command, show the maps."""
+"""`bpf2py run`: compile, load, attach, run a command, show what the programs say and count."""
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import signal
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import typer
 
-from bpf2py.cli.child import Started, Traced, adopt_orphans, end_all, living
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from bpf2py.programs import Link
+    from bpf2py.spec.object_spec import ObjectSpec
 
-    from bpf2py.cli.render import MapView
-    from bpf2py.object import Object
-
-T = TypeVar("T")
 ROWS = 20
-EXIT_STATUS = "Exit status: the command's, 0 without one; 1 when the program was not run, 2 wrong usage."
+EXIT_STATUS = (
+    "Exit status: the command's, 0 without one; 1 when the program was not run, 2 wrong usage, 130 after Ctrl-C."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,25 +28,72 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    file: str = typer.Argument(..., metavar="FILE", help="A .bpf.c source, or a compiled object."),
+    file: str = typer.Argument(
+        None, metavar="FILE", help="A source in C or Python, a compiled object, or - for C on the standard input."
+    ),
     command: list[str] = typer.Argument(
         None, metavar="[-- COMMAND...]", help="What to run while the programs are attached."
     ),
+    text: str = typer.Option(
+        None,
+        "--execute",
+        "-e",
+        metavar="TEXT",
+        help='Run this C text in place of a file; the usual headers are included, and SEC("...") { body } stands for a function.',
+    ),
+    attach: list[str] = typer.Option(
+        None,
+        metavar="PROGRAM[:OPTION=VALUE,...]",
+        help="Attach a program so, such as count:device=eth0,mode=generic; may be given several times.",
+    ),
+    device: str = typer.Option(None, help="Attach XDP and tc programs to this interface."),
+    cgroup: str = typer.Option(None, metavar="PATH", help="Attach cgroup programs to this control group."),
+    event: str = typer.Option(
+        None, metavar="NAME", help="Attach perf_event programs to this event, such as page-faults."
+    ),
+    frequency: str = typer.Option(None, metavar="HZ", help="Samples a second of perf_event programs."),
+    binary: str = typer.Option(
+        None, metavar="PATH", help="Attach uprobe and USDT programs to this program or library."
+    ),
+    symbol: str = typer.Option(None, metavar="NAME", help="Attach uprobe programs to this function of --binary."),
+    pid: str = typer.Option(None, metavar="PID", help="Attach to this process alone, where programs can be."),
     backend: str = typer.Option(
         "auto",
         help="kernel, engine (traces COMMAND, without privileges), or auto: the kernel where bpf() is permitted.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the maps as one JSON object at the end, nothing else."),
+    as_json: bool = typer.Option(
+        False,
+        "--json",
+        help="Print an object a line for what programs say, and one with the maps at the end; nothing else.",
+    ),
     interval: float = typer.Option(1.0, min=0.05, help="Seconds between two views of the maps."),
     duration: float = typer.Option(None, min=0.0, help="Stop after this many seconds."),
     rows: int = typer.Option(ROWS, min=1, help="Elements shown of each map."),
     only: list[str] = typer.Option(None, "--map", help="Show only this map; may be given several times."),
+    type_of: list[str] = typer.Option(
+        None,
+        "--type",
+        metavar="[MAP=]TYPE",
+        help="The type of records, such as event for struct event; may be given for each map.",
+    ),
+    histogram: list[str] = typer.Option(
+        None,
+        metavar="MAP[=log2|linear|off]",
+        help="Draw a map or variable as a histogram, or do not; may be given several times.",
+    ),
+    per_cpu: bool = typer.Option(False, "--per-cpu", help="Show the values of each CPU, not their sums."),
+    variable: list[str] = typer.Option(
+        None,
+        metavar="NAME=VALUE",
+        help="The first value of a global variable, constants included; may be given several times.",
+    ),
     cflag: list[str] = typer.Option(None, "--cflag", help="An extra compiler flag; may be given several times."),
     live: bool = typer.Option(True, help="On a terminal: keep the maps in view while the command runs."),
 ) -> None:
-    """Load a program, attach it, run a command (or wait for Ctrl-C), and show the program's maps.
+    """Load a program, attach it, run a command (or wait for Ctrl-C), and show what the program says and counts.
 
-    The exit status is the command's. What the tool itself says goes to stderr.
+    Records of ring and perf buffers, bpf_printk() lines and output streams are shown as they come, maps and global variables in
+    view and at the end. The exit status is the command's. What the tool itself says goes to stderr.
 
     Examples:
 
@@ -62,38 +101,120 @@ def run(
 
         bpf2py run counter.bpf.c --duration 10 --json
 
-        bpf2py run --backend engine counter.bpf.c -- ls
+        bpf2py run packets.bpf.c --attach count:device=eth0,mode=generic
+
+        bpf2py run -e 'SEC("tracepoint/sched/sched_process_exec") { bpf_printk("exec"); }' -- make
     """
+    from bpf2py.cli.attaching import attach_all, wanted
+    from bpf2py.cli.charts import chosen
+    from bpf2py.cli.follow import Sources, record_codecs
+    from bpf2py.cli.session import Session, Shown, say
     from bpf2py.loading import load
 
-    chosen, reason = choose_backend(backend)
-    if chosen == "engine" and not command:
+    given = dict(zip(FLAGS, (device, cgroup, event, frequency, binary, symbol, pid), strict=True))
+    if text is None and file is None:
+        raise typer.BadParameter("give a FILE, - for standard input, or --execute TEXT")
+    command = command or []
+    if text is not None and file is not None:  # then there is no FILE: it is the first word of the command
+        command = [file, *command]
+    histograms = chosen(histogram or [])
+    selected, reason = choose_backend(backend)
+    if selected == "engine" and not command:
         raise BpfError(f"engine backend ({reason}): its events are those of a command it runs: give one behind --")
-    with _progress(f"compiling {file}" if file.endswith((".c", ".py")) else f"reading {file}"):
-        obj = load(file, chosen, cflags=cflag or ())
-    with obj:
-        for name in only or ():
-            if name not in obj.maps:
-                raise BpfError(f"{file}: there is no map {name!r}: {', '.join(obj.maps)}")
-        session = Session(obj, only, rows, as_json)
-        with session.signals():
-            links = obj.attach()
-            hooks = ", ".join(link.hook for link in links)
-            _say(
-                f"{obj.backend.name} backend ({reason}): attached {len(links)} of {len(obj.programs)} programs: {hooks}"
-            )
-            if chosen == "engine":
-                warn_silent(link.hook for link in links)
-            status = session.run(command or [], interval, duration, live)
-        session.finish(command or [], status)
+    spec, data, name = read(file, text, tuple(cflag or ()))
+    types = record_codecs(spec, data, _types(type_of or []))
+    _set_variables(spec, variable or [])
+    with load(spec, selected) as obj:
+        for each in only or ():
+            if each not in obj.maps:
+                raise BpfError(f"{name}: there is no map {each!r}: {', '.join(obj.maps)}")
+        options = wanted(obj, attach or [], {flag: value for flag, value in given.items() if value is not None})
+        with Sources(obj, types) as sources:
+            session = Session(obj, sources, Shown(only or [], rows, as_json, per_cpu, histograms, live, interval))
+            with session.signals():
+                links, left = attach_all(obj, options, name)
+                hooks = ", ".join(link.hook for link in links)
+                attached = len({link.program for link in links if link.program in obj.programs})
+                say(
+                    f"{obj.backend.name} backend ({reason}): attached {attached} of {len(obj.programs)} programs: {hooks}"
+                )
+                for warning in [*(f"not attached: {program}" for program in left), *sources.warnings]:
+                    say(f"warning: {warning}")
+                if selected == "engine":
+                    warn_silent(link.hook for link in links)
+                iterators = _iterators(spec, links)
+                session.kept = {link.program for link in iterators}
+                alone = not command and len(iterators) == len(links)  # then there is nothing to wait for
+                status = 0 if alone else session.run(command, duration)
+                session.read_iterators(iterators)
+            session.finish(command, status)
     raise typer.Exit(status)
+
+
+FLAGS = ("device", "cgroup", "event", "frequency", "binary", "symbol", "pid")
+
+
+def _set_variables(spec: ObjectSpec, texts: list[str]) -> None:
+    """What ``--variable`` says."""
+    from bpf2py.cli.values import parse
+
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in spec.variables:
+            there = ", ".join(spec.variables) or "none, for it has no variables"
+            raise BpfError(f"--variable {text}: write NAME=VALUE with one of {there}")
+        spec.variables[name].value = parse(spec.variables[name].codec, value, f"variable {name}:")
+
+
+def _types(texts: list[str]) -> dict[str, str]:
+    """What ``--type`` says: types by map, under an empty name that of all maps."""
+    pairs = [text.partition("=") for text in texts]
+    return {name if equals else "": value if equals else name for name, equals, value in pairs}
+
+
+def read(file: str, text: str | None, cflags: tuple[str, ...]) -> tuple[ObjectSpec, bytes, str]:
+    """(spec, object file, name for messages) of what is to be run."""
+    from bpf2py.spec.object_spec import ObjectSpec, object_name
+
+    name = "-e" if text is not None else "standard input" if file == "-" else file
+    with _progress(f"compiling {name}" if name.endswith((".c", ".py", "-e", "input")) else f"reading {name}"):
+        if text is not None:
+            from bpf2py.cli.oneliner import program
+
+            data = _compiled(program(text), cflags)
+        elif file == "-":
+            data = _compiled(sys.stdin.read() + "\n", cflags)
+        elif name.endswith((".c", ".py")):
+            if not os.path.exists(name):
+                raise FileNotFoundError(2, "no such source file", name)
+            data = _compiled(name, cflags)
+        else:
+            with open(name, "rb") as opened:
+                data = opened.read()
+        short = object_name(file) if name == file else "program"
+        spec = ObjectSpec._read(data, short, name)
+    return spec, data, name
+
+
+def _compiled(source: str, cflags: tuple[str, ...]) -> bytes:
+    from bpf2py.toolchain.compiler import compile
+
+    return compile(source, cflags=cflags)
+
+
+def _iterators(spec: ObjectSpec, links: list[Link]) -> list[Link]:
+    from bpf2py.uapi.program_types import AttachType
+
+    names = {name for name, program in spec.programs.items() if program.attach_type == AttachType.TRACE_ITER}
+    return [link for link in links if link.program in names]
 
 
 def choose_backend(wanted: str) -> tuple[str, str]:
     """(backend, why this one): ``auto`` becomes what this process may use."""
     if wanted != "auto":
         return wanted, "as asked for"
-    from bpf2py.kernel.environment import Probes, explain_eperm
+    from bpf2py.kernel.environment import explain_eperm
+    from bpf2py.kernel.probes import Probes
 
     if Probes.run().kernel_usable:
         return "kernel", "bpf() is permitted"
@@ -102,17 +223,12 @@ def choose_backend(wanted: str) -> tuple[str, str]:
 
 def warn_silent(hooks: Iterable[str]) -> None:
     """Say which programs will never run: nobody shall watch nothing without knowing."""
+    from bpf2py.cli.session import say
     from bpf2py.engine.trace.child import can_fire
 
     silent = [hook for hook in hooks if not can_fire(hook)]
     if silent:
-        _say(f"warning: these never happen on the engine, use the kernel for them: {', '.join(silent)}")
-
-
-def _say(text: str) -> None:
-    from bpf2py.cli.text import printable
-
-    print(f"bpf2py: {printable(text)}", file=sys.stderr, flush=True)
+        say(f"warning: these never happen on the engine, use the kernel for them: {', '.join(silent)}")
 
 
 @contextmanager
@@ -126,230 +242,3 @@ def _progress(text: str) -> Iterator[None]:
 
     with Console(stderr=True).status(Text(text)):
         yield
-
-
-class Stop:
-    """Tells the main thread to stop; unlike threading.Event it may be set by a signal handler that interrupts its wait.
-
-    Attributes:
-        asked: how often the user asked for it, by a signal.
-    """
-
-    def __init__(self) -> None:
-        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._set = False
-        self.asked = 0
-
-    def set(self) -> None:
-        """From now on `is_set` is true and nobody waits."""
-        self._set = True
-        os.eventfd_write(self._event, 1)
-
-    def is_set(self) -> bool:
-        """Whether `set` was called."""
-        return self._set
-
-    def wait(self, seconds: float) -> None:
-        """Wait for `set`, at most so many seconds."""
-        select.select([self._event], [], [], seconds)
-
-
-class Session:
-    """One run: the command, the live view and the final tables."""
-
-    def __init__(self, obj: Object, only: list[str] | None, rows: int, as_json: bool) -> None:
-        from bpf2py.cli.render import must_be_readable, readable
-
-        for name in only or ():
-            must_be_readable(obj.maps[name])
-        self.obj = obj
-        self.maps = [
-            m
-            for m in obj.maps.values()
-            if readable(m) and (m.name in only if only else m.spec is None or not m.spec.is_section)
-        ]
-        self.unreadable: dict[str, str] = {}
-        self.rows = rows
-        self.as_json = as_json
-        self.stop = Stop()
-        self.started = time.monotonic()
-
-    def _each(self, show: Callable[[Any], T]) -> Iterator[tuple[Any, T]]:
-        """What `show` makes of each map. One that cannot be read does not hide the others: `finish` says why."""
-        for bpf_map in self.maps:
-            try:
-                made = show(bpf_map)
-            except (BpfError, OSError) as error:
-                self.unreadable[bpf_map.name] = str(error).split("\n", 1)[0]
-                continue
-            self.unreadable.pop(bpf_map.name, None)
-            yield bpf_map, made
-
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run, which then shows the maps for the last time."""
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def run(self, command: list[str], interval: float, duration: float | None, live: bool) -> int:
-        """Run until the command ends, the time is over, or SIGINT or SIGTERM; the command's exit status."""
-        terminal = live and _is_terminal() and not self.as_json
-        child: Started | Traced | None = None
-        if command and not self.stop.is_set():
-            adopt_orphans()
-            child = self._start(command, terminal)
-            threading.Thread(target=self._wait, args=(child,), daemon=True).start()
-        elif not command and not self.as_json:
-            _say("press Ctrl-C to stop" if duration is None else f"running for {duration:g} s")
-        deadline = None if duration is None else self.started + duration
-        try:
-            if terminal:
-                self._live(child, interval, deadline)
-            else:
-                self._plain(child, interval, deadline)
-        except BaseException:
-            self._end(child)  # the command does not go on alone
-            raise
-        return self._end(child)
-
-    def _start(self, command: list[str], terminal: bool) -> Started | Traced:
-        # On a terminal the command's output is printed above the live view; with --json stdout is for the JSON alone.
-        out: Any = subprocess.PIPE if terminal else sys.stderr if self.as_json else None
-        if out is None and sys.stdout is not None:
-            sys.stdout.flush()
-        if self.obj.backend.name == "engine":
-            return Traced(self.obj.backend, command, terminal, self.as_json)
-        return Started(command, out, subprocess.STDOUT if terminal else None)
-
-    def _wait(self, child: Started | Traced) -> None:
-        child.wait()
-        self.stop.set()
-
-    def _interrupt(self, _number: int, _frame: object) -> None:
-        self.stop.asked += 1
-        self.stop.set()
-
-    def _end(self, child: Started | Traced | None) -> int:
-        """The command's exit status, 0 when it was ended here, with everything it started."""
-        if child is None:
-            return 0
-        if child.returncode is None:
-            asked = self.stop.asked
-            ended = end_all(lambda: self.stop.asked > asked)
-            if ended:
-                _say(f"ended the command: {_names(ended)}")
-            return 0
-        for warning in child.report():
-            _say(f"warning: {warning}")
-        left = living()
-        if left:
-            _say(f"still running, started by the command: {_names(left)}")
-        return child.returncode
-
-    def _left(self, interval: float, deadline: float | None) -> float:
-        return interval if deadline is None else max(0.0, min(interval, deadline - time.monotonic()))
-
-    def _over(self, deadline: float | None) -> bool:
-        return self.stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
-
-    def _live(self, child: Started | Traced | None, interval: float, deadline: float | None) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(highlight=False)
-        with Live(self._group(), console=console, auto_refresh=False, transient=True) as view:
-            printer = None
-            if child is not None and child.stdout is not None:
-                printer = threading.Thread(target=_copy, args=(child.stdout, console), daemon=True)
-                printer.start()
-            while not self._over(deadline):
-                self.stop.wait(self._left(interval, deadline))
-                view.update(self._group(), refresh=True)
-            if printer is not None:
-                printer.join(timeout=2)
-
-    def _view(self, bpf_map: Any) -> MapView:
-        from bpf2py.cli.render import view
-
-        return view(bpf_map, self.rows)
-
-    def _group(self) -> Group:
-        from rich.console import Group
-        from rich.text import Text
-
-        from bpf2py.cli.render import table
-
-        seconds = time.monotonic() - self.started
-        parts: list[Any] = [Text(f"running for {seconds:.0f} s", style="dim")]
-        parts += [table(shown) for _, shown in self._each(self._view)]
-        return Group(*parts)
-
-    def _plain(self, child: Started | Traced | None, interval: float, deadline: float | None) -> None:
-        """Without a terminal: with a command just wait for it, else print what changed, a line each."""
-        from bpf2py.cli.render import elements, to_json
-        from bpf2py.cli.text import printable
-
-        last: dict[str, dict[str, str]] = {m.name: {} for m in self.maps}
-        while not self._over(deadline):
-            self.stop.wait(self._left(interval, deadline))
-            if child is not None or self.as_json or self._over(deadline):
-                continue
-            for bpf_map, found in self._each(elements):
-                now = {json.dumps(to_json(k)): json.dumps(to_json(v)) for k, v in found}
-                for key, value in now.items():
-                    if last[bpf_map.name].get(key) != value:
-                        print(f"{printable(bpf_map.name)}[{key}] = {value}")
-                last[bpf_map.name] = now
-            if sys.stdout is not None:
-                sys.stdout.flush()
-
-    def finish(self, command: list[str], status: int) -> None:
-        """Print the final state of the maps, and which cannot be read."""
-        from bpf2py.cli.render import lines, map_json, table
-
-        seconds = time.monotonic() - self.started
-        if self.as_json:
-            report = {
-                "backend": self.obj.backend.name,
-                "command": command,
-                "exit_status": status,
-                "seconds": round(seconds, 3),
-                "maps": {m.name: found for m, found in self._each(map_json)},
-            }
-            print(json.dumps(report))
-        elif _is_terminal():
-            console = _console()
-            for _, shown in self._each(self._view):
-                console.print(table(shown))
-        else:
-            for _, shown in self._each(self._view):
-                print("\n".join(lines(shown)))
-        for reason in self.unreadable.values():
-            _say(f"warning: not shown: {reason}")
-
-
-def _is_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
-def _names(processes: Mapping[int, str], most: int = 8) -> str:
-    """Processes for a message: ``sleep (412), make (413), 3 more``."""
-    shown = [f"{name if name.isprintable() else ascii(name)} ({pid})" for pid, name in sorted(processes.items())[:most]]
-    return ", ".join([*shown, f"{len(processes) - most} more"] if len(processes) > most else shown)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _copy(stream: IO[bytes], console: Console) -> None:
-    from rich.text import Text
-
-    for line in stream:
-        console.print(Text.from_ansi(line.decode("utf-8", "replace").rstrip("\n")), soft_wrap=True)

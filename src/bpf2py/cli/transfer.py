@@ -98,7 +98,9 @@ def events(
         help="The records' type, such as 'event' for struct event, from the BTF of the programs that use the map.",
     ),
     types: Path = typer.Option(
-        None, help="An object file (or .c source) that declares --type, in place of those programs."
+        None,
+        help="The program's object file (or .c source): its types, in place of those of the programs that use the map. Without "
+        "--type it also says which of them the records have.",
     ),
     count: int = typer.Option(None, min=1, help="Stop after this many events."),
     timeout: float = typer.Option(None, min=0.0, help="Stop after this many seconds."),
@@ -106,13 +108,13 @@ def events(
 ) -> None:
     """Follow a ring buffer or perf buffer. Reading takes the events: another reader of the same ring does not see them.
 
-    Stops with status 0 after Ctrl-C, --count or --timeout.
+    Stops after Ctrl-C (with status 130), --count or --timeout.
 
     Examples:
 
         bpf2py events events --type event --json
 
-        bpf2py events events --type event --types exec_events.bpf.c
+        bpf2py events events --types exec_events.bpf.c
 
         bpf2py events /sys/fs/bpf/events --count 1 --timeout 5
     """
@@ -121,15 +123,17 @@ def events(
     from bpf2py.readers.perf import PerfReader
     from bpf2py.readers.ring import RingReader
 
-    if types is not None and type_of is None:
-        raise BpfError("--types needs --type: which of the types the records have")
     with open_map(reference) as bpf_map:
         kind = bpf_map.info.type
         if kind not in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY):
             raise BpfError(
                 f"map {bpf_map.name}: events come from RINGBUF and PERF_EVENT_ARRAY, this is a {type_name(kind)}"
             )
-        codec = _record_codec(bpf_map, types, type_of) if type_of is not None else None
+        codec: Any = None
+        if type_of is not None:
+            codec = _record_codec(bpf_map, types, type_of)
+        elif types is not None:
+            codec = _codec_of_source(bpf_map, types)
         reader: Any = RingReader(bpf_map, type=codec) if kind == MapType.RINGBUF else PerfReader(bpf_map, type=codec)
         seen = 0
         with reader:
@@ -139,16 +143,36 @@ def events(
                     seen += 1
                     if count is not None and seen >= count:
                         break
-            except KeyboardInterrupt:
-                pass
-        lost = getattr(reader, "lost", 0)
-        if lost:
-            print(f"bpf2py: {lost} events were lost: the buffer was full", file=sys.stderr)
+            finally:
+                lost = getattr(reader, "lost", 0)
+                if lost:
+                    print(f"bpf2py: {lost} events were lost: the buffer was full", file=sys.stderr)
+
+
+def _codec_of_source(bpf_map: Map[Any, Any], file: Path) -> Any:
+    """The codec of the records a program writes into the map of this name: as it declares, or from what it writes."""
+    from bpf2py.btf.codec_for import codec_for
+    from bpf2py.cli.run import read
+    from bpf2py.spec.record_types import record_types
+
+    spec, data, _ = read(str(file), None, ())
+    named = [each for name, each in spec.maps.items() if name[:15] == bpf_map.name[:15]]
+    if not named:
+        raise BpfError(f"{file}: it has no map {bpf_map.name!r}: {', '.join(spec.maps)}; choose with --type")
+    if named[0].btf is not None and named[0].value_type_id:
+        return codec_for(named[0].btf, named[0].value_type_id)
+    found = record_types(spec, data).get(named[0].name)
+    if found is None or len(found.by_size) != 1:
+        fitting = [*(codec.name for codec in found.by_size.values()), *found.unclear] if found is not None else []
+        raise BpfError(
+            f"{file}: records of {bpf_map.name} may be any of {', '.join(fitting) or 'its types'}; choose with --type NAME"
+        )
+    return next(iter(found.by_size.values()))
 
 
 def _record_codec(bpf_map: Map[Any, Any], file: Path | None, name: str) -> Any:
     """The codec of a type, from a file or from the programs of the machine that use the map."""
-    from bpf2py.btf.codec import codec_for
+    from bpf2py.btf.codec_for import codec_for
     from bpf2py.btf.types import Kind
     from bpf2py.kernel import btf, inspect
     from bpf2py.loading import read_spec

@@ -104,9 +104,9 @@ def _expected(codec: Codec[Any]) -> str:
     return f"write it as a {codec.name}, or as hex: and {codec.size} bytes"
 
 
-def from_json(codec: Codec[Any], value: Any) -> Any:
+def from_json(codec: Codec[Any], value: object) -> Any:
     """The way back from `bpf2py.cli.render.to_json`: bytes come as hex."""
-    if isinstance(codec, PerCpuCodec):
+    if isinstance(codec, PerCpuCodec) and isinstance(value, list):
         return [from_json(codec.element, item) for item in value]
     if isinstance(value, list) and _is_prefix(codec):
         return int(value[0]), bytes.fromhex(value[1])
@@ -126,11 +126,11 @@ def open_map(reference: str) -> Map[Any, Any]:
     if "/" in reference:
         pinned: Map[Any, Any]
         try:
-            pinned = Map.open(reference)
+            pinned = Map.from_pin(reference)
         except PermissionDenied:
             if not os.access(reference, os.R_OK):
                 raise
-            pinned = Map.open(reference, read_only=True)
+            pinned = Map.from_pin(reference, read_only=True)
         return pinned
     from bpf2py.kernel import inspect
 

@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Enum, Struct
 from bpf2py.btf.values import Field, StructCodec, UnionCodec, python_name

@@ -12,7 +12,7 @@ from bpf2py.codegen.classes import LINE, Classes, documented, free, members, par
 from bpf2py.codegen.types import Types
 from bpf2py.errors import BtfError
 from bpf2py.maps import class_home
-from bpf2py.maps.base import key_codec_of, value_codec_of
+from bpf2py.maps.base import event_codec_of, key_codec_of, value_codec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec
@@ -21,6 +21,7 @@ from bpf2py.uapi.map_types import MapType
 _GENERIC = {  # type parameters of the map classes: K key, V value
     "HashMap": "KV", "LruHashMap": "KV", "ArrayMap": "V", "PerCpuHashMap": "KV", "LruPerCpuHashMap": "KV",
     "PerCpuArrayMap": "V", "QueueMap": "V", "StackMap": "V", "LpmTrieMap": "V", "BloomFilterMap": "V", "RingbufMap": "V",
+    "PerfEventArrayMap": "V",
     "UserRingbufMap": "V", "StorageMap": "V", "MapOfMaps": "K", "SockMap": "K", "DevMap": "K", "RawMap": "KV",
 }  # fmt: skip
 _RESERVED = {  # what the module defines or imports, besides the classes of its maps
@@ -312,6 +313,7 @@ class _Module:
         options = CodecOptions()
         key_id = 0 if spec.type in (MapType.ARRAY, MapType.PERCPU_ARRAY) else spec.key_type_id
         key = self.types.annotation(key_id, key_codec_of(spec, options), key=True)
-        value = self.types.annotation(spec.value_type_id, value_codec_of(spec, options))
+        codec = event_codec_of(spec) if spec.type == MapType.PERF_EVENT_ARRAY else value_codec_of(spec, options)
+        value = self.types.annotation(spec.value_type_id, codec)
         parameters = {"KV": f"[{key}, {value}]", "K": f"[{key}]", "V": f"[{value}]"}.get(_GENERIC.get(name, ""), "")
         return name + parameters

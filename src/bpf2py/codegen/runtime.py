@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, cast
 
-from bpf2py.btf.codec import Codec, codec_for, use_classes
+from bpf2py.btf.codec import Codec
+from bpf2py.btf.codec_for import codec_for, use_classes
 from bpf2py.btf.values import StructValue, UnionValue
 from bpf2py.codegen.paths import locate
 from bpf2py.errors import BtfError, ObjectError
@@ -17,7 +18,10 @@ from bpf2py.errors import BtfError, ObjectError
 if TYPE_CHECKING:
     import os
 
+    from bpf2py.backends import BackendChoice
     from bpf2py.btf.reader import Btf
+    from bpf2py.codegen.variables import TypedVariable
+    from bpf2py.maps.base import Map
     from bpf2py.object import Object
     from bpf2py.programs import Program
     from bpf2py.spec.object_spec import ObjectSpec
@@ -29,8 +33,8 @@ class LoadOptions(TypedDict, total=False):
     """Options of `bpf2py.load` that generated modules pass on; not `chars`, for annotations say str."""
 
     pin_path: str
-    maps: dict[str, Any] | None
-    kconfig: dict[str, Any] | None
+    maps: Mapping[str, Map[Any, Any]] | None
+    kconfig: Mapping[str, int | str] | None
     btf: str | os.PathLike[str] | bytes | Btf | None
     token_path: str | os.PathLike[str] | None
 
@@ -46,7 +50,7 @@ class OpenEnum(IntEnum):
         member._name_, member._value_ = str(value), value
         return member
 
-    def __reduce_ex__(self, _protocol: Any) -> tuple[type[OpenEnum], tuple[int]]:
+    def __reduce_ex__(self, _protocol: object) -> tuple[type[OpenEnum], tuple[int]]:
         # By value: Python 3.11.2 (Debian 12's) pickles the name, by which a value without one is not found again.
         return type(self), (self._value_,)
 
@@ -129,28 +133,23 @@ def embed(data: bytes) -> str:
 
 def load(
     file: ObjectFile,
-    backend: Any,
+    backend: BackendChoice,
     options: LoadOptions,
     change: Callable[[ObjectSpec], None] | None,
     *,
     max_entries: Mapping[str, Any] | None = None,
     variables: Mapping[str, Any] | None = None,
     autoload: Mapping[str, Any] | None = None,
-) -> Any:
+) -> Object:
     """Load the object with a changed spec; `change` has the last word.
 
     Raises KeyError for a name the object does not have, and what `bpf2py.load` raises.
     """
     from bpf2py.loading import load as load_spec
-    from bpf2py.object import Named
+    from bpf2py.loading import override
 
     spec = file.spec()
-    for name, entries in (max_entries or {}).items():
-        Named("map", spec.maps)[name].max_entries = entries
-    for name, value in (variables or {}).items():
-        Named("variable", spec.variables)[name].value = value
-    for name, wanted in (autoload or {}).items():
-        Named("program", spec.programs)[name].autoload = wanted
+    override(spec, variables, max_entries, autoload)
     if change is not None:
         change(spec)
     return load_spec(spec, backend, **options)
@@ -162,7 +161,7 @@ def program(obj: Object, name: str) -> Program:
     return found if found is not None else cast("Program", _NotLoaded(name))
 
 
-def variable(obj: Object, name: str) -> Any:
+def variable(obj: Object, name: str) -> TypedVariable[Any]:
     """A global variable of a loaded object, as a `TypedVariable`."""
     from bpf2py.codegen.variables import TypedVariable
 
@@ -174,5 +173,5 @@ class _NotLoaded:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, attribute: str) -> Any:
+    def __getattr__(self, attribute: str) -> NoReturn:
         raise KeyError(f"program {self._name} was not loaded (autoload is off)")

@@ -16,8 +16,8 @@ from bpf2py.btf.codec import (
     CodecOptions,
     EnumCodec,
     FloatCodec,
-    codec_for,
 )
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import MODIFIERS, Array, Enum, Kind, Ref, Struct
 from bpf2py.btf.values import StructCodec, UnionCodec, python_name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsBytes
 
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
@@ -82,7 +82,12 @@ def takes_arguments(program: EngineProgram) -> bool:
 
 
 def encode_context(
-    engine: Machine, program: EngineProgram, run: Run, value: Any, arguments: Sequence[Any], fields: Mapping[str, Any]
+    engine: Machine,
+    program: EngineProgram,
+    run: Run,
+    value: object,
+    arguments: Sequence[Any],
+    fields: Mapping[str, Any],
 ) -> bytes:
     """The bytes of a context.
 
@@ -106,8 +111,7 @@ def encode_context(
     elif isinstance(value, Sequence) and not isinstance(value, str):
         arguments = [*value, *arguments]
     elif value is not None:
-        to_bytes = getattr(value, "__bytes__", None)
-        if to_bytes is None:
+        if not isinstance(value, bytes | bytearray | memoryview | SupportsBytes):
             raise EncodeError(
                 f"{what}: a context is bytes, a mapping of members or a sequence of arguments, not {value!r}"
             )

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.engine.machine import Machine
+from bpf2py.engine.refusals import no_pins
 from bpf2py.engine.version import NEWEST_PATCH
 from bpf2py.errors import BpfOSError, NotSupported
-from bpf2py.info import MapInfo
 from bpf2py.linker.core import CoreTarget
+from bpf2py.owned import Owned
+from bpf2py.seam.info import MapInfo
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
 
 if TYPE_CHECKING:
+    from bpf2py.engine.hooks import EngineLink, OpenedLink
     from bpf2py.engine.maps.core import MapCore
+    from bpf2py.engine.maps.handle import EngineMap
+    from bpf2py.engine.program import EngineProgram
+    from bpf2py.linker.link import LinkedProgram
+    from bpf2py.seam.protocol import Backend, Loading, MapHandle, StructOpsHandle
 
 __all__ = ["Engine"]
 
@@ -60,28 +67,27 @@ class Engine(Machine):
 
     name = "engine"
 
-    def prepare(self, spec: ObjectSpec) -> _Prepared:
-        """Nothing is shared by the maps and programs of an object but its types."""
-        return _Prepared(spec)
+    def prepare(self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None) -> EngineLoading:
+        """Begin to load an object. Raises NotSupported for a token: the engine asks nobody for rights."""
+        if token_path:
+            raise NotSupported(
+                f"object {spec.name}: the engine has no BPF tokens, and needs none: leave token_path out",
+                feature="BPF token",
+            )
+        return EngineLoading(self, spec)
 
-    def create_map(self, spec: MapSpec, prepared: Any = None, inner: Any = None) -> Any:
+    def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> EngineMap:
         """Create a map. Raises MapCreateError or NotSupported."""
         from bpf2py.engine.maps import create
 
         self.settle()
         try:
             with self.lock:
-                return create(self, spec, inner)
+                return create(self, spec, own_map(inner, f"map {spec.name}: create") if inner is not None else None)
         finally:
             self.settle()
 
-    def create_struct_ops(self, spec: MapSpec, _programs: Mapping[str, ProgramSpec], _prepared: Any) -> Any:
-        """The engine has no kernel whose structs of functions could be filled."""
-        raise NotSupported(
-            f"map {spec.name}: create: the engine has no STRUCT_OPS maps; use the kernel", feature="STRUCT_OPS"
-        )
-
-    def kconfig(self) -> tuple[Any, Any]:
+    def kconfig(self) -> tuple[Callable[[str], str | None], Callable[[str], int | None]]:
         """(lookup of CONFIG_ values, lookup of LINUX_ values)."""
         return (lambda _name: None), self._linux
 
@@ -95,42 +101,13 @@ class Engine(Machine):
         """The types of the object itself: the simulated kernel has exactly those its programs were written for."""
         return OwnTypes(spec.types if spec is not None else None)
 
-    def load_programs(
-        self,
-        programs: Sequence[tuple[ProgramSpec, Any]],
-        spec: ObjectSpec,
-        maps: Mapping[str, Any],
-        prepared: Any,
-    ) -> list[Any]:
-        """Check and translate programs, all or none. Raises VerifierError or NotSupported."""
-        from bpf2py.engine.program import load
-
-        loaded: list[Any] = []
-        try:
-            with self.lock:
-                for program, linked in programs:
-                    loaded.append(load(self, program, linked, spec, maps))
-        except BaseException:
-            for made in loaded:
-                made.close()
-            raise
-        finally:
-            self.settle()
-        return loaded
-
-    def attach(self, program: Any, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[Any]:
-        """Attach to a hook of the simulated machine: see `bpf2py.engine.hooks`."""
-        from bpf2py.engine.hooks import attach
-
-        return attach(self, program, spec, options)
-
     def can_attach(self, spec: ProgramSpec) -> bool:
         """Whether the section name alone says where such programs belong."""
         from bpf2py.engine.hooks import can_attach
 
         return can_attach(spec)
 
-    def fire(self, hook: str, *arguments: Any, **fields: Any) -> list[int]:
+    def fire(self, hook: str, *arguments: object, **fields: object) -> list[int]:
         """Let an event happen: run every program attached to a hook; their results.
 
         Args:
@@ -143,39 +120,6 @@ class Engine(Machine):
 
         return fire(self, hook, arguments, fields)
 
-    def test_run(
-        self,
-        program: Any,
-        name: str,
-        data: bytes,
-        context: bytes,
-        repeat: int,
-        cpu: int | None,
-        flags: int,
-        batch_size: int = 0,
-    ) -> Any:
-        """What BPF_PROG_TEST_RUN does."""
-        from bpf2py.engine.prog_test_run import test_run
-
-        return test_run(self, program, name, data, context, repeat, cpu, flags, batch_size)
-
-    def run_program(
-        self,
-        program: Any,
-        context: Any,
-        data: bytes,
-        arguments: Sequence[Any],
-        fields: Mapping[str, Any],
-        cpu: int | None,
-    ) -> Any:
-        """Run a program on a context made from Python values: see `Program.run`."""
-        from bpf2py.engine.hooks import run_program
-
-        if cpu is None:
-            return run_program(self, program, context, data, arguments, fields)
-        with self.cpu(cpu):
-            return run_program(self, program, context, data, arguments, fields)
-
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The types of a map opened by its number."""
         core = self._core_with(info.id)
@@ -184,21 +128,7 @@ class Engine(Machine):
     def _core_with(self, ident: int) -> MapCore | None:
         return next((core for core in list(self.cores.values()) if core.info.id == ident), None)
 
-    def program_code(self, program: Any, jited: bool) -> bytes:
-        """The code as the engine runs it."""
-        code: bytes = program.machine_code() if jited else program.bytecode
-        return code
-
-    def source_lines(self, program: Any) -> list[tuple[int, str]]:
-        """(instruction, source line) of a program."""
-        found: list[tuple[int, str]] = program.source_lines()
-        return found
-
-    def helper_names(self, code: bytes) -> dict[int, str]:
-        """Names of helpers whose numbers were changed: none."""
-        return {}
-
-    def open_map_id(self, ident: int, read_only: bool = False) -> Any:
+    def open_map_id(self, ident: int, read_only: bool = False) -> EngineMap:
         """The map with this id. Raises BpfOSError (ENOENT)."""
         if read_only:
             raise NotSupported(f"map id {ident}: open: the engine has no read-only handles", feature="read_only")
@@ -209,7 +139,7 @@ class Engine(Machine):
             return EngineMap(core)
         raise BpfOSError(f"map id {ident}: open: the engine has no such map", errno=2, command="BPF_MAP_GET_FD_BY_ID")
 
-    def open_map_fd(self, fd: int) -> Any:
+    def open_map_fd(self, fd: int) -> EngineMap:
         """The map with this number. Raises BpfOSError (EBADF)."""
         handle = self.maps.get(fd)
         if handle is None:
@@ -218,7 +148,7 @@ class Engine(Machine):
             )
         return handle.duplicate()
 
-    def open_program_id(self, ident: int) -> Any:
+    def open_program_id(self, ident: int) -> EngineProgram:
         """The program with this id. Raises BpfOSError (ENOENT)."""
         for handle in self.programs.values():
             if handle.ident == ident:
@@ -227,30 +157,113 @@ class Engine(Machine):
             f"program id {ident}: open: the engine has no such program", errno=2, command="BPF_PROG_GET_FD_BY_ID"
         )
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("open_") and name.endswith("_pin"):
-            return partial(_no_pins, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def open_map_pin(self, path: str, read_only: bool = False) -> EngineMap:
+        """Raises NotSupported: there is no file system for pins."""
+        raise no_pins(path)
+
+    def open_program_pin(self, path: str) -> EngineProgram:
+        """Raises NotSupported: there is no file system for pins."""
+        raise no_pins(path)
+
+    def open_link_pin(self, path: str) -> EngineLink:
+        """Raises NotSupported: there is no file system for pins."""
+        raise no_pins(path)
+
+    def open_link_id(self, ident: int) -> OpenedLink:
+        """Another handle of the link with this id: closing it detaches nothing. Raises BpfOSError (ENOENT)."""
+        for link in list(self.hooks):
+            if link.ident == ident:
+                return link.duplicate()
+        raise BpfOSError(
+            f"link id {ident}: open: the engine has no such link", errno=2, command="BPF_LINK_GET_FD_BY_ID"
+        )
+
+    def enable_stats(self) -> Counting:
+        """Count runs and run time of all programs until it is closed."""
+        return Counting(self)
 
     def __repr__(self) -> str:
         held = f"maps={len(self.maps)} programs={len(self.programs)}"
         return f"<Engine kernel={self.kernel} possible_cpus={self.possible_cpus} {held}>"
 
 
-class _Prepared:
-    """What `prepare` gives."""
+class Counting(Owned):
+    """While it is open, the engine counts its programs' runs, and how long they take."""
 
-    warning: str | None = None
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Engine | None = engine
+        engine.counting += 1
 
-    def __init__(self, spec: ObjectSpec) -> None:
+    def close(self) -> None:
+        """Stop counting; closing twice is harmless."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.counting -= 1
+
+
+class EngineLoading:
+    """An object on its way into the engine, whose maps and programs share nothing.
+
+    Attributes:
+        warning: None.
+    """
+
+    __slots__ = ("engine", "spec", "warning")
+
+    def __init__(self, engine: Engine, spec: ObjectSpec) -> None:
+        self.engine = engine
         self.spec = spec
+        self.warning: str | None = None
+
+    def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> EngineMap:
+        """Create a map. Raises MapCreateError or NotSupported."""
+        return self.engine.create_map(spec, inner)
+
+    def create_struct_ops(self, spec: MapSpec, programs: Mapping[str, ProgramSpec]) -> StructOpsHandle:
+        """Raises NotSupported: the engine has no kernel whose structs of functions could be filled."""
+        raise NotSupported(
+            f"map {spec.name}: create: the engine has no STRUCT_OPS maps; use the kernel", feature="STRUCT_OPS"
+        )
+
+    def load_programs(
+        self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
+    ) -> list[EngineProgram]:
+        """Check and translate programs, all or none. Raises VerifierError or NotSupported."""
+        from bpf2py.engine.program import load
+
+        engine = self.engine
+        own = {name: own_map(handle, f"map {name}") for name, handle in maps.items()}
+        loaded: list[EngineProgram] = []
+        try:
+            with engine.lock:
+                for program, linked in programs:
+                    loaded.append(load(engine, program, linked, self.spec, own))
+        except BaseException:
+            for made in loaded:
+                made.close()
+            raise
+        finally:
+            engine.settle()
+        return loaded
 
     def close(self) -> None:
         """Nothing to close."""
 
 
-def _no_pins(name: str, path: str, *_: object) -> Any:
-    raise NotSupported(f"{path}: the engine has no BPF file system; keep the Map or the Engine instead", feature=name)
+def own_map(handle: MapHandle, what: str) -> EngineMap:
+    """A map as an engine's own. Raises NotSupported for one of the kernel."""
+    from bpf2py.engine.maps.handle import EngineMap
+
+    if not isinstance(handle, EngineMap):
+        raise NotSupported(f"{what}: an engine cannot use a map of the kernel", feature="maps of another backend")
+    return handle
+
+
+if TYPE_CHECKING:
+    _proof: Backend = Engine()
+
+    def _proof_of_loading(loading: EngineLoading) -> Loading:
+        return loading
 
 
 class OwnTypes(CoreTarget):

@@ -6,21 +6,21 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.contexts import encode_context
-from bpf2py.engine.prog_test_run import run_once
-from bpf2py.engine.run import Run
+from bpf2py.engine.prog_test_run import run_program
+from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import AttachError
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.attach_options import check, hook_of
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.program import EngineProgram
-    from bpf2py.info import TestRunResult
+    from bpf2py.seam.protocol import LinkHandle
 
-__all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name", "run_program"]
+__all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name"]
 
 # The same hook under other names.
 _ALIASES = {
@@ -47,14 +47,15 @@ _ELSEWHERE = (
 )  # fmt: skip
 
 
-# What attach() takes for one kind of program or another on the kernel; most of it means nothing here.
-_OPTIONS = frozenset(
-    """
-access after before binary breakpoint cgroup cookie cookies cpu defragment device direction event family frequency handle hook
-ifindex interface length map mode netlink netns offset offsets order period pid priority qdisc ref_ctr_offset retprobe socket symbol
-symbols target tid
-""".split()
-)
+# What any program takes: here every hook has a name and a cookie.
+OWN_OPTIONS = ("target", "cookie")
+
+
+# Their links have an operation for BPF_LINK_DETACH (struct bpf_link_ops in kernel/bpf and net).
+_DETACHED = (
+    P.XDP, P.SCHED_CLS, P.CGROUP_SKB, P.CGROUP_SOCK, P.CGROUP_SOCK_ADDR, P.CGROUP_SOCKOPT, P.CGROUP_SYSCTL, P.CGROUP_DEVICE,
+    P.SOCK_OPS, P.SK_LOOKUP, P.SK_MSG, P.SK_SKB, P.FLOW_DISSECTOR, P.NETFILTER, P.STRUCT_OPS,
+)  # fmt: skip
 
 
 def hook_name(text: str) -> str:
@@ -73,7 +74,7 @@ class EngineLink(Owned):
         options: the others that `attach` was given.
     """
 
-    __slots__ = ("cookie", "engine", "hook", "ident", "number", "options", "program")
+    __slots__ = ("_open", "_users", "cookie", "engine", "hook", "ident", "number", "options", "program")
 
     def __init__(
         self, engine: Machine, program: EngineProgram, hook: str, cookie: int, options: Mapping[str, Any]
@@ -85,12 +86,14 @@ class EngineLink(Owned):
         self.options = options
         self.ident = engine.next_id()
         self.number = engine.next_fd()
+        self._users = 1
+        self._open = True
         engine.hooks.append(self)
 
     @property
     def fd(self) -> int:
-        """The number that stands for a descriptor."""
-        return self.number
+        """The number that stands for a descriptor, negative once closed."""
+        return self.number if self._open else -1
 
     def info(self) -> dict[str, Any]:
         """What the kernel would tell of a link."""
@@ -110,15 +113,29 @@ class EngineLink(Owned):
         return 0
 
     def detach(self) -> int:
-        """Take the program off the hook."""
+        """Take the program off the hook: 0, or -EOPNOTSUPP for kinds of links that the kernel detaches with their last user."""
+        if self.program.type not in _DETACHED:
+            return -95
+        self._take_off()
+        return 0
+
+    def _take_off(self) -> None:
         if self in self.engine.hooks:
             self.engine.hooks.remove(self)
             self.program.close()
-        return 0
 
-    def pin(self, _path: str) -> int:
-        """There is no BPF file system: EPERM."""
-        return -1
+    def pin(self, path: str) -> int:
+        """Raises NotSupported: there is no file system for it."""
+        raise no_pins(f"link of program {self.program.name}: pin")
+
+    def opened_at(self, path: str) -> EngineLink:
+        """Raises NotSupported: there is no file system for pins."""
+        raise no_pins(path)
+
+    def duplicate(self) -> OpenedLink:
+        """Another handle of the same link, which stays attached as long as one of them is open."""
+        self._users += 1
+        return OpenedLink(self)
 
     def iterate(self) -> int:
         """A descriptor of a file with what an iterator program writes, or -EINVAL. Raises what running it raises."""
@@ -134,8 +151,75 @@ class EngineLink(Owned):
             return os.dup(file.fileno())
 
     def close(self) -> None:
-        """Detach."""
-        self.detach()
+        """Close this handle; the last one detaches. Closing twice is harmless."""
+        if self._open:
+            self._open = False
+            self.let_go()
+
+    def let_go(self) -> None:
+        """One handle less."""
+        self._users -= 1
+        if not self._users:
+            self._take_off()
+
+
+class OpenedLink(Owned):
+    """A link opened by its id.
+
+    Attributes:
+        hook: the hook's name.
+    """
+
+    __slots__ = ("_link", "_number", "hook")
+
+    def __init__(self, link: EngineLink) -> None:
+        self._link = link
+        self._number = link.engine.next_fd()
+        self.hook = link.hook
+
+    @property
+    def fd(self) -> int:
+        """The number that stands for a descriptor, negative once closed."""
+        return self._number
+
+    def info(self) -> dict[str, Any]:
+        """What the kernel would tell of the link."""
+        return self._link.info()
+
+    def update(self, program: int, old: int | None) -> int:
+        """See `EngineLink.update`."""
+        return self._link.update(program, old)
+
+    def detach(self) -> int:
+        """Take the program off the hook, though others have the link open."""
+        return self._link.detach()
+
+    def pin(self, path: str) -> int:
+        """Raises NotSupported: there is no file system for it."""
+        return self._link.pin(path)
+
+    def opened_at(self, path: str) -> EngineLink:
+        """Raises NotSupported: there is no file system for pins."""
+        return self._link.opened_at(path)
+
+    def iterate(self) -> int:
+        """See `EngineLink.iterate`."""
+        return self._link.iterate()
+
+    def close(self) -> None:
+        """Close this handle; the last one detaches. Closing twice is harmless."""
+        number, self._number = self._number, -1
+        if number >= 0:
+            self._link.let_go()
+
+
+if TYPE_CHECKING:
+
+    def _proof(handle: EngineLink) -> LinkHandle:
+        return handle
+
+    def _proof_of_opened(handle: OpenedLink) -> LinkHandle:
+        return handle
 
 
 def can_attach(spec: ProgramSpec) -> bool:
@@ -146,17 +230,15 @@ def can_attach(spec: ProgramSpec) -> bool:
 def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
     """Attach to a hook: by the section name, or ``target=``; for interfaces and cgroups any name will do.
 
-    Raises AttachError when neither says where, or an option is none of any hook's.
+    Raises AttachError when neither says where, or for an option programs of this kind do not take.
     """
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise AttachError(f"program {spec.name}: attach: there is no option {', '.join(unknown)}")
-    cookie = int(options.pop("cookie", 0) or 0)
+    found = hook_of(spec.type, spec.attach_type, spec.section)
+    known = dict.fromkeys((*(found.names if found is not None else ()), *OWN_OPTIONS))
+    options = check(f"program {spec.name}: attach", spec.type.name, options, known)
+    cookie = int(options.pop("cookie", 0))
     target = options.pop("target", None)
     if target is None and spec.type in _ELSEWHERE:
-        given = [
-            str(options[key]) for key in ("interface", "ifindex", "cgroup", "device", "netns", "map") if key in options
-        ]
+        given = [str(options[key]) for key in ("cgroup", "device", "netns", "map") if key in options]
         target = given[0] if given else spec.target or "any"
         hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
     else:
@@ -182,32 +264,3 @@ def fire(engine: Machine, hook: str, arguments: Sequence[Any], fields: Mapping[s
     for link in [link for link in engine.hooks if link.hook == name]:
         results.append(run_program(engine, link.program, None, data, arguments, others, link.cookie).return_value)
     return results
-
-
-def run_program(
-    engine: Machine,
-    program: EngineProgram,
-    context: Any,
-    data: bytes,
-    arguments: Sequence[Any],
-    fields: Mapping[str, Any],
-    cookie: int = 0,
-) -> TestRunResult:
-    """Run a program on a context made from Python values, or on a packet."""
-    # What the context points to must exist before the run does.
-    draft = Run(program, 0, engine.task)
-    draft.cookie = cookie
-    try:
-        raw = encode_context(engine, program, draft, context, arguments, fields)
-        if program.type == P.XDP and not any(raw[4:8]):  # data_end, which nobody has to say
-            raw = raw[:4].ljust(4, b"\0") + len(data).to_bytes(4, "little") + raw[8:]
-
-        def prepare(run: Run) -> None:
-            run.cookie = draft.cookie
-            run.arguments = draft.arguments
-            run.sysctl = draft.sysctl
-
-        return run_once(engine, program, data, raw, prepare)
-    finally:
-        for address in draft.owned:
-            engine.memory.free(address)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.types import Ref
 from bpf2py.engine.contexts import context_type
-from bpf2py.engine.hooks import run_program
 from bpf2py.engine.kernel_objects import KnownMembers, known, member, opaque, task_members
 from bpf2py.engine.maps import PROGRAM_SIDE
+from bpf2py.engine.prog_test_run import run_program
 from bpf2py.errors import AttachError
 from bpf2py.uapi.map_types import MapType, type_name
 

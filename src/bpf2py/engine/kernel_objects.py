@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.btf.codec import codec_for
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, Int, Kind, Ref, Struct
 from bpf2py.errors import BtfError, EncodeError
@@ -103,14 +103,14 @@ def _put(
         engine.memory.write(at, codec.encode(item))
 
 
-def whole(item: Any) -> int:
+def whole(item: object) -> int:
     """A number given for a bitfield. Raises EncodeError for anything else."""
     if not isinstance(item, int):
         raise EncodeError(f"a bitfield holds a whole number, not {item!r}")
     return item
 
 
-def pointer(engine: Machine, btf: Btf, target: int, item: Any, owned: list[int]) -> int:
+def pointer(engine: Machine, btf: Btf, target: int, item: object, owned: list[int]) -> int:
     """What a pointer to `target` holds for a Python value: an address, or something made for it."""
     if item is None:
         return 0

@@ -27,7 +27,9 @@ from bpf2py.errors import BpfOSError, ClosedError, EncodeError
 from bpf2py.owned import Owned
 
 if TYPE_CHECKING:
+    from bpf2py.engine.hooks import EngineLink
     from bpf2py.engine.maps.core import MapCore
+    from bpf2py.engine.maps.handle import EngineMap
     from bpf2py.engine.program import EngineProgram
 
 __all__ = ["DEFAULT_KERNEL", "Machine"]
@@ -72,13 +74,14 @@ class Machine(Owned):
         self.fuel: int = self.code.fuel if fuel is None else fuel
         self.code.resolve["maps"], self.code.resolve["maps_end"] = self.memory.header_bounds
         # Weak: a handle that nobody has any more is closed.
-        self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.maps: weakref.WeakValueDictionary[int, EngineMap] = weakref.WeakValueDictionary()
         self.cores: weakref.WeakValueDictionary[int, MapCore] = weakref.WeakValueDictionary()
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self.programs: dict[int, Any] = {}
+        self.programs: dict[int, EngineProgram] = {}
         self.units: dict[int, Any] = {}
         self.runs: list[Run] = []
-        self.hooks: list[Any] = []
+        self.hooks: list[EngineLink] = []
+        self.counting = 0  # how many count runs
         self.timers = Timers(self)
         self.objects: dict[int, int] = {}  # owners of what programs allocated, by its address
         self.events: dict[int, Any] = {}  # perf buffers by number: bpf2py.engine.maps.perf
@@ -277,7 +280,7 @@ class Machine(Owned):
 
     # -- what goes ---------------------------------------------------------------------------------------------------
 
-    def when_idle(self, action: Callable[..., None], *arguments: Any) -> None:
+    def when_idle(self, action: Callable[..., None], *arguments: object) -> None:
         """Free something: at once, or, while a program or a command of any thread may be using it, after that.
 
         Threads, signal handlers and finalizers may call this at any time.
@@ -344,6 +347,7 @@ class Machine(Owned):
         low = self.memory.base + STACKS + (NESTING - 1 - depth) * STACK
         try:
             self.runs.append(run)
+            started = time.perf_counter_ns() if self.counting else None
             for slot, value in zip(_PER_RUN, (low + STACK, low, 0, 0), strict=True):
                 control[slot] = value
             if not depth:  # a run within another is on that one's account
@@ -363,7 +367,8 @@ class Machine(Owned):
                 self.memory.free(address)
             for slot, value in zip(_PER_RUN, kept, strict=True):
                 control[slot] = value
-        program.ran(self)
+        if started is not None:
+            program.ran(time.perf_counter_ns() - started)
         if self.ring_events:
             from bpf2py.engine.maps.rings import notify
 

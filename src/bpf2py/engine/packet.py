@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from bpf2py.uapi.errno import EINVAL, EOPNOTSUPP
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ ETH_HLEN = 14
 ETH_P_802_3_MIN, ETH_P_802_3, ETH_P_802_2 = 0x600, b"\0\x01", b"\0\x04"  # include/uapi/linux/if_ether.h
 MULTICAST, OTHERHOST = 2, 3  # PACKET_* of include/uapi/linux/if_packet.h
 AF_INET, AF_INET6, TCP_CLOSE = 2, 10, 7
-EINVAL, EOPNOTSUPP = 22, 95
+
 SKB_SK, SKB_FLOW_KEYS, FLOW_KEYS_SIZE = 168, 144, 56
 _SOCK = struct.Struct("<6I4s16sII4s16sII")  # struct bpf_sock
 SOCK_SIZE = _SOCK.size

@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py.engine.contexts import encode_context
 from bpf2py.engine.kernel_objects import KnownMembers, opaque, pointer
 from bpf2py.engine.packet import (
     AF_INET,
@@ -26,8 +27,10 @@ from bpf2py.engine.packet import (
     SkBuff,
     XdpBuff,
 )
+from bpf2py.engine.run import Run
 from bpf2py.errors import BpfOSError, NotSupported
-from bpf2py.info import TestRunResult
+from bpf2py.seam.info import TestRunResult
+from bpf2py.uapi.errno import E2BIG, EAFNOSUPPORT, EINVAL, ENODEV, ENOMEM, ENOTSUPP, ENXIO, ERANGE
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -35,11 +38,10 @@ if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.memory import Memory
     from bpf2py.engine.program import EngineProgram
-    from bpf2py.engine.run import Run
 
 __all__ = ["run_once", "test_run"]
 
-ENXIO, E2BIG, ENOMEM, ENODEV, EINVAL, ENOSPC, ERANGE, EAFNOSUPPORT, ENOTSUPP = 6, 7, 12, 19, 22, 28, 34, 97, 524
+
 MAX_CONTEXT = 0xFFFF
 PAGE = 4096
 MAX_SKB = PAGE - 64 - TAILROOM  # NET_SKB_PAD in front, struct skb_shared_info after
@@ -266,7 +268,7 @@ def _packet_of(program: EngineProgram, memory: Memory, data: bytes, context: byt
 
 
 def run_once(
-    engine: Machine, program: EngineProgram, data: bytes, context: bytes, prepare: Any = None
+    engine: Machine, program: EngineProgram, data: bytes, context: bytes, prepare: Callable[[Run], None] | None = None
 ) -> TestRunResult:
     """Run a program on a packet, or on the bytes of a context; the result with what it left of them."""
     memory = engine.memory
@@ -324,3 +326,32 @@ def _hook_context(engine: Machine, program: EngineProgram, packet: Packet, conte
     owned.append(address)
     engine.memory.write(address, struct.pack("<QQ", *pair))
     return address
+
+
+def run_program(
+    engine: Machine,
+    program: EngineProgram,
+    context: object,
+    data: bytes,
+    arguments: Sequence[object],
+    fields: Mapping[str, object],
+    cookie: int = 0,
+) -> TestRunResult:
+    """Run a program on a context made from Python values, or on a packet."""
+    # What the context points to must exist before the run does.
+    draft = Run(program, 0, engine.task)
+    draft.cookie = cookie
+    try:
+        raw = encode_context(engine, program, draft, context, arguments, fields)
+        if program.type == P.XDP and not any(raw[4:8]):  # data_end, which nobody has to say
+            raw = raw[:4].ljust(4, b"\0") + len(data).to_bytes(4, "little") + raw[8:]
+
+        def prepare(run: Run) -> None:
+            run.cookie = draft.cookie
+            run.arguments = draft.arguments
+            run.sysctl = draft.sysctl
+
+        return run_once(engine, program, data, raw, prepare)
+    finally:
+        for address in draft.owned:
+            engine.memory.free(address)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.check_values import MapFacts, check_values
 from bpf2py.engine.debug import SourceLine
 from bpf2py.engine.place import Placer
-from bpf2py.errors import BtfError, ObjectError, VerifierError
-from bpf2py.info import ProgramInfo
+from bpf2py.engine.refusals import no_pins
+from bpf2py.errors import BtfError, NotSupported, ObjectError, VerifierError
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.owned import Owned
+from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.code import Code
+    from bpf2py.engine.hooks import EngineLink
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.core import MapCore
+    from bpf2py.engine.maps.handle import EngineMap
+    from bpf2py.seam.protocol import ProgramHandle
 
 __all__ = ["EngineProgram", "load"]
 
@@ -36,7 +40,7 @@ _SKB_TYPES = (
 
 
 def load(
-    engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, Any]
+    engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, EngineMap]
 ) -> EngineProgram:
     """Check and translate a linked program.
 
@@ -115,7 +119,7 @@ class EngineProgram(Owned):
         object_spec: the object it came from.
         entry: what the translator runs.
         context_size: bytes of the context it looks at, as far as that is known before it runs.
-        run_count, run_time_ns: of all runs so far (the time only while `Engine.stats` is on).
+        run_count, run_time_ns: of all runs so far while somebody counts them (`Engine.enable_stats`).
     """
 
     def __init__(
@@ -141,7 +145,7 @@ class EngineProgram(Owned):
         self._fd = -1
         self._users = 1
 
-    def use(self, facts: Mapping[int, MapFacts], maps: Mapping[str, Any], names: set[str]) -> None:
+    def use(self, facts: Mapping[int, MapFacts], maps: Mapping[str, EngineMap], names: set[str]) -> None:
         """Make it runnable."""
         engine = self.engine
         for name in sorted(names):
@@ -172,9 +176,10 @@ class EngineProgram(Owned):
         """The number that stands for a descriptor, negative once closed."""
         return self._fd
 
-    def ran(self, engine: Machine) -> None:
+    def ran(self, nanoseconds: int) -> None:
         """Count a run."""
         self.run_count += 1
+        self.run_time_ns += nanoseconds
 
     def machine_code(self) -> bytes:
         """The machine code, empty where the program is Python."""
@@ -254,8 +259,65 @@ class EngineProgram(Owned):
         return self
 
     def pin(self, path: str) -> int:
-        """There is no BPF file system: EPERM."""
-        return -1
+        """Raises NotSupported: there is no file system for it."""
+        raise no_pins(f"program {self.name}: pin")
+
+    def opened_at(self, path: str) -> EngineProgram:
+        """Raises NotSupported: there is no file system for pins."""
+        raise no_pins(path)
+
+    def helper_names(self, code: bytes) -> dict[int, str]:
+        """Names of helpers whose numbers were changed: none."""
+        return {}
+
+    def attach(self, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
+        """Attach to a hook of the simulated machine: see `bpf2py.engine.hooks`."""
+        from bpf2py.engine.hooks import attach
+
+        return attach(self.engine, self, spec, options)
+
+    def test_run(
+        self,
+        name: str,
+        data: bytes,
+        context: bytes,
+        repeat: int = 1,
+        cpu: int | None = None,
+        flags: int = 0,
+        batch_size: int = 0,
+    ) -> TestRunResult:
+        """What BPF_PROG_TEST_RUN does. Raises NotSupported or BpfOSError."""
+        from bpf2py.engine.prog_test_run import test_run
+
+        return test_run(self.engine, self, name, data, context, repeat, cpu, flags, batch_size)
+
+    def run(
+        self,
+        name: str,
+        context: object,
+        data: bytes,
+        arguments: Sequence[object],
+        fields: Mapping[str, object],
+        cpu: int | None,
+    ) -> TestRunResult:
+        """A run on a context made from Python values: see `Program.run`."""
+        from bpf2py.engine.prog_test_run import run_program
+
+        if cpu is None:
+            return run_program(self.engine, self, context, data, arguments, fields)
+        with self.engine.cpu(cpu):
+            return run_program(self.engine, self, context, data, arguments, fields)
+
+    def read_stream(self, name: str, stream: int) -> bytes:
+        """Raises NotSupported: the engine's programs write to `Engine.trace`."""
+        raise NotSupported(
+            f"program {name}: stream {stream}: the engine has no program streams; bpf_printk() writes to Engine.trace",
+            feature="program streams",
+        )
+
+    def code(self, jited: bool) -> bytes:
+        """The code as the engine runs it: the bytecode, or the machine code it was translated to."""
+        return self.machine_code() if jited else self.bytecode
 
     def close(self) -> None:
         """Close one user's hold on it; it goes with the last, and once no run is left that may be in its code."""
@@ -273,3 +335,9 @@ class EngineProgram(Owned):
         for function in self._code.functions:
             engine.free_number(function.number)
         self.maps.clear()
+
+
+if TYPE_CHECKING:
+
+    def _proof(handle: EngineProgram) -> ProgramHandle:
+        return handle

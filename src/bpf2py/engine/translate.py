@@ -352,7 +352,7 @@ class PythonCode:
         """Calls are by name, and the function must be there before: false."""
         return False
 
-    def provided(self, name: str, function: Any) -> None:
+    def provided(self, name: str, function: object) -> None:
         """Say what a function of the library is."""
         self.resolve[name] = function
 
@@ -406,7 +406,7 @@ class PythonCode:
         self.memory.control[Slot.FUNCTIONS] = len(self.functions)
         return found
 
-    def remove(self, unit: int, code: Code, instead: Any) -> None:
+    def remove(self, unit: int, code: Code, instead: object) -> None:
         """Forget code."""
         for function in code.functions:
             if 0 <= function.number < len(self.functions):
@@ -425,7 +425,7 @@ class PythonCode:
         """There is none."""
         return b""
 
-    def run(self, function: Any, a: int, b: int = 0, c: int = 0, d: int = 0) -> int:
+    def run(self, function: Callable[..., int], a: int, b: int = 0, c: int = 0, d: int = 0) -> int:
         """Run a function as a program; control[FAULT] says how it ended."""
         try:
             top = self.memory.control[Slot.STACK_TOP] - self.memory.base
@@ -452,7 +452,7 @@ class PythonCode:
                 control[Slot.PC] = slot
             trace = trace.tb_next
 
-    def operation(self, function: Any) -> Callable[..., int]:
+    def operation(self, function: Callable[..., int]) -> Callable[..., int]:
         """A library function as a Python callable of up to five numbers."""
         stack, control = OPS_STACK, self.memory.control
 
@@ -470,7 +470,7 @@ class PythonCode:
 
         return call
 
-    def bound(self, function: Any, *arguments: int) -> Callable[[], int]:
+    def bound(self, function: Callable[..., int], *arguments: int) -> Callable[[], int]:
         """A library function with its arguments."""
         return partial(self.operation(function), *arguments)
 

@@ -6,7 +6,6 @@ import ctypes
 import os
 import struct
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,8 @@ from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Enum, Fwd, Kind, Ref, Var
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
-from bpf2py.kernel.map import object_info, open_id
-from bpf2py.kernel.syscall import ENOENT, Fd, address_of_bytes, bpf_inout, bpf_open, check
+from bpf2py.kernel.objects import ids, object_info, open_id
+from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf_open, check
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.uapi.commands import Command
 
@@ -265,16 +264,3 @@ def btf_by_id(ident: int) -> Btf | None:
         return Btf(data.raw, name=f"BTF {ident}")
     finally:
         owner.close()
-
-
-def ids(command: Command) -> Iterator[int]:
-    """Every id of a kind of object, by BPF_*_GET_NEXT_ID."""
-    current = 0
-    while True:
-        buffer = ctypes.create_string_buffer(struct.pack("<II", current, 0), 168)
-        result = bpf_inout(command, buffer)
-        if result == -ENOENT:
-            return
-        check(result, command, "ids")
-        current = int.from_bytes(buffer.raw[4:8], "little")
-        yield current

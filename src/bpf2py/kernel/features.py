@@ -14,26 +14,16 @@ from typing import Any, ParamSpec
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import ENOTSUPP, BpfError
-from bpf2py.kernel.syscall import (
-    EACCES,
-    EINVAL,
-    EMFILE,
-    ENFILE,
-    ENOSYS,
-    EPERM,
-    address_of_bytes,
-    bpf,
-    kernel_version,
-    older_than,
-)
+from bpf2py.kernel.syscall import address_of_bytes, bpf, kernel_version, older_than
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import BPF_F_SLEEPABLE
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EACCES, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM
 from bpf2py.uapi.map_types import MAP_TYPE_INFO, MapFlags, MapType
 from bpf2py.uapi.program_types import AttachType, ProgramType
 
 P = ParamSpec("P")
-EINTR, ENOMEM = 4, 12
+
 
 # BTF with one type, int.
 _INT = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 16, 16, 5) + struct.pack("<IIII", 1, 1 << 24, 4, 32) + b"\0int\0"

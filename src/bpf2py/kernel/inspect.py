@@ -5,16 +5,19 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from bpf2py.info import MapInfo, ProgramInfo
-from bpf2py.kernel.btf import btf_by_id, ids
+from bpf2py.kernel.btf import btf_by_id
 from bpf2py.kernel.link_info import LinkInfo, link_info
-from bpf2py.kernel.map import map_info, object_info, open_id
-from bpf2py.kernel.program import PROG_INFO_SIZE, KernelProgram
-from bpf2py.kernel.syscall import EAGAIN, ENOENT, Fd, bpf_open, check, check_open
+from bpf2py.kernel.map import map_info
+from bpf2py.kernel.objects import ids, object_info, open_id
+from bpf2py.kernel.program_fd import PROG_INFO_SIZE, ProgramFd
+from bpf2py.kernel.syscall import Fd, bpf_open, check, check_open
 from bpf2py.linker.link import source_text
+from bpf2py.seam.info import MapInfo, ProgramInfo
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import E2BIG, EAGAIN, ENOENT
 
 BPF_STATS_RUN_TIME = 0
 _LINE = struct.Struct("<IIII")  # struct bpf_line_info
@@ -36,7 +39,7 @@ def _opened(list_command: Command, open_command: Command) -> Iterator[Fd]:
 def programs() -> Iterator[ProgramInfo]:
     """Every program of the machine (Linux 4.13, CAP_SYS_ADMIN)."""
     for fd in _opened(Command.PROG_GET_NEXT_ID, Command.PROG_GET_FD_BY_ID):
-        yield KernelProgram(Fd(-1), "").info_of(fd.number)
+        yield ProgramFd(Fd(-1), "").info_of(fd.number)
 
 
 def maps() -> Iterator[MapInfo]:
@@ -62,6 +65,30 @@ def links() -> Iterator[LinkInfo]:
     """Every link of the machine (Linux 5.8, CAP_SYS_ADMIN)."""
     for fd in _opened(Command.LINK_GET_NEXT_ID, Command.LINK_GET_FD_BY_ID):
         yield link_info(fd.number)
+
+
+class BtfInfo(NamedTuple):
+    """Facts of a BTF object: struct bpf_btf_info; `name` is that of the kernel or module it is of, else empty."""
+
+    id: int
+    size: int
+    name: str
+    kernel: bool
+
+
+def btfs() -> Iterator[BtfInfo]:
+    """Every BTF object of the machine (Linux 5.4, CAP_SYS_ADMIN)."""
+    for fd in _opened(Command.BTF_GET_NEXT_ID, Command.BTF_GET_FD_BY_ID):
+        text = ctypes.create_string_buffer(64)
+        # struct bpf_btf_info: u64 btf, u32 btf_size, u32 id, u64 name, u32 name_len, u32 kernel_btf
+        initial = struct.pack("<QIIQII", 0, 0, 0, ctypes.addressof(text), 64, 0)
+        result, buffer = object_info(fd.number, 32, initial)
+        if result == -E2BIG:  # before Linux 5.11 only programs and maps had BTF, which had no name
+            result, buffer = object_info(fd.number, 16)
+            buffer = ctypes.create_string_buffer(buffer.raw, 32)
+        check(result, Command.OBJ_GET_INFO_BY_FD, "BTF: info")
+        _, size, ident, _, _, kernel = struct.unpack("<QIIQII", buffer.raw)
+        yield BtfInfo(ident, size, text.value.decode("utf-8", "replace"), bool(kernel))
 
 
 def code(fd: int, jited: bool = False) -> bytes:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bpf2py.errors import AttachError, BpfError
-from bpf2py.kernel.map import pin
-from bpf2py.kernel.syscall import EACCES, EINVAL, EPERM, Fd, bpf, bpf_open, error_for, libc
+from bpf2py.kernel.objects import must_be, open_pinned, pin
+from bpf2py.kernel.syscall import Fd, bpf, bpf_open, error_for, libc
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EACCES, EINVAL, EPERM
+
+if TYPE_CHECKING:
+    from bpf2py.kernel.program_fd import ProgramFd
+    from bpf2py.seam.protocol import LinkHandle
 
 BPF_F_REPLACE = 1 << 2
 PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_DISABLE, PERF_EVENT_IOC_SET_BPF = 0x2400, 0x2401, 0x40042408
@@ -80,6 +85,10 @@ class KernelLink(Owned):
         held = self._fd.hold()
         return pin(held.value, path)
 
+    def opened_at(self, path: str) -> KernelLink:
+        """The link that is pinned at a path. Raises PermissionDenied or BpfOSError."""
+        return open_link_pin(path)
+
     def update(self, program_fd: int, old_fd: int | None) -> int:
         """BPF_LINK_UPDATE (Linux 5.7): put another program in place, only if `old_fd` is there where it is given."""
         if self._fd is None:
@@ -122,7 +131,9 @@ class ProgAttachment(KernelLink):
 
     __slots__ = ("_attach_type", "_program", "_target")
 
-    def __init__(self, program: Any, what: str, target_fd: int, attach_type: int, hook: str, flags: int = 0) -> None:
+    def __init__(
+        self, program: ProgramFd, what: str, target_fd: int, attach_type: int, hook: str, flags: int = 0
+    ) -> None:
         super().__init__(None, hook)
         self._target = Fd(os.dup(target_fd))
         self._program = Fd(os.dup(program.fd))
@@ -150,6 +161,18 @@ class ProgAttachment(KernelLink):
     def _close_descriptors(self) -> None:
         self._target.close()
         self._program.close()
+
+
+def open_link_pin(path: str) -> KernelLink:
+    """A pinned link. Raises PermissionDenied or BpfOSError."""
+    what = f"pinned link {path}: open"
+    return KernelLink(must_be("link", open_pinned(path, what), what), path)
+
+
+if TYPE_CHECKING:
+
+    def _proof(handle: KernelLink) -> LinkHandle:
+        return handle
 
 
 def link_create(program_fd: int, target_fd: int, attach_type: int, flags: int = 0, extra: bytes = b"") -> Fd | int:

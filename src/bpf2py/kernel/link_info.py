@@ -6,7 +6,7 @@ import ctypes
 import struct
 from typing import Any, NamedTuple
 
-from bpf2py.kernel.map import object_info
+from bpf2py.kernel.objects import object_info
 from bpf2py.kernel.syscall import check
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.program_types import AttachType

@@ -9,18 +9,14 @@ import struct
 import weakref
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bpf2py.errors import BpfOSError, MapCreateError, NotSupported, PermissionDenied
-from bpf2py.info import MapInfo
+from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
+from bpf2py.kernel.objects import must_be, object_info, open_id, open_pinned, pin
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
-    EACCES,
-    EBADF,
-    EINVAL,
-    ENOENT,
-    EPERM,
     Fd,
+    Number,
     address,
     address_of_bytes,
     bpf,
@@ -37,18 +33,20 @@ from bpf2py.kernel.syscall import (
 )
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.owned import Owned
+from bpf2py.seam.info import MapInfo, spec_of
 from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EACCES, EBADF, EINVAL, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
-from bpf2py.uapi.pins import pin_path
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from bpf2py.kernel.elem_count import ElemCounter
     from bpf2py.kernel.perf_buffer import DescriptorSource, PerfBuffer
+    from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
 
 # union bpf_attr of include/uapi/linux/bpf.h, by command.
 _CREATE = struct.Struct("<7I16s5IQii")
@@ -179,6 +177,14 @@ class KernelMap(Owned):
         """The CPU each slot of a per-CPU value belongs to."""
         return possible_cpu_numbers()
 
+    def hold(self) -> Number:
+        """The descriptor's number, not used for anything else as long as the result is kept; see `Fd.hold`."""
+        return self._fd.hold()
+
+    def release(self) -> Fd:
+        """Hand the descriptor over to another object."""
+        return self._fd
+
     def slot(self) -> KernelSlot:
         """Buffers for single operations."""
         return KernelSlot(self._fd, self.info.key_size, self.value_bytes)
@@ -187,8 +193,8 @@ class KernelMap(Owned):
         self,
         token_in: bytearray | None,
         token_out: bytearray,
-        keys: Any,
-        values: Any,
+        keys: Buffer,
+        values: Buffer,
         count: int,
         flags: int,
         delete: bool,
@@ -198,11 +204,11 @@ class KernelMap(Owned):
         token = address(token_in) if token_in is not None else 0
         return self._batch(command, token, address(token_out), address(keys), address(values), count, flags)
 
-    def update_batch(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+    def update_batch(self, keys: Buffer, values: Buffer, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_UPDATE_BATCH (Linux 5.6)."""
         return self._batch(Command.MAP_UPDATE_BATCH, 0, 0, _readable(keys), _readable(values), count, flags)
 
-    def delete_batch(self, keys: Any, count: int, flags: int) -> tuple[int, int]:
+    def delete_batch(self, keys: Buffer, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_DELETE_BATCH (Linux 5.6)."""
         return self._batch(Command.MAP_DELETE_BATCH, 0, 0, _readable(keys), 0, count, flags)
 
@@ -235,7 +241,11 @@ class KernelMap(Owned):
         held = self._fd.hold()
         return pin(held.value, path)
 
-    def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
+    def opened_at(self, path: str) -> KernelMap:
+        """The map that is pinned at a path. Raises PermissionDenied or BpfOSError."""
+        return open_map_pin(path)
+
+    def mmap(self, length: int, writable: bool, offset: int = 0) -> Buffer:
         """Map the map's memory (BPF_F_MMAPABLE arrays, rings, arenas; an arena with map_extra at that address)."""
         held = self._fd.hold()
         if held.value < 0:
@@ -273,6 +283,14 @@ class KernelMap(Owned):
 
         return PerfBuffer(f"map {self.info.name}: PerfReader", pages, cpu, overwritable, wakeup)
 
+    def open_held(self, ident: int) -> tuple[KernelMap, MapSpec]:
+        """The inner map with this id, and what the kernel tells of its definition. Raises PermissionDenied or BpfOSError."""
+        from bpf2py.kernel.btf import btf_by_id
+
+        found = check_open(open_id(Command.MAP_GET_FD_BY_ID, ident), Command.MAP_GET_FD_BY_ID, f"map id {ident}: open")
+        inner = KernelMap(found)
+        return inner, spec_of(inner.info, btf_by_id(inner.info.btf_id) if inner.info.btf_id else None)
+
     def duplicate(self) -> KernelMap:
         """Another descriptor of the same map."""
         held = self._fd.hold()
@@ -289,7 +307,7 @@ class KernelMap(Owned):
         self._fd.close()
 
 
-def mmap_at(fd: int, length: int, address: int) -> Any:
+def mmap_at(fd: int, length: int, address: int) -> Buffer:
     """Shared writable memory at an address, as a buffer that is unmapped when nobody refers to it. Raises OSError."""
     library = libc()
     function = library.mmap
@@ -310,7 +328,7 @@ def mmap_at(fd: int, length: int, address: int) -> Any:
     return buffer
 
 
-def _readable(buffer: Any) -> int:
+def _readable(buffer: Buffer) -> int:
     return address_of_bytes(buffer) if isinstance(buffer, bytes) else address(buffer)
 
 
@@ -401,10 +419,10 @@ class KernelSlot(Owned):
         return result if result == 0 else -ctypes.get_errno()
 
 
-def object_info(fd: int, size: int, initial: bytes = b"") -> tuple[int, Any]:
-    """BPF_OBJ_GET_INFO_BY_FD: (result, buffer); `initial` presets pointers in the buffer."""
-    info = ctypes.create_string_buffer(initial, size)
-    return bpf(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd & 0xFFFFFFFF, size, ctypes.addressof(info))), info
+def open_map_pin(path: str, read_only: bool = False) -> KernelMap:
+    """A pinned map. Raises PermissionDenied or BpfOSError."""
+    what = f"pinned map {path}: open"
+    return KernelMap(must_be("map", open_pinned(path, what, MapFlags.RDONLY if read_only else 0), what))
 
 
 def map_info(fd: int) -> MapInfo:
@@ -417,50 +435,10 @@ def map_info(fd: int) -> MapInfo:
     return MapInfo(kind, ident, key_size, value_size, max_entries, flags, text, row[15], row[11], row[12], row[13])
 
 
-def pin(fd: int, path: str) -> int:
-    """BPF_OBJ_PIN."""
-    name = os.fsencode(path) + b"\0"
-    return bpf(Command.OBJ_PIN, struct.pack("<QII", address_of_bytes(name), fd & 0xFFFFFFFF, 0))
+if TYPE_CHECKING:
 
+    def _proof(handle: KernelMap) -> MapHandle:
+        return handle
 
-def open_pin(path: str, flags: int = 0) -> Fd | int:
-    """BPF_OBJ_GET: a descriptor of a pinned object, or -errno."""
-    name = os.fsencode(path) + b"\0"
-    return bpf_open(Command.OBJ_GET, struct.pack("<QII", address_of_bytes(name), 0, flags))
-
-
-def open_pinned(path: str, what: str, flags: int = 0) -> Fd:
-    """A pinned object. Raises PermissionDenied or BpfOSError."""
-    result = open_pin(pin_path(path, what, "BPF_OBJ_GET"), flags)
-    if result == -ENOENT:
-        raise BpfOSError(f"{what}: nothing is pinned there", errno=ENOENT, command="BPF_OBJ_GET")
-    refused = result == -EACCES
-    readable, writable = (refused and os.access(path, mode, effective_ids=True) for mode in (os.R_OK, os.W_OK))
-    if not flags and readable and not writable:
-        raise PermissionDenied(
-            f"{what}: the pin's mode lets this user read only: Map.open(path, read_only=True)",
-            errno=EACCES,
-            command="BPF_OBJ_GET",
-        )
-    if readable and writable and not _on_bpffs(path):
-        raise BpfOSError(
-            f"{what}: this is no pin, for it is not on a BPF file system", errno=EACCES, command="BPF_OBJ_GET"
-        )
-    return check_open(result, Command.OBJ_GET, what)
-
-
-def _on_bpffs(path: str) -> bool:
-    """Whether a path is on a BPF file system; true where that cannot be told."""
-    try:
-        device = os.stat(path).st_dev
-        with open("/proc/self/mountinfo") as file:
-            rows = [line.split() for line in file]
-    except OSError:
-        return True
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    return any(row[2] == wanted and row[row.index("-") + 1] == "bpf" for row in rows)
-
-
-def open_id(command: Command, ident: int, flags: int = 0) -> Fd | int:
-    """BPF_*_GET_FD_BY_ID: a descriptor, or -errno."""
-    return bpf_open(command, struct.pack("<III", ident, 0, flags))
+    def _proof_of_slots(slot: KernelSlot) -> MapSlot:
+        return slot

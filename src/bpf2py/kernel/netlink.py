@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied
+from bpf2py.uapi.errno import EEXIST, ENOENT, EPERM
 
 NLMSG_ERROR = 2
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_ECHO = 1, 4, 8
@@ -27,7 +28,7 @@ TC_H_CLSACT, TC_H_MAJ_MASK = 0xFFFFFFF1, 0xFFFF0000
 # Parents of the filters of a clsact qdisc: its major number and TC_H_MIN_INGRESS or TC_H_MIN_EGRESS.
 PARENTS = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
 ETH_P_ALL = 3
-EPERM, ENOENT, EEXIST = 1, 2, 17
+
 
 _HEADER = struct.Struct("<IHHII")
 _TCMSG = struct.Struct("<BxxxiIII")

@@ -11,7 +11,7 @@ from bpf2py.kernel.link import PERF_EVENT_IOC_DISABLE
 from bpf2py.kernel.perf_event import PERF_TYPE_SOFTWARE, open_event
 from bpf2py.kernel.syscall import Fd, libc
 from bpf2py.owned import Owned
-from bpf2py.shared_memory import new_fence, owned_copy
+from bpf2py.shared_memory import new_fence, owned_copy, warm_up
 
 PERF_COUNT_SW_BPF_OUTPUT = 10
 WATERMARK_BIT, WRITE_BACKWARD_BIT = 1 << 14, 1 << 27
@@ -20,7 +20,7 @@ _HEAD, _TAIL = 1024, 1032
 
 
 class DescriptorSource(Owned):
-    """A descriptor that is readable while there is something to read; see `bpf2py.backend.EventSource`."""
+    """A descriptor that is readable while there is something to read; see `bpf2py.seam.protocol.EventSource`."""
 
     def __init__(self, fd: Fd) -> None:
         self.fd = fd
@@ -77,6 +77,7 @@ class PerfBuffer(DescriptorSource):
         self._tail = view[_TAIL : _TAIL + 8].cast("Q")
         self._data = view[mmap.PAGESIZE :]
         self._fence = new_fence()
+        warm_up(self._data)
 
     def control(self, request: int, argument: int) -> None:
         """An ioctl, one of PERF_EVENT_IOC_*. Raises BpfOSError."""

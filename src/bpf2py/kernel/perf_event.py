@@ -7,7 +7,8 @@ import struct
 
 from bpf2py.errors import AttachError, BpfOSError, NotSupported, PermissionDenied
 from bpf2py.kernel.link import PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, KernelLink, link_create
-from bpf2py.kernel.syscall import EACCES, EEXIST, EPERM, Fd, environment_error, libc, open_call, syscall_numbers
+from bpf2py.kernel.syscall import Fd, environment_error, libc, open_call, syscall_numbers
+from bpf2py.uapi.errno import EACCES, EEXIST, EPERM
 from bpf2py.uapi.program_types import AttachType
 
 PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 0, 1, 2

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Mapping, Sequence
+from typing import SupportsBytes, TypeGuard
 
-from bpf2py.errors import BpfOSError, NotSupported
-from bpf2py.info import TestRunResult
-from bpf2py.kernel.syscall import (
-    ATTR_SIZE,
-    EBADF,
-    EINVAL,
-    ENOSPC,
-    ENOTSUPP,
-    EOPNOTSUPP,
-    EPERM,
-    bpf_inout,
-    error_for,
-    older_than,
-)
+from bpf2py.errors import BpfOSError, EncodeError, NotSupported
+from bpf2py.kernel.syscall import ATTR_SIZE, bpf_inout, error_for, older_than
+from bpf2py.seam.info import TestRunResult
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EBADF, EINVAL, ENOSPC, ENOTSUPP, EOPNOTSUPP, EPERM
 
 BPF_F_TEST_RUN_ON_CPU, BPF_F_TEST_XDP_LIVE_FRAMES = 1, 2
 _ATTR = struct.Struct("<IIIIQQIIIIQQIII")
@@ -107,3 +99,21 @@ def _error(what: str, errno: int, live: bool) -> Exception:
     return BpfOSError(
         f"{what}: {text}" if errno == EINVAL else f"{what}: failed", errno=errno, command="BPF_PROG_TEST_RUN"
     )
+
+
+def context_bytes(name: str, context: object, arguments: Sequence[object], fields: Mapping[str, object]) -> bytes:
+    """A context from bytes, or from numbers, 8 bytes each. Raises EncodeError for what only the engine makes contexts of."""
+    if isinstance(context, Sequence) and not isinstance(context, bytes | bytearray | memoryview):
+        arguments, context = (*context, *arguments), None
+    raw = b"" if context is None else bytes(context) if _has_bytes(context) else None
+    numbers = [item for item in arguments if isinstance(item, int)]
+    if raw is None or fields or len(numbers) < len(arguments):
+        raise EncodeError(
+            f"program {name}: run: the kernel takes a context as bytes or as numbers; "
+            'members and structs are made by the engine: load(..., backend="engine")'
+        )
+    return raw + b"".join((item & (1 << 64) - 1).to_bytes(8, "little") for item in numbers)
+
+
+def _has_bytes(context: object) -> TypeGuard[bytes | SupportsBytes]:
+    return isinstance(context, bytes | bytearray | memoryview) or hasattr(context, "__bytes__")

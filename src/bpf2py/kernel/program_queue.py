@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from bpf2py.kernel.syscall import Fd
 
 if TYPE_CHECKING:
-    from bpf2py.kernel.program import KernelProgram, ProgramLoader
+    from bpf2py.kernel.program import KernelProgram
+    from bpf2py.kernel.program_load import ProgramLoader
 
 __all__ = ["load_all"]
 

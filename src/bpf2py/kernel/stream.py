@@ -7,8 +7,9 @@ import os
 import struct
 
 from bpf2py.errors import NotSupported
-from bpf2py.kernel.syscall import EINVAL, bpf, check, command_known
+from bpf2py.kernel.syscall import bpf, check, command_known
 from bpf2py.uapi.commands import SINCE, Command
+from bpf2py.uapi.errno import EINVAL
 
 # A stream holds up to 100,000 bytes (kernel/bpf/stream.c); what is written beyond is lost.
 _CHUNK = 1 << 17

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind, Member, Ref, Struct
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported, ObjectError
-from bpf2py.kernel.btf import btf_fd_of_module, modules
+from bpf2py.kernel.btf import LoadedBtf, btf_fd_of_module, modules
+from bpf2py.kernel.link import KernelLink, link_create
+from bpf2py.kernel.map import KernelMap, create_map
+from bpf2py.kernel.syscall import Fd, check_open
 from bpf2py.linker.core_types import essential_name
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.struct_ops import StructOps
+from bpf2py.uapi.commands import Command
+from bpf2py.uapi.program_types import AttachType
+
+if TYPE_CHECKING:
+    from bpf2py.seam.protocol import StructOpsHandle
 
 VALUE_PREFIX = "bpf_struct_ops_"
 
@@ -133,3 +141,44 @@ def _copy(
     if isinstance(pointee, Ref) and pointee.kind == Kind.PTR and not any(raw):
         return
     result[start : start + size] = raw
+
+
+class KernelStructOps(KernelMap):
+    """A STRUCT_OPS map, bound to the kernel's struct.
+
+    Attributes:
+        spec: its definition, with the object's struct.
+        binding: how that fits the kernel's.
+    """
+
+    __slots__ = ("binding", "spec")
+
+    def __init__(self, fd: Fd, spec: MapSpec, binding: Binding) -> None:
+        super().__init__(fd)
+        self.spec = spec
+        self.binding = binding
+
+    def registration(self, program_fds: Mapping[str, int]) -> bytes:
+        """The value that registers it. Raises ObjectError."""
+        return value(self.spec, self.binding, program_fds)
+
+    def attach(self) -> KernelLink:
+        """A link for a filled map made with BPF_F_LINK (Linux 6.4). Raises BpfOSError."""
+        held = self.hold()
+        result = link_create(held.value, 0, AttachType.STRUCT_OPS)
+        what = f"map {self.spec.name}: attach"
+        return KernelLink(check_open(result, Command.LINK_CREATE, what), f"struct_ops/{self.spec.name}")
+
+
+def create(spec: MapSpec, binding: Binding, btf: LoadedBtf) -> KernelStructOps:
+    """BPF_MAP_CREATE of a map whose value is the kernel's struct. Raises what `create_map` raises."""
+    sized = spec.copy()
+    sized.value_size = binding.value_size
+    made = create_map(sized, btf.fd, token_fd=btf.token_fd, kernel_value=(binding.value_type_id, binding.btf_fd))
+    return KernelStructOps(made.release(), spec, binding)
+
+
+if TYPE_CHECKING:
+
+    def _proof(handle: KernelStructOps) -> StructOpsHandle:
+        return handle

@@ -17,10 +17,15 @@ from typing import Any
 from bpf2py.errors import BpfOSError, ClosedError, NotSupported, PermissionDenied, errno_name
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import SINCE, Command
+from bpf2py.uapi.errno import (
+    EACCES,
+    EBADF,
+    EBADFD,
+    EINVAL,
+    ENOSYS,
+    EPERM,
+)
 from bpf2py.uapi.limits import too_many_files
-
-EPERM, ENOENT, E2BIG, EBADF, EAGAIN, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 9, 11, 13, 16, 17, 22, 28
-ENFILE, EMFILE, ENOSYS, EBADFD, EOPNOTSUPP, ENOTSUPP = 23, 24, 38, 77, 95, 524
 
 # arch/*/include/generated/uapi/asm/unistd: numbers of bpf and perf_event_open.
 _NUMBERS = {
@@ -71,7 +76,7 @@ def bpf(command: int, attr: bytes | bytearray) -> int:
     return bpf_inout(command, buffer)
 
 
-def bpf_inout(command: int, buffer: Any) -> int:
+def bpf_inout(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """Call bpf() with a ctypes buffer the kernel may write to; the result, or -errno."""
     number = syscall_numbers()[0]
     result: int = libc().syscall(number, command, buffer, len(buffer))
@@ -96,7 +101,7 @@ def _opener() -> Any:
     return function
 
 
-def open_call(number: int, *args: Any) -> Fd | int:
+def open_call(number: int, *args: object) -> Fd | int:
     """A system call that returns a new descriptor: its owner, or -errno."""
     owner = Fd(-1)
     fresh = _opener()(number, *args)

@@ -10,8 +10,9 @@ import os
 import struct
 
 from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied
-from bpf2py.kernel.syscall import EACCES, EINVAL, ENOENT, EOPNOTSUPP, EPERM, Fd, bpf_open, command_known
+from bpf2py.kernel.syscall import Fd, bpf_open, command_known
 from bpf2py.uapi.commands import SINCE, Command
+from bpf2py.uapi.errno import EACCES, EINVAL, ENOENT, EOPNOTSUPP, EPERM
 
 BPF_F_TOKEN_FD = 1 << 16
 VARIABLE = "LIBBPF_BPF_TOKEN_PATH"  # as for programs that use libbpf

@@ -7,7 +7,8 @@ import difflib
 import os
 
 from bpf2py.errors import AttachError, PermissionDenied
-from bpf2py.kernel.syscall import ENOSYS, Fd, environment_error, libc, open_call
+from bpf2py.kernel.syscall import Fd, environment_error, libc, open_call
+from bpf2py.uapi.errno import ENOSYS
 
 PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 # The same numbers on every architecture (since Linux 5.2).
@@ -29,19 +30,24 @@ class Tracefs:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close a private mount; closing twice is harmless."""
         if self._mount is not None:
             self._mount.close()
 
     def read(self, path: str) -> str:
         """The text of a file, such as ``events/syscalls/sys_enter_execve/id``. Raises OSError."""
-        with open(self._full(path)) as file:
+        with open(self.path(path)) as file:
             return file.read()
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory. Raises OSError."""
-        return os.listdir(self._full(path))
+        return os.listdir(self.path(path))
 
-    def _full(self, path: str) -> str:
+    def path(self, path: str) -> str:
+        """The full path of a file, for as long as this is open."""
         return f"/proc/self/fd/{self._mount.number}/{path}" if self._mount is not None else f"{self._path}/{path}"
 
 

@@ -12,8 +12,8 @@ from bpf2py.kernel.syscall import Fd, older_than
 from bpf2py.uapi.usdt import SPEC_SIZE, SPECS_MAP, encode_spec
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
     from bpf2py.kernel.usdt_args import Arg
+    from bpf2py.seam.protocol import MapHandle
 
 # uprobe.multi came with 6.6; before 6.10 its filter by process compared threads.
 MULTI_SINCE = "6.10"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
-    from bpf2py.info import TestRunResult
     from bpf2py.lang.memory import Ptr
+    from bpf2py.seam.info import TestRunResult
 
 __all__ = [
     "Context",
@@ -71,13 +71,10 @@ class ProgramDef:
             engine: a `bpf2py.engine.Engine`; default: one of its own.
             options: as for `Program.run`.
         """
-        from bpf2py.engine import Engine
-        from bpf2py.object import Object
-        from bpf2py.toolchain.compiler import compile
-        from bpf2py.spec.object_spec import ObjectSpec, object_name  # isort: skip
+        from bpf2py.backends import new_engine
+        from bpf2py.loading import load
 
-        spec = ObjectSpec.from_bytes(compile(self.path), object_name(self.path))
-        with Object(spec, engine if engine is not None else Engine()) as obj:
+        with load(self.path, engine if engine is not None else new_engine()) as obj:
             return obj.programs[self.name].run(*arguments, **options)
 
     def __repr__(self) -> str:

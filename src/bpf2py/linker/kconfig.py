@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from bpf2py.btf.codec import BoolCodec, CharArrayCodec, Codec, EnumCodec, IntCodec, codec_for
+from bpf2py.btf.codec import BoolCodec, CharArrayCodec, Codec, EnumCodec, IntCodec
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, EncodeError, RelocationError
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
@@ -33,7 +34,7 @@ def build(
     spec: ObjectSpec,
     lookup: Callable[[str], str | None],
     special: Callable[[str], int | None],
-    overrides: Mapping[str, Any],
+    overrides: Mapping[str, int | str],
 ) -> Kconfig:
     """Lay out and fill the section.
 
@@ -79,7 +80,7 @@ def _value(
     codec: Codec[Any],
     lookup: Callable[[str], str | None],
     special: Callable[[str], int | None],
-    overrides: Mapping[str, Any],
+    overrides: Mapping[str, int | str],
 ) -> bytes:
     name = extern.name
     try:

@@ -11,7 +11,7 @@ from bpf2py.uapi.map_types import MapType, map_type
 if TYPE_CHECKING:
     from bpf2py.maps.arena import ArenaMap
     from bpf2py.maps.array import ArrayMap
-    from bpf2py.maps.base import Map
+    from bpf2py.maps.base import AnyMap, Map
     from bpf2py.maps.bloom import BloomFilterMap
     from bpf2py.maps.fd_values import (
         CgroupArrayMap,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         XskMap,
     )
     from bpf2py.maps.hash import HashMap, LruHashMap
+    from bpf2py.maps.histogram import Histogram
     from bpf2py.maps.lpm import LpmTrieMap
     from bpf2py.maps.percpu import LruPerCpuHashMap, PerCpuArrayMap, PerCpuHashMap
     from bpf2py.maps.queue import QueueMap, StackMap
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bpf2py.maps.struct_ops import StructOpsMap
 
 __all__ = [
+    "AnyMap",
     "ArenaMap",
     "ArrayMap",
     "BloomFilterMap",
@@ -41,6 +43,7 @@ __all__ = [
     "CpuMap",
     "DevMap",
     "HashMap",
+    "Histogram",
     "LpmTrieMap",
     "LruHashMap",
     "LruPerCpuHashMap",
@@ -98,7 +101,9 @@ _CLASSES: dict[MapType, tuple[str, str]] = {
 
 
 _HOMES = {
+    "AnyMap": "maps.base",
     "Map": "maps.base",
+    "Histogram": "maps.histogram",
     "RawMap": "maps.raw",
     "StructOpsMap": "maps.struct_ops",
     **{name: f"maps.{module}" for module, name in _CLASSES.values()},

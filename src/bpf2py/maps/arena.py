@@ -9,6 +9,7 @@ from bpf2py.maps.base import Map
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import DTypeLike
 
 
 class ArenaMap(Map[None, None]):
@@ -41,7 +42,7 @@ class ArenaMap(Map[None, None]):
                 ) from None
         return memoryview(self._memory).cast("B")
 
-    def array(self, dtype: Any = "u1", offset: int = 0, count: int = -1) -> np.ndarray[Any, Any]:
+    def array(self, dtype: DTypeLike = "u1", offset: int = 0, count: int = -1) -> np.ndarray[Any, Any]:
         """A numpy view of the memory from byte `offset` on, without a copy."""
         import numpy as np
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
 from bpf2py.maps.base import Map, V
-from bpf2py.maps.errors import EINVAL, ENOTSUPP, EOPNOTSUPP, map_error
+from bpf2py.maps.errors import map_error
+from bpf2py.maps.frames import Frames, elements_html, flat_columns
+from bpf2py.uapi.errno import EINVAL, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import MapFlags, UpdateFlags
 
 if TYPE_CHECKING:
     import numpy as np
 
+D = TypeVar("D")
 
-class ArrayMap(Map[int, V]):
+
+class ArrayMap(Map[int, V], Frames):
     """`max_entries` elements that are always there, zero at first, by index.
 
     A sequence: ``array[3]``, ``array[-1]``, ``array[2:5]``, ``len(array)``, iteration over the values. ``i in array`` and `keys()`
@@ -71,6 +75,10 @@ class ArrayMap(Map[int, V]):
     def __len__(self) -> int:
         return self.max_entries
 
+    @overload
+    def get(self, index: int) -> V | None: ...
+    @overload
+    def get(self, index: int, default: V | D) -> V | D: ...
     def get(self, index: int, default: Any = None) -> Any:
         """The element, or `default` beyond the end."""
         return self._lookup(index) if index in self else default
@@ -126,6 +134,9 @@ class ArrayMap(Map[int, V]):
         """(index, value) of every element."""
         return enumerate(self)
 
+    def _pairs(self) -> Iterator[tuple[int, V]]:
+        return self.items()
+
     def count(self) -> int:
         """Number of elements: always `max_entries`."""
         return self.max_entries
@@ -138,9 +149,9 @@ class ArrayMap(Map[int, V]):
         """All elements as a list."""
         return list(self)
 
-    def update(self, values: Any) -> None:
+    def update(self, values: Mapping[int, V] | Iterable[V]) -> None:
         """Set many elements in batches: a mapping of indices, or a sequence for the elements from 0 on."""
-        pairs = values.items() if hasattr(values, "items") else enumerate(values)
+        pairs = values.items() if isinstance(values, Mapping) else enumerate(values)
         self._update_many([(self._index(index, "update"), value) for index, value in pairs])
 
     def _update_many(self, pairs: list[tuple[int, Any]]) -> None:
@@ -228,6 +239,12 @@ class ArrayMap(Map[int, V]):
         array: np.ndarray[Any, Any] = np.ndarray((self.max_entries, *dtype.shape), dtype.base, memory, 0, strides)
         array.flags.writeable = writable
         return array
+
+    def _columns(self) -> dict[str, Any]:
+        return {"index": range(self.max_entries)} | flat_columns(self.to_numpy(), "value")
+
+    def _repr_html_(self) -> str:
+        return elements_html(repr(self), self.items(), "index", self.max_entries)
 
     def to_arrow(self) -> Any:
         """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
-from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec, codec_for
-from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible
-from bpf2py.info import MapInfo
+from bpf2py.backends import BackendChoice, resolve_backend
+from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec
+from bpf2py.btf.codec_for import codec_for
+from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible, NotSupported
 from bpf2py.maps.errors import map_error
 from bpf2py.owned import Owned
+from bpf2py.seam.info import MapInfo, spec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_type_named, type_info, type_name
 from bpf2py.uapi.pins import object_id, pin_path
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle, MapSlot
+    from collections.abc import Callable, Iterable
+    from typing import Self, TypedDict, Unpack
+
+    from bpf2py.maps.create import CreateMap, TypeName
+    from bpf2py.maps.histogram import Histogram
+    from bpf2py.seam.protocol import Backend, MapHandle, MapSlot
 
 K = TypeVar("K")
 V = TypeVar("V")
+S = TypeVar("S")
+
+if TYPE_CHECKING:
+
+    class PinOptions(TypedDict, total=False):
+        """Options of `Map.from_pin`."""
+
+        key: TypeName | None
+        value: TypeName | None
+        read_only: bool
+        backend: BackendChoice
+
 
 _MODE = MapFlags.RDONLY | MapFlags.WRONLY
 ANY, NOEXIST, EXIST, LOCK = UpdateFlags.ANY, UpdateFlags.NOEXIST, UpdateFlags.EXIST, UpdateFlags.LOCK
@@ -113,7 +134,7 @@ class Map(Owned, Generic[K, V]):
         """Whether `close()` was called."""
         return not self._finalizer.alive
 
-    def codec_named(self, type: Any) -> Codec[Any]:
+    def codec_named(self, type: TypeName) -> Codec[Any]:
         """The codec of a type of the map's object, or of a basic C type, by its name. Raises EncodeError."""
         from bpf2py.btf.declare import codec_of
 
@@ -130,14 +151,14 @@ class Map(Owned, Generic[K, V]):
         self._slots = _ClosedSlots()
         self._finalizer()
 
-    def __enter__(self) -> Map[K, V]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def pin(self, path: str | os.PathLike[str]) -> None:
-        """Pin to a file of the BPF file system, so that the map outlives the process; `Map.open(path)` opens it (Linux 4.4).
+        """Pin to a file of the BPF file system, so that the map outlives the process; `Map.from_pin(path)` opens it (Linux 4.4).
 
         Raises FileExistsError, or BpfError when the place is not on a bpffs.
         """
@@ -155,10 +176,10 @@ class Map(Owned, Generic[K, V]):
         path = pin_path(path, f"map {self.name}: unpin")
         if not os.path.lexists(path):
             raise FileNotFoundError(2, f"map {self.name}: unpin: nothing is pinned", path)
-        with Map.open(path, backend="kernel") as pinned:
-            if pinned.id != self.id:
+        with closing(self._handle.opened_at(path)) as pinned:
+            if pinned.info.id != self.id:
                 raise MapIncompatible(
-                    f"map {self.name}: unpin: {path} pins map {pinned.name} (id {pinned.id}), not this one"
+                    f"map {self.name}: unpin: {path} pins map {pinned.info.name} (id {pinned.info.id}), not this one"
                 )
         os.unlink(path)
 
@@ -266,9 +287,29 @@ class Map(Owned, Generic[K, V]):
         finally:
             self._slots.append(slot)
 
+    def _pairs(self) -> Iterable[tuple[K, V]]:
+        """All (key, value) pairs, for types that have them."""
+        raise NotSupported(
+            f"map {self.name}: {type_name(self._info.type)} maps have no keys and values to list", feature="items"
+        )
+
     # -- histograms ----------------------------------------------------------------------------------------------
 
-    def log2_hist(self, unit: str = "value", *, section: Any = None, value: Any = None) -> Any:
+    @overload
+    def log2_hist(
+        self, unit: str = "value", *, section: None = None, value: Callable[[V], int] | None = None
+    ) -> Histogram: ...
+    @overload
+    def log2_hist(
+        self, unit: str = "value", *, section: Callable[[K], tuple[S, int]], value: Callable[[V], int] | None = None
+    ) -> dict[S, Histogram]: ...
+    def log2_hist(
+        self,
+        unit: str = "value",
+        *,
+        section: Callable[[K], tuple[S, int]] | None = None,
+        value: Callable[[V], int] | None = None,
+    ) -> Histogram | dict[S, Histogram]:
         """The map as a histogram of powers of two: slot (index or key) i counts values from 2**i on.
 
         Args:
@@ -281,146 +322,190 @@ class Map(Owned, Generic[K, V]):
         """
         from bpf2py.maps.histogram import histograms, log2_buckets
 
-        return histograms(self, log2_buckets, unit, section, value)
+        return histograms(self.name, self._pairs(), log2_buckets, unit, section, value)
 
+    @overload
     def linear_hist(
-        self, unit: str = "value", *, step: int = 1, start: int = 0, section: Any = None, value: Any = None
-    ) -> Any:
+        self,
+        unit: str = "value",
+        *,
+        step: int = 1,
+        start: int = 0,
+        section: None = None,
+        value: Callable[[V], int] | None = None,
+    ) -> Histogram: ...
+    @overload
+    def linear_hist(
+        self,
+        unit: str = "value",
+        *,
+        step: int = 1,
+        start: int = 0,
+        section: Callable[[K], tuple[S, int]],
+        value: Callable[[V], int] | None = None,
+    ) -> dict[S, Histogram]: ...
+    def linear_hist(
+        self,
+        unit: str = "value",
+        *,
+        step: int = 1,
+        start: int = 0,
+        section: Callable[[K], tuple[S, int]] | None = None,
+        value: Callable[[V], int] | None = None,
+    ) -> Histogram | dict[S, Histogram]:
         """The map as a histogram of equal steps: slot i counts values from ``start + i * step`` on; see `log2_hist`."""
         from bpf2py.maps.histogram import histograms, linear_buckets
 
-        return histograms(self, lambda counts: linear_buckets(counts, step, start), unit, section, value)
+        return histograms(
+            self.name, self._pairs(), lambda counts: linear_buckets(counts, step, start), unit, section, value
+        )
 
     # -- making maps ---------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @names_limits
-    def create(
-        type: MapType | int | str,
-        key_size: int | None = None,
-        value_size: int | None = None,
-        max_entries: int = 0,
-        flags: MapFlags | int = 0,
-        *,
-        name: str = "",
-        key: Any = None,
-        value: Any = None,
-        map_extra: int = 0,
-        numa_node: int | None = None,
-        inner: MapSpec | None = None,
-        backend: Any = None,
-    ) -> Any:
-        """Create a map without an object.
-
-        Args:
-            type: the map type, or its name.
-            key_size, value_size: bytes; taken from `key` and `value` where these are given.
-            max_entries: elements (bytes for rings).
-            flags: BPF_F_* flags.
-            name: at most 15 characters are kept by the kernel.
-            key, value: types: C names such as ``"u32"``, ``"char[16]"``, or a codec; bytes without.
-            map_extra: see `MapSpec`.
-            numa_node: node the memory comes from.
-            inner: definition of the inner maps of ARRAY_OF_MAPS and HASH_OF_MAPS.
-            backend: as for `bpf2py.load`.
-
-        Returns:
-            The `Map` subclass for the type.
-
-        Raises:
-            MapCreateError: a field is not what this type allows; PermissionDenied, NotSupported.
-
-        Example:
-            >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
-        """
-        from bpf2py.btf.declare import codec_of
-        from bpf2py.loading import resolve_backend
-
-        kind = map_type_named(type) if isinstance(type, str) else type
-        facts = type_info(kind)
-        key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
-        value_codec = codec_of(value) if value is not None else None
-        if key_size is None:
-            key_size = key_codec.size if key_codec is not None else facts.key_size or 0
-        if value_size is None:
-            value_size = (
-                value_codec.size if value_codec is not None and facts.value_size is None else facts.value_size or 0
-            )
-        spec = MapSpec(
-            name or type_name(kind).lower(),
-            kind,
-            key_size,
-            value_size,
-            max_entries,
-            flags,
-            map_extra=map_extra,
-            numa_node=numa_node,
-            key=key_codec,
-            value=value_codec,
-            inner=inner,
-        )
-        if numa_node is not None:
-            spec.flags |= MapFlags.NUMA_NODE
-        found = resolve_backend(backend)
-        inner_handle = found.create_map(inner) if inner is not None else None
-        try:
-            handle = found.create_map(spec, None, inner_handle)
-        finally:
-            if inner_handle is not None:
-                inner_handle.close()
-        return wrap(handle, spec)
+    if TYPE_CHECKING:
+        create: ClassVar[CreateMap]
 
     @staticmethod
     @names_limits
-    def open(
+    def from_pin(
         path: str | os.PathLike[str],
         *,
-        key: Any = None,
-        value: Any = None,
+        key: TypeName | None = None,
+        value: TypeName | None = None,
         read_only: bool = False,
-        backend: Any = None,
-    ) -> Any:
+        backend: BackendChoice = None,
+    ) -> AnyMap:
         """Open a pinned map; typed by its BTF, or by `key` and `value` (Linux 4.4).
 
         With `read_only` only for looking at it (BPF_F_RDONLY, Linux 4.15), as a pin of mode 0444 lets other users.
 
         Raises BpfOSError (errno ENOENT) when nothing is pinned there, PermissionDenied without the right.
         """
-        from bpf2py.loading import resolve_backend
-
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_pin(os.fspath(path), read_only), key, value)
 
     @staticmethod
-    @names_limits
-    def from_id(ident: int, *, key: Any = None, value: Any = None, read_only: bool = False, backend: Any = None) -> Any:
-        """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`; see `open`."""
-        from bpf2py.loading import resolve_backend
+    def open(path: str | os.PathLike[str], **options: Unpack[PinOptions]) -> AnyMap:
+        """Former name of `from_pin`."""
+        warnings.warn("Map.open() is called Map.from_pin() now", DeprecationWarning, stacklevel=2)
+        return Map.from_pin(path, **options)
 
+    @staticmethod
+    @names_limits
+    def from_id(
+        ident: int,
+        *,
+        key: TypeName | None = None,
+        value: TypeName | None = None,
+        read_only: bool = False,
+        backend: BackendChoice = None,
+    ) -> AnyMap:
+        """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`; see `from_pin`."""
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_id(object_id(ident, "map"), read_only), key, value)
 
     @staticmethod
     @names_limits
-    def from_fd(fd: int, *, key: Any = None, value: Any = None, backend: Any = None) -> Any:
+    def from_fd(
+        fd: int, *, key: TypeName | None = None, value: TypeName | None = None, backend: BackendChoice = None
+    ) -> AnyMap:
         """Use a map another part of the program opened; the descriptor is duplicated, the caller keeps its own."""
-        from bpf2py.loading import resolve_backend
-
         found = resolve_backend(backend)
         return _adopt(found, found.open_map_fd(fd), key, value)
 
 
-def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
+if TYPE_CHECKING:
+
+    class AnyMap(Map[Any, Any], Any):  # type: ignore[misc]
+        """A map whose family follows from an object file or the kernel: type checkers let it do what any map can."""
+
+else:
+    AnyMap = Map
+
+
+@names_limits
+def create(
+    type: MapType | int | str,
+    key_size: int | None = None,
+    value_size: int | None = None,
+    max_entries: int = 0,
+    flags: MapFlags | int = 0,
+    *,
+    name: str = "",
+    key: TypeName | None = None,
+    value: TypeName | None = None,
+    map_extra: int = 0,
+    numa_node: int | None = None,
+    inner: MapSpec | None = None,
+    backend: BackendChoice = None,
+) -> AnyMap:
+    """Create a map without an object.
+
+    Args:
+        type: the map type, or its name.
+        key_size, value_size: bytes; taken from `key` and `value` where these are given.
+        max_entries: elements (bytes for rings).
+        flags: BPF_F_* flags.
+        name: at most 15 characters are kept by the kernel.
+        key, value: types: C names such as ``"u32"``, ``"char[16]"``, or a codec; bytes without.
+        map_extra: see `MapSpec`.
+        numa_node: node the memory comes from.
+        inner: definition of the inner maps of ARRAY_OF_MAPS and HASH_OF_MAPS.
+        backend: as for `bpf2py.load`.
+
+    Returns:
+        The `Map` subclass for the type.
+
+    Raises:
+        MapCreateError: a field is not what this type allows; PermissionDenied, NotSupported.
+
+    Example:
+        >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
+    """
     from bpf2py.btf.declare import codec_of
 
-    info = handle.info
+    kind = map_type_named(type) if isinstance(type, str) else type
+    facts = type_info(kind)
+    key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
+    value_codec = codec_of(value) if value is not None else None
+    if key_size is None:
+        key_size = key_codec.size if key_codec is not None else facts.key_size or 0
+    if value_size is None:
+        value_size = value_codec.size if value_codec is not None and facts.value_size is None else facts.value_size or 0
     spec = MapSpec(
-        info.name or f"id {info.id}", info.type, info.key_size, info.value_size, info.max_entries, info.flags
+        name or type_name(kind).lower(),
+        kind,
+        key_size,
+        value_size,
+        max_entries,
+        flags,
+        map_extra=map_extra,
+        numa_node=numa_node,
+        key=key_codec,
+        value=value_codec,
+        inner=inner,
     )
+    if numa_node is not None:
+        spec.flags |= MapFlags.NUMA_NODE
+    found = resolve_backend(backend)
+    inner_handle = found.create_map(inner) if inner is not None else None
     try:
-        spec.btf = backend.map_btf(info)
-        if spec.btf is not None:
-            spec.key_type_id, spec.value_type_id = info.btf_key_type_id, info.btf_value_type_id
+        handle = found.create_map(spec, inner_handle)
+    finally:
+        if inner_handle is not None:
+            inner_handle.close()
+    return wrap(handle, spec)
+
+
+if not TYPE_CHECKING:
+    Map.create = staticmethod(create)
+
+
+def _adopt(backend: Backend, handle: MapHandle, key: TypeName | None, value: TypeName | None) -> AnyMap:
+    from bpf2py.btf.declare import codec_of
+
+    try:
+        spec = spec_of(handle.info, backend.map_btf(handle.info))
         spec.key = codec_of(key, CodecOptions(key=True), spec.btf) if key is not None else None
         spec.value = codec_of(value, btf=spec.btf) if value is not None else None
         return wrap(handle, spec)
@@ -429,7 +514,7 @@ def _adopt(backend: Any, handle: MapHandle, key: Any, value: Any) -> Any:
         raise
 
 
-def wrap(handle: MapHandle, spec: MapSpec, options: CodecOptions | None = None) -> Map[Any, Any]:
+def wrap(handle: MapHandle, spec: MapSpec, options: CodecOptions | None = None) -> AnyMap:
     """The `Map` subclass for a handle, with the codecs the spec says."""
     from bpf2py.maps import class_for
 
@@ -440,7 +525,8 @@ def wrap(handle: MapHandle, spec: MapSpec, options: CodecOptions | None = None) 
         if codec.size != size and size:
             handle.close()
             raise EncodeError(f"map {spec.name}: the {what} type {codec.name} has {codec.size} bytes, the map's {size}")
-    return cls(handle, spec.name, key_codec, value_codec, spec)
+    made: AnyMap = cls(handle, spec.name, key_codec, value_codec, spec)  # type: ignore[assignment]
+    return made
 
 
 def key_codec_of(spec: MapSpec, options: CodecOptions) -> Codec[Any]:
@@ -457,6 +543,13 @@ def value_codec_of(spec: MapSpec, options: CodecOptions) -> Codec[Any]:
     if spec.value is not None:
         return spec.value
     return _typed(spec, spec.value_type_id, spec.value_size, options)
+
+
+def event_codec_of(spec: MapSpec | None) -> Codec[Any]:
+    """The codec of what programs send through a PERF_EVENT_ARRAY, whose own values are descriptors."""
+    if spec is not None and spec.btf is not None and spec.value_type_id:
+        return codec_for(spec.btf, spec.value_type_id)
+    return BytesCodec(0)
 
 
 def _typed(spec: MapSpec, type_id: int, size: int, options: CodecOptions) -> Codec[Any]:

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from bpf2py.errors import ENOTSUPP, IterationAborted
-from bpf2py.maps.errors import EBADF, EINVAL, ENOENT, EOPNOTSUPP, map_error
+from bpf2py.maps.errors import map_error
+from bpf2py.uapi.errno import EBADF, EINTR, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 SMALL_BATCH, FIRST_BATCH, LAST_BATCH = 32, 4096, 1 << 16
 MAX_BUFFER = 64 << 20  # bytes of a batch: large values are read in smaller numbers
-ENOSPC, EINTR = 28, 4
+
 STEPS_PER_ELEMENT = 8
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 from bpf2py.maps.base import Map, V
-from bpf2py.maps.errors import ENOENT
+from bpf2py.uapi.errno import ENOENT
 
 
 class BloomFilterMap(Map[None, V]):
@@ -28,7 +28,7 @@ class BloomFilterMap(Map[None, V]):
         finally:
             self._slots.append(slot)
 
-    def update(self, values: Any) -> None:
+    def update(self, values: Iterable[V]) -> None:
         """Add several values."""
         for value in values:
             self.add(value)

@@ -17,12 +17,26 @@ from bpf2py.errors import (
     PermissionDenied,
     QueueEmpty,
 )
-from bpf2py.info import MapInfo
+from bpf2py.seam.info import MapInfo
+from bpf2py.uapi.errno import (
+    E2BIG,
+    EBADF,
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    ENODEV,
+    ENOENT,
+    ENOMEM,
+    ENOPROTOOPT,
+    ENOSPC,
+    EOPNOTSUPP,
+    EOVERFLOW,
+    EPERM,
+)
 from bpf2py.uapi.map_types import MapFlags, MapType, map_type, type_info, type_name
 
 ENOTSUPP = errors.ENOTSUPP
-EPERM, ENOENT, E2BIG, EBADF, ENOMEM, EBUSY, EEXIST, EINVAL = 1, 2, 7, 9, 12, 16, 17, 22
-ENODEV, ENOSPC, EDEADLK, EOVERFLOW, ENOPROTOOPT, EOPNOTSUPP = 19, 28, 35, 75, 92, 95
+
 
 _QUEUES = (MapType.QUEUE, MapType.STACK)
 _COMMANDS = {

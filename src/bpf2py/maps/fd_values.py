@@ -9,21 +9,26 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
 from bpf2py.maps import batch
-from bpf2py.maps.base import NOEXIST, K, Map
-from bpf2py.maps.errors import ENOENT
+from bpf2py.maps.base import NOEXIST, K
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import type_info
 
+if TYPE_CHECKING:
+    from bpf2py.maps.base import AnyMap
+
+D = TypeVar("D")
+E = TypeVar("E")
 _MISSING: Any = object()
 
 
 @contextmanager
-def descriptor(value: Any, open_path: Callable[[str], int] | None = None) -> Iterator[int]:
+def descriptor(value: object, open_path: Callable[[str], int] | None = None) -> Iterator[int]:
     """The descriptor of a value: an int, an object with fileno(), or with `open_path` a path, opened meanwhile."""
     if isinstance(value, int):
         if not 0 <= value < 1 << 31:
@@ -48,7 +53,7 @@ def _open_directory(path: str) -> int:
 class _OneByOne(MappingMap[K, Any]):
     """Maps whose values are read as something else than they are written as, and have no batch commands."""
 
-    def setdefault(self, key: K, default: Any, /) -> Any:  # type: ignore[override]
+    def setdefault(self, key: K, default: object, /) -> Any:  # type: ignore[override]
         """What reading gives for a key, set first if nothing is stored there: by BPF_NOEXIST where the type is a hash.
 
         Types with indices take BPF_NOEXIST for none of them: lookup, then update, which may replace what is stored in between.
@@ -62,7 +67,7 @@ class _OneByOne(MappingMap[K, Any]):
             self[key] = default
         return self[key]
 
-    def pop(self, key: K, default: Any = _MISSING, /) -> Any:
+    def pop(self, key: K, default: object = _MISSING, /) -> Any:
         """Remove what is stored and return what reading it gave: lookup, then delete."""
         try:
             found = self[key]
@@ -84,10 +89,10 @@ class FdValueMap(_OneByOne[K]):
     Iteration skips indices where nothing is stored.
     """
 
-    def __setitem__(self, key: K, value: Any) -> None:
+    def __setitem__(self, key: K, value: object) -> None:
         self.put(key, value)
 
-    def put(self, key: K, value: Any, flags: int = 0) -> None:
+    def put(self, key: K, value: object, flags: int = 0) -> None:
         """Store an object with update flags."""
         with ExitStack() as stack:
             try:
@@ -102,9 +107,13 @@ class FdValueMap(_OneByOne[K]):
     def _put_value(self, slot: Any, value: Any, operation: str) -> None:
         slot.value[:] = value  # encoded by put()
 
-    def __getitem__(self, key: K) -> Any:
+    def __getitem__(self, key: K) -> int:
         return int.from_bytes(self._raw(key), "little")
 
+    @overload
+    def get(self, key: K, /) -> int | None: ...
+    @overload
+    def get(self, key: K, default: int | D, /) -> int | D: ...
     def get(self, key: K, default: Any = None, /) -> Any:
         """The id of what is stored, or `default`."""
         if key not in self:
@@ -166,8 +175,8 @@ class CgroupArrayMap(FdValueMap[int]):
         return descriptor(value, _open_directory)
 
 
-class PerfEventArrayMap(FdValueMap[int]):
-    """PERF_EVENT_ARRAY (Linux 4.3): perf events by CPU number; `bpf2py.PerfReader` reads what programs put into it."""
+class PerfEventArrayMap(FdValueMap[int], Generic[E]):
+    """PERF_EVENT_ARRAY (Linux 4.3): perf events by CPU number; `bpf2py.PerfReader` reads the `E` that programs put into it."""
 
 
 class SockMap(FdValueMap[K]):
@@ -188,23 +197,16 @@ class MapOfMaps(FdValueMap[K]):
     definition the outer map was created with. Reading needs CAP_SYS_ADMIN; `ids()` does not open the maps.
     """
 
-    def __getitem__(self, key: K) -> Any:
+    def __getitem__(self, key: K) -> AnyMap:
         return self._open(super().__getitem__(key))
 
-    def _open(self, ident: int) -> Map[Any, Any]:
+    def _open(self, ident: int) -> AnyMap:
         inner: MapSpec | None = self.spec.inner if self.spec is not None else None
-        from bpf2py.loading import resolve_backend
         from bpf2py.maps.base import wrap
 
-        # An engine's map knows what it holds; ids are of its own machine.
-        open_held = getattr(self._handle, "open_held", None)
-        if open_held is not None:
-            handle, held_spec = open_held(ident)
-            return wrap(handle, held_spec)
-        handle = resolve_backend("kernel").open_map_id(ident)
+        handle, found = self._handle.open_held(ident)
         if inner is None or (inner.btf is None and inner.key is None):
-            handle.close()
-            return Map.from_id(ident, backend="kernel")  # type: ignore[no-any-return]
+            return wrap(handle, found)
         spec = inner.copy()
         spec.name = f"{self.name}[{ident}]"
         return wrap(handle, spec)
@@ -246,10 +248,10 @@ class DevMap(_OneByOne[K]):
         raw = first.to_bytes(4, "little")
         slot.value[:] = raw + (fd & 0xFFFFFFFF).to_bytes(4, "little") if self.value_size == 8 else raw
 
-    def __getitem__(self, key: K) -> Any:
+    def __getitem__(self, key: K) -> int | tuple[int, int]:
         return self._lookup(key)
 
-    def _lookup(self, key: Any, flags: int = 0) -> Any:
+    def _lookup(self, key: Any, flags: int = 0) -> int | tuple[int, int]:
         slot = self._slot()
         try:
             self._put_key(slot, key, "lookup")
@@ -258,12 +260,16 @@ class DevMap(_OneByOne[K]):
         finally:
             self._slots.append(slot)
 
+    @overload
+    def get(self, key: K, /) -> int | tuple[int, int] | None: ...
+    @overload
+    def get(self, key: K, default: int | tuple[int, int] | D, /) -> int | tuple[int, int] | D: ...
     def get(self, key: K, default: Any = None, /) -> Any:
         """The device, or `default`."""
         return self._lookup(key) if key in self else default
 
     @staticmethod
-    def _pair(raw: bytes) -> Any:
+    def _pair(raw: bytes) -> int | tuple[int, int]:
         first = int.from_bytes(raw[:4], "little")
         return first if len(raw) == 4 else (first, int.from_bytes(raw[4:8], "little"))
 

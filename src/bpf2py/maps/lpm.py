@@ -14,7 +14,7 @@ from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -39,7 +39,7 @@ class LpmKeyCodec(Codec[Any]):
             {4: "IPv4 network", 16: "IPv6 network"}.get(self.data_size, f"prefix of {self.data_size} bytes"), size
         )
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, str):
             try:
                 value = ipaddress.ip_interface(value)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import EncodeError, IterationAborted, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K, Map, V
-from bpf2py.maps.errors import EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP, map_error
+from bpf2py.maps.errors import map_error
+from bpf2py.maps.frames import Frames, elements_html, flat_columns
+from bpf2py.uapi.errno import EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import UpdateFlags
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class MapValues(ValuesView[V]):
         return (value for _, value in self._mapping._iter_items())
 
 
-class MappingMap(Map[K, V], MutableMapping[K, V]):
+class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     """A map with keys, as a Python mapping.
 
     Iteration reads whole batches (Linux 5.6): it ends and yields no key twice, also while programs insert and
@@ -158,6 +160,10 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
                 return key, value
         raise KeyNotFound(f"map {self.name}: popitem: the map is empty")
 
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V | T, /) -> V | T: ...
     def pop(self, key: K, default: Any = _MISSING, /) -> Any:
         """Remove a key and return its value, atomically by BPF_MAP_LOOKUP_AND_DELETE_ELEM (hash maps: Linux 5.14).
 
@@ -227,6 +233,9 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
             self._check("lookup", result, key)
             yield self._decode_key(key), self._decode_value(slot.value)
 
+    def _pairs(self) -> Iterator[tuple[K, V]]:
+        return self._iter_items()
+
     def __iter__(self) -> Iterator[K]:
         try:
             for chunk in self._chunks():
@@ -286,7 +295,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
         """All elements as a dict."""
         return dict(self._iter_items())
 
-    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+    def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **kwargs: V) -> None:  # type: ignore[override]
         """Set many elements with one BPF_MAP_UPDATE_BATCH per 64k of them.
 
         Args:
@@ -442,6 +451,12 @@ class MappingMap(Map[K, V], MutableMapping[K, V]):
                 values += slot.value[: self._handle.value_bytes]
                 count += 1
         return batch.Chunk(memoryview(keys), memoryview(values), count)
+
+    def _columns(self) -> dict[str, Any]:
+        return flat_columns(self.to_numpy())
+
+    def _repr_html_(self) -> str:
+        return elements_html(repr(self), self.items(), "key", self.count())
 
     def to_arrow(self) -> Any:
         """All elements as a pyarrow Table, by way of `to_numpy` (extra ``arrow``). Raises NotSupported without pyarrow."""

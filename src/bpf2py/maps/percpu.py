@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from bpf2py.btf.codec import Codec, IntCodec
@@ -13,16 +13,16 @@ from bpf2py.maps.base import Map
 from bpf2py.maps.batch import Chunk
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.errno import EINVAL
 from bpf2py.uapi.map_types import UpdateFlags
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 K = TypeVar("K")
 V = TypeVar("V")
-EINVAL = 22
 
 
 class PerCpu(Sequence[V], Generic[V]):
@@ -50,13 +50,15 @@ class PerCpu(Sequence[V], Generic[V]):
     def __len__(self) -> int:
         return len(self.values)
 
-    def sum(self) -> Any:
+    def sum(self) -> V:
         """The sum over the CPUs; of structs a struct of the sums of their integer members (of other members CPU 0's)."""
-        return self._fold(sum)
+        total: V = self._fold(sum)
+        return total
 
-    def max(self) -> Any:
+    def max(self) -> V:
         """The largest over the CPUs; of structs member by member."""
-        return self._fold(max)
+        largest: V = self._fold(max)
+        return largest
 
     def _fold(self, function: Any) -> Any:
         first = self.values[0]
@@ -91,7 +93,7 @@ class PerCpuCodec(Codec[PerCpu[Any]]):
         self.stride = (element.size + 7) // 8 * 8
         super().__init__(f"{element.name} per CPU", self.stride * cpus)
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         if isinstance(value, bytes | bytearray) and len(value) == self.size:
             return bytes(value)
         if isinstance(value, PerCpu):
@@ -134,7 +136,7 @@ class _PerCpuValues(Map[Any, Any]):
         """Values of each element: one for each CPU that may be online, in the order of their numbers, which may have gaps."""
         return self.value_codec.cpus
 
-    def lookup_cpu(self, key: Any, cpu: int) -> Any:
+    def lookup_cpu(self, key: object, cpu: int) -> Any:
         """The value of one CPU: with BPF_F_CPU (Linux 6.19) only that is copied, before all are and one is picked.
 
         Raises IndexOutOfRange for a CPU the machine cannot have, KeyNotFound.
@@ -152,7 +154,7 @@ class _PerCpuValues(Map[Any, Any]):
         finally:
             self._slots.append(slot)
 
-    def update_cpu(self, key: Any, value: Any, cpu: int) -> None:
+    def update_cpu(self, key: object, value: object, cpu: int) -> None:
         """Set the value of one CPU alone, by BPF_F_CPU (Linux 6.19). Raises NotSupported on older kernels."""
         self._position(cpu)
         slot = self._slot()
@@ -214,6 +216,17 @@ class PerCpuHashMap(_PerCpuValues, MappingMap[K, PerCpu[V]]):
         >>> bytes_sent[pid].sum()           # doctest: +SKIP
     """
 
+    if TYPE_CHECKING:  # what is set may also be one value for all CPUs, or a list
+
+        def __setitem__(self, key: K, value: V | Sequence[V]) -> None: ...
+        def put(self, key: K, value: V | Sequence[V], flags: UpdateFlags | int = 0) -> None: ...
+        def update(  # type: ignore[override]
+            self,
+            other: Mapping[K, V | Sequence[V]] | Iterable[tuple[K, V | Sequence[V]]] = (),
+            /,
+            **kwargs: V | Sequence[V],
+        ) -> None: ...
+
 
 class LruPerCpuHashMap(PerCpuHashMap[K, V]):
     """LRU_PERCPU_HASH (Linux 4.10): a `PerCpuHashMap` that evicts, approximately the least recently used; see `LruHashMap`."""
@@ -225,3 +238,13 @@ class PerCpuArrayMap(_PerCpuValues, ArrayMap[PerCpu[V]]):
     Example:
         >>> packets[0].sum()                # doctest: +SKIP
     """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __setitem__(self, index: int, value: V | Sequence[V]) -> None: ...
+        @overload
+        def __setitem__(self, index: slice, value: Iterable[V | Sequence[V]]) -> None: ...
+        def __setitem__(self, index: int | slice, value: Any) -> None: ...
+        def put(self, index: int, value: V | Sequence[V], flags: UpdateFlags | int = 0) -> None: ...
+        def update(self, values: Mapping[int, V | Sequence[V]] | Iterable[V | Sequence[V]]) -> None: ...

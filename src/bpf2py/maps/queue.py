@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, overload
 
 from bpf2py.errors import NotSupported
 from bpf2py.maps.base import ANY, EXIST, Map, V
-from bpf2py.maps.errors import ENOENT
+from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import type_name
 
+D = TypeVar("D")
 _MISSING: Any = object()
 
 
@@ -35,6 +36,10 @@ class QueueMap(Map[None, V]):
         for value in values:
             self.push(value)
 
+    @overload
+    def pop(self) -> V: ...
+    @overload
+    def pop(self, default: V | D) -> V | D: ...
     def pop(self, default: Any = _MISSING) -> Any:
         """Remove and return the next value, or `default` where there is none. Raises QueueEmpty without a default."""
         slot = self._slot()
@@ -43,6 +48,10 @@ class QueueMap(Map[None, V]):
         finally:
             self._slots.append(slot)
 
+    @overload
+    def peek(self) -> V: ...
+    @overload
+    def peek(self, default: V | D) -> V | D: ...
     def peek(self, default: Any = _MISSING) -> Any:
         """The next value, which stays, or `default` where there is none. Raises QueueEmpty without a default."""
         slot = self._slot()

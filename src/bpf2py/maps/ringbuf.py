@@ -11,13 +11,13 @@ from bpf2py.errors import BpfOSError, EncodeError, MapFull
 from bpf2py.maps.base import Map, V
 from bpf2py.shared_memory import new_fence
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.errno import E2BIG
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 BUSY, DISCARD = 1 << 31, 1 << 30
 HEADER = 8
-E2BIG = 7
 
 
 class RingbufMap(Map[None, V]):

@@ -11,7 +11,7 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags
 
 if TYPE_CHECKING:
-    from bpf2py.backend import MapHandle
+    from bpf2py.seam.protocol import MapHandle
 
 
 class BuildIdFrame(NamedTuple):
@@ -44,7 +44,7 @@ class StackCodec(Codec[Any]):
             found.append(BuildIdFrame(build_id.hex() if status == 1 else "", offset))
         return found
 
-    def encode(self, value: Any) -> bytes:
+    def encode(self, value: object) -> bytes:
         return raw_bytes(value, self)
 
 

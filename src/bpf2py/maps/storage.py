@@ -5,15 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
 
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.maps.base import Map, V
-from bpf2py.maps.errors import ENOENT
 from bpf2py.maps.fd_values import descriptor
+from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import MapType, UpdateFlags, type_name
 
+D = TypeVar("D")
 _MISSING: Any = object()
+
+
+class HasFileno(Protocol):
+    """An open socket, file or directory."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+# A PID, a path, a descriptor, or what has one.
+Owner: TypeAlias = int | str | os.PathLike[str] | HasFileno
 
 
 class StorageMap(Map[Any, V]):
@@ -53,23 +65,27 @@ class StorageMap(Map[Any, V]):
                 raise EncodeError(f"map {self.name}: owner: {error.message}") from None
             yield fd
 
-    def __getitem__(self, owner: Any) -> V:
+    def __getitem__(self, owner: Owner) -> V:
         with self._owner(owner) as fd:
             return self._lookup(fd.to_bytes(4, "little"))
 
-    def __setitem__(self, owner: Any, value: V) -> None:
+    def __setitem__(self, owner: Owner, value: V) -> None:
         self.put(owner, value)
 
-    def put(self, owner: Any, value: V, flags: UpdateFlags | int = 0) -> None:
+    def put(self, owner: Owner, value: V, flags: UpdateFlags | int = 0) -> None:
         """Set an owner's value with update flags. Raises KeyExists, KeyNotFound by the flags."""
         with self._owner(owner) as fd:
             self._update(fd.to_bytes(4, "little"), value, int(flags))
 
-    def __delitem__(self, owner: Any) -> None:
+    def __delitem__(self, owner: Owner) -> None:
         with self._owner(owner) as fd:
             self._delete(fd.to_bytes(4, "little"))
 
-    def get(self, owner: Any, default: Any = None) -> Any:
+    @overload
+    def get(self, owner: Owner) -> V | None: ...
+    @overload
+    def get(self, owner: Owner, default: V | D) -> V | D: ...
+    def get(self, owner: Owner, default: Any = None) -> Any:
         """The owner's value, or `default`."""
         with self._owner(owner) as fd:
             slot = self._slot()
@@ -84,7 +100,7 @@ class StorageMap(Map[Any, V]):
                 self._slots.append(slot)
 
     def __contains__(self, owner: object) -> bool:
-        return self.get(owner, _MISSING) is not _MISSING
+        return self.get(cast("Owner", owner), _MISSING) is not _MISSING
 
     def __iter__(self) -> NoReturn:
         raise NotSupported(

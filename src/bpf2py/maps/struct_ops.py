@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.codec import BytesCodec, IntCodec
 from bpf2py.errors import NotSupported
 from bpf2py.maps.base import Map
-from bpf2py.programs import Link, Links
+from bpf2py.programs import Link, Links, Program
 from bpf2py.spec.map_spec import MapSpec
+
+if TYPE_CHECKING:
+    from bpf2py.seam.protocol import LinkHandle, StructOpsHandle
 
 
 class StructOpsMap(Map[int, bytes]):
@@ -23,17 +27,16 @@ class StructOpsMap(Map[int, bytes]):
         links: those of the object, which owns what `attach()` makes.
     """
 
-    _backend: Any = None
-    _binding: Any = None
-    programs: Mapping[str, Any]
+    _bound: StructOpsHandle | None = None
+    programs: Mapping[str, Program]
     links: Links | None = None
 
     @classmethod
-    def wrap(cls, handle: Any, spec: MapSpec, backend: Any, binding: Any) -> StructOpsMap:
-        """The map of a handle, bound to the kernel's struct."""
+    def bound(cls, handle: StructOpsHandle, spec: MapSpec) -> StructOpsMap:
+        """The map of a handle that is bound to the kernel's struct."""
         index = IntCodec("index", 4, signed=False)
         made = cls(handle, spec.name, index, BytesCodec(handle.info.value_size), spec)
-        made._backend, made._binding, made.programs = backend, binding, {}
+        made._bound, made.programs = handle, {}
         return made
 
     def attach(self) -> Link:
@@ -41,15 +44,15 @@ class StructOpsMap(Map[int, bytes]):
 
         Raises BpfOSError when the kernel refuses it: EEXIST means that one of this name is registered.
         """
-        if self._backend is None or self.spec is None or self.spec.struct_ops is None:
+        if self._bound is None or self.spec is None or self.spec.struct_ops is None:
             raise NotSupported(
                 f"map {self.name}: attach: only a map made from an object can be attached", feature="struct_ops"
             )
         used = self.spec.struct_ops.functions.values()
         descriptors = {name: self.programs[name].fileno() for name in used}
-        self._update(0, self._backend.struct_ops_value(self.spec, self._binding, descriptors))
+        self._update(0, self._bound.registration(descriptors))
         if self.spec.struct_ops.link:
-            return Link([self._backend.attach_struct_ops(self.name, self._handle)], self.name, self.links)
+            return Link([self._bound.attach()], self.name, self.links)
         return Link([_Registration(self)], self.name, self.links)
 
 
@@ -68,9 +71,31 @@ class _Registration:
     def info(self) -> dict[str, Any]:
         return {}
 
+    def pin(self, path: str) -> int:
+        return -errno.EINVAL
+
+    def opened_at(self, path: str) -> LinkHandle:
+        raise NotSupported(f"{self.hook}: a registration without a link has no pins", feature="BPF_OBJ_PIN")
+
+    def update(self, program_fd: int, old_fd: int | None) -> int:
+        return -errno.EINVAL
+
+    def iterate(self) -> int:
+        return -errno.EINVAL
+
+    def detach(self) -> int:
+        self.close()
+        return 0
+
     def close(self) -> None:
         if self._handle.fd >= 0 and os.getpid() == self._owner:
             slot = self._handle.slot()
             slot.key[:] = bytes(4)
             slot.delete()
         self._handle.close()
+
+
+if TYPE_CHECKING:
+
+    def _proof(handle: _Registration) -> LinkHandle:
+        return handle

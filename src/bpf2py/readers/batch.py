@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.least_size import least_size
 from bpf2py.errors import EncodeError
+from bpf2py.maps.frames import Frames, events_html, flat_columns
 from bpf2py.owned import Owned
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import DTypeLike
+
+    from bpf2py.seam.protocol import Buffer
 
 
-PIECE = 4096  # records decoded at a time
+E = TypeVar("E")  # what an event is
+
+PIECE = 512  # records decoded at a time
 MIN_RUN = 8  # records from which on it pays to look for more like them with numpy
 
 
@@ -27,7 +33,7 @@ class Run(NamedTuple):
     length: int
 
 
-class Batch(Owned):
+class Batch(Owned, Frames, Generic[E]):
     """Records that were read together, in order.
 
     A batch is a sequence of events: ``len(batch)``, ``for event in batch``. `to_numpy()` gives all of them as an array
@@ -48,9 +54,9 @@ class Batch(Owned):
     def __init__(
         self,
         source: str,
-        data: Any,
+        data: Buffer,
         runs: list[Run],
-        codec: Codec[Any],
+        codec: Codec[E],
         cpu: int | None = None,
         lost: int = 0,
         commit: Callable[[], None] | None = None,
@@ -66,15 +72,15 @@ class Batch(Owned):
     def __len__(self) -> int:
         return sum(run.count for run in self._runs)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[E]:
         for run in self._runs:
             yield from self._decoded(run)
 
-    def events(self) -> list[Any]:
+    def events(self) -> list[E]:
         """All events, typed by the map's BTF; bytes where no type is known. Raises EncodeError for a record that is too short."""
         return list(self)
 
-    def _decoded(self, run: Run) -> list[Any]:
+    def _decoded(self, run: Run) -> list[E]:
         codec, size = self._codec, self._codec.size
         if size and run.length < size:
             return codec.decode_many(self._filled(run, size))
@@ -122,11 +128,16 @@ class Batch(Owned):
         return np.concatenate(starts), np.concatenate(lengths)
 
     @property
+    def nbytes(self) -> int:
+        """Size of the memory it keeps, in bytes: the records, and what stands between them."""
+        return memoryview(self._data).nbytes
+
+    @property
     def data(self) -> memoryview:
         """The memory `offsets()` speaks of."""
         return memoryview(self._data)
 
-    def to_numpy(self, dtype: Any = None) -> np.ndarray[Any, Any]:
+    def to_numpy(self, dtype: DTypeLike | None = None) -> np.ndarray[Any, Any]:
         """All events as an array of shape (len(batch),) that owns its memory.
 
         Args:
@@ -166,6 +177,12 @@ class Batch(Owned):
             return np.empty(0, wanted)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def _columns(self) -> dict[str, Any]:
+        return flat_columns(self.to_numpy())
+
+    def _repr_html_(self) -> str:
+        return events_html(repr(self), self, len(self))
+
     def commit(self) -> None:
         """Give the memory of a lease back to the producer; the batch is empty then. Harmless for other batches."""
         commit, self._commit = self._commit, None
@@ -179,7 +196,7 @@ class Batch(Owned):
         return f"<Batch of {len(self)} events from {self.source}{where}{f', {self.lost} lost' if self.lost else ''}>"
 
 
-class Pieces:
+class Pieces(Generic[E]):
     """A batch whose events are handed out one by one, decoded a piece at a time.
 
     The events of a piece are handed out by one list iterator, which every consumer shares: what one of them did not take is
@@ -188,14 +205,14 @@ class Pieces:
 
     __slots__ = ("_at", "_batch", "_left", "_piece", "_started")
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch[E]) -> None:
         self._batch = batch
         self._at = 0  # index of the run that is decoded next
         self._left = batch._runs[0].count if batch._runs else 0  # records of it that are not decoded yet
         self._started: list[Run] = []  # of the current piece
-        self._piece: Iterator[Any] = iter(())
+        self._piece: Iterator[E] = iter(())
 
-    def next_piece(self) -> Iterator[Any] | None:
+    def next_piece(self) -> Iterator[E] | None:
         """Events to hand out, of the current piece as long as it has some; None at the end.
 
         Raises EncodeError for a record that is too short: for that one alone, the next call goes on after it.
@@ -235,7 +252,7 @@ class Pieces:
                 break
         return runs
 
-    def rest(self) -> Batch | None:
+    def rest(self) -> Batch[E] | None:
         """Everything not handed out yet as a batch, which is the caller's from now on."""
         undelivered = len(list(self._piece))  # in one step, so that no other thread gets one of them too
         runs = _last(self._started, undelivered)
@@ -257,7 +274,7 @@ def _last(runs: list[Run], count: int) -> list[Run]:
     return found
 
 
-def same_words(data: Any, start: int, count: int, stride: int, word: int) -> int:
+def same_words(data: Buffer, start: int, count: int, stride: int, word: int) -> int:
     """How many of `count` 32-bit words, `stride` bytes apart from `start` on, equal `word` before the first that does not."""
     import numpy as np
 
@@ -273,4 +290,4 @@ def get_ready() -> None:
 
     import bpf2py.btf.dtype  # noqa: F401
 
-    np.empty(0, np.uint8)
+    same_words(np.zeros(2 * MIN_RUN, "<u4"), 0, MIN_RUN, 8, 0)  # numpy's first comparison takes longer than the others

@@ -5,18 +5,35 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from bpf2py.btf.codec import BytesCodec, Codec
+from bpf2py.btf.codec import Codec
 from bpf2py.errors import BpfError, BpfOSError, EncodeError, IndexOutOfRange, NotSupported, ObjectError
-from bpf2py.maps.base import Map
+from bpf2py.maps.base import Map, event_codec_of
 from bpf2py.maps.fd_values import PerfEventArrayMap
-from bpf2py.readers.batch import MIN_RUN, Batch, Run, same_words
+from bpf2py.readers.batch import MIN_RUN, Batch, E, Run, same_words
 from bpf2py.readers.waiter import Claim, EventReader
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from bpf2py.maps.base import AnyMap
+    from bpf2py.maps.create import Typed, TypeName
+    from bpf2py.seam.protocol import PerfBuffer
 
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9  # include/uapi/linux/perf_event.h
 PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_PAUSE_OUTPUT = 0x2400, 0x40042409
 _SAMPLE_HEADER = 12  # struct perf_event_header and the u32 size of the raw data
+
+
+class PerfOptions(TypedDict, total=False):
+    """Options of `PerfReader` besides the type; see there."""
+
+    pages: int
+    wakeup_events: int
+    watermark: int | None
+    overwritable: bool
+    cpus: list[int] | None
 
 
 def parse(data: bytes | memoryview) -> tuple[list[Run], int, int | None]:
@@ -50,7 +67,7 @@ def parse(data: bytes | memoryview) -> tuple[list[Run], int, int | None]:
     return runs, lost, None
 
 
-class PerfReader(EventReader):
+class PerfReader(EventReader[E]):
     """Reads the perf buffers behind a PERF_EVENT_ARRAY: one for each online CPU, opened and put into the map here.
 
     Records are in order for each CPU only. What the kernel had no room for is counted: `lost` in all, `Batch.lost` by batch. The
@@ -72,12 +89,22 @@ class PerfReader(EventReader):
         ...         print(event.pid, reader.lost)
     """
 
+    @overload
+    def __init__(self: PerfReader[Any], map: AnyMap, *, type: None = None, **options: Unpack[PerfOptions]) -> None: ...
+    @overload
+    def __init__(self, map: PerfEventArrayMap[E], *, type: None = None, **options: Unpack[PerfOptions]) -> None: ...
+    @overload
+    def __init__(self, map: Map[Any, Any], *, type: Typed[E], **options: Unpack[PerfOptions]) -> None: ...
+    @overload
+    def __init__(
+        self: PerfReader[Any], map: Map[Any, Any], *, type: str | int, **options: Unpack[PerfOptions]
+    ) -> None: ...
     def __init__(
         self,
         map: Map[Any, Any],
         *,
         pages: int = 64,
-        type: Codec[Any] | str | None = None,
+        type: TypeName | None = None,
         wakeup_events: int = 1,
         watermark: int | None = None,
         overwritable: bool = False,
@@ -97,15 +124,17 @@ class PerfReader(EventReader):
                 raise IndexOutOfRange(
                     f"map {map.name}: PerfReader: CPU {cpu} has no entry: max_entries is {map.max_entries}"
                 )
+        wakeup = (watermark, True) if watermark is not None else (wakeup_events, False)
+        if not 0 <= wakeup[0] < 1 << 32:
+            raise EncodeError(f"map {map.name}: PerfReader: wakeup_events and watermark are unsigned 32-bit numbers")
+        codec: Codec[E] = map.codec_named(type) if type is not None else event_codec_of(map.spec)
+        # From here on the buffers are this reader's: what is wrong must have been found before.
         super().__init__(f"map {map.name}", [(handle.identity, cpu) for cpu in cpus])
         self.name = map.name
         self.lost = 0
         self.overwritable = overwritable
-        self._codec: Codec[Any] = map.codec_named(type) if type is not None else _event_codec(map)
-        self._rings: list[Any] = []
-        wakeup = (watermark, True) if watermark is not None else (wakeup_events, False)
-        if not 0 <= wakeup[0] < 1 << 32:
-            raise EncodeError(f"map {map.name}: PerfReader: wakeup_events and watermark are unsigned 32-bit numbers")
+        self._codec = codec
+        self._rings: list[PerfBuffer] = []
         try:
             for cpu in cpus:
                 ring = handle.open_perf_buffer(pages, cpu, overwritable, wakeup)
@@ -118,7 +147,7 @@ class PerfReader(EventReader):
             self.close()
             raise
 
-    def _take(self) -> Iterator[Batch]:
+    def _take(self) -> Iterator[Batch[E]]:
         if self.overwritable:
             raise NotSupported("PerfReader: an overwritable buffer is read with snapshot()", feature="PerfReader.flush")
         for ring in self._rings:
@@ -132,7 +161,7 @@ class PerfReader(EventReader):
             if damage is not None:
                 raise ObjectError("a perf buffer holds a damaged record", offset=damage)
 
-    def snapshot(self) -> list[Batch]:
+    def snapshot(self) -> list[Batch[E]]:
         """The newest records of an overwritable reader, newest first, one batch for each CPU; output pauses meanwhile."""
         with self._in_use(), self._taking:
             if not self.overwritable:
@@ -172,12 +201,3 @@ def _take_out(bpf_map: Map[int, Any], cpu: int, claim: Claim) -> None:
         bpf_map._delete(cpu)
     except BpfError:
         pass  # the map is closed
-
-
-def _event_codec(map: Map[Any, Any]) -> Codec[Any]:
-    spec = map.spec
-    if spec is not None and spec.btf is not None and spec.value_type_id:
-        from bpf2py.btf.codec import codec_for
-
-        return codec_for(spec.btf, spec.value_type_id)
-    return BytesCodec(0)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.maps.base import Map
 from bpf2py.maps.ringbuf import BUSY, DISCARD, HEADER, RingbufMap
-from bpf2py.readers.batch import MIN_RUN, Batch, Run, same_words
+from bpf2py.readers.batch import MIN_RUN, Batch, E, Run, same_words
 from bpf2py.readers.waiter import Deadline, EventReader
-from bpf2py.shared_memory import new_fence, owned_copy
+from bpf2py.shared_memory import new_fence, owned_copy, warm_up
+
+if TYPE_CHECKING:
+    from bpf2py.maps.create import Typed, TypeName
 
 SMALL = 1 << 16  # bytes up to which a copy into `bytes` is quicker
 
 
-class Ring:
+class Ring(Generic[E]):
     """One mapped ring buffer: the consumer's page, the producer's page and the data twice in a row."""
 
-    def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[Any]) -> None:
+    def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[E]) -> None:
         self.name = bpf_map.name
         self.codec = codec
         bpf_map.fileno()
@@ -41,6 +44,7 @@ class Ring:
         self.heads = self.data.cast("I")
         self._fence = new_fence()
         self.leased = False
+        warm_up(self.data[: self.size])
 
     def committed(self, most: int) -> tuple[int, int, list[Run]]:
         """(consumer position, bytes that may be consumed, runs of records among them), at most about `most` bytes."""
@@ -75,7 +79,7 @@ class Ring:
         self._fence()  # what was written before a header said that it was, is read after it
         return start, at, runs
 
-    def take(self, most: int) -> Batch | None:
+    def take(self, most: int) -> Batch[E] | None:
         """What is there now, copied out of the ring, whose space is free again at once."""
         if self.leased:
             return None  # what is there belongs to the lease; committing it would take the position back
@@ -91,7 +95,7 @@ class Ring:
             return None
         return Batch(self.name, data, [run._replace(start=run.start - base) for run in runs], self.codec)
 
-    def lease(self, most: int) -> Batch | None:
+    def lease(self, most: int) -> Batch[E] | None:
         """What is there now, in place; its space is the producer's again after `Batch.commit()`."""
         if self.leased:
             return None
@@ -123,7 +127,7 @@ class Ring:
         self._consumer = self._producer = None
 
 
-class RingReader(EventReader):
+class RingReader(EventReader[E]):
     """Reads one or several ring buffers, batch first.
 
     Losses: a program that finds the ring full gets NULL or -EAGAIN and has to count that itself; nothing that was
@@ -142,7 +146,13 @@ class RingReader(EventReader):
         ...         print(batch.to_numpy()["bytes"].sum())
     """
 
-    def __init__(self, *maps: Map[Any, Any], type: Codec[Any] | str | None = None, most: int = 1 << 24) -> None:
+    @overload
+    def __init__(self, *maps: Map[Any, E], type: None = None, most: int = ...) -> None: ...
+    @overload
+    def __init__(self, *maps: Map[Any, Any], type: Typed[E], most: int = ...) -> None: ...
+    @overload
+    def __init__(self: RingReader[Any], *maps: Map[Any, Any], type: str | int, most: int = ...) -> None: ...
+    def __init__(self, *maps: Map[Any, Any], type: TypeName | None = None, most: int = 1 << 24) -> None:
         if not maps:
             raise NotSupported("RingReader: no map given", feature="RingReader")
         rings = []
@@ -152,7 +162,7 @@ class RingReader(EventReader):
                     f"map {bpf_map.name}: RingReader reads RINGBUF maps, this is {bpf_map!r}", feature="RingReader"
                 )
             rings.append(bpf_map)
-        self._rings: list[Ring] = []
+        self._rings: list[Ring[E]] = []
         self._most = most
         claims = [bpf_map._handle.identity for bpf_map in maps]
         if len(set(claims)) < len(claims):
@@ -169,7 +179,7 @@ class RingReader(EventReader):
             self.close()
             raise
 
-    def _take(self) -> Iterator[Batch]:
+    def _take(self) -> Iterator[Batch[E]]:
         for ring in self._rings:
             batch = ring.take(self._most)
             if batch is not None:
@@ -179,7 +189,7 @@ class RingReader(EventReader):
         return any(ring.leased for ring in self._rings)
 
     @contextmanager
-    def lease(self, timeout: float | None = None) -> Iterator[Batch | None]:
+    def lease(self, timeout: float | None = None) -> Iterator[Batch[E] | None]:
         """Records in place, without a copy; their space is free again at the end of the block (or after `Batch.commit()`).
 
         Gives None when nothing came within `timeout` seconds or the reader was closed. Memory views of the records must
@@ -198,7 +208,7 @@ class RingReader(EventReader):
                 if batch is not None:
                     batch.commit()
 
-    def _lease_one(self) -> Batch | None:
+    def _lease_one(self) -> Batch[E] | None:
         with self._taking:
             left = self._next_batch()
             if left is not None:

@@ -10,19 +10,23 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError
 from bpf2py.owned import Owned
-from bpf2py.readers.batch import Batch, Pieces, get_ready
-from bpf2py.wakeup import Poll, Wakeup
+from bpf2py.readers.batch import Batch, E, Pieces, get_ready
+from bpf2py.seam.wakeup import Poll, Wakeup
+from bpf2py.uapi.errno import EBUSY
 
 if TYPE_CHECKING:
     import asyncio  # imported where it is used: who does not use it does not wait for it
+    from typing import Self
 
-    from bpf2py.backend import EventSource
+    from bpf2py.seam.protocol import EventSource
 
-EBUSY = 16
+T = TypeVar("T")
+
+HELD = 1 << 25  # bytes a reader holds before it leaves what comes in the buffer
 BACK_OFF = 0.005  # seconds between looks at a ring whose records another thread has on lease
 
 
@@ -50,13 +54,14 @@ _claims: weakref.WeakValueDictionary[Hashable, Claim] = weakref.WeakValueDiction
 _claiming = threading.Lock()
 
 
-class EventReader(Owned):
+class EventReader(Owned, Generic[E]):
     """Waits with poll(), which looks at the buffers anew at every call: no wake-up can be missed.
 
     Every record is handed out once, to one caller, whoever asks: what a ``for`` loop left by ``break`` or an exception did not get
-    to, and what other threads or tasks did not take, is handed out by the next call of any kind, in order. `close()` may be
-    called from any thread or signal handler and ends iterations that wait; in a forked child it closes the child's descriptors and
-    mappings alone.
+    to, and what other threads or tasks did not take, is handed out by the next call of any kind, in order. While events are handed
+    out one by one, what comes meanwhile is taken as well, up to 32 MiB, so that a burst does not overflow the buffer.
+    `close()` may be called from any thread or signal handler and ends iterations that wait; in a forked child it closes the child's
+    descriptors and mappings alone.
 
     Args:
         name: of what is read, for messages.
@@ -70,8 +75,9 @@ class EventReader(Owned):
         self._busy = 0
         self._taking = threading.RLock()  # held while records are taken out of the buffers, and given out
         self._filling = False
-        self._ready: deque[Batch] = deque()  # taken and not handed out
-        self._pieces: Pieces | None = None  # the batch before those, handed out in part
+        self._ready: deque[Batch[E]] = deque()  # taken and not handed out
+        self._pieces: Pieces[E] | None = None  # the batch before those, handed out in part
+        self._held = 0  # bytes of what is ready
         self._sources: list[EventSource] = []
         self._waiting: dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = {}
         self._resources = ExitStack()
@@ -103,7 +109,7 @@ class EventReader(Owned):
 
     # -- for the readers -----------------------------------------------------------------------------------------
 
-    def _take(self) -> Iterator[Batch]:
+    def _take(self) -> Iterator[Batch[E]]:
         """Records out of the buffers, a batch at a time; called with `_taking` held."""
         raise NotImplementedError
 
@@ -113,12 +119,12 @@ class EventReader(Owned):
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def flush(self) -> list[Batch]:
+    def flush(self) -> list[Batch[E]]:
         """What is there now, without waiting: what earlier calls left, then a batch for each buffer that has something."""
         with self._in_use():
             return self._flush()
 
-    def _flush(self) -> list[Batch]:
+    def _flush(self) -> list[Batch[E]]:
         with self._taking:
             self._fill()
             if self._pieces is not None:
@@ -127,6 +133,7 @@ class EventReader(Owned):
                     self._ready.appendleft(rest)
             found = list(self._ready)
             self._ready.clear()
+            self._held = 0
             return found
 
     def _fill(self) -> None:
@@ -137,10 +144,11 @@ class EventReader(Owned):
             # One by one: what was taken is kept also when the next one raises.
             for batch in self._take():
                 self._ready.append(batch)
+                self._held += batch.nbytes
         finally:
             self._filling = False
 
-    def poll(self, timeout: float | None = None) -> list[Batch]:
+    def poll(self, timeout: float | None = None) -> list[Batch[E]]:
         """Wait until something is there, at most `timeout` seconds (None: for ever), and return it; empty after the timeout.
 
         Raises:
@@ -156,27 +164,27 @@ class EventReader(Owned):
                 self._wait(deadline.left())
         return []
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+    def batches(self, timeout: float | None = None) -> Iterator[Batch[E]]:
         """Batches as they come, for `timeout` seconds in all (None: until `close()`; 0: what is there now)."""
         return self._batches(Deadline(timeout))
 
-    def _batches(self, deadline: Deadline) -> Iterator[Batch]:
+    def _batches(self, deadline: Deadline) -> Iterator[Batch[E]]:
         for _ in self._rounds(deadline):
             while (batch := self._next_batch()) is not None:
                 yield batch
                 if deadline.passed_meanwhile():
                     return
 
-    def events(self, timeout: float | None = None) -> Iterator[Any]:
+    def events(self, timeout: float | None = None) -> Iterator[E]:
         """Single events as they come, for `timeout` seconds in all (None: until `close()`; 0: what is there now).
 
         Raises EncodeError for a record that is too short for its type; the next call goes on after it.
         """
         return self._events(Deadline(timeout))
 
-    def _events(self, deadline: Deadline) -> Iterator[Any]:
+    def _events(self, deadline: Deadline) -> Iterator[E]:
         for _ in self._rounds(deadline):
-            while (piece := self._next_piece()) is not None:
+            while (piece := self._next_piece(early=not deadline.now)) is not None:
                 if deadline.at is None:
                     yield from piece
                     continue
@@ -185,7 +193,7 @@ class EventReader(Owned):
                     if deadline.passed_meanwhile():
                         return
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[E]:
         return self.events()
 
     def _rounds(self, deadline: Deadline) -> Iterator[None]:
@@ -206,17 +214,28 @@ class EventReader(Owned):
                 return
         yield  # what was read before it was closed
 
-    def _next_batch(self) -> Batch | None:
+    def _next_batch(self) -> Batch[E] | None:
         with self._taking:
             if self._pieces is not None:
                 rest, self._pieces = self._pieces.rest(), None
                 if rest is not None:
                     return rest
-            return self._ready.popleft() if self._ready else None
+            return self._pop() if self._ready else None
 
-    def _next_piece(self) -> Iterator[Any] | None:
-        """An iterator over the next events, of which every one is handed out once whoever else has it."""
+    def _pop(self) -> Batch[E]:
+        batch = self._ready.popleft()
+        self._held -= batch.nbytes
+        return batch
+
+    def _next_piece(self, early: bool = True) -> Iterator[E] | None:
+        """An iterator over the next events, of which every one is handed out once whoever else has it.
+
+        Args:
+            early: whether to look for more in the buffers meanwhile.
+        """
         with self._taking:
+            if early:
+                self._fill_early()
             while True:
                 if self._pieces is not None:
                     piece = self._pieces.next_piece()
@@ -225,18 +244,28 @@ class EventReader(Owned):
                 if not self._ready:
                     self._pieces = None
                     return None
-                self._pieces = Pieces(self._ready.popleft())
+                self._pieces = Pieces(self._pop())
+
+    def _fill_early(self) -> None:
+        """Take what came while a batch is handed out event by event: the buffer may be full before all of them were looked at."""
+        if self._pieces is None or self._held >= HELD:
+            return
+        try:
+            with self._in_use():
+                self._fill()
+        except ClosedError:
+            pass
 
     # -- asyncio -------------------------------------------------------------------------------------------------
 
-    def batches_async(self) -> AsyncIterator[Batch]:
+    def batches_async(self) -> AsyncIterator[Batch[E]]:
         """Batches as they come, for ``async for``; several tasks may share them."""
         return AsyncItems(self, self._next_batch_as_item)
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[E]:
         return AsyncItems(self, self._next_piece)
 
-    def _next_batch_as_item(self) -> Iterator[Batch] | None:
+    def _next_batch_as_item(self) -> Iterator[Batch[E]] | None:
         batch = self._next_batch()
         return iter([batch]) if batch is not None else None
 
@@ -318,22 +347,22 @@ class EventReader(Owned):
         if not busy:
             self._finalizer()
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class AsyncItems(AsyncIterator[Any]):
+class AsyncItems(AsyncIterator[T]):
     """What a reader hands out, for one task. A cancelled ``anext()`` takes nothing, and may be called again."""
 
-    def __init__(self, reader: EventReader, more: Callable[[], Iterator[Any] | None]) -> None:
+    def __init__(self, reader: EventReader[Any], more: Callable[[], Iterator[T] | None]) -> None:
         self._reader = reader
         self._more = more
-        self._items: Iterator[Any] = iter(())
+        self._items: Iterator[T] = iter(())
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         for item in self._items:
             return item
         import asyncio
@@ -388,7 +417,7 @@ class _InUse:
 
     __slots__ = ("_reader",)
 
-    def __init__(self, reader: EventReader) -> None:
+    def __init__(self, reader: EventReader[Any]) -> None:
         self._reader = reader
 
     def __enter__(self) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
@@ -13,9 +16,6 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec
 from bpf2py.spec.read_object import Location, ObjectReader
 from bpf2py.spec.variable_spec import ExternSpec, VariableSpec
-
-if TYPE_CHECKING:
-    from bpf2py.object import Object
 
 
 class ObjectSpec:
@@ -34,7 +34,7 @@ class ObjectSpec:
     Example:
         >>> spec = ObjectSpec.from_file("counter.bpf.o")       # doctest: +SKIP
         >>> spec.maps["counts"].max_entries = 10               # doctest: +SKIP
-        >>> with spec.load() as obj: ...                       # doctest: +SKIP
+        >>> with bpf2py.load(spec) as obj: ...                 # doctest: +SKIP
     """
 
     __slots__ = (
@@ -95,8 +95,15 @@ class ObjectSpec:
         return spec
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> ObjectSpec:
-        """Read an ELF object file. Raises OSError when it cannot be read, ObjectError when it is no usable object."""
+    def from_file(cls, path: str | os.PathLike[str], *, cflags: Sequence[str] = ()) -> ObjectSpec:
+        """Read an ELF object file, or compile a ``.c`` or ``.py`` file (once, then it is cached) and read the result.
+
+        Raises OSError when it cannot be read, ObjectError when it is not a usable object, CompileError for a wrong source.
+        """
+        if os.fspath(path).endswith((".c", ".py")):
+            from bpf2py.toolchain.compiler import compile
+
+            return cls._read(compile(path, cflags=tuple(cflags)), object_name(path), os.fspath(path))
         with open(path, "rb") as file:
             data = file.read()
         return cls._read(data, object_name(path), os.fspath(path))
@@ -119,11 +126,10 @@ class ObjectSpec:
         """Whose registers its programs on probes read: ``"x86"``, ``"arm64"``, or None where its types do not tell."""
         return registers_of(self.types) if self.types is not None else None
 
-    def load(self, backend: Any = None, **options: Any) -> Object:
-        """Load into a backend; see `bpf2py.load` for the options."""
-        from bpf2py.loading import load
-
-        return load(self, backend, **options)
+    def load(self, *backend: object, **options: object) -> Any:
+        """Former spelling of ``bpf2py.load(spec)``."""
+        warnings.warn("spec.load() is called bpf2py.load(spec) now", DeprecationWarning, stacklevel=2)
+        return import_module("bpf2py.loading").load(self, *backend, **options)
 
     def __repr__(self) -> str:
         return f"<ObjectSpec {self.name}: maps {list(self.maps)}, programs {list(self.programs)}>"

@@ -93,7 +93,6 @@ class ProgramSpec:
         autoattach: False: `Object.attach()` skips it.
         flags: BPF_F_* flags of BPF_PROG_LOAD.
         definition: the row of the SEC() table, or None.
-        btf_target: (BTF type id, BTF descriptor or 0, expected attach type) set by what binds the program, or None.
         target_program: for freplace, and fentry or fexit of a BPF program: the loaded `Program` whose function `target` names.
     """
 
@@ -101,7 +100,6 @@ class ProgramSpec:
         "attach_type",
         "autoattach",
         "autoload",
-        "btf_target",
         "definition",
         "flags",
         "function",
@@ -123,7 +121,6 @@ class ProgramSpec:
         self.attach_type: AttachType | None = None
         self.target = ""
         self.target_program: Any = None
-        self.btf_target: tuple[int, int, int] | None = None
         self.definition: SectionDef | None = None
         found = match(function.section_name)
         if found is not None:

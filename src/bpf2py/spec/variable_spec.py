@@ -21,7 +21,7 @@ class VariableSpec:
         type_id: its type in the object's BTF, 0 when unknown (the value is then bytes).
         constant: whether it is read-only for programs (.rodata).
 
-    >>> spec.variables["sampling"].value = 7        # before spec.load()   # doctest: +SKIP
+    >>> spec.variables["sampling"].value = 7        # before loading   # doctest: +SKIP
     """
 
     __slots__ = ("_codec", "map", "name", "offset", "size", "type_id")
@@ -43,7 +43,8 @@ class VariableSpec:
     def codec(self) -> Codec[Any]:
         """Translates between the variable's bytes and its Python value."""
         if self._codec is None:
-            from bpf2py.btf.codec import BytesCodec, codec_for
+            from bpf2py.btf.codec import BytesCodec
+            from bpf2py.btf.codec_for import codec_for
 
             codec: Codec[Any] = BytesCodec(self.size)
             if self.map.btf is not None and self.type_id:

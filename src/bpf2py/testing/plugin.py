@@ -8,6 +8,8 @@ and read is kept for the whole session, so that a test takes milliseconds::
         bpf2py.fire("tracepoint/syscalls/sys_enter_openat")
         assert obj.variables["opens"].value == 1
 
+The fixture does not hide the package: ``bpf2py.KeyNotFound`` and the like are there as well.
+
 ``@pytest.mark.bpf2py(kernel="6.1", possible_cpus=8, seed=1, clock=0)`` chooses another machine for a test; the settings
 ``bpf2py_kernel`` and ``bpf2py_cpus`` for all of them.
 """
@@ -16,15 +18,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pytest
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from bpf2py.engine import Engine
+    from bpf2py.engine.machine import Machine
     from bpf2py.engine.task import Task
-    from bpf2py.info import TestRunResult
+    from bpf2py.loading import LoadOptions, Source
     from bpf2py.object import Object
+    from bpf2py.seam.info import TestRunResult
     from bpf2py.spec.object_spec import ObjectSpec
 
 __all__ = ["Bpf2py"]
@@ -59,7 +65,17 @@ class Bpf2py:
         self.objects: list[Object] = []
         self._directory = directory
 
-    def load(self, source: Any, *, cflags: Sequence[str] = (), attach: bool = True, **options: Any) -> Object:
+    def __getattr__(self, name: str) -> Any:
+        """What the package offers: ``bpf2py.KeyNotFound`` works in a test as well."""
+        import bpf2py as package
+
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(package, name)
+
+    def load(
+        self, source: Source, *, cflags: Sequence[str] = (), attach: bool = True, **options: Unpack[LoadOptions]
+    ) -> Object:
         """Load a source or object into this test's engine, and attach it.
 
         Args:
@@ -68,10 +84,9 @@ class Bpf2py:
             attach: attach every program whose section name says where.
             options: further options of `bpf2py.load`.
         """
-        from bpf2py.object import Object
+        from bpf2py.loading import load
 
-        spec = self._spec(source, tuple(cflags))
-        obj = Object(spec.copy(), self.engine, **options)
+        obj = load(self._spec(source, tuple(cflags)), self.engine, **options)
         self.objects.append(obj)
         if attach:
             from bpf2py.engine.hooks import can_attach
@@ -81,7 +96,7 @@ class Bpf2py:
                     program.attach()
         return obj
 
-    def _spec(self, source: Any, cflags: tuple[str, ...]) -> ObjectSpec:
+    def _spec(self, source: Source, cflags: tuple[str, ...]) -> ObjectSpec:
         from bpf2py.loading import read_spec
 
         if not isinstance(source, str | os.PathLike):
@@ -99,7 +114,7 @@ class Bpf2py:
             _specs[key] = read_spec(path, cflags)
         return _specs[key]
 
-    def fire(self, hook: str, *arguments: Any, **fields: Any) -> list[int]:
+    def fire(self, hook: str, *arguments: object, **fields: object) -> list[int]:
         """Let an event happen: see `Engine.fire`; the results of the programs that ran.
 
         Raises LookupError when no program is attached to the hook: a test that fires nothing tests nothing.
@@ -112,7 +127,7 @@ class Bpf2py:
             raise LookupError(f"no program is attached to {name}; there are: {', '.join(sorted(set(hooks))) or 'none'}")
         return self.engine.fire(hook, *arguments, **fields)
 
-    def run(self, program: str, *arguments: Any, **options: Any) -> TestRunResult:
+    def run(self, program: str, *arguments: object, **options: Any) -> TestRunResult:
         """Run a program of the objects loaded, by its name: see `Program.run`. Raises KeyError."""
         for obj in reversed(self.objects):
             if program in obj.programs:
@@ -120,7 +135,7 @@ class Bpf2py:
         known = ", ".join(name for obj in self.objects for name in obj.programs)
         raise KeyError(f"no program {program!r} was loaded; there are: {known or 'none'}")
 
-    def cpu(self, number: int) -> Any:
+    def cpu(self, number: int) -> AbstractContextManager[Machine]:
         """``with bpf2py.cpu(2):`` what follows runs on this CPU."""
         return self.engine.cpu(number)
 

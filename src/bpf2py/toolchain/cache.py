@@ -10,19 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Cache", "Entry", "cache_directory", "file_digest", "read_file", "trusted_directory", "write_atomically"]
+from bpf2py.user_cache import read_file, remove, trusted_directory, write_atomically
+
+__all__ = ["Cache", "Entry", "file_digest"]
 
 _MAGIC = b"bpf2py object cache 2\n"
-MOST = 256 << 20  # bytes of a file worth reading
-# A FIFO is opened without waiting for its other end, and then refused.
-_OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _LIMIT = 256 << 20  # bytes of entries; a busy test suite makes a few thousand of 20 kB
 
 
@@ -31,83 +27,6 @@ class Entry(NamedTuple):
 
     data: bytes
     warnings: str
-
-
-def cache_directory() -> Path:
-    """Where the cache is: BPF2PY_CACHE_DIR, else $XDG_CACHE_HOME/bpf2py, else ~/.cache/bpf2py. Nothing is created."""
-    named = os.environ.get("BPF2PY_CACHE_DIR")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base and os.path.isabs(base):
-        return Path(base, "bpf2py")
-    try:
-        return Path.home() / ".cache" / "bpf2py"
-    except RuntimeError:  # no home directory: a temporary place of this user's own
-        import tempfile
-
-        return Path(tempfile.gettempdir(), f"bpf2py-{os.getuid() if sys.platform != 'win32' else 'cache'}")
-
-
-def trusted_directory() -> Path | None:
-    """`cache_directory` if what is in it can only be this user's, else None, with a warning; it need not exist yet."""
-    directory = cache_directory()
-    wrong = _stranger(directory)
-    if wrong is None:
-        return directory
-    warnings.warn(
-        f"compiled programs are not cached: {wrong}; set BPF2PY_CACHE_DIR to a directory of your own (chmod 700)",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return None
-
-
-def _stranger(directory: Path) -> str | None:
-    """Who else could put something into a directory, in words, or None. A temporary directory may be everybody's."""
-    if sys.platform == "win32":
-        return None
-    user, real = os.geteuid(), Path(os.path.realpath(directory))
-    for place in (real, *real.parents):
-        try:
-            facts = os.stat(place)
-        except OSError:
-            continue  # made by us when something is stored
-        if place == real:
-            if facts.st_uid != user:
-                return f"{place} belongs to user {facts.st_uid}, not to {user}"
-            others = bool(facts.st_mode & 0o022)
-        else:
-            others = bool(facts.st_mode & 0o002) and not facts.st_mode & stat.S_ISVTX
-        if others:
-            return f"{place} may be written to by others"
-    return None
-
-
-def read_file(path: str | Path, *, own: bool = False, most: int = MOST) -> bytes | None:
-    """The content of a regular file; None when it is anything else (a FIFO would block), too large or unreadable.
-
-    Args:
-        path: the file.
-        own: accept only a file of this user that nobody else may write to.
-        most: bytes.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
-    except (OSError, ValueError):
-        return None
-    try:
-        facts = os.fstat(fd)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
-            return None
-        if own and sys.platform != "win32" and (facts.st_uid != os.geteuid() or facts.st_mode & 0o022):
-            return None
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            return file.read()
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
 
 
 def file_digest(path: str | Path) -> str | None:
@@ -124,36 +43,6 @@ def digest(parts: Iterable[str | bytes]) -> str:
         state.update(b"%d:" % len(data))
         state.update(data)
     return state.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> bool:
-    """Write a file so that others see all of it or nothing, also after a crash; False when the place is not writable."""
-    import tempfile
-
-    try:
-        for directory in (*reversed(path.parents), path.parent):
-            if not directory.exists():
-                directory.mkdir(mode=0o700, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    except OSError:
-        return False
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except OSError:
-        _remove(temporary)
-        return False
-    return True
-
-
-def _remove(path: str | Path) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 class Cache:
@@ -251,7 +140,7 @@ class Cache:
         if total <= self.limit:
             return
         for _, size, path in sorted(entries):
-            _remove(path)
+            remove(path)
             total -= size
             if total <= self.limit * 3 // 4:
                 break

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpf2py.errors import CompileError, CompilerNotFound
-from bpf2py.toolchain.cache import Cache, Entry, digest, read_file, write_atomically
+from bpf2py.toolchain.cache import Cache, Entry, digest
 from bpf2py.toolchain.find import Compiler, candidates, examine, find_compiler, not_found, ziglang_directory
 from bpf2py.toolchain.headers import include_directory, reach, search_path
 from bpf2py.toolchain.target_arch import KNOWN, host_arch, target_arch
+from bpf2py.user_cache import read_file, write_atomically
 
 __all__ = ["Compiled", "Compiler", "compile", "compile_with_log", "find_compiler"]
 

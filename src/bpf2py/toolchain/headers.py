@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf2py.toolchain.cache import read_file
+from bpf2py.user_cache import read_file
 
 __all__ = ["Reached", "include_directory", "reach", "search_path"]
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bpf2py.errors import NotSupported
-from bpf2py.toolchain.cache import digest, file_digest, read_file, write_atomically
+from bpf2py.toolchain.cache import digest, file_digest
+from bpf2py.user_cache import read_file, write_atomically
 
 __all__ = ["header_text", "kernel_identity", "write_header"]
 

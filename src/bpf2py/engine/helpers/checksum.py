@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bpf2py.uapi.errno import EFAULT, EINVAL, ENOTSUPP
+
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, EFAULT, ENOTSUPP = 22, 14, 524
+
 # BPF_F_* of include/uapi/linux/bpf.h
 HEADER_FIELD_MASK, PSEUDO_HEADER, MARK_MANGLED_0, MARK_ENFORCE, IPV6 = 0xF, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 MAX_DIFF = 512

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from bpf2py.engine.memory import PUBLIC
 from bpf2py.engine.packet import SkBuff
+from bpf2py.uapi.errno import E2BIG, EAGAIN, EINVAL, ENODATA, ERANGE
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, E2BIG, ENOMEM, ERANGE = 22, 7, 12, 34
+
 MAX_SIZE = (1 << 24) - 1  # DYNPTR_SIZE_MASK
 READ_ONLY, OF_PACKET = 1 << 63, 1 << 62
 STORE_FLAGS = 3  # BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH
@@ -189,7 +190,6 @@ def bpf_dynptr_clone(engine: Machine, pointer: int, clone: int, *_: int) -> int:
 
 MAX_SAMPLES = 128 * 1024  # BPF_MAX_USER_RINGBUF_SAMPLES
 NO_WAKEUP, FORCE_WAKEUP = 1, 2
-ENODATA, EAGAIN = 61, 11
 
 
 def user_ringbuf_drain(engine: Machine, header: int, callback: int, context: int, flags: int, *_: int) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bpf2py.uapi.errno import E2BIG, EFAULT, EINVAL, ENOENT
+
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, ENOENT, E2BIG, EFAULT, ENOSPC, EBADF = 22, 2, 7, 14, 28, 9
+
 BPF_F_INDEX_MASK = CURRENT_CPU = 0xFFFFFFFF
 BPF_F_CTXLEN = 0xFFFFF  # BPF_F_CTXLEN_MASK, in the upper half of the flags
 SKIP_MASK, USER_STACK, FAST_STACK_CMP, REUSE_STACKID, BUILD_ID = 0xFF, 256, 512, 1024, 2048

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from bpf2py.engine.helpers import Fault
 from bpf2py.errors import BpfError
+from bpf2py.uapi.errno import E2BIG, EFAULT, EINVAL
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, E2BIG, EFAULT = 22, 7, 14
+
 _PAIR = struct.Struct("<QQ")
 LIST, TREE = 24, 32  # sizeof(struct bpf_list_node), sizeof(struct bpf_rb_node): the last word says what a node is in
 MAX_WORDS = 511  # BITS_ITER_NR_WORDS_MAX

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.kernel_objects import current_task
+from bpf2py.uapi.errno import EINVAL
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
@@ -32,7 +33,6 @@ def bpf_task_from_pid(engine: Machine, pid: int, *_: int) -> int:
 bpf_task_from_vpid = bpf_task_from_pid
 
 
-EINVAL = 22
 MOST_FLAGS = 2  # BPF_TASK_ITER_PROC_THREADS
 
 

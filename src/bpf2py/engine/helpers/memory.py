@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.memory import PUBLIC
+from bpf2py.uapi.errno import EFAULT, ERANGE
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EFAULT, ERANGE = 14, 34
+
 USER_END = 1 << 47  # TASK_SIZE_MAX, a page more
 KERNEL_HALF = 0xFFFF8000_0000_0000  # addresses from here on are the kernel's; others it does not even try
 

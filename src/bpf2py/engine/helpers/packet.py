@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.helpers import Fault
 from bpf2py.engine.packet import ETH_HLEN, MAX_META, SKB, XDP_FRAME, Packet, SkBuff, XdpBuff
+from bpf2py.uapi.errno import EALREADY, EFAULT, EINVAL, ENODEV, ENOMEM, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-ENOMEM, EFAULT, ENODEV, EINVAL, EOPNOTSUPP, EALREADY, ENOTSUPP = 12, 14, 19, 22, 95, 114, 524
+
 IPV4, IPV6 = 0x0008, 0xDD86  # in the packet's byte order
 MAX_OFFSET = 0x7FFFFFFF
 MAX_SKB = 16064  # SKB_MAX_ALLOC

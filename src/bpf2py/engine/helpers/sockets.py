@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bpf2py.uapi.errno import EINVAL, ENOENT
+
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, ENODEV, ENOENT = 22, 19, 2
+
 FIB_PARAMS, FIB_FLAGS = 64, 0x3F  # sizeof(struct bpf_fib_lookup), BPF_FIB_LOOKUP_*
 FIB_NOT_FORWARDED = 4  # BPF_FIB_LKUP_RET_NOT_FWDED
 TUPLES = (12, 36)  # IPv4 and IPv6 in struct bpf_sock_tuple

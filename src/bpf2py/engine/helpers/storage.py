@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bpf2py.uapi.errno import EINVAL
+
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, ENOENT = 22, 2
+
 CREATE = 1  # BPF_LOCAL_STORAGE_GET_F_CREATE
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.helpers.memory import kernel_error
 from bpf2py.engine.memory import PUBLIC
+from bpf2py.uapi.errno import E2BIG, EFAULT, ENOENT
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-ENOENT, E2BIG, EFAULT = 2, 7, 14
+
 LIMIT = 65536
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py.uapi.errno import E2BIG, EINVAL
+
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, E2BIG = 22, 7
+
 BASE_NAME = 1  # BPF_F_SYSCTL_BASE_NAME
 MOST = 4095  # bytes of a value
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from bpf2py.engine.helpers import Fault
 from bpf2py.engine.kernel_objects import current_task
+from bpf2py.uapi.errno import E2BIG, EAGAIN, EINVAL
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, E2BIG, EAGAIN = 22, 7, 11
+
 ROOT_CGROUP = 1  # its id
 HZ = 250
 

@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.helpers.memory import _kernel, _user
+from bpf2py.uapi.errno import EINVAL, ENOSPC, EOVERFLOW, ERANGE
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EINVAL, ERANGE, E2BIG, EFAULT, EBUSY, ENOSPC, EOVERFLOW = 22, 34, 7, 14, 16, 28, 75
+
 # What bpf_bprintf_prepare() takes of the kernel's formats: no precision, no #, no sizes but l and ll; after text and addresses
 # no letter or digit.
 _SPEC = re.compile(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from bpf2py.uapi.errno import EBUSY, EDEADLK, EINVAL, EPERM
+
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
-EPERM, EINVAL, EBUSY, EDEADLK = 1, 22, 16, 35
+
 ABSOLUTE, CPU_PIN = 1, 2
 REALTIME, MONOTONIC, BOOTTIME, WORK = 0, 1, 7, -1
 CLOCKS = (REALTIME, MONOTONIC, BOOTTIME)

@@ -14,6 +14,7 @@ from bpf2py.engine.maps.handle import EngineMap
 from bpf2py.engine.maps.types import BUILDERS, PROGRAM_SIDE
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.spec.check_map import explain_create
+from bpf2py.uapi.errno import ENOMEM
 from bpf2py.uapi.map_types import MapType, type_info
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["PROGRAM_SIDE", "EngineMap", "create"]
-
-ENOMEM = 12
 
 
 def create(engine: Machine, spec: MapSpec, inner: EngineMap | None = None) -> EngineMap:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.spec.map_spec import MapSpec
+from bpf2py.uapi.errno import E2BIG, EINVAL, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import MAP_TYPE_INFO, MapFlags, MapType
 
 __all__ = ["create_errno"]
 
-E2BIG, ENOMEM, EINVAL, ENOTSUPP = 7, 12, 22, 524
+
 KMALLOC_MAX = 1 << 22  # KMALLOC_MAX_SIZE with pages of 4 KiB
 PERCPU_MAX = 32 << 10  # PCPU_MIN_UNIT_SIZE
 HTAB_ELEM = 48  # sizeof(struct htab_elem)
@@ -235,8 +236,6 @@ def _check_fields(spec: MapSpec, fields: Fields) -> int:
         return EOPNOTSUPP
     return 0
 
-
-EOPNOTSUPP = 95
 
 _CHECKS: dict[MapType, Callable[[MapSpec, Version, int], int]] = dict.fromkeys(MapType, _unchecked)
 _CHECKS.update(dict.fromkeys(HASHES, _hash))

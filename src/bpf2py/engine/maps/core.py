@@ -9,19 +9,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
-from bpf2py.info import MapInfo
 from bpf2py.owned import Owned
+from bpf2py.seam.info import MapInfo
+from bpf2py.uapi.errno import (
+    EINVAL,
+    ENOENT,
+    ENOSPC,
+    ENOTSUPP,
+    EOPNOTSUPP,
+    EPERM,
+)
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.memory import Memory
+    from bpf2py.seam.protocol import Buffer
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "OWNER", "MapCore", "Slot", "constant"]
 
-EPERM, ENOENT, E2BIG, ENOMEM, EACCES, EBUSY, EEXIST, EINVAL, ENOSPC = 1, 2, 7, 12, 13, 16, 17, 22, 28
-EBADF, EOPNOTSUPP, ENOTSUPP = 9, 95, 524
 
 # struct map of sources/engine.h: up to `own`.
 HEADER = struct.Struct("<8IQQIIQII")
@@ -225,8 +232,8 @@ class MapCore(Owned):
         self,
         token: bytearray | None,
         token_out: bytearray,
-        keys: Any,
-        values: Any,
+        keys: Buffer,
+        values: Buffer,
         count: int,
         flags: int,
         delete: bool,
@@ -251,7 +258,7 @@ class MapCore(Owned):
         self._trim()
         return result, done
 
-    def write_batch(self, name: str, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+    def write_batch(self, name: str, keys: Buffer, values: Buffer, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_UPDATE_BATCH or BPF_MAP_DELETE_BATCH by one call of the library: (result, elements done)."""
         memory, key_bytes, value_bytes = self.engine.memory, count * self.info.key_size, count * self.value_bytes
         place, keys_at, values_at = self._batch_buffers(key_bytes, value_bytes if values is not None else 0)
@@ -322,7 +329,7 @@ def free_block(memory: Memory, block: int, exiting: Callable[[], bool] = sys.is_
 OWNER = b"owner"  # in `held`, where no key has five bytes: the type of the first program, which the others must have
 
 
-def release(found: Any) -> None:
+def release(found: object) -> None:
     """Close what a map held: it had been duplicated for it, except for maps."""
     if not isinstance(found, MapCore) and hasattr(found, "close"):
         found.close()

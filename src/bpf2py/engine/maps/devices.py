@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, MapCore
+from bpf2py.engine.maps.core import MapCore
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.objects import IndexedSlot, ObjectSlot
+from bpf2py.uapi.errno import E2BIG, EBADF, EEXIST, EINVAL, ENODEV, ENOENT, ENOTSOCK, EOPNOTSUPP, EOVERFLOW
 from bpf2py.uapi.map_types import MapFlags, MapType
 from bpf2py.uapi.program_types import AttachType
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
+    from bpf2py.engine.program import EngineProgram
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["DEVICE_BUILDERS"]
 
 NOEXIST, EXIST = 1, 2  # BPF_NOEXIST, BPF_EXIST
 AF_XDP, SO_DOMAIN = 44, 39  # include/linux/socket.h, include/uapi/asm-generic/socket.h
-ENODEV, EOVERFLOW, ENOTSOCK, EOPNOTSUPP = 19, 75, 88, 95
+
 MAX_QUEUE = 16384  # of a CPUMAP entry
 
 
@@ -37,7 +39,7 @@ class DeviceSlot(IndexedSlot):
         self.value[:] = found[: len(self.value)]
         return 0
 
-    def program(self, fd: int, attach_type: AttachType) -> Any:
+    def program(self, fd: int, attach_type: AttachType) -> EngineProgram | None:
         """The program with a number that is to run where packets arrive, None where it is none of those."""
         program = self.core.engine.programs.get(fd) if fd > 0 else None
         return program if program is not None and program.spec.attach_type == attach_type else None

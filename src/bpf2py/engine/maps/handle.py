@@ -6,21 +6,23 @@ import ctypes
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM, MapCore
+from bpf2py.engine.maps.core import MapCore
 from bpf2py.engine.maps.rings import PAGE
-from bpf2py.errors import BpfOSError, ClosedError, NotSupported
-from bpf2py.info import MapInfo
+from bpf2py.engine.refusals import no_pins
+from bpf2py.errors import BpfOSError, ClosedError
 from bpf2py.owned import Owned
+from bpf2py.seam.info import MapInfo
+from bpf2py.uapi.errno import EBADF, EBUSY, EINVAL, ENOENT, ENOTSUPP, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from bpf2py.backend import MapSlot
     from bpf2py.engine.maps.perf import PerfBuffer
     from bpf2py.engine.maps.rings import RingEvents
+    from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["EngineMap"]
@@ -109,8 +111,8 @@ class EngineMap(Owned):
         self,
         token_in: bytearray | None,
         token_out: bytearray,
-        keys: Any,
-        values: Any,
+        keys: Buffer,
+        values: Buffer,
         count: int,
         flags: int,
         delete: bool,
@@ -129,7 +131,7 @@ class EngineMap(Owned):
             return core.lookup_batch(token_in, token_out, keys, values, count, flags, delete)
 
     def _read_by_hand(
-        self, token_in: bytearray | None, token_out: bytearray, keys: Any, values: Any, count: int, flags: int
+        self, token_in: bytearray | None, token_out: bytearray, keys: Buffer, values: Buffer, count: int, flags: int
     ) -> tuple[int, int]:
         if flags & ~LOCK or (flags & LOCK and not self.core.fields.lock):
             return -EINVAL, count
@@ -152,7 +154,7 @@ class EngineMap(Owned):
         token_out[:4] = slot.key
         return 0, done
 
-    def update_batch(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+    def update_batch(self, keys: Buffer, values: Buffer, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_UPDATE_BATCH."""
         refused = self._refuse_batch(count, flags)
         if refused is not None:
@@ -163,7 +165,7 @@ class EngineMap(Owned):
         with core.engine.lock:
             return core.write_batch("sys_update_batch", keys, values, count, flags)
 
-    def delete_batch(self, keys: Any, count: int, flags: int) -> tuple[int, int]:
+    def delete_batch(self, keys: Buffer, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_DELETE_BATCH."""
         refused = self._refuse_batch(count, flags, delete=True)
         if refused is not None:
@@ -174,7 +176,7 @@ class EngineMap(Owned):
         with core.engine.lock:
             return core.write_batch("sys_delete_batch", keys, None, count, 0)
 
-    def _one_by_one(self, keys: Any, values: Any, count: int, flags: int) -> tuple[int, int]:
+    def _one_by_one(self, keys: Buffer, values: Buffer, count: int, flags: int) -> tuple[int, int]:
         slot, size, width = self.slot(), self.info.key_size, self.core.value_bytes
         key_bytes = memoryview(keys).cast("B")
         for done in range(count):
@@ -219,12 +221,13 @@ class EngineMap(Owned):
 
     def pin(self, path: str) -> int:
         """Raises NotSupported: there is no file system for it."""
-        raise NotSupported(
-            f"map {self.info.name}: pin: the engine has no BPF file system; keep the Map or the Engine instead",
-            feature="BPF_OBJ_PIN",
-        )
+        raise no_pins(f"map {self.info.name}: pin")
 
-    def mmap(self, length: int, writable: bool, offset: int = 0) -> Any:
+    def opened_at(self, path: str) -> EngineMap:
+        """Raises NotSupported: there is no file system for pins."""
+        raise no_pins(path)
+
+    def mmap(self, length: int, writable: bool, offset: int = 0) -> Buffer:
         """The map's memory itself, as a buffer that keeps the map alive. Raises OSError."""
         core = self._core
         if core is None:
@@ -308,3 +311,9 @@ class EngineMap(Owned):
 
 def _unmapped(core: MapCore, writable: bool) -> None:
     core.writable_mappings -= writable
+
+
+if TYPE_CHECKING:
+
+    def _proof(handle: EngineMap) -> MapHandle:
+        return handle

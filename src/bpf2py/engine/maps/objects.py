@@ -10,20 +10,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.maps.core import (
-    E2BIG,
-    EBADF,
-    EINVAL,
-    ENOENT,
-    ENOTSUPP,
-    EPERM,
-    OWNER,
-    MapCore,
-    free_block,
-    release,
-)
+from bpf2py.engine.maps.core import OWNER, MapCore, free_block, release
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.types import lay_out_table
+from bpf2py.uapi.errno import E2BIG, EBADF, EINVAL, ENOENT, ENOTSOCK, ENOTSUPP, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
@@ -34,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["OBJECT_BUILDERS"]
 
 LOCK = 4  # BPF_F_LOCK
-ENOTSOCK = 88
+
 
 Stored = tuple[int, Any]  # (what programs find, the object)
 

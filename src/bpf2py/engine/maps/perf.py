@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from bpf2py.engine.memory import anonymous
 from bpf2py.errors import BpfOSError
 from bpf2py.owned import Owned
-from bpf2py.wakeup import Wakeup
+from bpf2py.seam.wakeup import Wakeup
+from bpf2py.uapi.errno import E2BIG, ENOENT, ENOMEM, ENOSPC, EOPNOTSUPP
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
 
 __all__ = ["PerfBuffer"]
 
-ENOENT, E2BIG, ENOMEM, ENOSPC, EOPNOTSUPP = 2, 7, 12, 28, 95
+
 MOST_PAGES = 1 << 19  # an array of their addresses is at most 4 MiB (rb_alloc() in kernel/events/ring_buffer.c)
 SAMPLE, LOST = 9, 2
 LOST_SIZE = 24

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.maps.core import OWN
 from bpf2py.engine.memory import ENGINE
 from bpf2py.owned import Owned
+from bpf2py.seam.wakeup import Wakeup
+from bpf2py.uapi.errno import EINVAL, EPERM
 from bpf2py.uapi.map_types import MapType
-from bpf2py.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RingEvents", "enlist", "notify", "ring_memory"]
 
-EPERM, EINVAL = 1, 22
+
 PAGE = 4096
 FIRST_RING = ENGINE + 32 >> 3  # struct engine: rings
 WAKEUPS = OWN + 40  # struct ring: wakeups

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM, MapCore
+from bpf2py.engine.maps.core import MapCore
 from bpf2py.engine.maps.fields import Fields
+from bpf2py.uapi.errno import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:

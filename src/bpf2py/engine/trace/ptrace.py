@@ -13,6 +13,7 @@ import struct
 from typing import Any, NamedTuple
 
 from bpf2py.errors import BpfOSError, PermissionDenied
+from bpf2py.uapi.errno import EPERM, ESRCH
 
 __all__ = [
     "EVENTS", "Registers", "SyscallStop", "Tracee", "WALL", "WNOTHREAD", "knows_registers", "named_registers", "seize",
@@ -24,7 +25,7 @@ NT_PRSTATUS = 1
 O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_EXIT, O_EXITKILL = 1, 2, 4, 8, 16, 64, 1 << 20
 EVENTS = {1: "fork", 2: "vfork", 3: "clone", 4: "exec", 5: "vfork_done", 6: "exit", 128: "stop"}
 WALL, WNOTHREAD = 0x40000000, 0x20000000  # __WALL: wait for threads, too; __WNOTHREAD: only for this thread's children
-ESRCH, EPERM, EIO = 3, 1, 5
+
 _INFO = struct.Struct("<BxxxIQQ")  # up to stack_pointer of struct ptrace_syscall_info
 _INFO_SIZE = 88
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bpf2py.engine.packet import ETH_HLEN, SKB_TYPES
 from bpf2py.engine.trace.pcap import LINKTYPE_ETHERNET, PcapPacket
@@ -11,7 +11,8 @@ from bpf2py.errors import NotSupported
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.info import TestRunResult
+    from bpf2py.engine.machine import Machine
+    from bpf2py.seam.info import TestRunResult
 
 __all__ = ["Replayed", "passes", "replay", "verdict_name"]
 
@@ -61,15 +62,27 @@ def passes(kind: P, value: int) -> bool:
     return bool(value)
 
 
-def replay(program: Any, packets: Iterable[PcapPacket]) -> Iterator[Replayed]:
-    """Run a loaded `Program` of the engine on each packet; the time it sees is the packet's.
+class SeesPackets(Protocol):
+    """A loaded program, such as `bpf2py.Program`."""
+
+    name: str
+
+    @property
+    def type(self) -> P | int:
+        """The program type."""
+
+    def run(self, *, data: bytes) -> TestRunResult:
+        """Run it on a packet."""
+
+
+def replay(engine: Machine, program: SeesPackets, packets: Iterable[PcapPacket]) -> Iterator[Replayed]:
+    """Run a program of an engine on each packet; the time it sees is the packet's.
 
     Raises NotSupported for programs that see no packets, and for captures with another link layer.
     """
-    kind = program.type
+    kind = P(program.type)
     if kind != P.XDP and kind not in SKB_TYPES:
         raise NotSupported(f"program {program.name}: {kind.name} programs see no packets", feature=kind.name)
-    engine = program._backend
     clock = engine.clock
     try:
         for packet in packets:

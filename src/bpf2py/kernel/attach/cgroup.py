@@ -12,14 +12,14 @@ from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options, required
 from bpf2py.kernel.cgroups import open_cgroup
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import AttachType
 
 _DIRECTIONS = {"ingress": AttachType.CGROUP_INET_INGRESS, "egress": AttachType.CGROUP_INET_EGRESS}
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``cgroup``: a path (full, or below the mount point of cgroup2) or a descriptor;
     ``direction`` for SEC("cgroup/skb").
     """

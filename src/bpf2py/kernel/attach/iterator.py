@@ -10,7 +10,7 @@ from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options, target_of
 from bpf2py.kernel.cgroups import open_cgroup
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.kernel.syscall import Fd
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import AttachType
@@ -19,7 +19,7 @@ from bpf2py.uapi.program_types import AttachType
 ORDERS = {"self": 1, "descendants_pre": 2, "descendants_post": 3, "ancestors_up": 4}
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``map`` (iter/bpf_map_elem and the like), ``pid`` or ``tid`` (task iterators, Linux 6.1),
     ``cgroup`` and ``order`` ("self", "descendants_pre", "descendants_post", "ancestors_up"; Linux 6.1).
 

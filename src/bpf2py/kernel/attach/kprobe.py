@@ -12,7 +12,7 @@ from bpf2py.kernel import perf_event
 from bpf2py.kernel.attach import no_more_options, target_of
 from bpf2py.kernel.kconfig import special, wrapper_prefix
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.kernel.syscall import environment_error
 from bpf2py.spec.program_spec import ProgramSpec
 
@@ -41,7 +41,7 @@ def pmu(what: str, kind: str) -> tuple[int, int]:
     return number, 1 << bit
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``target`` ("function" or "function+offset"; for ksyscall the system call's name), ``retprobe``,
     ``cookie`` (Linux 5.15).
     """

@@ -12,13 +12,13 @@ from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options
 from bpf2py.kernel.attach.kprobe import available_functions
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 
 BPF_F_KPROBE_MULTI_RETURN = 1
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``target`` (a name, or a pattern with ``*`` and ``?``), ``symbols`` (a list of names instead),
     ``cookies`` (one for each symbol), ``retprobe``.
     """

@@ -8,7 +8,7 @@ from typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import AttachType
 
@@ -18,7 +18,7 @@ HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 
 BPF_F_NETFILTER_IP_DEFRAG = 1
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``family`` ("ipv4", "ipv6"), ``hook`` ("prerouting", "input", "forward", "output", "postrouting"),
     ``priority`` (lower runs first; default 0; the extremes are refused), ``defragment`` (Linux 6.6).
     """

@@ -8,7 +8,7 @@ from bpf2py.errors import AttachError
 from bpf2py.kernel import perf_event
 from bpf2py.kernel.attach import no_more_options
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.cpus import online_cpus
 
@@ -24,7 +24,7 @@ BREAKPOINT_TYPE = 5
 BREAKPOINT_ACCESS = {"r": 1, "w": 2, "rw": 3, "x": 4}
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; one event for each CPU, or for one process.
 
     Options: ``event`` (a name such as "cpu-clock" or "page-faults", or a pair (type, config)), ``frequency`` (samples per second)

@@ -10,15 +10,16 @@ from typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import no_more_options, target_of
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.kernel.suggest import did_you_mean
-from bpf2py.kernel.syscall import EINVAL, ENOENT, EPERM, Fd, address_of_bytes, bpf_open, error_for
+from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf_open, error_for
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.errno import EINVAL, ENOENT, EPERM
 from bpf2py.uapi.program_types import ProgramType
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``target`` (raw_tp only: tp_btf is bound at load), ``cookie`` (Linux 6.10)."""
     what = f"program {spec.name}: attach"
     raw = spec.type in (ProgramType.RAW_TRACEPOINT, ProgramType.RAW_TRACEPOINT_WRITABLE)

@@ -10,7 +10,7 @@ from typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import no_more_options, required
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.kernel.syscall import Fd
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType
@@ -47,7 +47,7 @@ class SocketAttachment(KernelLink):
         self._socket.close()
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``socket``: a socket object or its descriptor."""
     target = required(spec, options, "socket", "sock")
     no_more_options(spec, options)

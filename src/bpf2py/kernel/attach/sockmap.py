@@ -10,11 +10,11 @@ from typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import no_more_options, required
 from bpf2py.kernel.link import KernelLink, ProgAttachment
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``map``: the SOCKMAP or SOCKHASH whose sockets the program sees."""
     bpf_map = required(spec, options, "map", "obj.maps['sockets']")
     no_more_options(spec, options)

@@ -11,11 +11,11 @@ from typing import Any
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.kernel.attach import no_more_options, required
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.netlink import EEXIST, ENOENT, PARENTS, Filter, Netlink, NetlinkError
+from bpf2py.kernel.netlink import PARENTS, Filter, Netlink, NetlinkError
 from bpf2py.kernel.network import ifindex_of
-from bpf2py.kernel.program import KernelProgram
-from bpf2py.kernel.syscall import EINVAL
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.errno import EEXIST, EINVAL, ENOENT
 from bpf2py.uapi.program_types import AttachType
 
 _DIRECTIONS = {AttachType.TCX_INGRESS: "ingress", AttachType.TCX_EGRESS: "egress"}
@@ -62,7 +62,7 @@ class FilterLink(KernelLink):
         self._netlink.close()
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach, as a classifier whose return value is the action.
 
     Options: ``device`` (name or index), ``direction`` for SEC("tc"), ``priority`` (lower ones run first; default: before those

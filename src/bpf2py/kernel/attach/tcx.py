@@ -9,17 +9,17 @@ from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options, required
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.network import ifindex_of
-from bpf2py.kernel.program import KernelProgram
-from bpf2py.kernel.syscall import EACCES, EINVAL, ENOENT, older_than
+from bpf2py.kernel.program_fd import ProgramFd
+from bpf2py.kernel.syscall import older_than
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.errno import EACCES, EINVAL, ENOENT, ENXIO
 from bpf2py.uapi.program_types import AttachType
 
-ENXIO = 6
 BPF_F_BEFORE, BPF_F_AFTER, BPF_F_LINK = 1 << 3, 1 << 4, 1 << 13
 DIRECTIONS = {"ingress": AttachType.TCX_INGRESS, "egress": AttachType.TCX_EGRESS}
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``device`` (name or index), ``direction`` for SEC("tc"), ``before`` or ``after`` (a Link or Program).
 
     Without an anchor the program is put last; programs run in order until one returns something else than TCX_NEXT (-1).

@@ -8,11 +8,11 @@ from bpf2py.errors import AttachError
 from bpf2py.kernel import perf_event, tracefs
 from bpf2py.kernel.attach import no_more_options, target_of
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``target`` ("category/name"), ``cookie`` (u64 for bpf_get_attach_cookie, Linux 5.15)."""
     target = target_of(spec, options, "tracepoint/category/name")
     cookie = int(options.pop("cookie", 0))

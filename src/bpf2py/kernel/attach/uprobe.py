@@ -12,7 +12,7 @@ from bpf2py.kernel.attach import no_more_options
 from bpf2py.kernel.attach.kprobe import pmu
 from bpf2py.kernel.elf_symbols import find_binary, symbol_offset
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 
 REF_CTR_SHIFT = 32  # bits 32..63 of config: offset of a reference counter (Linux 4.20)
@@ -40,7 +40,7 @@ def place(spec: ProgramSpec, options: dict[str, Any]) -> tuple[str, int, str]:
     return path, offset, f"{path}+{offset:#x}"
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``target`` ("binary:function+offset") or ``binary``, ``symbol``, ``offset`` (in the file without a symbol);
     ``pid`` (default: all processes), ``retprobe``, ``ref_ctr_offset``, ``cookie`` (Linux 5.15).
     """

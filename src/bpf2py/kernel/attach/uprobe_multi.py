@@ -13,13 +13,13 @@ from bpf2py.kernel.attach import make_link, no_more_options
 from bpf2py.kernel.attach.uprobe import place
 from bpf2py.kernel.elf_symbols import find_binary, matching_offsets, symbol_offset
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
 
 BPF_F_UPROBE_MULTI_RETURN = 1
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``target`` ("binary:function", or "binary:PATTERN" with ``*`` and ``?``), or
     ``binary`` with ``symbols`` or ``offsets`` (lists), ``cookies``,
     ``pid`` (default: all processes), ``retprobe``.

@@ -15,7 +15,7 @@ from bpf2py.kernel.attach.kprobe import pmu
 from bpf2py.kernel.attach.uprobe import REF_CTR_SHIFT
 from bpf2py.kernel.elf_symbols import find_binary
 from bpf2py.kernel.link import KernelLink
-from bpf2py.kernel.program import KernelProgram
+from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.kernel.usdt_args import parse_args
 from bpf2py.kernel.usdt_notes import Notes, Probe, read_notes
 from bpf2py.kernel.usdt_specs import SpecPool, UsdtLink, encode, pool_of
@@ -24,7 +24,7 @@ from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.usdt import MAX_ARGS
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach to every location of a probe.
 
     Options: ``target`` ("binary:provider:name") or ``binary``, ``provider``, ``name``; ``pid`` (default: all processes,
@@ -73,7 +73,7 @@ def _no_probe(what: str, path: str, wanted: str, notes: Notes) -> AttachError:
     return AttachError(f"{what}: {path} has no USDT probe {wanted!r}; there are: {', '.join(near)}")
 
 
-def _slot(what: str, program: KernelProgram, pool: SpecPool, probe: Probe, machine: str, cookie: int) -> int:
+def _slot(what: str, program: ProgramFd, pool: SpecPool, probe: Probe, machine: str, cookie: int) -> int:
     args = parse_args(f"{what}: {probe.provider}:{probe.name}", probe.args, machine)
     if len(args) > MAX_ARGS:
         raise AttachError(
@@ -84,7 +84,7 @@ def _slot(what: str, program: KernelProgram, pool: SpecPool, probe: Probe, machi
 
 
 def _multi(
-    program: KernelProgram, spec: ProgramSpec, path: str, probes: list[Probe], slots: list[int], pid: int, hook: str
+    program: ProgramFd, spec: ProgramSpec, path: str, probes: list[Probe], slots: list[int], pid: int, hook: str
 ) -> KernelLink:
     count = len(probes)
     name = ctypes.create_string_buffer(os.fsencode(path))
@@ -108,7 +108,7 @@ def _multi(
 
 def _one_by_one(
     what: str,
-    program: KernelProgram,
+    program: ProgramFd,
     path: str,
     probes: list[Probe],
     slots: list[int],

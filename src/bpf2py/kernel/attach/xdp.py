@@ -10,15 +10,15 @@ from bpf2py.kernel.attach import make_link, no_more_options, required
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.netlink import Netlink, NetlinkError
 from bpf2py.kernel.network import ifindex_of
-from bpf2py.kernel.program import KernelProgram
-from bpf2py.kernel.syscall import EBUSY, EEXIST, EINVAL, EOPNOTSUPP, Fd
+from bpf2py.kernel.program_fd import ProgramFd
+from bpf2py.kernel.syscall import Fd
 from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.uapi.errno import EBUSY, EEXIST, EINVAL, EOPNOTSUPP, ERANGE
 from bpf2py.uapi.program_types import AttachType
 
 # include/uapi/linux/if_link.h: XDP_FLAGS_*.
 MODES = {None: 0, "generic": 1 << 1, "native": 1 << 2, "offload": 1 << 3}
 UPDATE_IF_NOEXIST, REPLACE = 1 << 0, 1 << 4
-ERANGE = 34
 
 
 class DeviceProgram(KernelLink):
@@ -65,7 +65,7 @@ class DeviceProgram(KernelLink):
         self._program.close()
 
 
-def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
+def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> list[KernelLink]:
     """Attach; options: ``device`` (name or index), ``mode`` ("native": in the driver, "generic": after it, "offload"),
     ``netlink`` (True: no link, for devices that other tools manage by netlink too).
     """
@@ -91,7 +91,7 @@ def attach(program: KernelProgram, spec: ProgramSpec, options: dict[str, Any]) -
 
 
 def _by_netlink(
-    program: KernelProgram, what: str, index: int, mode: int, hook: str, reasons: dict[int, str]
+    program: ProgramFd, what: str, index: int, mode: int, hook: str, reasons: dict[int, str]
 ) -> DeviceProgram:
     netlink = Netlink(what)
     try:

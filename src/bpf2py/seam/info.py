@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from bpf2py.spec.map_spec import MapSpec
+
+if TYPE_CHECKING:
+    from bpf2py.btf.reader import Btf
 
 
 class MapInfo(NamedTuple):
@@ -21,10 +26,21 @@ class MapInfo(NamedTuple):
     btf_value_type_id: int = 0
 
 
+def spec_of(info: MapInfo, btf: Btf | None) -> MapSpec:
+    """The definition of a map that was opened, as far as its facts tell; typed by `btf`, which is the map's."""
+    spec = MapSpec(
+        info.name or f"id {info.id}", info.type, info.key_size, info.value_size, info.max_entries, info.flags
+    )
+    if btf is not None:
+        spec.btf, spec.key_type_id, spec.value_type_id = btf, info.btf_key_type_id, info.btf_value_type_id
+    return spec
+
+
 class ProgramInfo(NamedTuple):
     """What a backend knows of a program (struct bpf_prog_info).
 
-    `tag` is the kernel's hash of the instructions, `run_time_ns` and `run_count` count while statistics are enabled.
+    `tag` is the kernel's hash of the instructions, `run_time_ns` and `run_count` count while statistics are enabled, `load_time_ns`
+    is the time since boot.
     """
 
     type: int
@@ -40,6 +56,7 @@ class ProgramInfo(NamedTuple):
     run_count: int
     verified_instructions: int
     gpl_compatible: bool
+    created_by_uid: int = 0
 
 
 class TestRunResult(NamedTuple):

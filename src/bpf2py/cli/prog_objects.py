@@ -1,0 +1,191 @@
+"""`bpf2py prog load`, `attach`, `detach`, `pin` and `profile`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import typer
+
+from bpf2py.cli.objects import complete_program, complete_section, open_program, type_name_of
+from bpf2py.errors import AttachError, BpfError
+
+PROGRAM = typer.Argument(..., help="Id, name, or path of a pinned program.", autocompletion=complete_program)
+
+
+def load_programs(
+    file: str = typer.Argument(..., metavar="FILE", help="A .bpf.c source, or a compiled object."),
+    directory: str = typer.Argument(..., help="Where to pin the programs, by their names; made if it is not there."),
+    maps: str = typer.Option(None, "--pin-maps", metavar="DIRECTORY", help="Pin the maps there, by their names."),
+    links: str = typer.Option(
+        None,
+        "--attach",
+        metavar="DIRECTORY",
+        help="Attach what says where, and pin the links there, by the programs' names.",
+    ),
+    cflag: list[str] = typer.Option(None, "--cflag", help="An extra compiler flag; may be given several times."),
+) -> None:
+    """Load the programs of an object into the kernel and pin them, so that they stay when this command ends.
+
+    Either all of them are pinned, or nothing is left.
+
+    Examples:
+
+        bpf2py prog load counter.bpf.c /sys/fs/bpf/counter --pin-maps /sys/fs/bpf/counter/maps
+
+        bpf2py prog load exec_counts.bpf.o /sys/fs/bpf/exec --attach /sys/fs/bpf/exec/links
+    """
+    from bpf2py.loading import load
+
+    made: list[str] = []
+    with load(file, "kernel", cflags=cflag or ()) as obj:
+        try:
+            for name, program in obj.programs.items():
+                _pin(program, directory, name, made)
+            for name, bpf_map in obj.maps.items():
+                if maps is not None:
+                    _pin(bpf_map, maps, name.lstrip(".").replace(".", "_"), made)  # bpffs takes no dots
+            if links is not None:
+                for link in obj.attach():
+                    _pin(link, links, link.program, made)
+        except BaseException:
+            for path in reversed(made):
+                (os.rmdir if os.path.isdir(path) else os.unlink)(path)
+            raise
+        typer.echo(f"{len(obj.programs)} programs pinned to {directory}", err=True)
+
+
+def _pin(thing: Any, directory: str, name: str, made: list[str]) -> None:
+    missing = []
+    parent = os.path.abspath(directory)
+    while not os.path.isdir(parent):
+        missing.append(parent)
+        parent = os.path.dirname(parent)
+    for path in reversed(missing):
+        os.mkdir(path, 0o700)
+        made.append(path)
+    path = os.path.join(directory, name)
+    thing.pin(path)
+    made.append(path)
+
+
+def attach(
+    program: str = PROGRAM,
+    section: str = typer.Argument(
+        ...,
+        help="Where, as a SEC() name says it: xdp, tracepoint/sched/sched_switch, cgroup_skb/egress ...",
+        autocompletion=complete_section,
+    ),
+    path: str = typer.Argument(..., help="Where to pin the link; the program is attached as long as the pin is there."),
+    option: list[str] = typer.Option(
+        None, "--option", "-o", metavar="NAME=VALUE", help="An attach option, such as device=eth0."
+    ),
+) -> None:
+    """Attach a program of the machine, and pin the link. `bpf2py link detach` or removing the pin takes it off.
+
+    Examples:
+
+        bpf2py prog attach count_packets xdp /sys/fs/bpf/count_eth0 --option device=eth0 --option mode=generic
+
+        bpf2py prog attach count_exec tracepoint/sched/sched_process_exec /sys/fs/bpf/count_exec
+    """
+    from bpf2py.cli.attaching import parse
+    from bpf2py.programs import Link
+    from bpf2py.spec.program_spec import Function, ProgramSpec
+    from bpf2py.uapi.attach_options import parse_option
+
+    given: dict[str, Any] = {}
+    for text in option or []:
+        for name, value in parse(f":{text}")[1].items():
+            try:
+                given[name] = parse_option(name, value)
+            except (KeyError, ValueError):
+                given[name] = value
+    with open_program(program) as found:
+        spec = ProgramSpec(Function(found.name, section, 0, 0, b"", False))
+        if spec.definition is None:
+            raise AttachError(f"program {found.name}: attach: SEC({section!r}) is not the section name of a program")
+        if spec.type != found.info.type:
+            raise AttachError(
+                f"program {found.name}: attach: it is of type {type_name_of(found.info.type)}, SEC({section!r}) of {spec.type.name}"
+            )
+        with Link(found._handle.attach(spec, given), found.name) as link:
+            link.pin(path)
+
+
+def detach(program: str = PROGRAM) -> None:
+    """Take a program off every hook it is attached to by a link, whoever holds the links (Linux 5.9).
+
+    Links of tracing programs cannot be taken off so: they go with their last holder, who is named.
+
+    Examples:
+
+        bpf2py prog detach count_packets
+    """
+    from bpf2py.kernel import inspect
+    from bpf2py.kernel.owners import owners
+    from bpf2py.programs import Link
+
+    with open_program(program) as found:
+        ident, name = found.info.id, found.name
+    links = [link for link in inspect.links() if link.program_id == ident]
+    if not links:
+        raise BpfError(f"program {name}: it is not attached by a link")
+    for info in links:
+        try:
+            with Link.from_id(info.id, backend="kernel") as link:
+                link.detach()
+        except BpfError as error:
+            who = ", ".join(f"{owner.comm} ({owner.pid})" for owner in owners("link").get(info.id, [])) or "a pin"
+            raise BpfError(f"{error}; held by {who}") from None
+
+
+def pin(program: str = PROGRAM, path: str = typer.Argument(..., help="A new file on a BPF file system.")) -> None:
+    """Pin a program, so that it stays in the kernel when nobody else uses it; remove the file to unpin it.
+
+    Examples:
+
+        bpf2py prog pin count_exec /sys/fs/bpf/count_exec
+    """
+    with open_program(program) as found:
+        found.pin(path)
+
+
+def profile(
+    program: str = PROGRAM,
+    duration: float = typer.Option(5.0, min=0.05, help="Seconds to measure."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON object, for programs."),
+) -> None:
+    """Measure how often a program runs and how long it takes, from the kernel's run statistics (Linux 5.8, CAP_SYS_ADMIN).
+
+    The statistics are enabled meanwhile, which costs each run of every program some nanoseconds.
+
+    Examples:
+
+        bpf2py prog profile count_exec --duration 10
+    """
+    from bpf2py.programs import enable_stats
+
+    with open_program(program) as found, enable_stats():
+        before, begin = found.info, time.monotonic()
+        time.sleep(duration)
+        after, seconds = found.info, time.monotonic() - begin
+    runs, spent = after.run_count - before.run_count, after.run_time_ns - before.run_time_ns
+    row = {
+        "id": after.id,
+        "name": after.name,
+        "seconds": round(seconds, 3),
+        "runs": runs,
+        "runs_per_second": round(runs / seconds, 1),
+        "ns_per_run": round(spent / runs, 1) if runs else 0.0,
+        "cpu_percent": round(spent / seconds / 1e7, 3),
+    }
+    if as_json:
+        typer.echo(json.dumps(row))
+    else:
+        typer.echo(
+            f"{after.name}: {runs} runs in {seconds:.1f} s ({row['runs_per_second']} a second), {row['ns_per_run']} ns each, "
+            f"{row['cpu_percent']} % of a CPU"
+        )

@@ -1,0 +1,166 @@
+"""`bpf2py prog top`: what the programs and maps of the machine are doing, as it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bpf2py.cli.text import printable
+
+if TYPE_CHECKING:
+    from bpf2py.cli.render import Block
+
+
+def top(
+    interval: float = typer.Option(1.0, min=0.05, help="Seconds between two readings."),
+    count: int = typer.Option(None, min=1, help="Stop after this many readings."),
+    rows: int = typer.Option(200, min=1, help="Programs and maps shown at most."),
+    maps: bool = typer.Option(True, help="Show the maps below the programs."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON object for each reading; one without --count."),
+) -> None:
+    """Follow all programs: share of a CPU, runs a second, time of a run; and the maps: how full they are, and how fast they grow.
+
+    The kernel's run statistics are enabled meanwhile (Linux 5.8, CAP_SYS_ADMIN), which costs each run some nanoseconds.
+
+    Examples:
+
+        bpf2py prog top
+
+        bpf2py prog top --no-maps --interval 5
+
+        bpf2py prog top --json | jq '.programs[0]'
+    """
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from bpf2py.cli.render import terminal_width
+    from bpf2py.cli.screen import QUIT, keyboard, moved, screen
+    from bpf2py.programs import enable_stats
+
+    console = Console(highlight=False)
+    wanted = 1 if as_json and count is None else count
+    live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
+    with enable_stats(), keyboard() as keys:
+        before, then, offset, shown = programs(), time.monotonic(), 0, 0
+        elements = filled() if maps else {}
+        if live is not None:
+            live.start()
+        try:
+            while wanted is None or shown < wanted:
+                pressed = _wait(interval, keys) if live is not None else _sleep(interval)
+                if QUIT in pressed:
+                    return
+                now, full = time.monotonic(), filled() if maps else {}
+                current = programs()
+                report = {"programs": activity(before, current, now - then), "maps": growth(elements, full, now - then)}
+                before, elements, then = current, full, now
+                shown += 1
+                if as_json:
+                    print(json.dumps(report), flush=True)
+                    continue
+                blocks = _blocks(report, rows, console.width if live is not None else terminal_width())
+                if live is None:
+                    for block in blocks:
+                        print("\n".join([block.title, block.head or "", *block.lines]), flush=True)
+                    continue
+                for key in pressed:
+                    offset = moved(offset, key, console.height - 2, screen(blocks, console.height - 2)[1])
+                live.update(Group(*screen(blocks, console.height - 1, offset)[0]), refresh=True)
+        finally:
+            if live is not None:
+                live.stop()
+
+
+def _sleep(seconds: float) -> list[str]:
+    time.sleep(seconds)
+    return []
+
+
+def _wait(seconds: float, keys: Any) -> list[str]:
+    """The keys that were pressed within some time; it is over early when there are."""
+    import select
+
+    if keys is None or not select.select([keys.fd], [], [], seconds)[0]:
+        return _sleep(seconds) if keys is None else []
+    pressed: list[str] = keys.pressed()
+    return pressed
+
+
+def programs() -> dict[int, Any]:
+    """Facts of every program, by id."""
+    from bpf2py.kernel import inspect
+
+    return {info.id: info for info in inspect.programs()}
+
+
+def activity(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float) -> list[dict[str, Any]]:
+    """What the programs did between two readings, the busiest first; one that is new counts from its loading on."""
+    from bpf2py.cli.objects import type_name_of
+
+    found = []
+    for ident, info in after.items():
+        old = before.get(ident)
+        runs = info.run_count - (old.run_count if old is not None else 0)
+        spent = info.run_time_ns - (old.run_time_ns if old is not None else 0)
+        found.append(
+            {
+                "id": ident,
+                "type": type_name_of(info.type),
+                "name": info.name,
+                "cpu_percent": round(spent / seconds / 1e7, 3),
+                "runs_per_second": round(runs / seconds, 1),
+                "ns_per_run": round(spent / runs) if runs else 0,
+                "ns_per_run_ever": round(info.run_time_ns / info.run_count) if info.run_count else 0,
+                "runs": info.run_count,
+            }
+        )
+    return sorted(found, key=lambda row: (-row["cpu_percent"], -row["runs_per_second"], row["id"]))
+
+
+def filled() -> dict[int, dict[str, Any]]:
+    """How full the maps are that can be counted, by id."""
+    from bpf2py.cli.map import _usage
+
+    return {row["id"]: row for row in _usage() if row["elements"] is not None}
+
+
+def growth(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float) -> list[dict[str, Any]]:
+    """How full the maps are and how fast they grew, the fullest first."""
+    found = []
+    for ident, row in after.items():
+        old = before.get(ident)
+        grown = (row["elements"] - old["elements"]) / seconds if old is not None else 0.0
+        kept = ("id", "type", "name", "elements", "max_entries", "pressure", "memory")
+        found.append({**{name: row[name] for name in kept}, "growth_per_second": round(grown, 1)})
+    return sorted(found, key=lambda row: (-(row["pressure"] or 0), row["id"]))
+
+
+def _blocks(report: Mapping[str, list[dict[str, Any]]], most: int, width: int | None) -> list[Block]:
+    from bpf2py.cli.render import Block, aligned
+
+    headings = {
+        "programs": ["id", "type", "name", "cpu %", "runs/s", "ns/run", "ns/run ever", "runs"],
+        "maps": ["id", "type", "name", "elements", "max_entries", "full", "growth/s"],
+    }
+    found = []
+    for name, columns in headings.items():
+        every = report[name]
+        if not every and name == "maps":
+            continue
+        if name == "programs":
+            cells = [[str(value) for value in row.values()] for row in every[:most]]
+        else:
+            names = ("id", "type", "name", "elements", "max_entries")
+            cells = [
+                [*(str(row[key]) for key in names), f"{row['pressure']:.0%}", f"{row['growth_per_second']:+.1f}"]
+                for row in every[:most]
+            ]
+        head, *lines = aligned(columns, [[printable(cell) for cell in row] for row in cells], width)
+        found.append(
+            Block(f"{len(every)} {name if len(every) != 1 else name[:-1]}", head, lines, max(0, len(every) - most))
+        )
+    return found

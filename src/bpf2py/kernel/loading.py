@@ -1,0 +1,86 @@
+"""`KernelLoading`: what the maps and programs of one object share while they are made: its BTF, a token, struct_ops targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bpf2py.errors import MapCreateError
+from bpf2py.kernel.btf import LoadedBtf
+from bpf2py.kernel.map import KernelMap, create_map
+
+if TYPE_CHECKING:
+    from bpf2py.kernel.program import KernelProgram
+    from bpf2py.kernel.struct_ops import KernelStructOps
+    from bpf2py.linker.link import LinkedProgram
+    from bpf2py.seam.protocol import Loading, MapHandle
+    from bpf2py.spec.map_spec import MapSpec
+    from bpf2py.spec.object_spec import ObjectSpec
+    from bpf2py.spec.program_spec import ProgramSpec
+
+__all__ = ["KernelLoading"]
+
+
+class KernelLoading:
+    """An object on its way into the kernel.
+
+    Attributes:
+        spec: the object.
+        btf: its types in the kernel, and the token it is loaded with.
+        targets: (BTF type id, BTF descriptor or 0, member number) of the programs of its STRUCT_OPS maps, by name.
+    """
+
+    __slots__ = ("btf", "spec", "targets")
+
+    def __init__(self, spec: ObjectSpec, btf: LoadedBtf) -> None:
+        self.spec = spec
+        self.btf = btf
+        self.targets: dict[str, tuple[int, int, int]] = {}
+
+    @property
+    def warning(self) -> str | None:
+        """Why the object's types are not in the kernel, or None."""
+        return self.btf.warning or None
+
+    def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> KernelMap:
+        """BPF_MAP_CREATE. Raises MapCreateError, PermissionDenied or NotSupported."""
+        try:
+            return create_map(spec, self.btf.fd, inner.fd if inner is not None else 0, self.btf.token_fd)
+        except MapCreateError as error:
+            if not self.btf.warning:
+                raise
+            raise MapCreateError(
+                f"{error.message}; it is created without types, for {self.btf.warning}",
+                errno=error.errno,
+                command=error.command,
+            ) from None
+
+    def create_struct_ops(self, spec: MapSpec, programs: Mapping[str, ProgramSpec]) -> KernelStructOps:
+        """Create a STRUCT_OPS map and bind its programs to the kernel's struct. Raises NotSupported or ObjectError."""
+        from bpf2py.kernel.struct_ops import bind, create
+
+        binding = bind(spec)
+        for name, member in binding.programs:
+            self.targets[programs[name].name] = (binding.type_id, binding.btf_fd, member)
+        return create(spec, binding, self.btf)
+
+    def load_programs(
+        self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
+    ) -> list[KernelProgram]:
+        """BPF_PROG_LOAD for each, in this order. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
+        from bpf2py.kernel.program_load import ProgramLoader
+        from bpf2py.kernel.program_queue import load_all
+
+        return load_all(
+            (ProgramLoader(*each, self.spec, self.btf, self.targets, maps) for each in programs), len(programs)
+        )
+
+    def close(self) -> None:
+        """Close the descriptors; maps and programs keep the BTF alive."""
+        self.btf.close()
+
+
+if TYPE_CHECKING:
+
+    def _proof(loading: KernelLoading) -> Loading:
+        return loading

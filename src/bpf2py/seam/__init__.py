@@ -1,0 +1,1 @@
+"""The seam between the public API and its backends: what every backend provides, and what goes through."""
