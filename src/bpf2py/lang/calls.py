@@ -290,7 +290,7 @@ def _method(c: Checker, node: ast.Call, target: ast.Attribute) -> Expr:
             c.fail(node, "p.cast(T) takes one type")
         wanted = c.module.annotation(node.args[0])
         return Cast(Ptr(wanted, base.type.probe, base.type.arena), base)
-    if name == "packet" and c.function.context is not None and isinstance(kind, Struct):
+    if name == "packet" and isinstance(kind, Struct) and kind.kernel:
         return intrinsics.packet(c, node, base, kind)
     if isinstance(kind, Struct) and kind.name in _OBJECT_METHODS and (is_place(base) or isinstance(base.type, Ptr)):
         found = _OBJECT_METHODS[kind.name].get(name)
