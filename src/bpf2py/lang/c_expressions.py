@@ -436,36 +436,11 @@ class CExpressions:
         return text, POSTFIX
 
     def _kfunc(self, expr: Kfunc) -> tuple[str, int]:
-        if expr.macro:
-            if expr.name == "offsetof":
-                kind_node, field = expr.arguments
-                assert isinstance(kind_node, SizeOf)
-                assert isinstance(field, Str)
-                owner = kind_node.subject
-                parts = field.data.decode().split(".")
-                member = ".".join(parts if isinstance(owner, Struct) and owner.kernel else map(self.names.inner, parts))
-                return f"(u32)__builtin_offsetof({self.names.declare(owner)}, {member})", UNARY
-            if expr.name == "container_of":
-                pointer, kind_node, field = expr.arguments
-                assert isinstance(kind_node, SizeOf)
-                assert isinstance(field, Str)
-                member = self.names.inner(field.data.decode())
-                return (
-                    f"container_of({self.text(pointer, ASSIGN)}, {self.names.declare(kind_node.subject)}, {member})",
-                    POSTFIX,
-                )
-            if expr.name in ("bpf_core_cast", "bpf_obj_new"):
-                self.headers.add("bpf/bpf_core_read.h")
-                kind = self.names.declare(expr.arguments[-1].subject)  # type: ignore[attr-defined]
-                if expr.name == "bpf_obj_new":
-                    return f"({kind} *)bpf_obj_new_impl(bpf_core_type_id_local({kind}), NULL)", UNARY
-                return (
-                    f"({kind} *)bpf_rdonly_cast({self.text(expr.arguments[0], ASSIGN)}, bpf_core_type_id_kernel({kind}))",
-                    UNARY,
-                )
-            if expr.name == "bpf_obj_drop":
-                return f"bpf_obj_drop_impl({self.arguments(expr.arguments)}, NULL)", POSTFIX
-            self.headers.add("bpf/bpf_tracing.h" if expr.name.startswith("PT_REGS") else "bpf/bpf_endian.h")
+        from bpf2py.lang.c_macros import macro
+
+        found = macro(self, expr) if expr.macro else None
+        if found is not None:
+            return found
         given = [f"(void *){self.text(a)}" if isinstance(a, FuncAddr) else self.converted(a) for a in expr.arguments]
         return f"{expr.name}({', '.join(given)})", POSTFIX
 
