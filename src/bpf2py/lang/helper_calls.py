@@ -23,6 +23,7 @@ from bpf2py.lang.tree import (
     SizeOf,
     Str,
     StructLit,
+    Var,
 )  # fmt: skip
 from bpf2py.lang.types import (
     BOOL,
@@ -100,6 +101,10 @@ def helper_call(c: Checker, node: ast.Call, helper: HelperFact, given: tuple[int
         if helper.name in _OPTIONAL:
             returns = Opt(returns)
     arguments = _arguments(c, node, f"{helper.name}()", parameters, given, variadic)
+    if helper.name in ("ringbuf_submit", "ringbuf_discard") and isinstance(arguments[0], Var):
+        name = arguments[0].local.name
+        if name in c.flow.held:
+            c.flow.held[name] = "done"
     limits = (0, 1 << 31) if helper.name in ("get_smp_processor_id",) else None
     call = Helper(returns, helper.name, arguments, range=limits)
     if helper.name in ("map_lookup_elem", "sk_storage_get", "task_storage_get", "inode_storage_get", "cgrp_storage_get",
