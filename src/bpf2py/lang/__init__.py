@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 from bpf2py.lang.arrays import array as array
 from bpf2py.lang.arrays import bits as bits
 from bpf2py.lang.arrays import char as char
+from bpf2py.lang.arrays import list_head as list_head
+from bpf2py.lang.arrays import rb_root as rb_root
 from bpf2py.lang.constants import *
 from bpf2py.lang.helpers import *
 from bpf2py.lang.hooks import *

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["array", "bits", "char"]
+__all__ = ["array", "bits", "char", "list_head", "rb_root"]
 
 MYPY = False
 if MYPY:  # mypy takes this to be true: a variable of type Any may stand, with anything in brackets, where a type stands
     array: Any
     bits: Any
     char: Any
+    list_head: Any
+    rb_root: Any
 else:
 
     class _Memory:
@@ -46,6 +48,18 @@ else:
 
     class char(_Memory):
         """``char[16]``: text of at most 16 bytes; shorter text ends with a NUL."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return cls
+
+    class list_head(_Memory):
+        """``list_head[Node, "link"]``: a list of allocated structs, linked by their field `link` (a bpf_list_node)."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return cls
+
+    class rb_root(_Memory):
+        """``rb_root[Node, "rb"]``: a tree of allocated structs, linked by their field `rb` (a bpf_rb_node)."""
 
         def __class_getitem__(cls, item: Any) -> Any:
             return cls

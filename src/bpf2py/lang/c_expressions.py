@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.lang.c_pieces import division_function, is_pure, shift_function, text_literal
+from bpf2py.lang.c_pieces import Functions, division_function, is_pure, shift_function, text_literal
 from bpf2py.lang.c_types import CNames, number
 from bpf2py.lang.scope import is_place, range_of
 from bpf2py.lang.tree import (
@@ -61,7 +61,7 @@ class CExpressions:
         self.renamed: dict[int, str] = {}  # what locals are called where they are not called by their name
         self.counter = 0
         self.headers: set[str] = set()
-        self.functions: dict[str, str] = {}  # helpers of our own that are used, by name
+        self.functions = Functions()  # functions of our own that are used, by name
         self.update_functions: Callable[[MapOp, str], str] = lambda op, name: ""
 
     # -- small things ------------------------------------------------------------------------------------------------
@@ -437,6 +437,15 @@ class CExpressions:
 
     def _kfunc(self, expr: Kfunc) -> tuple[str, int]:
         if expr.macro:
+            if expr.name == "container_of":
+                pointer, kind_node, field = expr.arguments
+                assert isinstance(kind_node, SizeOf)
+                assert isinstance(field, Str)
+                member = self.names.inner(field.data.decode())
+                return (
+                    f"container_of({self.text(pointer, ASSIGN)}, {self.names.declare(kind_node.subject)}, {member})",
+                    POSTFIX,
+                )
             if expr.name in ("bpf_core_cast", "bpf_obj_new"):
                 self.headers.add("bpf/bpf_core_read.h")
                 kind = self.names.declare(expr.arguments[-1].subject)  # type: ignore[attr-defined]
@@ -449,7 +458,8 @@ class CExpressions:
             if expr.name == "bpf_obj_drop":
                 return f"bpf_obj_drop_impl({self.arguments(expr.arguments)}, NULL)", POSTFIX
             self.headers.add("bpf/bpf_tracing.h" if expr.name.startswith("PT_REGS") else "bpf/bpf_endian.h")
-        return f"{expr.name}({self.arguments(expr.arguments)})", POSTFIX
+        given = [f"(void *){self.text(a)}" if isinstance(a, FuncAddr) else self.converted(a) for a in expr.arguments]
+        return f"{expr.name}({', '.join(given)})", POSTFIX
 
     def _atomic(self, expr: Atomic) -> tuple[str, int]:
         pointer = self.text(expr.pointer, ASSIGN)

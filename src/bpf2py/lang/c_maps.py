@@ -126,16 +126,19 @@ def _packet(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     context = expr.map.type.target if isinstance(expr.map.type, Ptr) else expr.map.type
     struct = p.names.declare(context)
     name = "packet" if struct == "struct xdp_md" else f"packet_{struct.split()[-1].strip('_')}"
+    load = "u64" if struct == "struct sk_msg_md" else "u32"
     p.functions[name] = (
         f"static __always_inline void *{name}({struct} *ctx, u32 offset, u32 size)\n{{\n"
-        "\tvoid *end = (void *)(long)ctx->data_end;\n"
-        "\tvoid *at = (void *)(long)ctx->data;\n\n"
+        "\tvoid *at, *end;\n\n"
+        "\t/* The verifier wants the context's own register here, whatever the compiler makes of the rest. */\n"
+        f'\tasm volatile("%[at] = *({load} *)(%[ctx] + %[data])"\n'
+        f'\t\t     : [at] "=r"(at) : [ctx] "r"(ctx), [data] "i"(__builtin_offsetof({struct}, data)));\n'
+        f'\tasm volatile("%[end] = *({load} *)(%[ctx] + %[data_end])"\n'
+        f'\t\t     : [end] "=r"(end) : [ctx] "r"(ctx), [data_end] "i"(__builtin_offsetof({struct}, data_end)));\n'
         "\tif (offset > 0x7fff)\n\t\treturn NULL;\n"
         "\tat += offset;\n"
         "\treturn at + size > end ? NULL : at;\n}\n"
     )
-    if struct == "struct sk_msg_md":
-        p.functions[name] = p.functions[name].replace("(void *)(long)ctx", "ctx")
     offset, size = expr.arguments
     target = expr.type.pointer.target if hasattr(expr.type, "pointer") else VOID
     shown = f"sizeof({p.names.declare(target)})" if not isinstance(target, Int) else p.text(size)

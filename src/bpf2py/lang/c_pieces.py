@@ -5,7 +5,7 @@ from __future__ import annotations
 from bpf2py.lang.tree import Binary, Cast, Compare, Const, Expr, Logic, Not, SizeOf, Unary
 from bpf2py.lang.types import Int
 
-__all__ = ["division_function", "is_pure", "shift_function", "text_literal"]
+__all__ = ["Functions", "division_function", "is_pure", "shift_function", "text_literal"]
 
 
 def text_literal(data: bytes) -> str:
@@ -59,3 +59,16 @@ def division_function(function: str, name: str, kind: Int, op: str) -> str:
     else:
         body += "\tx %= y;\n\tif (x && (a < 0) != (b < 0))\n\t\tx = y - x;\n\treturn b < 0 ? -x : x;\n"
     return f"{head}{body}}}\n"
+
+
+class Functions(dict[str, str]):
+    """Functions by name; `lines` says where in the program each was first used, `now` where the printer is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+        self.now = 0
+
+    def __setitem__(self, name: str, text: str) -> None:
+        self.lines.setdefault(name, self.now)
+        super().__setitem__(name, text)

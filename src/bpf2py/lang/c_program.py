@@ -35,8 +35,11 @@ class _Printer:
         self._types()
         self._globals()
         self._maps(functions)
-        for text in self.code.functions.values():
-            self.out += [*text.splitlines(), ""]
+        for name, text in self.code.functions.items():
+            for line in text.splitlines():
+                self._mark(self.code.functions.lines.get(name, 0))  # what fails in it fails where it is used
+                self.out.append(line)
+            self.out.append("")
         self._prototypes()
         for _, lines in functions:
             self._lines(lines)
@@ -74,8 +77,13 @@ class _Printer:
             self.out.append(f"{self.names.tag(struct)} {{")
             for field in struct.fields.values():
                 bits = f" : {field.bits}" if field.bits else ""
-                self.out.append(f"\t{self._field(field.type, self.names.inner(field.name))}{bits};")
+                declared = self._field(field.type, self.names.inner(field.name))
+                self.out.append(f"\t{declared}{bits}{self._contains(field.contains)};")
             self.out += ["}" + (" __attribute__((packed))" if struct.packed else "") + ";", ""]
+
+    @staticmethod
+    def _contains(contains: str) -> str:
+        return f' __attribute__((btf_decl_tag("contains:{contains}")))' if contains else ""
 
     def _field(self, kind: Type, name: str) -> str:
         """A field's declaration: pointers to kernel objects that a program keeps are tagged as such."""
@@ -99,6 +107,12 @@ class _Printer:
                 weak = " __weak" if variable.extern == "kconfig" and not name.startswith("LINUX_") else ""
                 const = "const " if variable.extern == "ksym" else ""
                 self.out.append(f"extern {const}{declared} {attribute}{weak};")
+                continue
+            if variable.contains or (
+                isinstance(variable.type, Struct) and variable.type.name in ("bpf_spin_lock", "bpf_res_spin_lock")
+            ):
+                tag = self._contains(variable.contains)
+                self.out.append(f'{declared}{tag} SEC(".bss.graph") __hidden __attribute__((aligned(8)));')
                 continue
             value = self.value(variable.type, variable.value)
             self.out.append(f"{'const volatile ' if variable.const else ''}{declared}{f' = {value}' if value else ''};")

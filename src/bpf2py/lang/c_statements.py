@@ -175,6 +175,7 @@ class CStatements(CExpressions):
     def statement(self, node: Stmt) -> None:
         """One statement."""
         handler: Any = _STATEMENTS[type(node)]
+        self.functions.now = node.line
         handler(self, node)
 
     # -- kinds -------------------------------------------------------------------------------------------------------

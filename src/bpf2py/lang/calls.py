@@ -19,6 +19,7 @@ from bpf2py.lang.tree import (
     CoreRead,
     Deref,
     Expr,
+    FieldOf,
     FuncAddr,
     Function,
     MapOp,
@@ -93,6 +94,9 @@ def _by_name(c: Checker, node: ast.Call, name: str) -> Expr:
     prototype = module.kernel.function(kernel_name)
     if helper is not None and (prototype is None or not kernel_name.startswith("bpf_") or True):
         return helper_call(c, node, helper)
+    if prototype is None and module.kernel.function(f"{kernel_name}_impl") is not None:
+        kernel_name = f"{kernel_name}_impl"  # what C reaches by a macro
+        prototype = module.kernel.function(kernel_name)
     if prototype is not None:
         return kfunc_call(c, node, kernel_name, prototype)
     kernel_type = module.kernel.named(kernel_name)
@@ -214,12 +218,20 @@ def _of_type(c: Checker, node: ast.Call, kind: Type) -> Expr:
     if isinstance(value.type, Struct) and is_place(value):
         value = AddrOf(Ptr(value.type), value)
     if isinstance(value.type, Int) or value.type == LITERAL:
-        return Cast(Ptr(kind.target, True), c.settle(value))
+        return Cast(Ptr(kind.target, not _is_packet(value)), c.settle(value))
     if isinstance(value.type, Opt):
         c.fail(given, "this may be None: test it first, as in `if x is None: return 0`")
     if isinstance(value.type, Ptr):
         return Cast(Ptr(kind.target, value.type.probe, value.type.arena), value)
     c.fail(given, f"{show(value.type)} is not converted to {show(kind)}")
+
+
+def _is_packet(value: Expr) -> bool:
+    """``ctx.data``: an integer in the context's struct that is a pointer all the same."""
+    owner = value.base.type.target if isinstance(value, FieldOf) and isinstance(value.base.type, Ptr) else None
+    return isinstance(owner, Struct) and owner.name in ("xdp_md", "__sk_buff", "sk_msg_md") and value.name in (  # type: ignore[attr-defined]
+        "data", "data_end", "data_meta",
+    )  # fmt: skip
 
 
 def _new_struct(c: Checker, node: ast.Call, kind: Struct) -> Expr:
@@ -278,7 +290,7 @@ def _method(c: Checker, node: ast.Call, target: ast.Attribute) -> Expr:
             c.fail(node, "p.cast(T) takes one type")
         wanted = c.module.annotation(node.args[0])
         return Cast(Ptr(wanted, base.type.probe, base.type.arena), base)
-    if name == "packet" and c.function.context is not None and isinstance(kind, Struct):
+    if name == "packet" and isinstance(kind, Struct) and kind.kernel:
         return intrinsics.packet(c, node, base, kind)
     if isinstance(kind, Struct) and kind.name in _OBJECT_METHODS and (is_place(base) or isinstance(base.type, Ptr)):
         found = _OBJECT_METHODS[kind.name].get(name)

@@ -83,6 +83,25 @@ def class_definition(module: Module, node: ast.ClassDef) -> None:
         module.source.fail(node, f"{node.name} has {kind.size} bytes, which no map holds")
 
 
+_GRAPH = {"list_head": "bpf_list_head", "rb_root": "bpf_rb_root"}
+
+
+def _graph(module: Module, note: ast.AST) -> tuple[Type, str] | None:
+    """``rb_root[Node, "rb"]``: the root of a tree of the kernel's, and what it contains; None for other types."""
+    base = getattr(note.value, "id", getattr(note.value, "attr", "")) if isinstance(note, ast.Subscript) else ""
+    if not isinstance(note, ast.Subscript) or base not in _GRAPH or base in module.names:
+        return None
+    parts = note.slice.elts if isinstance(note.slice, ast.Tuple) else []
+    if len(parts) != 2 or not isinstance(parts[1], ast.Constant):
+        module.source.fail(note, f'write {base}[Node, "field"]: the elements\' Struct, and the field that links them')
+    name = getattr(parts[0], "id", getattr(parts[0], "value", ""))
+    kind = module.kernel.named(_GRAPH[base])
+    if kind is None:
+        module.source.fail(note, f"this kernel has no {_GRAPH[base]}")
+    module.use_kernel_type(kind)
+    return kind, f"{name}:{parts[1].value!s}"
+
+
 def _field(module: Module, owner: Struct, node: ast.AnnAssign, fields: dict[str, Field]) -> None:
     assert isinstance(node.target, ast.Name)
     name = node.target.id
@@ -90,6 +109,10 @@ def _field(module: Module, owner: Struct, node: ast.AnnAssign, fields: dict[str,
         module.source.fail(node.target, f"{owner.name} has a field {name!r} already")
     note: ast.AST = node.annotation
     bits = 0
+    graph = _graph(module, note)
+    if graph is not None:
+        fields[name] = Field(name, graph[0], contains=graph[1])
+        return
     if isinstance(note, ast.Subscript):
         base = note.value.attr if isinstance(note.value, ast.Attribute) else getattr(note.value, "id", "")
         if isinstance(note.slice, ast.Slice):
@@ -162,9 +185,16 @@ def annotated(module: Module, node: ast.AnnAssign) -> None:
     if isinstance(note, ast.Name) and note.id in MAP_CLASSES and isinstance(node.value, ast.Call):
         assigned(module, ast.copy_location(ast.Assign([node.target], node.value), node))
         return
+    graph = _graph(module, note)
+    if graph is not None:
+        module.define(name, GlobalVar(name, graph[0], node=node, contains=graph[1]), node)
+        return
     kind = module.annotation(inner)
     if kind == VOID or isinstance(kind, MapRef):
         module.source.fail(note, f"{show(kind)} is not a variable's type")
+    if isinstance(kind, Struct) and kind.name in ("bpf_spin_lock", "bpf_res_spin_lock") and node.value is None:
+        module.define(name, GlobalVar(name, kind, node=node), node)
+        return
     if wrapper in ("Kconfig", "Ksym"):
         variable = GlobalVar(
             name, kind, None, node=node, extern="kconfig" if wrapper == "Kconfig" else "ksym", const=True

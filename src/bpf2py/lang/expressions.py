@@ -42,8 +42,10 @@ from bpf2py.lang.types import (
     LITERAL,
     NONE,
     S8,
+    S64,
     STRING,
     U8,
+    U64,
     VOID,
     Array,
     Field,
@@ -128,6 +130,8 @@ def assign_name(c: Checker, node: ast.Name, value: Expr, fixed: Type | None = No
     name = node.id
     if name in c.module.names and name not in c.globals and not isinstance(c.module.names[name], Function | tuple):
         c.fail(node, f"{name!r} is a name of the module: write `global {name}` first, or use another name")
+    if value.type == LITERAL and value.const is not None and S64.high < value.const <= U64.high:
+        value = c.coerce(value, U64, node)
     kind = fixed or value.type
     if kind in (VOID, STRING) or isinstance(kind, FuncType):
         c.fail(
@@ -265,10 +269,12 @@ def _compare(c: Checker, node: ast.Compare) -> Expr:
 
 def _comparison(c: Checker, node: ast.Compare, op: ast.cmpop, left: Expr, right: Expr) -> Expr:
     if NONE in (left.type, right.type):
-        subject = right if left.type == NONE else left
+        subject = right if isinstance(left, Null) else left
         positive = isinstance(op, ast.Is | ast.Eq)
         if not isinstance(op, ast.Is | ast.IsNot | ast.Eq | ast.NotEq):
             c.fail(node, "None is neither less nor greater than anything")
+        if subject.type == NONE and isinstance(subject, Var):
+            return Const(BOOL, int(positive), const=None)  # nothing else was assigned so far
         if subject.type == NONE or not isinstance(subject.type, Opt | Ptr | MapRef):
             c.fail(node, f"{show(subject.type)} is never None")
         return Compare(BOOL, "==" if positive else "!=", subject, Null(subject.type))

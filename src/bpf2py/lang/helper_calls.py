@@ -270,12 +270,14 @@ def kfunc_call(
     """A kernel function by the prototype that the kernel's BTF has of it."""
     parameters, returns = prototype
     hidden = [p for p in parameters if p[0].endswith("__prog") or p[0] in ("meta__ign", "aux__ign")]
+    if name.endswith("_impl") and any(p[0] == "meta__ign" for p in hidden):
+        hidden += [p for p in parameters if p[0] == "off"]
     shown = [p for p in parameters if p not in hidden]
     given = (0, first) if first is not None else None
     if any(isinstance(kind, Struct) for _, kind in shown):
         c.fail(node, f"{name} takes a struct by value, which programs cannot pass")
     arguments = _arguments(c, node, f"{name}()", shown, given, False)
-    arguments += [Null(Ptr(VOID))] * len(hidden)
+    arguments += [Const(U64, 0, const=0) if p[0] == "off" else Null(Ptr(VOID)) for p in hidden]
     for _, kind in parameters:
         if isinstance(kind, Ptr) and isinstance(kind.target, Struct) and kind.target.name:
             c.module.use_kernel_type(kind.target)

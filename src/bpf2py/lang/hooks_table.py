@@ -7,7 +7,7 @@ import re
 from bpf2py.uapi.program_types import ProgramType as P
 from bpf2py.uapi.sections import SECTIONS, SectionDef
 
-__all__ = ["CONTEXTS", "HOOKS", "context_struct", "decorator_name", "macro_of"]
+__all__ = ["CONTEXTS", "CONTEXT_CLASSES", "HOOKS", "context_struct", "decorator_name", "macro_of"]
 
 
 def decorator_name(section: str) -> str:
@@ -26,6 +26,17 @@ CONTEXTS: dict[P, str] = {
     P.CGROUP_SOCKOPT: "bpf_sockopt", P.CGROUP_DEVICE: "bpf_cgroup_dev_ctx", P.SK_LOOKUP: "bpf_sk_lookup",
     P.SK_REUSEPORT: "sk_reuseport_md", P.NETFILTER: "bpf_nf_ctx", P.PERF_EVENT: "bpf_perf_event_data", P.KPROBE: "pt_regs",
     P.RAW_TRACEPOINT: "bpf_raw_tracepoint_args", P.RAW_TRACEPOINT_WRITABLE: "bpf_raw_tracepoint_args",
+}  # fmt: skip
+
+
+# The same by the classes that programs annotate their contexts with; empty where the hook alone says what it is.
+CONTEXT_CLASSES: dict[str, str] = {
+    "Context": "", "TracepointContext": "", "IterContext": "", "XdpContext": "xdp_md", "SkbContext": "__sk_buff",
+    "KprobeContext": "pt_regs", "RawTracepointContext": "bpf_raw_tracepoint_args", "SockOpsContext": "bpf_sock_ops",
+    "SkMsgContext": "sk_msg_md", "SockContext": "bpf_sock", "SockAddrContext": "bpf_sock_addr",
+    "SysctlContext": "bpf_sysctl", "SockoptContext": "bpf_sockopt", "DeviceContext": "bpf_cgroup_dev_ctx",
+    "SkLookupContext": "bpf_sk_lookup", "ReuseportContext": "sk_reuseport_md", "NetfilterContext": "bpf_nf_ctx",
+    "PerfEventContext": "bpf_perf_event_data",
 }  # fmt: skip
 
 

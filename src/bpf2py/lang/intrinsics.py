@@ -9,6 +9,7 @@ from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.lang.formats import formatted
 from bpf2py.lang.helper_calls import argument, helper_call
 from bpf2py.lang.scope import Checker, is_place
+from bpf2py.lang.source import did_you_mean
 from bpf2py.lang.tree import (
     AddrOf,
     Atomic,
@@ -34,6 +35,7 @@ from bpf2py.lang.types import (
     CHAR,
     LITERAL,
     S32,
+    STRING,
     U16,
     U32,
     U64,
@@ -429,6 +431,18 @@ def _object_drop(c: Checker, node: ast.Call) -> Expr:
     return Kfunc(VOID, "bpf_obj_drop", [value], True)
 
 
+def _container_of(c: Checker, node: ast.Call) -> Expr:
+    _count(c, node, 3)
+    value = c.value(node.args[0])
+    kind = c.module.annotation(node.args[1])
+    field = node.args[2].value if isinstance(node.args[2], ast.Constant) else None
+    if not isinstance(value.type, Ptr) or not isinstance(kind, Struct) or not isinstance(field, str):
+        c.fail(node, 'container_of(p, T, "field") takes a pointer, a Struct and the name of a field of it')
+    if field not in kind.fields:
+        c.fail(node.args[2], f"{kind.name} has no field {field!r}{did_you_mean(field, kind.fields)}")
+    return Kfunc(Ptr(kind), "container_of", [value, SizeOf(U32, kind), Str(STRING, field.encode())], True)
+
+
 def _range_alone(c: Checker, node: ast.Call) -> Expr:
     c.fail(node, "range(...) is for loops: for i in range(n)")
 
@@ -444,7 +458,7 @@ INTRINSICS: dict[str, Intrinsic] = {
     "field_offset": _question("field_offset"), "type_exists": _type_question("type_exists"),
     "type_size": _type_question("type_size"), "enum_value": _enum_value, "print": _print, "snprintf": _snprintf,
     "seq_print": _seq_print, "stream_print": _stream_print, "core_cast": _core_cast, "obj_new": _object_new,
-    "obj_drop": _object_drop, "range": _range_alone,
+    "obj_drop": _object_drop, "range": _range_alone, "container_of": _container_of,
     "htons": _swap("bpf_htons", U16, U16), "ntohs": _swap("bpf_ntohs", U16, U16), "htonl": _swap("bpf_htonl", U32, U32),
     "ntohl": _swap("bpf_ntohl", U32, U32), "cpu_to_be64": _swap("bpf_cpu_to_be64", U64, U64),
     "be64_to_cpu": _swap("bpf_be64_to_cpu", U64, U64),

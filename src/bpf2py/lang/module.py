@@ -118,7 +118,8 @@ class Module(Names):
         for alias in node.names:
             if alias.name == "*":
                 continue
-            known = self.kernel.knows(alias.name) or self.kernel.named(alias.name) is not None
+            names = (alias.name, f"{alias.name}_impl")  # some functions are reached by a macro of this name
+            known = any(self.kernel.knows(name) or self.kernel.named(name) is not None for name in names)
             if not known and node.module == "bpf2py.lang.kernel" and self.kernel_constant(alias.name) is None:
                 self.source.fail(
                     alias, f"the running kernel has no {alias.name!r}: neither a type, nor a constant, nor a function"

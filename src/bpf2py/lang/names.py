@@ -8,6 +8,7 @@ from typing import Any
 
 from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.lang import constants
+from bpf2py.lang.hooks_table import CONTEXT_CLASSES
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.source import Source, did_you_mean
 from bpf2py.lang.tree import Const, Expr, MapDecl, Program, Str
@@ -267,6 +268,10 @@ class Names:
         if isinstance(found, Type):
             return found
         if found is None:
+            if name in CONTEXT_CLASSES:
+                struct = self.kernel.named(CONTEXT_CLASSES[name]) if CONTEXT_CLASSES[name] else None
+                self.use_kernel_type(struct or VOID)
+                return Ptr(struct or VOID)
             if name in INTEGERS and name not in self.imported:
                 return INTEGERS[name]
             if name == "Any":

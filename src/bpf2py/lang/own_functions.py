@@ -26,6 +26,7 @@ __all__ = [
     "be64_to_cpu",
     "compare_exchange",
     "core_cast",
+    "container_of",
     "cpu_to_be64",
     "current_comm",
     "current_gid",
@@ -155,6 +156,11 @@ def enum_value(kind: Any, name: Any) -> int:
 def core_cast(pointer: Any, kind: type[T]) -> Ptr[T]:
     """An address as a pointer to a kernel struct that the verifier lets a program read through (Linux 6.2)."""
     _elsewhere("core_cast")
+
+
+def container_of(pointer: Any, kind: type[T], field: str) -> Ptr[T]:
+    """The struct that a pointer to one of its fields lies in."""
+    _elsewhere("container_of")
 
 
 def obj_new(kind: type[T]) -> Ptr[T] | None:

@@ -67,7 +67,8 @@ def _types(out: bytearray, start: int) -> None:
     while at < end:
         _, info, _ = struct.unpack_from("<III", out, at)
         kind, count = Kind(info >> 24 & 0x1F), info & 0xFFFF
-        _shorter(out, strings, at)
+        if kind != Kind.DECL_TAG:
+            _shorter(out, strings, at)
         at += 12 + _ONCE.get(kind, 0)
         size = _MEMBERS.get(kind, 0)
         for _ in range(count if size else 0):

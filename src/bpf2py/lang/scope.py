@@ -267,6 +267,8 @@ class Checker:
             return found
         if isinstance(found.type, MapRef) and found.type.inner:
             return found
+        if found.type == NONE and isinstance(found, Var):
+            return Const(BOOL, 0)  # nothing else was assigned so far
         if found.type == NONE:
             self.fail(node, "None is never true: this condition has no effect")
         self.fail(node, f"{show(found.type)} is neither true nor false: compare it with something")
@@ -279,6 +281,8 @@ class Checker:
         where = f" for {what}" if what else ""
         if kind == LITERAL and (own == LITERAL or isinstance(own, Int)):
             return found  # the width is known in the next round
+        if kind == NONE == own:
+            return found
         if isinstance(kind, Int):
             if own == LITERAL:
                 if found.const is not None:

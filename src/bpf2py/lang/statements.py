@@ -97,7 +97,8 @@ def statement(c: Checker, node: ast.stmt, out: list[Stmt]) -> None:
 
 def _assign(c: Checker, node: ast.Assign, out: list[Stmt]) -> None:
     if len(node.targets) > 1:
-        c.fail(node.targets[1], "one target is assigned at a time: write a statement for each")
+        _chain(c, node, out)
+        return
     target = node.targets[0]
     if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) and len(target.elts) == len(node.value.elts):
         _several(c, node, target, node.value, out)
@@ -105,6 +106,22 @@ def _assign(c: Checker, node: ast.Assign, out: list[Stmt]) -> None:
     if isinstance(target, ast.Tuple | ast.List | ast.Starred):
         c.fail(target, "values are not unpacked: write a statement for each name")
     _store(c, node, target, node.value, out)
+
+
+def _chain(c: Checker, node: ast.Assign, out: list[Stmt]) -> None:
+    """``a = b = value``: the value once, then the targets from left to right."""
+    value = c.value(node.value)
+    if isinstance(value.type, Struct | Array) or value.type == STRING:
+        c.fail(node.targets[1], "one target is assigned at a time here: write a statement for each")
+    if not isinstance(value, Const | Null):
+        value = c.settle(value)
+        local = c.temporary(value.type, node)
+        out.append(Assign(node.lineno, Var(local.type, local), value))
+        value = Var(value.type, local, range=value.range)
+    for target in node.targets:
+        if isinstance(target, ast.Tuple | ast.List | ast.Starred):
+            c.fail(target, "values are not unpacked: write a statement for each name")
+        _put(c, node, target, value, node.value, out)
 
 
 def _several(c: Checker, node: ast.Assign, targets: ast.Tuple, values: ast.Tuple, out: list[Stmt]) -> None:

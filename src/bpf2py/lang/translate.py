@@ -15,7 +15,9 @@ from bpf2py.lang.source import Place, Source
 __all__ = ["CFLAGS", "kernel_types", "to_c"]
 
 # Integers wrap, memory has no types, and types of the kernel and the program may share bits: as the language says.
-CFLAGS = ("-fwrapv", "-fno-strict-aliasing", "-w")
+CFLAGS = (
+    "-fwrapv", "-fno-strict-aliasing", "-w", "-Wno-incompatible-pointer-types", "-Wno-incompatible-function-pointer-types",
+)  # fmt: skip
 
 _types: KernelTypes | None = None
 
@@ -50,8 +52,11 @@ def to_c(text: str | bytes, path: str | os.PathLike[str], *, directives: bool = 
             raise Source("", os.fspath(path))._error(
                 Place(1, 1, 1, 2), f"this is not a Python source: {error}"
             ) from None
-    source = Source(text, os.fspath(path))
-    module = check(source, kernel_types())
+    try:
+        source = Source(text, os.fspath(path))
+        module = check(source, kernel_types())
+    except SourceError as error:
+        raise error.with_traceback(None) from None  # the way through the checker says nothing about the program
     return print_program(source, module.program, module.kernel, module.macros, directives=directives)
 
 

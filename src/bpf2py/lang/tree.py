@@ -42,8 +42,8 @@ class GlobalVar:
     const: bool = False
     section: str = ""
     node: ast.AST | None = None
-    weak: bool = False
     extern: str = ""
+    contains: str = ""
 
 
 @dataclass(eq=False)
