@@ -224,7 +224,7 @@ class CExpressions:
         limits = range_of(expr.right)
         name = self.names.integer(kind)
         if limits is None or limits[0] < 0 or limits[1] >= kind.bits:
-            function = f"{'shl' if expr.op == '<<' else 'shr'}_{name}"
+            function = f"{'shl' if expr.op == '<<' else 'shr'}_{name}_"
             self.functions[function] = shift_function(function, name, kind, expr.op)
             return f"{function}({self.text(expr.left, ASSIGN)}, {self.text(expr.right, ASSIGN)})", POSTFIX
         left = (
@@ -245,7 +245,7 @@ class CExpressions:
             left, right = self._operands(expr, kind, MUL)
             text = f"{left} {op} {right}"
             return (f"({name})({text})", UNARY) if kind.bits < 32 else (text, MUL)
-        function = f"{'floor_' if kind.signed else ''}{'div' if op == '/' else 'mod'}_{name}"
+        function = f"{'floor_' if kind.signed else ''}{'div' if op == '/' else 'mod'}_{name}_"
         self.functions[function] = division_function(function, name, kind, op)
         return f"{function}({self.text(expr.left, ASSIGN)}, {self.text(expr.right, ASSIGN)})", POSTFIX
 
@@ -437,6 +437,14 @@ class CExpressions:
 
     def _kfunc(self, expr: Kfunc) -> tuple[str, int]:
         if expr.macro:
+            if expr.name == "offsetof":
+                kind_node, field = expr.arguments
+                assert isinstance(kind_node, SizeOf)
+                assert isinstance(field, Str)
+                owner = kind_node.subject
+                parts = field.data.decode().split(".")
+                member = ".".join(parts if isinstance(owner, Struct) and owner.kernel else map(self.names.inner, parts))
+                return f"(u32)__builtin_offsetof({self.names.declare(owner)}, {member})", UNARY
             if expr.name == "container_of":
                 pointer, kind_node, field = expr.arguments
                 assert isinstance(kind_node, SizeOf)

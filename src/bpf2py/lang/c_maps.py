@@ -111,9 +111,9 @@ def _setdefault(p: CExpressions, expr: MapOp, m: str) -> str:
 
 def _timer(p: CExpressions, expr: MapOp, m: str) -> str:
     timer, callback, delay = (p.text(each, _ASSIGN) for each in expr.arguments)
-    name = "start_timer"
+    name = "start_timer_"
     p.functions[name] = (
-        "static __always_inline long start_timer(struct bpf_timer *timer, void *map, void *callback, u64 ns)\n{\n"
+        "static __always_inline long start_timer_(struct bpf_timer *timer, void *map, void *callback, u64 ns)\n{\n"
         "\tlong error = bpf_timer_init(timer, map, 1 /* CLOCK_MONOTONIC */);\n\n"
         "\tif (error && error != -16 /* EBUSY: it is set up already */)\n\t\treturn error;\n"
         "\terror = bpf_timer_set_callback(timer, callback);\n"
@@ -125,7 +125,7 @@ def _timer(p: CExpressions, expr: MapOp, m: str) -> str:
 def _packet(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     context = expr.map.type.target if isinstance(expr.map.type, Ptr) else expr.map.type
     struct = p.names.declare(context)
-    name = "packet" if struct == "struct xdp_md" else f"packet_{struct.split()[-1].strip('_')}"
+    name = "packet_" if struct == "struct xdp_md" else f"packet_{struct.split()[-1].strip('_')}_"
     load = "u64" if struct == "struct sk_msg_md" else "u32"
     p.functions[name] = (
         f"static __always_inline void *{name}({struct} *ctx, u32 offset, u32 size)\n{{\n"
@@ -152,9 +152,9 @@ def _compared(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     kind = left.type.target if isinstance(left.type, Ptr) else left.type
     if isinstance(right, Str):
         size = kind.count if isinstance(kind, Array) else len(right.data) + 1
-        name = "same_text"
+        name = "same_text_"
         p.functions[name] = (
-            "static __always_inline bool same_text(const char *a, const char *b, u32 size)\n{\n"
+            "static __always_inline bool same_text_(const char *a, const char *b, u32 size)\n{\n"
             "\tfor (u32 i = 0; i < size; i++) {\n"
             "\t\tif (a[i] != b[i])\n\t\t\treturn false;\n\t\tif (!a[i])\n\t\t\tbreak;\n\t}\n\treturn true;\n}\n"
         )
@@ -162,16 +162,16 @@ def _compared(p: CExpressions, expr: MapOp) -> tuple[str, int]:
         from bpf2py.lang.c_pieces import text_literal
 
         count = min(size, len(right.data) + 1)
-        result = f"same_text((const char *){pointer}, {text_literal(right.data)}, {count})"
+        result = f"same_text_((const char *){pointer}, {text_literal(right.data)}, {count})"
         return (result, _POSTFIX) if op == "==" else (f"!{result}", _UNARY)
-    name = "same_bytes"
+    name = "same_bytes_"
     p.functions[name] = (
-        "static __always_inline bool same_bytes(const void *a, const void *b, u32 size)\n{\n"
+        "static __always_inline bool same_bytes_(const void *a, const void *b, u32 size)\n{\n"
         "\tfor (u32 i = 0; i < size; i++)\n"
         "\t\tif (((const u8 *)a)[i] != ((const u8 *)b)[i])\n\t\t\treturn false;\n\treturn true;\n}\n"
     )
     sides = [p.text(s, _ASSIGN) if isinstance(s.type, Ptr) else f"&{p.place(s)}" for s in (left, right)]
-    result = f"same_bytes({sides[0]}, {sides[1]}, sizeof({p.names.declare(kind)}))"
+    result = f"same_bytes_({sides[0]}, {sides[1]}, sizeof({p.names.declare(kind)}))"
     return (result, _POSTFIX) if op == "==" else (f"!{result}", _UNARY)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.types import BOOL, LITERAL, VOID, Array, Int, MapRef, Opt, Ptr, Struct, Type
 
+_TEMPORARY = re.compile(r"tmp\d+_")
 __all__ = ["PREFIX", "CNames", "number"]
 
 PREFIX = "py__"  # before names that C or the kernel has a use for; `names_of_python` takes it away again
@@ -27,14 +30,17 @@ class CNames:
     def of(self, name: str) -> str:
         """A name with file scope: prefixed where the kernel or C has it."""
         if name not in self._known:
-            meets = name in _RESERVED or name.startswith(("bpf_", "__")) or self.kernel.knows(name)
+            meets = (
+                name in _RESERVED or name.startswith(("bpf_", "__")) or name.endswith("_") or self.kernel.knows(name)
+            )
             self._known[name] = PREFIX + name if meets else name
         return self._known[name]
 
     @staticmethod
     def inner(name: str) -> str:
         """A field or a local name."""
-        return PREFIX + name if name in _RESERVED or name.startswith("bpf_") else name
+        own = name.endswith("_") and not _TEMPORARY.fullmatch(name)  # names that end so are the printer's
+        return PREFIX + name if own or name in _RESERVED or name.startswith("bpf_") else name
 
     def tag(self, kind: Struct) -> str:
         """``struct event``, ``union address``."""

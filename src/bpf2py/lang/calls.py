@@ -92,7 +92,12 @@ def _by_name(c: Checker, node: ast.Call, name: str) -> Expr:
     kernel_name = module.imported.get(name, name)
     helper = HELPERS_BY_NAME.get(kernel_name) or HELPERS_BY_NAME.get(kernel_name.removeprefix("bpf_"))
     prototype = module.kernel.function(kernel_name)
-    if helper is not None and (prototype is None or not kernel_name.startswith("bpf_") or True):
+    if helper is not None and not node.args and kernel_name.startswith("bpf_"):
+        namesake = module.kernel.named(kernel_name)  # bpf_fib_lookup is a struct, too
+        if isinstance(namesake, Struct):
+            module.use_kernel_type(namesake)
+            return _of_type(c, node, namesake)
+    if helper is not None:
         return helper_call(c, node, helper)
     if prototype is None and module.kernel.function(f"{kernel_name}_impl") is not None:
         kernel_name = f"{kernel_name}_impl"  # what C reaches by a macro

@@ -107,6 +107,8 @@ def _field(module: Module, owner: Struct, node: ast.AnnAssign, fields: dict[str,
     name = node.target.id
     if name in fields:
         module.source.fail(node.target, f"{owner.name} has a field {name!r} already")
+    if not name.isascii():
+        module.source.fail(node.target, "names are ASCII here: the kernel takes no others")
     note: ast.AST = node.annotation
     bits = 0
     graph = _graph(module, note)

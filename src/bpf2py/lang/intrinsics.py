@@ -443,6 +443,21 @@ def _container_of(c: Checker, node: ast.Call) -> Expr:
     return Kfunc(Ptr(kind), "container_of", [value, SizeOf(U32, kind), Str(STRING, field.encode())], True)
 
 
+def _offsetof(c: Checker, node: ast.Call) -> Expr:
+    _count(c, node, 2)
+    kind = c.module.annotation(node.args[0])
+    field = node.args[1].value if isinstance(node.args[1], ast.Constant) else None
+    if not isinstance(kind, Struct) or not isinstance(field, str):
+        c.fail(node, 'offsetof(T, "field") takes a struct and the name of a field of it')
+    inner: Type = kind
+    for part in field.split("."):
+        found = inner.fields.get(part) if isinstance(inner, Struct) else None
+        if found is None:
+            c.fail(node.args[1], f"{show(inner)} has no field {part!r}")
+        inner = found.type
+    return Kfunc(U32, "offsetof", [SizeOf(U32, kind), Str(STRING, field.encode())], True, range=(0, 1 << 16))
+
+
 def _range_alone(c: Checker, node: ast.Call) -> Expr:
     c.fail(node, "range(...) is for loops: for i in range(n)")
 
@@ -458,7 +473,7 @@ INTRINSICS: dict[str, Intrinsic] = {
     "field_offset": _question("field_offset"), "type_exists": _type_question("type_exists"),
     "type_size": _type_question("type_size"), "enum_value": _enum_value, "print": _print, "snprintf": _snprintf,
     "seq_print": _seq_print, "stream_print": _stream_print, "core_cast": _core_cast, "obj_new": _object_new,
-    "obj_drop": _object_drop, "range": _range_alone, "container_of": _container_of,
+    "obj_drop": _object_drop, "range": _range_alone, "container_of": _container_of, "offsetof": _offsetof,
     "htons": _swap("bpf_htons", U16, U16), "ntohs": _swap("bpf_ntohs", U16, U16), "htonl": _swap("bpf_htonl", U32, U32),
     "ntohl": _swap("bpf_ntohl", U32, U32), "cpu_to_be64": _swap("bpf_cpu_to_be64", U64, U64),
     "be64_to_cpu": _swap("bpf_be64_to_cpu", U64, U64),

@@ -145,6 +145,8 @@ class Module(Names):
         """Give a name its meaning. Raises SourceError when it has one."""
         if name in self.names:
             self.source.fail(node, f"the module has a {name!r} already")
+        if not name.isascii():
+            self.source.fail(node, "names are ASCII here: the kernel takes no others")
         if name.startswith("__"):
             self.source.fail(node, "names that begin with two underscores are the compiler's")
         self.names[name] = thing

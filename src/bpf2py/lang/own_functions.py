@@ -49,6 +49,7 @@ __all__ = [
     "ntohs",
     "obj_drop",
     "obj_new",
+    "offsetof",
     "read_kernel",
     "read_kernel_str",
     "read_user",
@@ -161,6 +162,11 @@ def core_cast(pointer: Any, kind: type[T]) -> Ptr[T]:
 def container_of(pointer: Any, kind: type[T], field: str) -> Ptr[T]:
     """The struct that a pointer to one of its fields lies in."""
     _elsewhere("container_of")
+
+
+def offsetof(kind: Any, field: str) -> int:
+    """Where a field begins in a struct, in bytes: ``offsetof(iphdr, "ttl")``."""
+    _elsewhere("offsetof")
 
 
 def obj_new(kind: type[T]) -> Ptr[T] | None:

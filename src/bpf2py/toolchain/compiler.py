@@ -169,9 +169,11 @@ def _front_end(source: _Source) -> str | None:
 @functools.cache
 def _written(front: str) -> str:
     """Tells versions of a front end apart, without importing it."""
-    room = Path(__file__).resolve().parent.parent / front.split(".")[1]
-    states = [os.stat(path) for path in sorted(room.glob("*.py"))]
-    return " ".join(f"{state.st_mtime_ns}.{state.st_size}" for state in states)
+    room = os.path.join(os.path.dirname(os.path.dirname(__file__)), front.split(".")[1])
+    with os.scandir(room) as entries:  # pathlib's glob takes longer than the rest of a cached load
+        return " ".join(
+            sorted(f"{e.name} {e.stat().st_mtime_ns} {e.stat().st_size}" for e in entries if e.name.endswith(".py"))
+        )
 
 
 def _translated(job: _Job, compiler: Compiler, store: Cache | None, key: str, front: str) -> Compiled:
