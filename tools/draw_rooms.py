@@ -9,7 +9,10 @@ PICTURE = Path(__file__).parent.parent / "docs" / "contributing" / "rooms.svg"
 
 # Floors from the top: (heading, rooms as (name, what it holds)).
 FLOORS = (
-    ("what people run", (("cli", "one file a command"), ("testing", "the pytest plugin"), ("codegen", "typed modules"))),
+    ("what people run", (
+        ("cli", "one file a command"), ("lang", "programs in Python"), ("codegen", "typed modules"),
+        ("testing", "the pytest plugin"),
+    )),
     ("the public API", (
         ("object, loading", "a spec loaded"), ("maps", "a file a family"), ("readers", "rings, perf buffers"),
         ("programs", "and their links"), ("backends", "chooses one"),

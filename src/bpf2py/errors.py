@@ -91,7 +91,7 @@ class BpfOSError(BpfError, OSError):
 
 
 class PermissionDenied(BpfOSError, PermissionError):
-    """The process lacks a right. The message names what is missing and how to mend it."""
+    """The process lacks a right. The message names what is missing and how to fix it."""
 
 
 class MapCreateError(BpfOSError, ValueError):
@@ -254,7 +254,7 @@ class VerifierError(BpfError, ValueError):
         log: the whole verifier log.
         summary: the lines that say what is wrong.
         source_line: ``file:line: text`` of the rejected instruction, or None without line information.
-        hint: what usually mends this kind of rejection, or None when unsure.
+        hint: what usually fixes this kind of rejection, or None when unsure.
     """
 
     def __init__(

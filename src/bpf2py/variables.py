@@ -69,7 +69,7 @@ class DataSection(Owned):
     def close(self) -> None:
         """Unmap."""
         memory, self._memory = self._memory, None
-        if isinstance(memory, mmap.mmap):  # the engine's memory is no mapping of its own
+        if isinstance(memory, mmap.mmap):  # the engine's memory is not a mapping of its own
             memory.close()
 
 

@@ -104,7 +104,7 @@ def test_everything_a_program_says(source: str, backend: str) -> None:
     variables = done.stdout.partition("global variables\n")[2]
     assert re.search(r"^ +total +[1-9]\d*\n", variables, re.M)
     assert re.search(r"^ +last +true$", variables, re.M)
-    assert "wanted" not in variables  # a constant is no result
+    assert "wanted" not in variables  # a constant is not a result
     assert "PERF_EVENT_ARRAY" not in done.stderr
 
 

@@ -96,6 +96,9 @@ char LICENSE[] SEC("license") = "GPL";
 """
 
 
+SEVERAL = ("one (HASH, 40 of 64 elements)", "two (HASH, 40 of 64 elements)", "hist (16 values)", "arrow keys scroll")
+
+
 @pytest.mark.kernel
 def test_a_live_view_of_several_maps(tmp_path: Path) -> None:
     source = tmp_path / "several.bpf.c"
@@ -116,7 +119,8 @@ def test_a_live_view_of_several_maps(tmp_path: Path) -> None:
             except OSError:
                 break
             shown += data
-            if not pressed and shown.count(b"hist (16 values)") >= 2:
+            full = all(name.encode() in shown for name in SEVERAL)  # the program has filled the maps
+            if not pressed and full and shown.count(b"hist (16 values)") >= 2:
                 os.write(parent, b"\x1b[6~")
                 pressed = True
             if pressed and b"from line" in shown:
@@ -129,13 +133,7 @@ def test_a_live_view_of_several_maps(tmp_path: Path) -> None:
         os.close(parent)
     text = shown.decode()
     first = text[: text.index("from line")]
-    for name in (
-        "one (HASH, 40 of 64 elements)",
-        "two (HASH, 40 of 64 elements)",
-        "hist (16 values)",
-        "arrow keys scroll",
-    ):
-        assert name in first
+    assert all(name in first for name in SEVERAL)
     assert re.search(r"events: \S*1", text)
     assert "Traceback" not in text
 

@@ -235,7 +235,7 @@ def test_check_fails_when_stale(tmp_path: Path) -> None:
 
 
 def test_wrong_input_is_one_line(tmp_path: Path) -> None:
-    assert "is no Python identifier" in gen("no-name", str(EXAMPLES[0]), status=1).stderr
+    assert "is not a Python identifier" in gen("no-name", str(EXAMPLES[0]), status=1).stderr
     assert "No such file" in gen("x", str(tmp_path / "none.o"), status=1).stderr
     assert "no type named 'missing'" in gen("x", str(EXAMPLES[0]), "--type", "missing", "--check", status=1).stderr
 

@@ -140,7 +140,7 @@ def test_clean_removes_what_was_generated(project: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "to", "message"),
     [
-        ('ident = "events"', 'ident = "no-name"', "modules: no-name: 'no-name' is no Python identifier"),
+        ('ident = "events"', 'ident = "no-name"', "modules: no-name: 'no-name' is not a Python identifier"),
         ('ident = "events"', 'other = "events"', "modules: entry 1: option 'ident' is missing"),
         ('source = "bpf/events.bpf.c"', 'source = "bpf/none.bpf.c"', "modules: events: [Errno 2] no such source file"),
         ("-DEXTRA=3", "-DEXTRA=*", "modules: events: "),

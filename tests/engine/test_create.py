@@ -94,7 +94,7 @@ def test_errno_is_the_kernels(kind: MapType) -> None:
             if expected == 12:
                 continue  # the machine's memory, not the spec
             if kind == MapType.CPUMAP and expected == 7:
-                continue  # more than this kernel's NR_CPUS, which is no property of its version
+                continue  # more than this kernel's NR_CPUS, which is not a property of its version
             got = create_errno(spec, version, cpus.possible_cpus(), NO_FIELDS, inner if inner_fd else None)
             seen.add(expected)
             if got != expected:

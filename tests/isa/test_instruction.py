@@ -61,7 +61,7 @@ def test_load_imm64(value: int) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (b"\x95", r"1 bytes is no multiple of 8"),
+        (b"\x95", r"1 bytes is not a multiple of 8"),
         (bytes(8) + b"\x18" + bytes(7), r"without its second half \(offset 0x8\)"),
         (b"\x18" + bytes(7) + b"\x95" + bytes(7), r"without its second half \(offset 0x0\)"),
         (b"\x18" + bytes(7) + b"\0\1" + bytes(6), r"without its second half"),

@@ -93,9 +93,9 @@ def test_index_out_of_range(totals: Any, refused: Callable[..., Any], index: int
 
 @pytest.mark.parametrize("index", ["one", None, 1.5, b"\0\0\0\0"])
 def test_an_index_is_a_number(totals: Any, refused: Callable[..., Any], index: Any) -> None:
-    with refused(bpf2py.EncodeError, None, "map totals: lookup", "is no index"):
+    with refused(bpf2py.EncodeError, None, "map totals: lookup", "is not an index"):
         totals[index]
-    with refused(bpf2py.EncodeError, None, "map totals: update", "is no index"):
+    with refused(bpf2py.EncodeError, None, "map totals: update", "is not an index"):
         totals[index] = 1
 
 
@@ -106,7 +106,7 @@ def test_too_many_values(totals: Any, refused: Callable[..., Any]) -> None:
         totals[1:3] = [1, 2, 3]
     with refused(bpf2py.EncodeError, None, "map totals: update: value: -1 does not fit u64"):
         totals[1] = -1
-    with refused(bpf2py.EncodeError, None, "map totals: update: ", "'x' is no u64"):
+    with refused(bpf2py.EncodeError, None, "map totals: update: ", "'x' is not a valid u64"):
         totals.update({1: "x"})
 
 

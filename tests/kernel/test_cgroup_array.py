@@ -59,7 +59,9 @@ def test_what_is_refused(cgroup: str, refused: Callable[..., Any]) -> None:
         groups[0] = cgroup
         with refused(bpf2py.IndexOutOfRange, errno.E2BIG, "map groups: update: index 2 >= max_entries 2"):
             groups[2] = cgroup
-        with pytest.raises(bpf2py.BpfError, match="map groups: update: the value is no open descriptor of a cgroup"):
+        with pytest.raises(
+            bpf2py.BpfError, match="map groups: update: the value is not an open descriptor of a cgroup"
+        ):
             groups[1] = "/tmp"
         with pytest.raises(FileNotFoundError):
             groups[1] = "/nowhere"

@@ -263,7 +263,7 @@ def test_structs_by_their_btf(obj: bpf2py.Object) -> None:
         ({"level": -2049}, ".level: "),
         ({"inner": {"low": 1 << 31}}, ".inner.low: "),
         ({"counts": 1}, "counts"),
-        ({"state": "NONE"}, ".state: 'NONE' is no member of enum my_state: IDLE, BUSY"),
+        ({"state": "NONE"}, ".state: 'NONE' is not a member of enum my_state: IDLE, BUSY"),
         ({"list": [1, 2, 3, 4]}, ".list"),
         (7, ""),
     ],

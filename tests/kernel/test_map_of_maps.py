@@ -135,7 +135,7 @@ def test_created_by_hand(kind: MapType, refused: Callable[..., Any]) -> None:
             bpf2py.BpfOSError, errno.EINVAL, "map outer: update: the value must be a map that fits the definition"
         ):
             outer[0] = wrong
-        with refused(bpf2py.EncodeError, None, "'x' is no descriptor"):
+        with refused(bpf2py.EncodeError, None, "'x' is not a descriptor"):
             outer[0] = "x"
         with pytest.raises(bpf2py.BpfError, match="map outer: update: "):
             outer[0] = 999_999

@@ -296,7 +296,7 @@ def test_what_is_refused(obj: bpf2py.Object, refused: Callable[..., Any], assert
 
 def test_perf_events_in_the_map(obj: bpf2py.Object, refused: Callable[..., Any]) -> None:
     events = obj.maps["events"]
-    with refused(bpf2py.EncodeError, None, "map events: update: value: 'x' is no descriptor"):
+    with refused(bpf2py.EncodeError, None, "map events: update: value: 'x' is not a descriptor"):
         events[0] = "x"
     with pytest.raises(bpf2py.BpfError, match="map events: update: "):
         events[0] = 999_999

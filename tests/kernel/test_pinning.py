@@ -239,7 +239,7 @@ def test_where_nothing_can_be_pinned(
 
 
 def test_read_only_opening_of_flags(bpffs: Path, build: Callable[[str], bpf2py.ObjectSpec]) -> None:
-    """The descriptor's own read-only bit is no difference."""
+    """The descriptor's own read-only bit is not a difference."""
     spec = build(SOURCE)
     with bpf2py.load(spec, pin_path=str(bpffs)):
         pass

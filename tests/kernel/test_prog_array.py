@@ -74,14 +74,14 @@ def test_what_is_refused(obj: bpf2py.Object, refused: Callable[..., Any]) -> Non
     jumps, one = obj.maps["jumps"], obj.programs["one"]
     with refused(bpf2py.IndexOutOfRange, errno.E2BIG, "map jumps: update: index 5 >= max_entries 5"):
         jumps[5] = one
-    with refused(bpf2py.EncodeError, None, "map jumps: update", "'one' is no descriptor and has none"):
+    with refused(bpf2py.EncodeError, None, "map jumps: update", "'one' is not a descriptor and has none"):
         jumps[0] = "one"
     with refused(bpf2py.EncodeError, None, "map jumps: update: key: -1"):
         jumps[-1] = one
     with pytest.raises(bpf2py.BpfError, match="map jumps: update: "):
         jumps[0] = 999_999
     with pytest.raises(bpf2py.BpfError, match="map jumps: update: "):
-        jumps[0] = jumps  # a map is no program
+        jumps[0] = jumps  # a map is not a program
     with refused(bpf2py.BpfOSError, errno.EINVAL, "map jumps: update: flags 0x1 are not allowed for PROG_ARRAY"):
         jumps.put(0, one, UpdateFlags.NOEXIST)
     one.close()

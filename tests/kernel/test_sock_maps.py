@@ -43,7 +43,7 @@ def test_tcp_sockets(kind: MapType, pair: Any, refused: Callable[..., Any]) -> N
             made.put(0, client, UpdateFlags.NOEXIST)
         with refused(bpf2py.KeyNotFound, errno.ENOENT):
             made[1]
-        with refused(bpf2py.EncodeError, None, "map made: update", "'socket' is no descriptor"):
+        with refused(bpf2py.EncodeError, None, "map made: update", "'socket' is not a descriptor"):
             made[1] = "socket"
         with pytest.raises(bpf2py.BpfError, match="map made: update: "), open("/dev/null") as file:
             made[1] = file

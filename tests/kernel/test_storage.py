@@ -98,10 +98,10 @@ def test_what_cannot_be_done(case: tuple[Any, Any, Any], refused: Callable[..., 
         list(made)
     with refused(bpf2py.EncodeError, None, f"map {made.name}: update: value.seen: "):
         made[owner] = {"seen": -1}
-    with refused(bpf2py.EncodeError, None, "1.5 is no descriptor and has none"):
+    with refused(bpf2py.EncodeError, None, "1.5 is not a descriptor and has none"):
         made[1.5]
     if made.name != "task":  # numbers are process ids there
-        with refused(bpf2py.BpfOSError, errno.EBADF, f"map {made.name}: update: the key is no open descriptor"):
+        with refused(bpf2py.BpfOSError, errno.EBADF, f"map {made.name}: update: the key is not an open descriptor"):
             made[1 << 20] = (1, "")
     made.close()
     with refused(bpf2py.ClosedError, None, f"map {made.name}: the map is closed"):
@@ -115,7 +115,7 @@ def test_owners_that_are_not_there(obj: bpf2py.Object, refused: Callable[..., An
         obj.maps["task"][gone.pid]
     with pytest.raises(FileNotFoundError):
         obj.maps["inode"]["/nowhere"]
-    with refused(bpf2py.EncodeError, None, "map sk: '/tmp' is no owner of SK_STORAGE"):
+    with refused(bpf2py.EncodeError, None, "map sk: '/tmp' is not an owner of SK_STORAGE"):
         obj.maps["sk"]["/tmp"]
 
 

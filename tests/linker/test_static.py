@@ -289,7 +289,7 @@ def test_one_object_stays_what_it_is(compile_bpf: Compile) -> None:
         (
             "int f = 1;",
             'extern int f(int x); SEC("tc") int p(void *c) { return f(1); }',
-            "f is declared as a function in part2, but is no function in part1",
+            "f is declared as a function in part2, but is not a function in part1",
         ),
         (
             "int f(int x) { return x; }",

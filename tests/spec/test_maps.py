@@ -99,7 +99,7 @@ def test_wrong_definitions(read: Read, fields: str, message: str) -> None:
 
 
 def test_a_variable_that_is_no_struct(read: Read) -> None:
-    with pytest.raises(ObjectError, match="map m: the definition is no struct"):
+    with pytest.raises(ObjectError, match="map m: the definition is not a struct"):
         read('int m SEC(".maps");\n')
 
 

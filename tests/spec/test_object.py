@@ -133,7 +133,7 @@ def test_setting_variables(read: Read) -> None:
     assert spec.variables["flexible"].value == {"n": 8, "tail": [5, 6, 7]}
     with pytest.raises(EncodeError, match="variable limit: 4294967296 does not fit int"):
         spec.variables["limit"].value = 1 << 32
-    with pytest.raises(EncodeError, match=r"variable config: \.place\.x: 'a' is no short"):
+    with pytest.raises(EncodeError, match=r"variable config: \.place\.x: 'a' is not a valid short"):
         spec.variables["config"].value = {"place": {"x": "a"}}
 
 

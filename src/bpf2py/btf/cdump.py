@@ -381,7 +381,7 @@ class _Dumper:
         return btf_type
 
     def base(self, type_id: int, depth: int) -> str:
-        """The type specifier of a type that is no pointer, array or function."""
+        """The type specifier of a type that is not a pointer, array or function."""
         btf_type = self.btf.type(type_id)
         if isinstance(btf_type, Struct):
             return (
@@ -412,7 +412,7 @@ class _Dumper:
                     else btf_type.name
                 )
             return _UNSIGNED.get(self.btf.size_of(type_id), "unsigned __int128")
-        raise BtfError(f"{self.btf.name}: a {btf_type.kind.name} is no C type")
+        raise BtfError(f"{self.btf.name}: a {btf_type.kind.name} is not a C type")
 
     # -- bodies --------------------------------------------------------------------------------------------------
 

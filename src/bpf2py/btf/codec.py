@@ -90,7 +90,7 @@ class Codec(Generic[T]):
 
 
 def raw_bytes(value: object, codec: Codec[Any]) -> bytes:
-    """Accept an encoded value; raises EncodeError for a wrong size or anything that is no buffer."""
+    """Accept an encoded value; raises EncodeError for a wrong size or anything that is not a buffer."""
     if isinstance(value, bytes | bytearray | memoryview):
         if len(value) == codec.size:
             return bytes(value)
@@ -98,7 +98,7 @@ def raw_bytes(value: object, codec: Codec[Any]) -> bytes:
     tobytes = getattr(value, "tobytes", None)  # numpy scalars and records
     if tobytes is not None and getattr(value, "nbytes", -1) == codec.size:
         return bytes(tobytes())
-    raise EncodeError(f"{value!r} is no {codec.name}")
+    raise EncodeError(f"{value!r} is not a valid {codec.name}")
 
 
 def within(step: str, error: EncodeError) -> EncodeError:
@@ -139,7 +139,7 @@ class ByteArrayCodec(BytesCodec):
             try:
                 value = bytes(value)
             except (ValueError, TypeError):
-                raise EncodeError(f"{value!r} is no sequence of integers from 0 to 255") from None
+                raise EncodeError(f"{value!r} is not a sequence of integers from 0 to 255") from None
         if isinstance(value, bytes | bytearray | memoryview) and len(value) < self.size:
             return bytes(value).ljust(self.size, b"\0")
         return raw_bytes(value, self)
@@ -301,7 +301,7 @@ class EnumCodec(Codec[int]):
     def encode(self, value: object) -> bytes:
         if isinstance(value, str):
             if value not in self._names:
-                raise EncodeError(f"{value!r} is no member of {self.name}: {', '.join(self._names)}")
+                raise EncodeError(f"{value!r} is not a member of {self.name}: {', '.join(self._names)}")
             value = self._names[value]
         return self._integer.encode(value)
 

@@ -13,7 +13,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.btf.scanned import remembered
 from bpf2py.btf.types import (
     MODIFIERS,
     Array,
@@ -44,6 +43,7 @@ MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")
 MAX_DEPTH = 64  # nesting the kernel itself refuses beyond 32 (MAX_RESOLVE_DEPTH in kernel/bpf/btf.c)
 MAX_SIZE = 1 << 32
+LARGE = 1 << 20  # bytes of types whose places are remembered from one process to the next
 
 # Words of a record: the fixed ones, and those per `vlen`, by kind. No record is of kind 0: no section has that many words.
 _UNKNOWN = 1 << 40
@@ -88,11 +88,18 @@ class Btf:
         self.start_id = len(base) if base is not None else 1
         self.start_str = base.strings_end if base is not None else 0
         self.strings_end: int = self.start_str + len(self._strings)
-        types = self._types
-        self._offsets = remembered(types, lambda: _scan(types, name), lambda at: _length(types, at))
+        self._offsets = self._find_records()
         self._cache: dict[int, BtfType] = {0: _VOID}
         self._aligns: dict[int, int] = {}
         self.codecs: dict[tuple[int, CodecOptions], Codec[Any]] = {}
+
+    def _find_records(self) -> array[int]:
+        types = self._types
+        if len(types) < LARGE:
+            return _scan(types, self.name)
+        from bpf2py.btf.scanned import remembered  # small blobs do not wait for pathlib
+
+        return remembered(types, lambda: _scan(types, self.name), lambda at: _length(types, at))
 
     def __len__(self) -> int:
         """One more than the highest type id."""

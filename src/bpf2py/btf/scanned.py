@@ -17,7 +17,6 @@ from bpf2py.user_cache import private_directory, read_file, write_atomically
 
 __all__ = ["remembered"]
 
-LARGE = 1 << 20  # bytes of type section from which on it pays
 SAMPLES = 256  # records that are checked
 _MAGIC = b"bpf2py BTF offsets 1\n"
 _EDGE = 1 << 16
@@ -30,10 +29,8 @@ def remembered(types: bytes, scan: Callable[[], array[int]], length_of: Callable
         types: the type section.
         length_of: the length of the record at an offset, in bytes. Raises IndexError where none fits.
     """
-    if len(types) < LARGE or array("I").itemsize != 4:
-        return scan()
     directory = private_directory()
-    if directory is None:
+    if directory is None or array("I").itemsize != 4:
         return scan()
     path = _path(directory, types)
     found = _read(path, types, length_of)

@@ -41,7 +41,7 @@ INT_SIGNED, INT_CHAR, INT_BOOL = 1, 2, 4
 
 
 class Member(NamedTuple):
-    """A struct or union member; `bit_offset` and `bits` (0 when it is no bitfield) count bits from the start."""
+    """A struct or union member; `bit_offset` and `bits` (0 when it is not a bitfield) count bits from the start."""
 
     name: str
     type_id: int

@@ -59,7 +59,7 @@ def bits_get(word: int, shift: int, bits: int, signed: bool) -> int:
 def bits_put(value: object, shift: int, bits: int, signed: bool, name: str) -> int:
     """A bitfield's value in its place. Raises EncodeError when it has too many bits."""
     if not hasattr(value, "__index__"):
-        raise within(f".{name}", EncodeError(f"{value!r} is no integer"))
+        raise within(f".{name}", EncodeError(f"{value!r} is not an integer"))
     number = int(value)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if not low <= number <= high:
@@ -483,7 +483,7 @@ def _field(btf: Btf, member: Member, inner: Any, bit_offset: int, codec_of: Call
     codec = codec_of(member.type_id)
     if member.bits:
         if not isinstance(inner, Int | Enum) or member.bits > inner.size * 8:
-            raise BtfError(f"{btf.name}: bitfield {member.name} is no integer or too wide", section=".BTF")
+            raise BtfError(f"{btf.name}: bitfield {member.name} is not an integer or too wide", section=".BTF")
         return Field(name, 0, codec, bit_offset, member.bits)
     if bit_offset % 8:
         raise BtfError(f"{btf.name}: member {member.name} does not start at a byte", section=".BTF")

@@ -56,7 +56,7 @@ class Request:
     def stem(self) -> str:
         """The files' name without suffix. Raises BpfError for an `ident` or a `target` that cannot be."""
         if not self.ident.isidentifier():
-            raise BpfError(f"{self.ident!r} is no Python identifier; the module is named after it")
+            raise BpfError(f"{self.ident!r} is not a Python identifier; the module is named after it")
         if self.target not in SUFFIXES:
             raise BpfError(
                 f"target {self.target}: objects are little-endian, as maps are read where they are made; "

@@ -1,6 +1,6 @@
 """The hatchling build hook: a project's modules are generated when it is built or installed.
 
-Imported by hatchling, through the entry point of this package; nothing else imports it, so hatchling is no dependency.
+Imported by hatchling, through the entry point of this package; nothing else imports it, so hatchling is not a dependency.
 
     [[tool.hatch.build.hooks.bpf2py.modules]]
     ident = "counter"

@@ -15,7 +15,7 @@ SHT_NOBITS = 8
 def strip(data: bytes) -> bytes:
     """The object with debug sections emptied; their headers stay, so that no index of a section or symbol changes.
 
-    Raises ObjectError when `data` is no BPF object.
+    Raises ObjectError when `data` is not a BPF object.
     """
     elf = ElfFile(data)
     (table,) = struct.unpack_from("<Q", data, 0x28)

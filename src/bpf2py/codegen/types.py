@@ -35,7 +35,7 @@ _IDENTIFIERS = re.compile(r"\w+")
 
 
 def class_name(name: str) -> str:
-    """``exec_event`` -> ``ExecEvent``; names that are no identifiers after that get an underscore."""
+    """``exec_event`` -> ``ExecEvent``; names that are not identifiers after that get an underscore."""
     words = [word for word in python_name(name).split("_") if word]
     joined = "".join(word[:1].upper() + word[1:] for word in words) or "_"
     if keyword.iskeyword(joined):  # None, True, False

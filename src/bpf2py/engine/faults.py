@@ -31,8 +31,8 @@ def describe(engine: Machine, run: Run, fault: int, text: str = "") -> ProgramFa
         text = {
             Fault.FUEL: f"it went on for more than {engine.fuel} instructions in loops; Engine(fuel=...) allows more",
             Fault.STACK: "its calls and callbacks are nested so deeply that the stack is used up",
-            Fault.FUNCTION: "it called something that is no function",
-            Fault.MAP: "it gave a helper something that is no map",
+            Fault.FUNCTION: "it called something that is not a function",
+            Fault.MAP: "it gave a helper something that is not a map",
             Fault.POINTER: f"it gave a helper {_address(engine, address)}",
         }.get(fault, f"it read or wrote {_address(engine, address)}")
     where = ""
@@ -62,4 +62,4 @@ def _address(engine: Machine, address: int) -> str:
         return f"address {address:#x}: a null pointer"
     if address < PUBLIC:
         return f"address {address:#x}, which is the engine's own memory"
-    return f"address {address:#x}, which is no memory of the engine's"
+    return f"address {address:#x}, which is not memory of the engine's"

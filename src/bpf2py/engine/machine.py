@@ -442,11 +442,11 @@ class Machine(Owned):
     def read(self, address: int, size: int) -> bytes:
         """Memory a program gave a helper. Raises the fault that ends the program when it is none of its own."""
         if size > MAX_LENGTH or not PUBLIC <= address <= self.memory.size - size:
-            raise HelperFault(f"{size} bytes at address {address:#x} are no memory of the program's")
+            raise HelperFault(f"{size} bytes at address {address:#x} are not memory of the program's")
         return bytes(self.memory.view[address : address + size])
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Write to memory a program gave a helper; see `read`."""
         if not PUBLIC <= address <= self.memory.size - len(data):
-            raise HelperFault(f"{len(data)} bytes at address {address:#x} are no memory of the program's")
+            raise HelperFault(f"{len(data)} bytes at address {address:#x} are not memory of the program's")
         self.memory.view[address : address + len(data)] = data

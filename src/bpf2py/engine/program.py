@@ -101,7 +101,7 @@ def check_helpers(
         wrong = (packet and program.type not in _SKB_TYPES) or ("struct xdp_md" in first.type and program.type != P.XDP)
         if wrong:
             raise CheckError(
-                slot, f"program of this type cannot use helper bpf_{helper.name}#{op.imm}: its context is no packet"
+                slot, f"program of this type cannot use helper bpf_{helper.name}#{op.imm}: its context is not a packet"
             )
 
 

@@ -28,7 +28,7 @@ from bpf2py.engine.x86_encode import (
 
 __all__ = ["FIRST_CALL", "Fault", "Layout", "Slot", "control", "runtime"]
 
-# In the number of a callback that is no helper's: the rest is the control number of a library function to be provided.
+# In the number of a callback that is not a helper's: the rest is the control number of a library function to be provided.
 FIRST_CALL = 1 << 30
 
 

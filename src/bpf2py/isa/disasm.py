@@ -7,7 +7,7 @@
    2: call bpf_map_lookup_elem#1
    3: exit
 
-What is no instruction of the instruction set (an unknown opcode, a register above r10, a reserved field in use) is
+What is not an instruction of the instruction set (an unknown opcode, a register above r10, a reserved field in use) is
 shown as its bytes: ``.bytes ff 00 00 00 00 00 00 00``.
 """
 
@@ -128,7 +128,7 @@ def _instruction(raw: bytes) -> Instruction:
     )
 
 
-_Formatted = tuple[str | None, int | None]  # the text, None when it is no instruction; the jump distance in slots
+_Formatted = tuple[str | None, int | None]  # the text, None when it is not an instruction; the jump distance in slots
 _NOTHING: _Formatted = (None, None)
 
 

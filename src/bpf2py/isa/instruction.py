@@ -83,7 +83,7 @@ def decode(code: bytes | bytearray | memoryview) -> list[Instruction]:
         ObjectError: the length is not a multiple of 8, or a 64-bit load lacks its second half.
     """
     if len(code) % SLOT_SIZE:
-        raise ObjectError(f"BPF code of {len(code)} bytes is no multiple of {SLOT_SIZE}")
+        raise ObjectError(f"BPF code of {len(code)} bytes is not a multiple of {SLOT_SIZE}")
     result: list[Instruction] = []
     make = tuple.__new__
     slots = _SLOT.iter_unpack(code)

@@ -107,7 +107,7 @@ class KernelBackend:
         return enable_stats()
 
     def open_map_fd(self, fd: int) -> KernelMap:
-        """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is no map's."""
+        """The map of somebody else's descriptor, which is duplicated. Raises BpfOSError when it is not a map's."""
         try:
             owner = Fd(os.dup(fd))
         except OverflowError:

@@ -144,7 +144,7 @@ class LoadedBtf:
 def load_object_btf(spec: ObjectSpec, token: Fd | None = None) -> LoadedBtf:
     """BPF_BTF_LOAD of an object's types, adapted to what kernels accept.
 
-    A kernel that refuses them is no failure yet: maps and programs work without, as far as they do not need types.
+    A kernel that refuses them is not a failure yet: maps and programs work without, as far as they do not need types.
     """
     if spec.types is None:
         return LoadedBtf(None, None, token=token)
@@ -206,7 +206,7 @@ def kernel_form(spec: ObjectSpec, old_kernel: bool = False) -> bytes:
         btf_type = btf.type(type_id)
         if isinstance(btf_type, DataSec):
             if btf_type.name in (".ksyms", ".kconfig"):
-                # A union of the same length: extern entries are no variables of this object.
+                # A union of the same length: extern entries are not variables of this object.
                 struct.pack_into("<III", data, at, 0, info & 0xFFFF | Kind.UNION << 24, 4)
                 for i in range(len(btf_type.variables)):
                     struct.pack_into("<III", data, at + 12 + 12 * i, 0, integer, 0)

@@ -199,7 +199,7 @@ def grant(environment: Environment) -> str:
 
 
 def explain_eperm(command: str, environment: Environment | None = None) -> str:
-    """Say why a command was answered with EPERM and what mends it, as a clause to put after a colon.
+    """Say why a command was answered with EPERM and what fixes it, as a clause to put after a colon.
 
     Args:
         command: such as ``"BPF_PROG_LOAD"`` or ``"perf_event_open"``.

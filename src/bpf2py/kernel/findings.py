@@ -21,7 +21,7 @@ class Finding(NamedTuple):
         value: what was found.
         state: ``"ok"``; ``"note"``: something works less well; ``"missing"``: something does not work.
         effect: what does not work, or works less well, or an empty string.
-        remedy: the command (or the change) that mends it, or an empty string.
+        remedy: the command (or the change) that fixes it, or an empty string.
     """
 
     name: str

@@ -426,7 +426,7 @@ def open_map_pin(path: str, read_only: bool = False) -> KernelMap:
 
 
 def map_info(fd: int) -> MapInfo:
-    """struct bpf_map_info of a map descriptor. Raises BpfOSError when it is no map's."""
+    """struct bpf_map_info of a map descriptor. Raises BpfOSError when it is not a map's."""
     result, buffer = object_info(fd, _MAP_INFO.size)
     check(result, Command.OBJ_GET_INFO_BY_FD, f"map fd {fd}: info")
     row = _MAP_INFO.unpack(buffer.raw)

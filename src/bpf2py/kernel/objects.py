@@ -61,7 +61,7 @@ def open_pinned(path: str, what: str, flags: int = 0) -> Fd:
         )
     if readable and writable and not _on_bpffs(path):
         raise BpfOSError(
-            f"{what}: this is no pin, for it is not on a BPF file system", errno=EACCES, command="BPF_OBJ_GET"
+            f"{what}: this is not a pin, for it is not on a BPF file system", errno=EACCES, command="BPF_OBJ_GET"
         )
     return check_open(result, Command.OBJ_GET, what)
 

@@ -125,7 +125,7 @@ def check_open(result: Fd | int, command: Command, what: str) -> Fd:
 
 
 def check(result: int, command: Command, what: str) -> int:
-    """Return a result that is no error, else raise PermissionDenied, NotSupported or BpfOSError."""
+    """Return a result that is not an error, else raise PermissionDenied, NotSupported or BpfOSError."""
     if result >= 0:
         return result
     raise error_for(-result, command, what)

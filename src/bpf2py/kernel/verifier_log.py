@@ -95,6 +95,6 @@ _HINTS = [
 
 
 def hint_for(summary: LogSummary) -> str | None:
-    """What usually mends the rejection; None when unsure."""
+    """What usually fixes the rejection; None when unsure."""
     text = "\n".join(summary.lines)
     return next((hint.text for hint in _HINTS if hint.pattern.search(text)), None)

@@ -221,7 +221,7 @@ def _question(question: str) -> Intrinsic:
 
 
 def _exists(c: Checker, node: ast.Call) -> Expr:
-    """A field that this machine's kernel lacks is no mistake here: that is what is asked."""
+    """A field that this machine's kernel lacks is not a mistake here: that is what is asked."""
     _count(c, node, 1)
     given = node.args[0]
     if isinstance(given, ast.Attribute) and not (isinstance(given.value, ast.Name) and given.value.id not in c.locals):

@@ -358,8 +358,14 @@ class Names:
         found = MapDecl("", MAP_CLASSES[base], base, None, None, node=node)
         takes = map_parameters(found.kind)
         if len(parts) != len(takes):
-            what = " and a ".join(takes) or "no"
-            self.source.fail(node, f"{base} takes a {what} type in its brackets")
+            if not takes:
+                self.source.fail(node, f"{base} takes no types: write {base}(...)")
+            example = {"key": "u32", "value": "u64", "inner map": "Hash[u32, u64]"}
+            what = f"{base}[{', '.join(example[each] for each in takes)}]"
+            self.source.fail(
+                node,
+                f"{base} takes a {' and a '.join(takes).replace('a inner', 'an inner')} type in its brackets, such as {what}",
+            )
         for each, part in zip(takes, parts, strict=True):
             kind = self.annotation(part)
             if each == "inner map":

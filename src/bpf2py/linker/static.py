@@ -136,7 +136,7 @@ class _StaticLinker:
     def _map(self, owner: int, name: str) -> MapSpec:
         found = self.specs[owner].maps.get(name)
         if found is None:
-            raise ObjectError(f"{self.labels[owner]}: {name} lies in section {MAPS}, but is no map", section=MAPS)
+            raise ObjectError(f"{self.labels[owner]}: {name} lies in section {MAPS}, but is not a map", section=MAPS)
         return found
 
     @staticmethod
@@ -191,7 +191,7 @@ class _StaticLinker:
     def _check_function(self, owner: int, types: Btf, declared: RefType, definition: _Definition) -> None:
         name, here, there = declared.name, self.labels[owner], self.labels[definition.owner]
         if not definition.symbol.function:
-            raise ObjectError(f"{name} is declared as a function in {here}, but is no function in {there}")
+            raise ObjectError(f"{name} is declared as a function in {here}, but is not a function in {there}")
         target = self.specs[definition.owner]
         function = target.functions.get((definition.symbol.section, definition.symbol.value))
         if function is None or target.types is None or not function.type_id:
@@ -346,7 +346,7 @@ class _StaticLinker:
             kind = RefKind.CALL if ref.kind == RefKind.EXTERN_CALL else RefKind.FUNC_ADDRESS
             return self._to_function(ref, definition, kind)
         if ref.kind == RefKind.EXTERN_CALL:
-            raise ObjectError(f"{self.labels[owner]}: {function.name} calls {ref.name}, which is no function")
+            raise ObjectError(f"{self.labels[owner]}: {function.name} calls {ref.name}, which is not a function")
         if symbol.section_name == MAPS:
             return ref._replace(kind=RefKind.MAP)
         if (definition.owner, symbol.section_name) not in self.bases:

@@ -33,7 +33,7 @@ class ArrayMap(Map[int, V], Frames):
         try:
             number = index.__index__()
         except AttributeError:
-            raise EncodeError(f"map {self.name}: {operation}: {index!r} is no index") from None
+            raise EncodeError(f"map {self.name}: {operation}: {index!r} is not an index") from None
         if number < 0:
             number += self.max_entries
         if not 0 <= number < self.max_entries:

@@ -176,9 +176,9 @@ def _why_object(info: MapInfo, operation: str, errno: int, key: object) -> str |
     if not isinstance(kind, MapType):
         return None
     if errno == EBADF and kind in _OWNERS:
-        return f"the key is no open descriptor of a {_OWNERS[kind]}"
+        return f"the key is not an open descriptor of a {_OWNERS[kind]}"
     if errno == EBADF and operation == "update" and (facts.fd_value is not None or kind in _OBJECTS):
-        return f"the value is no open descriptor of a {facts.fd_value or 'program'}"
+        return f"the value is not an open descriptor of a {facts.fd_value or 'program'}"
     if errno == ENOSPC and kind in _COOKIES and operation == "lookup":
         return f"a socket's cookie is read from maps with values of 8 bytes, this one's have {info.value_size}"
     if operation == "update" and kind == MapType.CPUMAP and errno == EOVERFLOW:

@@ -32,7 +32,7 @@ def descriptor(value: object, open_path: Callable[[str], int] | None = None) -> 
     """The descriptor of a value: an int, an object with fileno(), or with `open_path` a path, opened meanwhile."""
     if isinstance(value, int):
         if not 0 <= value < 1 << 31:
-            raise EncodeError(f"{value} is no descriptor")
+            raise EncodeError(f"{value} is not a descriptor")
         yield value
     elif hasattr(value, "fileno"):
         yield value.fileno()
@@ -43,7 +43,7 @@ def descriptor(value: object, open_path: Callable[[str], int] | None = None) -> 
         finally:
             os.close(fd)
     else:
-        raise EncodeError(f"{value!r} is no descriptor and has none")
+        raise EncodeError(f"{value!r} is not a descriptor and has none")
 
 
 def _open_directory(path: str) -> int:

@@ -62,7 +62,7 @@ class LpmKeyCodec(Codec[Any]):
             return self.btf_codec.encode(value)
         if isinstance(value, bytes | bytearray) and len(value) == self.size:
             return bytes(value)
-        raise EncodeError(f"{value!r} is no network, address or pair (prefix length, bytes)")
+        raise EncodeError(f"{value!r} is not a network, address or pair (prefix length, bytes)")
 
     def _pack(self, length: int, data: bytes, value: object) -> bytes:
         if len(data) != self.data_size:

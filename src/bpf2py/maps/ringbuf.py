@@ -120,7 +120,7 @@ class UserRingbufMap(Map[None, V]):
                 view.release()
             del views
             for mapping in mappings:
-                if isinstance(mapping, mmap.mmap):  # the engine's memory is no mapping of its own
+                if isinstance(mapping, mmap.mmap):  # the engine's memory is not a mapping of its own
                     try:
                         mapping.close()
                     except BufferError:

@@ -57,7 +57,7 @@ class StorageMap(Map[Any, V]):
         if kind in (MapType.INODE_STORAGE, MapType.CGRP_STORAGE):
             opener = _open
         elif isinstance(owner, str | os.PathLike):
-            raise EncodeError(f"map {self.name}: {owner!r} is no owner of {type_name(kind)}")
+            raise EncodeError(f"map {self.name}: {owner!r} is not an owner of {type_name(kind)}")
         with ExitStack() as stack:
             try:
                 fd = stack.enter_context(descriptor(owner, opener))

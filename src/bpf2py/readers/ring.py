@@ -119,7 +119,7 @@ class Ring(Generic[E]):
         for view in (self.position, self.produced, self.heads, self.data):
             view.release()
         for mapping in (self._consumer, self._producer):
-            if isinstance(mapping, mmap.mmap):  # the engine's memory is no mapping of its own
+            if isinstance(mapping, mmap.mmap):  # the engine's memory is not a mapping of its own
                 try:
                     mapping.close()
                 except BufferError:

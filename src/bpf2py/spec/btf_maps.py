@@ -38,12 +38,12 @@ def read_btf_maps(btf: Btf, datasec: DataSec, offsets: dict[str, int], file: str
     for entry in datasec.variables:
         var = btf.type(entry.type_id)
         if not isinstance(var, Var):
-            raise ObjectError(f"{file}: an entry of {SECTION} is no variable", section=".BTF")
+            raise ObjectError(f"{file}: an entry of {SECTION} is not a variable", section=".BTF")
         if var.linkage == EXTERN:
             continue  # another object defines it
         definition = btf.resolved(var.type_id)
         if not isinstance(definition, Struct) or definition.kind != Kind.STRUCT:
-            raise ObjectError(f"{file}: map {var.name}: the definition is no struct", section=SECTION)
+            raise ObjectError(f"{file}: map {var.name}: the definition is not a struct", section=SECTION)
         if var.name not in offsets:
             raise ObjectError(f"{file}: map {var.name}: there is no symbol for it", section=SECTION)
         spec, values_offset, values_kind = read_definition(btf, definition, var.name, file, inner=False)

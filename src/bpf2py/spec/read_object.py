@@ -254,7 +254,7 @@ class ObjectReader:
             for entry in datasec.variables:
                 var = self.btf.type(entry.type_id)
                 if not isinstance(var, Var):
-                    raise self._fail(f"an entry of {section.name} is no variable", ".BTF")
+                    raise self._fail(f"an entry of {section.name} is not a variable", ".BTF")
                 types[var.name] = var.type_id
                 statics.append((var.name, entry.offset, entry.size, var.type_id))
         symbols = [
@@ -371,7 +371,7 @@ class ObjectReader:
             if symbol.section == 0:
                 return Ref(at, RefKind.EXTERN_CALL, symbol.name)
             if not symbol.defined or not self.elf.section(symbol.section).executable:
-                raise self._bad_reference(function, at, symbol, section, "the call's target is no function")
+                raise self._bad_reference(function, at, symbol, section, "the call's target is not a function")
             target = base + (imm + 1) * 8 if registers >> 4 == 1 else symbol.value
             if (symbol.section, target) not in self.functions:
                 raise self._bad_reference(function, at, symbol, section, f"there is no function at offset {target:#x}")
@@ -498,7 +498,7 @@ class ObjectReader:
             name = self._initial_value(owner, symbol)
             if name is None:
                 raise self._fail(
-                    f"map {owner.spec.name}: values[{index}]: {symbol.name!r} is no {owner.values_kind}",
+                    f"map {owner.spec.name}: values[{index}]: {symbol.name!r} is not a {owner.values_kind}",
                     found,
                     reloc.offset,
                 )

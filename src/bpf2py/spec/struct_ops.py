@@ -51,7 +51,7 @@ def read_struct_ops(
         var = btf.type(entry.type_id)
         struct = btf.resolved(var.type_id) if isinstance(var, Var) else None
         if not isinstance(var, Var) or not isinstance(struct, Struct):
-            raise ObjectError(f"{file}: an entry of {section.name} is no struct variable", section=".BTF")
+            raise ObjectError(f"{file}: an entry of {section.name} is not a struct variable", section=".BTF")
         end = entry.offset + struct.size
         if end > section.size:
             raise ObjectError(f"{file}: {var.name} lies outside its section", section=section.name, offset=entry.offset)

@@ -215,7 +215,7 @@ def _unchecked(spec: MapSpec, version: Version, cpus: int) -> int:
 
 def _check_inner(inner: MapSpec | None) -> int:
     if inner is None:
-        return 9  # EBADF: inner_map_fd is no map
+        return 9  # EBADF: inner_map_fd is not a map
     if inner.type in (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS):
         return EINVAL
     if inner.type in (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.STRUCT_OPS, MapType.PROG_ARRAY):

@@ -60,7 +60,7 @@ def read_packets(path: str | os.PathLike[str]) -> Iterator[PcapPacket]:
     with open(path, "rb") as file:
         head = file.read(4)
         if len(head) < 4:
-            raise ObjectError("an empty file is no packet capture", offset=0)
+            raise ObjectError("an empty file is not a packet capture", offset=0)
         little, big = int.from_bytes(head, "little"), int.from_bytes(head, "big")
         if little == SECTION:
             file.seek(0)

@@ -53,7 +53,7 @@ def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> li
     no_more_options(spec, options)
     found = _TARGET.fullmatch(target)
     if found is None:
-        raise AttachError(f"{what}: {target!r} is no kernel function; it is written function or function+offset")
+        raise AttachError(f"{what}: {target!r} is not a kernel function; it is written function or function+offset")
     function, offset = found[1], int(found[2] or "0", 0)
     if kind in ("ksyscall", "kretsyscall"):
         wrapped = special("LINUX_HAS_SYSCALL_WRAPPER")

@@ -1,6 +1,6 @@
 """Traffic control through a clsact qdisc: SEC("tc"), SEC("classifier"), where there is no tcx (before Linux 6.6) or by wish.
 
-Such a filter is no link: it belongs to the device. It is taken away when its `Link` is closed, but stays when the
+Such a filter is not a link: it belongs to the device. It is taken away when its `Link` is closed, but stays when the
 process is killed. The qdisc stays: others may have come to use it.
 """
 

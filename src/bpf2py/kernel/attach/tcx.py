@@ -54,7 +54,7 @@ def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> li
         95: "the device is of another kind",
     }
     if attach_type in (AttachType.NETKIT_PRIMARY, AttachType.NETKIT_PEER):
-        reasons[ENXIO] = "this is no netkit device"
+        reasons[ENXIO] = "this is not a netkit device"
         reasons[EACCES] = "programs of a pair are attached through its primary device"
         if not older_than("6.7"):
             reasons[EINVAL] = "the kernel was built without CONFIG_NETKIT, or the program is of another kind"

@@ -20,7 +20,7 @@ def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> li
     what = f"program {spec.name}: attach"
     category, slash, name = target.partition("/")
     if not slash or not name:
-        raise AttachError(f"{what}: {target!r} is no tracepoint; it is written category/name")
+        raise AttachError(f"{what}: {target!r} is not a tracepoint; it is written category/name")
     ident = tracefs.event_id(what, category, name)
     event = perf_event.open_event(what, perf_event.PERF_TYPE_TRACEPOINT, ident)
     return [perf_event.attach_to_event(what, program.fd, event, cookie, f"tracepoint/{target}")]
