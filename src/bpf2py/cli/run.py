@@ -120,7 +120,7 @@ def run(
     histograms = chosen(histogram or [])
     selected, reason = choose_backend(backend)
     if selected == "engine" and not command:
-        raise BpfError(f"engine backend ({reason}): its events are those of a command it runs: give one behind --")
+        raise BpfError(f"engine backend ({reason}): its events are those of a command it runs: give one after --")
     spec, data, name = read(file, text, tuple(cflag or ()))
     types = record_codecs(spec, data, _types(type_of or []))
     _set_variables(spec, variable or [])

@@ -11,7 +11,7 @@ from bpf2py.lang.c_types import PREFIX
 __all__ = ["names_of_python"]
 
 _MARK = PREFIX.encode()
-# Bytes behind a type's record, by kind: for each of its members, and once.
+# Bytes after a type's record, by kind: for each of its members, and once.
 _MEMBERS = {Kind.STRUCT: 12, Kind.UNION: 12, Kind.ENUM: 8, Kind.FUNC_PROTO: 8, Kind.DATASEC: 12, Kind.ENUM64: 12}
 _ONCE = {Kind.INT: 4, Kind.ARRAY: 12, Kind.VAR: 4, Kind.DECL_TAG: 4}
 _NAMED_MEMBERS = (Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.FUNC_PROTO, Kind.ENUM64)
@@ -45,7 +45,7 @@ def _sections(data: bytes) -> list[tuple[str, int, int, int]]:
 
 
 def _shorter(out: bytearray, strings: int, at: int) -> None:
-    """Let a name's offset point behind the prefix."""
+    """Let a name's offset point after the prefix."""
     (offset,) = struct.unpack_from("<I", out, at)
     start = strings + offset
     text = bytes(out[start : out.index(0, start)])

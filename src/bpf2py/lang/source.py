@@ -14,7 +14,7 @@ __all__ = ["Place", "Source", "did_you_mean"]
 
 
 class Place(NamedTuple):
-    """Where something stands: lines and columns count from 1, the end column is behind the last character."""
+    """Where something stands: lines and columns count from 1, the end column is after the last character."""
 
     line: int
     column: int
