@@ -195,13 +195,11 @@ class Link(Owned):
     @staticmethod
     def from_pin(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Link:
         """Open a pinned link (Linux 5.7); closing it leaves the program attached as long as the pin is there."""
-
         return Link._opened(resolve_backend(backend).open_link_pin(os.fspath(path)))
 
     @staticmethod
     def from_id(ident: int, *, backend: BackendChoice = None) -> Link:
         """Open the link with this id (Linux 5.8, CAP_SYS_ADMIN); `detach()` takes the program off its hook."""
-
         return Link._opened(resolve_backend(backend).open_link_id(object_id(ident, "link")))
 
     @staticmethod
@@ -287,7 +285,6 @@ class Program(Owned):
     @staticmethod
     def from_pin(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:
         """Open a pinned program (Linux 4.4). Raises BpfOSError when nothing is pinned there."""
-
         return Program(resolve_backend(backend).open_program_pin(os.fspath(path)), None)
 
     @staticmethod
@@ -299,7 +296,6 @@ class Program(Owned):
     @staticmethod
     def from_id(ident: int, *, backend: BackendChoice = None) -> Program:
         """Open the program with this id (Linux 4.13, CAP_SYS_ADMIN)."""
-
         return Program(resolve_backend(backend).open_program_id(object_id(ident, "program")), None)
 
     @property

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
-from bpf2py.cli.guard import Guard, guards
+from bpf2py.cli.guard import PATIENCE, Guard, guards
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Started", "Traced", "adopt_orphans", "end_all", "living"]
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # include/uapi/linux/prctl.h
-PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL, and for SIGKILL to work
 
 
 def _prctl() -> Any:

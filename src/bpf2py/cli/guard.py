@@ -11,7 +11,7 @@ from pathlib import Path
 __all__ = ["Guard", "guards"]
 
 VARIABLE = "BPF2PY_RUN"  # in the command's environment, by which what it started is found
-PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL
+PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL, and for SIGKILL to work
 
 guards: set[int] = set()  # processes of this one that are not the command's
 

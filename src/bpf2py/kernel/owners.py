@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bpf2py.kernel.objects import object_info, open_pin
 from bpf2py.kernel.syscall import Fd
+from bpf2py.uapi.map_types import MapFlags
 
 __all__ = ["KINDS", "Owner", "loaded_at", "owners", "pins"]
 
@@ -26,7 +27,6 @@ _LINKS["anon_inode:bpf-link"] = "link"  # one that was opened by its id or pin
 # Where the id stands in what BPF_OBJ_GET_INFO_BY_FD gives (struct bpf_map_info, bpf_prog_info, bpf_link_info).
 _ID_OFFSETS = {"map": 4, "prog": 4, "link": 4}
 MOST_PINS = 100_000
-BPF_F_RDONLY = 1 << 3
 
 
 class Owner(NamedTuple):
@@ -88,7 +88,7 @@ def pins(kind: str) -> dict[int, list[str]]:
     """Paths of pinned objects of a kind ("map", "prog", "link"), by the objects' ids; of those that may be opened."""
     found: dict[int, list[str]] = {}
     for path in paths():
-        for flags in (0, BPF_F_RDONLY):
+        for flags in (0, MapFlags.RDONLY):
             opened = open_pin(path, flags)
             if isinstance(opened, Fd):
                 break
