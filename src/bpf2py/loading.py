@@ -22,15 +22,20 @@ if TYPE_CHECKING:  # who opens a map of the machine needs a backend, but no obje
 Source: TypeAlias = "str | os.PathLike[str] | bytes | ModuleType | ObjectSpec | Sequence[Source]"
 
 
-class LoadOptions(TypedDict, total=False):
-    """Options of `load` that tools pass on."""
+class ObjectOptions(TypedDict, total=False):
+    """Options of `load` that say nothing of single maps, programs and variables, nor how values look."""
 
-    chars: str
     pin_path: str
     maps: Mapping[str, Map[Any, Any]] | None
     kconfig: Mapping[str, int | str] | None
     btf: str | os.PathLike[str] | bytes | Btf | None
     token_path: str | os.PathLike[str] | None
+
+
+class LoadOptions(ObjectOptions, total=False):
+    """Options of `load` that tools pass on."""
+
+    chars: str
     variables: Mapping[str, Any] | None
     max_entries: Mapping[str, int] | None
     autoload: Mapping[str, bool] | None

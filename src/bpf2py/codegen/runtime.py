@@ -7,21 +7,18 @@ import zlib
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from bpf2py.btf.codec import Codec
 from bpf2py.btf.codec_for import codec_for, use_classes
 from bpf2py.btf.values import StructValue, UnionValue
 from bpf2py.codegen.paths import locate
 from bpf2py.errors import BtfError, ObjectError
+from bpf2py.loading import ObjectOptions
 
 if TYPE_CHECKING:
-    import os
-
     from bpf2py.backends import BackendChoice
-    from bpf2py.btf.reader import Btf
     from bpf2py.codegen.variables import TypedVariable
-    from bpf2py.maps.base import Map
     from bpf2py.object import Object
     from bpf2py.programs import Program
     from bpf2py.spec.object_spec import ObjectSpec
@@ -29,14 +26,8 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=type[Any])
 
 
-class LoadOptions(TypedDict, total=False):
-    """Options of `bpf2py.load` that generated modules pass on; not `chars`, for annotations say str."""
-
-    pin_path: str
-    maps: Mapping[str, Map[Any, Any]] | None
-    kconfig: Mapping[str, int | str] | None
-    btf: str | os.PathLike[str] | bytes | Btf | None
-    token_path: str | os.PathLike[str] | None
+# Not `chars`, for annotations say str; the rest has types of the module.
+LoadOptions = ObjectOptions
 
 
 class OpenEnum(IntEnum):
