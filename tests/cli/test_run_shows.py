@@ -87,13 +87,16 @@ def run(backend: str, *arguments: str, **options: Any) -> subprocess.CompletedPr
 def test_everything_a_program_says(source: str, backend: str) -> None:
     done = run(backend, source, "--", "sh", "-c", "/bin/true; exit 4")
     assert done.returncode == 4, done.stderr
-    assert re.search(r"^events: pid=\d+, comm=true$", done.stdout, re.M), done.stdout
+    event = re.search(r"^events: pid=(\d+), comm=true$", done.stdout, re.M)
+    assert event, done.stdout
     assert re.search(r"^perf: 2a 00 00 00 00", done.stdout, re.M)
     assert (
         "records of perf are shown as bytes: they may be any of other, sample; choose with --type perf=NAME"
         in done.stderr
     )
-    assert re.search(r"^printk: (true-\d+ \[\d+\] [\d.]+: )?executed 7$", done.stdout, re.M)
+    # The kernel may still know the process by its name before exec.
+    printed = re.compile(rf"^printk: ((true|sh)-{event[1]} \[\d+\] [\d.]+: )?executed 7$", re.M)
+    assert printed.search(done.stdout), done.stdout
     assert "latency_ns[1] (6 values)" in done.stdout
     assert re.search(r"^ +1\.0 us -> 2\.0 us : 2 \|\*{20} +\|$", done.stdout, re.M)
     assert re.search(r"^ +4\.1 us -> 8\.2 us : 4 \|\*{40}\|$", done.stdout, re.M)
@@ -103,7 +106,7 @@ def test_everything_a_program_says(source: str, backend: str) -> None:
     assert re.search(r"^ +key\.id +value\.id +count\n +9 +8 +1$", done.stdout, re.M)
     variables = done.stdout.partition("global variables\n")[2]
     assert re.search(r"^ +total +[1-9]\d*\n", variables, re.M)
-    assert re.search(r"^ +last +true$", variables, re.M)
+    assert re.search(r"^ +last +\w\S*$", variables, re.M), variables  # of whoever started a program last
     assert "wanted" not in variables  # a constant is not a result
     assert "PERF_EVENT_ARRAY" not in done.stderr
 

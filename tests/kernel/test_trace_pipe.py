@@ -112,6 +112,21 @@ def test_the_command(printing: bpf2py.ObjectSpec) -> None:
     assert instances() == []
 
 
+def test_a_thread_that_just_started_has_a_name(printing: bpf2py.ObjectSpec) -> None:
+    script = "import os\nos.getpgid(0)"
+    with bpf2py.load(printing, "kernel") as obj, TracePipe() as pipe:
+        obj.attach()
+        started: set[int] = set()
+        for _ in range(10):  # the kernel may or may not have noted the name when the line is read
+            with subprocess.Popen([sys.executable, "-S", "-c", script]) as process:
+                lines = pipe.lines(30)
+                line = next(line for line in lines if line.text == f"asked by {process.pid}")
+                assert line.task != "<...>"
+                started.add(line.pid)
+        assert len(started) == 10
+    assert instances() == []
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [

@@ -30,6 +30,8 @@ _LINE = re.compile(
     rb"\s*(?P<task>.*)-(?P<pid>\d+)\s+(?:\([\s\d-]+\)\s+)?\[(?P<cpu>\d+)\]\s+\S+\s+(?P<seconds>[\d.]+): "
     rb"bpf_trace_printk: (?P<text>.*)"
 )
+_UNNAMED = "<...>"
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h: PROC_PID_INIT_INO
 _LOST = re.compile(rb"CPU:(\d+) \[LOST (\d+) EVENTS\]")
 
 
@@ -38,7 +40,8 @@ class TraceLine(NamedTuple):
 
     Attributes:
         text: what it printed.
-        task, pid: the process that ran then.
+        task, pid: the thread that ran then. The kernel notes names when it switches threads, so that of a thread which just started
+            may be asked for when the line is read; ``<...>`` where nobody knows it any more.
         cpu: where.
         seconds: of the trace clock, as `time.monotonic` counts them, nearly.
         lost: lines of this CPU that were lost before; `text` is empty then.
@@ -136,8 +139,14 @@ class TracePipe(Owned):
             if not data:
                 return found
             *lines, self._rest = (self._rest + data).split(b"\n")
-            found += [line for raw in lines if (line := parse(raw)) is not None]
+            found += [self._named(line) for raw in lines if (line := parse(raw)) is not None]
         return found
+
+    def _named(self, line: TraceLine) -> TraceLine:
+        """The line, with its thread's name where the kernel had not noted it yet."""
+        if line.task != _UNNAMED or self._tracefs is None:
+            return line
+        return line._replace(task=_name_of(line.pid, self._tracefs) or _UNNAMED)
 
     def lines(self, timeout: float | None = None) -> Iterator[TraceLine]:
         """Lines as they come, for at most so many seconds."""
@@ -183,6 +192,23 @@ def parse(raw: bytes) -> TraceLine | None:
         return None
     text, task = found["text"].decode("utf-8", "replace"), found["task"].decode("utf-8", "replace")
     return TraceLine(text, task, int(found["pid"]), int(found["cpu"]), float(found["seconds"]))
+
+
+def _name_of(pid: int, tracefs: Tracefs) -> str | None:
+    """The name of a thread that runs, or of one that was switched out before it ended."""
+    try:
+        if os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE:  # elsewhere /proc counts otherwise
+            with open(f"/proc/{pid}/comm", errors="replace") as file:
+                return file.read().rstrip("\n")
+    except OSError:
+        pass
+    try:
+        noted = tracefs.read("saved_cmdlines")
+    except OSError:
+        return None
+    return next(
+        (name for number, _, name in (line.partition(" ") for line in noted.splitlines()) if number == str(pid)), None
+    )
 
 
 def trace_pipe(timeout: float | None = None) -> Iterator[TraceLine]:
