@@ -185,6 +185,9 @@ def _alu(op: Op) -> str | None:
         if src or offset or imm not in (16, 32, 64) or (bits == 64 and by_register):
             return "BPF_END uses reserved fields"
         return None
+    if operation == isa.BPF_MOV and by_register and bits == 64 and offset == isa.ADDR_SPACE_CAST:
+        known = imm in (isa.CAST_KERN, isa.CAST_USER)
+        return None if known else "addr_space_cast insn can only convert between address space 1 and 0"
     if by_register and imm:
         return "an operation on two registers has a constant as well"
     if not by_register and src:
@@ -192,7 +195,7 @@ def _alu(op: Op) -> str | None:
     if operation == isa.BPF_MOV:
         allowed: tuple[int, ...] = (0,)
         if by_register:
-            allowed = (0, 8, 16) if bits == 32 else (0, 1, 8, 16, 32)
+            allowed = (0, 8, 16) if bits == 32 else (0, 8, 16, 32)
         return None if offset in allowed else "BPF_MOV uses reserved fields"
     if operation in (isa.BPF_DIV, isa.BPF_MOD):
         if offset not in (0, 1):

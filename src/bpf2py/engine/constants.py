@@ -46,6 +46,8 @@ def calculate(op: Op, value: int, operand: int) -> int | None:
     operation = op.opcode & 0xF0
     mask = (1 << bits) - 1
     if operation == isa.BPF_MOV:
+        if op.offset == isa.ADDR_SPACE_CAST:
+            return None
         result = _signed(operand, op.offset) if op.offset > 1 else operand
     elif operation in _ALU and not op.offset:
         result = _ALU[operation](value & mask, operand & mask, bits)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Placer"]
 
+_MOVE = isa.BPF_ALU64 | isa.BPF_MOV | isa.BPF_X
+
 
 class Placer:
     """Places one program; `facts` and `code` are its results."""
@@ -41,6 +43,7 @@ class Placer:
         self._note_results(linked)
         self.facts: dict[int, MapFacts] = {}
         self._frozen: dict[int, int] = {}  # where data is that can no longer change: address, bytes
+        self._arenas: dict[EngineMap, int] = {}  # and where they are first used
         for ref in linked.refs:
             self._place(ref)
 
@@ -70,11 +73,15 @@ class Placer:
             handle = self.maps.get(ref.name)
             if handle is None:
                 raise RelocationError(f"program {self.program.name}: map {ref.name} was not created", offset=ref.offset)
+            if handle.info.type == MapType.ARENA:
+                self._arenas.setdefault(handle, slot)
             if ref.kind == RefKind.MAP:
                 self.facts[handle.header] = MapFacts(ref.name, handle.info.key_size, handle.info.value_size)
                 self._set(ref, src=0, imm=handle.header)
             else:
-                self._set(ref, src=0, imm=handle.data_address + ref.value)
+                # Of an arena programs know addresses in the process.
+                base = self.engine.memory.base if handle.info.type == MapType.ARENA else 0
+                self._set(ref, src=0, imm=base + handle.data_address + ref.value)
                 self._note_frozen(handle)
             return
         extern = self.spec.externs.get(ref.name)
@@ -94,6 +101,24 @@ class Placer:
                     f"bpf_ksym_exists({ref.name}), or give it an address: engine.symbols[{ref.name!r}] = ..."
                 )
             self._set(ref, src=0, imm=address or 0)
+
+    def check_arena(self) -> None:
+        """Look at casts between address spaces, which need one arena; its flags may say that pointers are not for user space.
+
+        Raises CheckError.
+        """
+        if len(self._arenas) > 1:
+            raise CheckError(max(self._arenas.values()), "Only one arena per program")
+        keep = not any(arena.info.flags & MapFlags.NO_USER_CONV for arena in self._arenas)
+        for slot, op in enumerate(self.code.ops):
+            if op is None or op.opcode != _MOVE or op.offset != isa.ADDR_SPACE_CAST:
+                continue
+            if not self._arenas:
+                raise CheckError(
+                    slot, "addr_space_cast insn can only be used in a program that has an associated arena"
+                )
+            if op.imm == isa.CAST_USER and not keep:
+                self.code.ops[slot] = op._replace(imm=isa.CAST_KERN)
 
     def _note_frozen(self, handle: EngineMap) -> None:
         if handle.core.frozen and handle.info.flags & MapFlags.RDONLY_PROG:

@@ -58,6 +58,7 @@ def load(
     made = EngineProgram(engine, program, placer.code, linked, spec)
     try:
         check_form(placer.code)
+        placer.check_arena()
         calls = check_values(placer.code, placer.facts, constant=placer.constant)
         check_helpers(placer.code, program, spec, engine.version, calls.reached)
         deepest = max(calls.depths.values(), default=0)

@@ -295,6 +295,9 @@ def _alu(op: Op) -> str:
     if operation == isa.BPF_MOV:
         if op.opcode & isa.BPF_X and op.offset in (8, 16, 32):
             return f"{dst} = sign({right}, {op.offset}) & {mask}"
+        if op.opcode & isa.BPF_X and op.offset == isa.ADDR_SPACE_CAST:
+            low = f"{right} & 0xffffffff"
+            return f"{dst} = ({low}) and ({low}) + BASE" if op.imm == isa.CAST_USER else f"{dst} = {low}"
         return f"{dst} = {right} & {mask}"
     if operation in (isa.BPF_DIV, isa.BPF_MOD):
         return f"{dst} = divide({dst}, {right}, {operation == isa.BPF_MOD}, {op.offset == 1}, {bits})"

@@ -134,7 +134,11 @@ class Emitter:
         if by_register:
             src = self.load_address_value(op.src)
             if operation == isa.BPF_MOV:
-                if offset == 0 or offset == 1:
+                if offset == isa.ADDR_SPACE_CAST:
+                    out += rr(0x89, src, dst, False)
+                    if imm == isa.CAST_USER:  # null stays null
+                        out += rr(0x85, dst, dst, False) + b"\x74\x03" + rr(0x01, R12, dst)
+                elif offset == 0:
                     if wide and src == dst:
                         return
                     out += rr(0x89, src, dst, wide)

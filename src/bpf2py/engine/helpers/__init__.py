@@ -76,6 +76,7 @@ cgrp_storage_delete
 }
 _MODULES = {name: module for module, names in _PYTHON.items() for name in names.split()}
 _KFUNC_MODULES = {
+    "arena": "bpf_arena_alloc_pages bpf_arena_free_pages bpf_arena_reserve_pages",
     "kfuncs": """
 bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
 bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_task_from_pid bpf_task_from_vpid
