@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bpf2py.engine import memory as module
 from bpf2py.engine.memory import Memory
 
 SOURCE = """

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.engine.maps.cgroup_storage import attached, cgroup_number
 from bpf2py.engine.prog_test_run import run_program
 from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import AttachError
@@ -252,6 +253,7 @@ def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: 
         from bpf2py.engine.iterators import check_options
 
         check_options(program, options)
+    attached(program, cgroup_number(options))
     return [EngineLink(engine, program, hook, cookie, options)]
 
 
@@ -262,5 +264,8 @@ def fire(engine: Machine, hook: str, arguments: Sequence[Any], fields: Mapping[s
     others = {key: value for key, value in fields.items() if key != "data"} if data else fields
     results = []
     for link in [link for link in engine.hooks if link.hook == name]:
-        results.append(run_program(engine, link.program, None, data, arguments, others, link.cookie).return_value)
+        done = run_program(
+            engine, link.program, None, data, arguments, others, link.cookie, cgroup_number(link.options)
+        )
+        results.append(done.return_value)
     return results

@@ -336,6 +336,7 @@ def run_program(
     arguments: Sequence[object],
     fields: Mapping[str, object],
     cookie: int = 0,
+    cgroup: int = 0,
 ) -> TestRunResult:
     """Run a program on a context made from Python values, or on a packet."""
     # What the context points to must exist before the run does.
@@ -348,6 +349,7 @@ def run_program(
 
         def prepare(run: Run) -> None:
             run.cookie = draft.cookie
+            run.cgroup = cgroup
             run.arguments = draft.arguments
             run.sysctl = draft.sysctl
 

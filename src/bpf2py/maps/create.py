@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ArrayMap,
         BloomFilterMap,
         CgroupArrayMap,
+        CgroupStorageMap,
         CpuMap,
         DevMap,
         HashMap,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         LruPerCpuHashMap,
         MapOfMaps,
         PerCpuArrayMap,
+        PerCpuCgroupStorageMap,
         PerCpuHashMap,
         PerfEventArrayMap,
         ProgArrayMap,
@@ -367,6 +369,17 @@ class CreateMap(Protocol):
     def __call__(
         self, type: Literal[MapType.SOCKHASH, "SOCKHASH"], *sizes: int, **options: Unpack[AllOptions]
     ) -> SockMap[Any]: ...
+    @overload
+    def __call__(
+        self, type: Literal[MapType.CGROUP_STORAGE, "CGROUP_STORAGE"], *sizes: int, **options: Unpack[AllOptions]
+    ) -> CgroupStorageMap[Any, Any]: ...
+    @overload
+    def __call__(
+        self,
+        type: Literal[MapType.PERCPU_CGROUP_STORAGE, "PERCPU_CGROUP_STORAGE"],
+        *sizes: int,
+        **options: Unpack[AllOptions],
+    ) -> PerCpuCgroupStorageMap[Any, Any]: ...
     @overload
     def __call__(
         self, type: Literal[MapType.ARENA, "ARENA"], *sizes: int, **options: Unpack[AllOptions]

@@ -71,7 +71,7 @@ sock_ops_cb_flags_set setsockopt getsockopt get_netns_cookie find_vma perf_prog_
     "timer": "timer_init timer_set_callback timer_start timer_cancel",
     "storage": """
 sk_storage_get sk_storage_delete inode_storage_get inode_storage_delete task_storage_get task_storage_delete cgrp_storage_get
-cgrp_storage_delete
+cgrp_storage_delete get_local_storage
 """,
 }
 _MODULES = {name: module for module, names in _PYTHON.items() for name in names.split()}
