@@ -61,6 +61,26 @@ def test_the_backends_do_not_know_each_other() -> None:
             assert other not in set(imports(path)), path
 
 
+def test_the_engine_is_built_in_storeys() -> None:
+    """Code knows no maps, helpers or programs; maps know no programs."""
+    storeys = {
+        "code": {"code", "memory"},
+        "maps": {"maps", "code", "memory", "machine", "refusals", "newest", "sockets"},
+    }
+    for storey, allowed in storeys.items():
+        for path in sorted((ROOT / "engine" / storey).rglob("*.py")):
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bpf2py.engine."):
+                    used = str(node.module).split(".")[2]
+                    known = used in allowed or in_type_checking(parsed(path), node)
+                    assert known, f"{path.relative_to(ROOT)} imports engine.{used}"
+
+
+def in_type_checking(module: ast.Module, node: ast.stmt) -> bool:
+    blocks = (n for n in ast.walk(module) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    return any(node in ast.walk(block) for block in blocks)
+
+
 def test_every_room_has_a_floor() -> None:
     rooms = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.suffix == ".py" or p.is_dir()}
     assert rooms - {"__pycache__", "py.typed"} <= set(FLOORS)
@@ -191,10 +211,10 @@ ANY = {
     "btf/structs.py: plain": "any value of a BTF type",
     "btf/structs.py: __getitem__": "a member's type follows from BTF",
     "codegen/runtime.py: __get__": "any codec",
-    "engine/native.py: translator_class": "code of one translator or the other",
+    "engine/code/native.py: translator_class": "code of one translator or the other",
     "engine/machine.py: provide": "code of one translator or the other",
     "engine/machine.py: gone": "code of one translator or the other",
-    "engine/translate.py: numbered": "generated Python code",
+    "engine/code/python.py: numbered": "generated Python code",
     "kernel/attach/__init__.py: required": "the type of an option follows from its name",
     "kernel/syscall.py: libc": "ctypes: any function of the library",
     "kernel/syscall.py: quick_libc": "ctypes: any function of the library",

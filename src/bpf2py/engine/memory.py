@@ -61,7 +61,7 @@ class Memory(Owned):
         base: where address 0 is in the process: at a multiple of 4 GiB where there is that much address space, so that an address
             is the lower half of a pointer in the process, which is what arenas need.
         view, u32, u64: the bytes, and as numbers (index: address divided by their size).
-        control: 64-bit numbers in front of address 0: see `bpf2py.engine.native`.
+        control: 64-bit numbers in front of address 0: see `bpf2py.engine.code.native`.
     """
 
     __slots__ = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.helpers.sysctl import Sysctl
 
 if TYPE_CHECKING:
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.engine.task import Task
 
 __all__ = ["Run"]

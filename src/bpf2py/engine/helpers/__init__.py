@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from bpf2py.engine.code import Target
+from bpf2py.engine.code.code import Target
 from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.linker.core import POISON_IMM
 

@@ -20,7 +20,7 @@ from bpf2py.uapi.map_types import MapType, UpdateFlags
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["CGROUP_STORAGE", "attached", "build_cgroup_storage", "cgroup_number", "local_storage"]

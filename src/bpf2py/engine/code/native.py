@@ -12,11 +12,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.engine.code import Code
+from bpf2py.engine.code.code import Code
+from bpf2py.engine.code.control import Slot
+from bpf2py.engine.code.x86_64.emit import emit
+from bpf2py.engine.code.x86_64.encode import RAX, mov_imm
+from bpf2py.engine.code.x86_64.runtime import Layout, runtime
 from bpf2py.engine.memory import CONTROL, MAX_FUNCTIONS, OPS_STACK, Memory
-from bpf2py.engine.x86_64 import emit
-from bpf2py.engine.x86_encode import RAX, mov_imm
-from bpf2py.engine.x86_runtime import Layout, Slot, runtime
 from bpf2py.errors import EncodeError
 
 __all__ = ["NativeCode", "can_run", "translator_class"]
@@ -288,6 +289,6 @@ def translator_class(name: str | None) -> Any:
         raise EncodeError(f"engine: translator must be native or python, is {wanted!r}")
     if wanted == "native" and can_run():
         return NativeCode
-    from bpf2py.engine.translate import PythonCode
+    from bpf2py.engine.code.python import PythonCode
 
     return PythonCode

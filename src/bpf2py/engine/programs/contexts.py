@@ -11,7 +11,7 @@ from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
 from bpf2py.engine.helpers.sysctl import Sysctl
-from bpf2py.engine.kernel_objects import member, pointer, whole
+from bpf2py.engine.programs.kernel_objects import member, pointer, whole
 from bpf2py.errors import BtfError, EncodeError
 from bpf2py.uapi import usdt
 from bpf2py.uapi.program_types import AttachType
@@ -19,7 +19,7 @@ from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.engine.run import Run
 
 __all__ = ["context_type", "encode_context"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bpf2py.engine.code.control import Fault, Slot
 from bpf2py.engine.memory import PUBLIC
-from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.errors import ProgramFault
 
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import os
 
-from bpf2py.engine.check import set_frames
-from bpf2py.engine.code import Code
+from bpf2py.engine.code.check import set_frames
+from bpf2py.engine.code.code import Code
 from bpf2py.linker.link import Linker
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec
 
 __all__ = ["OBJECT", "library_code", "library_names"]
 
-OBJECT = os.path.join(os.path.dirname(__file__), "maps", "maps.bpf.o")
+OBJECT = os.path.join(os.path.dirname(os.path.dirname(__file__)), "maps", "maps.bpf.o")
 
 
 @functools.cache

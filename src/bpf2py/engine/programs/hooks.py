@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.cgroup_storage import attached, cgroup_number
-from bpf2py.engine.prog_test_run import run_program
+from bpf2py.engine.programs.prog_test_run import run_program
 from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import AttachError
 from bpf2py.owned import Owned
@@ -18,7 +18,7 @@ from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.seam.protocol import LinkHandle
 
 __all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name"]
@@ -144,7 +144,7 @@ class EngineLink(Owned):
             return -22
         import tempfile
 
-        from bpf2py.engine.iterators import read
+        from bpf2py.engine.programs.iterators import read
 
         with tempfile.TemporaryFile() as file:
             file.write(read(self.engine, self.program, self.options))
@@ -250,7 +250,7 @@ def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: 
             )
         hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
     if spec.attach_type == AttachType.TRACE_ITER:
-        from bpf2py.engine.iterators import check_options
+        from bpf2py.engine.programs.iterators import check_options
 
         check_options(program, options)
     attached(program, cgroup_number(options))

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bpf2py.engine.contexts import encode_context
-from bpf2py.engine.kernel_objects import KnownMembers, opaque, pointer
-from bpf2py.engine.packet import (
+from bpf2py.engine.programs.contexts import encode_context
+from bpf2py.engine.programs.kernel_objects import KnownMembers, opaque, pointer
+from bpf2py.engine.programs.packet import (
     AF_INET,
     ETH_HLEN,
     HEADROOM,
@@ -37,7 +37,7 @@ from bpf2py.uapi.program_types import ProgramType as P
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.memory import Memory
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
 
 __all__ = ["run_once", "test_run"]
 

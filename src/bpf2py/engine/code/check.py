@@ -7,7 +7,7 @@ operation exists, and no function runs past its end: what the translators rely o
 
 from __future__ import annotations
 
-from bpf2py.engine.code import Code, Function, Op, function_address, is_function_address, is_jump, jump_target
+from bpf2py.engine.code.code import Code, Function, Op, function_address, is_function_address, is_jump, jump_target
 from bpf2py.isa import opcodes as isa
 
 __all__ = ["MAX_CALL_DEPTH", "MAX_STACK", "CheckError", "check_form", "set_frames"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bpf2py.engine.code import Op
+from bpf2py.engine.code.code import Op
 from bpf2py.isa import opcodes as isa
 
 __all__ = ["calculate", "compare"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 
-from bpf2py.engine.code import (
+from bpf2py.engine.code.code import (
     MAX_LOOPS,
     Code,
     Function,
@@ -22,8 +22,8 @@ from bpf2py.engine.code import (
     is_jump,
     jump_target,
 )  # fmt: skip
-from bpf2py.engine.memory import FUNCTIONS, PUBLIC
-from bpf2py.engine.x86_encode import (
+from bpf2py.engine.code.control import Fault, Slot
+from bpf2py.engine.code.x86_64.encode import (
     R9,
     R10,
     R11,
@@ -43,8 +43,9 @@ from bpf2py.engine.x86_encode import (
     ri,
     rr,
 )  # fmt: skip
-from bpf2py.engine.x86_inline import INLINE, array_lookup, legacy_load
-from bpf2py.engine.x86_runtime import Fault, Layout, Slot, control
+from bpf2py.engine.code.x86_64.inline import INLINE, array_lookup, legacy_load
+from bpf2py.engine.code.x86_64.runtime import Layout, control
+from bpf2py.engine.memory import FUNCTIONS, PUBLIC
 from bpf2py.isa import opcodes as isa
 
 __all__ = ["emit"]

@@ -16,7 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from bpf2py.engine.code import (
+from bpf2py.engine.code.code import (
     MAX_LOOPS,
     MAX_TAIL_CALLS,
     SKB_DATA,
@@ -29,9 +29,9 @@ from bpf2py.engine.code import (
     is_jump,
     jump_target,
 )  # fmt: skip
-from bpf2py.engine.debug import compiled, slot_of
+from bpf2py.engine.code.control import Fault, Slot
+from bpf2py.engine.code.debug import compiled, slot_of
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, OPS_STACK, PUBLIC, Memory
-from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.disasm import disassemble
 

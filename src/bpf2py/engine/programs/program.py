@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.check import MAX_STACK, CheckError, check_form
-from bpf2py.engine.check_values import MapFacts, check_values
-from bpf2py.engine.debug import SourceLine
-from bpf2py.engine.place import Placer
+from bpf2py.engine.code.check import MAX_STACK, CheckError, check_form
+from bpf2py.engine.code.check_values import MapFacts, check_values
+from bpf2py.engine.code.debug import SourceLine
+from bpf2py.engine.programs.relocate import Placer
 from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import BtfError, NotSupported, ObjectError, VerifierError
 from bpf2py.isa.helpers import HELPERS, Parameter
@@ -22,11 +22,11 @@ from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
-    from bpf2py.engine.code import Code
-    from bpf2py.engine.hooks import EngineLink
+    from bpf2py.engine.code.code import Code
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.maps.handle import EngineMap
+    from bpf2py.engine.programs.hooks import EngineLink
     from bpf2py.seam.protocol import ProgramHandle
 
 __all__ = ["EngineProgram", "load"]
@@ -189,7 +189,7 @@ class EngineProgram(Owned):
 
     def python_source(self) -> str:
         """The program as Python source, as the Python translation runs it."""
-        from bpf2py.engine.translate import source
+        from bpf2py.engine.code.python import source
 
         return source(self._code)[0]
 
@@ -272,8 +272,8 @@ class EngineProgram(Owned):
         return {}
 
     def attach(self, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
-        """Attach to a hook of the simulated machine: see `bpf2py.engine.hooks`."""
-        from bpf2py.engine.hooks import attach
+        """Attach to a hook of the simulated machine: see `bpf2py.engine.programs.hooks`."""
+        from bpf2py.engine.programs.hooks import attach
 
         return attach(self.engine, self, spec, options)
 
@@ -288,7 +288,7 @@ class EngineProgram(Owned):
         batch_size: int = 0,
     ) -> TestRunResult:
         """What BPF_PROG_TEST_RUN does. Raises NotSupported or BpfOSError."""
-        from bpf2py.engine.prog_test_run import test_run
+        from bpf2py.engine.programs.prog_test_run import test_run
 
         return test_run(self.engine, self, name, data, context, repeat, cpu, flags, batch_size)
 
@@ -302,7 +302,7 @@ class EngineProgram(Owned):
         cpu: int | None,
     ) -> TestRunResult:
         """A run on a context made from Python values: see `Program.run`."""
-        from bpf2py.engine.prog_test_run import run_program
+        from bpf2py.engine.programs.prog_test_run import run_program
 
         if cpu is None:
             return run_program(self.engine, self, context, data, arguments, fields)

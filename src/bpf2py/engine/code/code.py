@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from bpf2py.engine.debug import SourceLine
+from bpf2py.engine.code.debug import SourceLine
 from bpf2py.isa.opcodes import (
     BPF_CALL,
     BPF_EXIT,

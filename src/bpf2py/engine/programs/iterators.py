@@ -10,10 +10,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.types import Ref
-from bpf2py.engine.contexts import context_type
-from bpf2py.engine.kernel_objects import KnownMembers, known, member, opaque, task_members
 from bpf2py.engine.maps import PROGRAM_SIDE
-from bpf2py.engine.prog_test_run import run_program
+from bpf2py.engine.programs.contexts import context_type
+from bpf2py.engine.programs.kernel_objects import KnownMembers, known, member, opaque, task_members
+from bpf2py.engine.programs.prog_test_run import run_program
 from bpf2py.errors import AttachError
 from bpf2py.uapi.map_types import MapType, type_name
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bpf2py.btf.reader import Btf
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.handle import EngineMap
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
 
 __all__ = ["check_options", "read"]
 

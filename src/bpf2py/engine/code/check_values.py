@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from bpf2py.engine.check import MAX_STACK, CheckError
-from bpf2py.engine.code import Code, Function, Op, is_jump, jump_target
-from bpf2py.engine.constants import calculate, compare
+from bpf2py.engine.code.check import MAX_STACK, CheckError
+from bpf2py.engine.code.code import Code, Function, Op, is_jump, jump_target
+from bpf2py.engine.code.constants import calculate, compare
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.helpers import HELPERS, Helper
 

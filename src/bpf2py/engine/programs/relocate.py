@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.check import CheckError
-from bpf2py.engine.check_values import Calls, MapFacts
-from bpf2py.engine.code import Code, Op, Target, function_address, is_function_address
+from bpf2py.engine.code.check import CheckError
+from bpf2py.engine.code.check_values import Calls, MapFacts
+from bpf2py.engine.code.code import Code, Op, Target, function_address, is_function_address
 from bpf2py.engine.helpers import KFUNCS, MISSING, native_name, target_of
 from bpf2py.errors import NotSupported, RelocationError
 from bpf2py.isa import opcodes as isa

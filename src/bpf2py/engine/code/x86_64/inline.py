@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.code import MAX_TAIL_CALLS, SKB_DATA, SKB_DATA_END, Op, Target
-from bpf2py.engine.memory import ENGINE, FUNCTIONS
-from bpf2py.engine.x86_encode import (
+from bpf2py.engine.code.code import MAX_TAIL_CALLS, SKB_DATA, SKB_DATA_END, Op, Target
+from bpf2py.engine.code.control import Fault, Slot
+from bpf2py.engine.code.x86_64.encode import (
     R10,
     R11,
     RAX,
@@ -21,11 +21,12 @@ from bpf2py.engine.x86_encode import (
     ri,
     rr,
 )
-from bpf2py.engine.x86_runtime import Fault, Slot, control
+from bpf2py.engine.code.x86_64.runtime import control
+from bpf2py.engine.memory import ENGINE, FUNCTIONS
 from bpf2py.isa import opcodes as isa
 
 if TYPE_CHECKING:
-    from bpf2py.engine.x86_64 import Emitter
+    from bpf2py.engine.code.x86_64.emit import Emitter
 
 __all__ = ["INLINE", "array_lookup", "legacy_load"]
 

@@ -1,9 +1,9 @@
-"""The machine code around programs, and what programs and it share with the engine: the control numbers."""
+"""The machine code around programs."""
 
 from __future__ import annotations
 
-from bpf2py.engine.memory import CONTROL
-from bpf2py.engine.x86_encode import (
+from bpf2py.engine.code.control import FIRST_CALL, Slot
+from bpf2py.engine.code.x86_64.encode import (
     R8,
     R9,
     R10,
@@ -25,24 +25,9 @@ from bpf2py.engine.x86_encode import (
     mov_imm,
     rr,
 )  # fmt: skip
+from bpf2py.engine.memory import CONTROL
 
-__all__ = ["FIRST_CALL", "Fault", "Layout", "Slot", "control", "runtime"]
-
-# In the number of a callback that is not a helper's: the rest is the control number of a library function to be provided.
-FIRST_CALL = 1 << 30
-
-
-class Slot:
-    """Indexes of the numbers in `Memory.control`."""
-
-    SAVED_RSP, FAULT, PC, ADDRESS, FUEL, FUNCTIONS, STACK_LOW, TAIL_CALLS, STACK_TOP, UNIT, RESULT = range(11)
-    LIBRARY = 16  # the first of those that hold addresses of the library's functions
-
-
-class Fault:
-    """Why a program was left, in control[FAULT]."""
-
-    MEMORY, FUEL, PYTHON, STACK, FUNCTION, MAP, THROW, POINTER = range(1, 9)
+__all__ = ["Layout", "control", "runtime"]
 
 
 class Layout:
