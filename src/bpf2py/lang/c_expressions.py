@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bpf2py.lang.c_macros import context
 from bpf2py.lang.c_pieces import Functions, division_function, is_pure, shift_function, text_literal
 from bpf2py.lang.c_types import CNames, number
 from bpf2py.lang.scope import is_place, range_of
@@ -61,6 +62,7 @@ class CExpressions:
         self.renamed: dict[int, str] = {}  # what locals are called where they are not called by their name
         self.counter = 0
         self.headers: set[str] = set()
+        self.contexts: dict[tuple[str, str], int] = {}  # how often a program mentions each field of its context
         self.functions = Functions()  # functions of our own that are used, by name
         self.update_functions: Callable[[MapOp, str], str] = lambda op, name: ""
 
@@ -309,6 +311,8 @@ class CExpressions:
         if self._slot(expr):
             return self._from_slot(expr)
         base = expr.base
+        if expr.arrow and self.contexts.get((owner.name, expr.name), 0) > 1 and isinstance(base, Var):
+            return f"{context(self, base)}->{name}", POSTFIX
         if isinstance(base, Deref) and not expr.arrow:
             return f"{self.text(base.pointer, POSTFIX)}->{name}", POSTFIX
         if isinstance(base, AddrOf) and expr.arrow:
