@@ -72,6 +72,7 @@ class Places:
     def __init__(self, body: Block) -> None:
         self.uses: dict[int, list[tuple[tuple[int, ...], Stmt | None]]] = {}
         self.counters: set[int] = set()
+        self.loops: set[int] = set()  # locals that loops give their values
         self.assigned: dict[int, int] = {}
         self.locals: dict[int, Local] = {}
         self._inline: dict[int, Stmt] = {}
@@ -87,6 +88,8 @@ class Places:
                     continue
                 if field.name == "target" and isinstance(value, Var) and isinstance(node, Assign):
                     self.assigned[id(value.local)] = self.assigned.get(id(value.local), 0) + 1
+                if isinstance(node, For | Each) and field.name == "local":
+                    self.loops.add(id(node.local))
                 if isinstance(node, For) and field.name == "local":
                     self._use(node.local, (*own, id(node)), node)
                     continue

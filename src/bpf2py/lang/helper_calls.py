@@ -24,6 +24,7 @@ from bpf2py.lang.tree import (
     SizeOf,
     Str,
     StructLit,
+    Var,
 )  # fmt: skip
 from bpf2py.lang.types import (
     BOOL,
@@ -231,6 +232,8 @@ def argument(c: Checker, node: ast.AST, value: Expr, kind: Type, name: str) -> E
         return value
     if (isinstance(own, Int) or own == LITERAL) and (name in _ADDRESSES or name.endswith("__ign")):
         return Cast(Ptr(VOID), c.settle(value))
+    if name == "key" and isinstance(own, Int) and isinstance(value, Var):
+        return AddrOf(Ptr(own), Cast(own, value))
     if is_place(value):
         pointer = Ptr(own)
         _matches(c, node, pointer, kind, name)

@@ -144,11 +144,10 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
     fixed = name in again
     c.fixed_range = None  # type: ignore[attr-defined]
     before = c.flow.copy()
-    known = c.locals.get(name)
     local = c.declare(name, kind, target)
     kind = local.type
     c.flow.assign(name)
-    local.loop_range = limits if not fixed and known is None else None
+    local.loop_range = limits if not fixed else None  # within the loop
     start, stop = (c.coerce(each, kind, node) if each.type != kind else each for each in (start, stop))
     if stop.const is None:
         stop = _once(c, node, stop, again, out)
@@ -156,6 +155,7 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
     body = block(c, node.body)
     references.round_ends(c, node, loop.held)
     c.loops.pop()
+    local.loop_range = None
     after = before
     if count is not None and count > 0 and start.const is not None and stop.const is not None:
         after = before.copy()
@@ -165,8 +165,6 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
         c.flow = merge(c.flow, flow)
     limit = None if stop.const is not None or limits is None else limits[1]
     later = _read_elsewhere(c.function.node, node, name)
-    if later:
-        local.loop_range = None
     out.append(For(node.lineno, local, start, stop, step, body, bounded, fixed or later, limit))
 
 
@@ -314,14 +312,14 @@ def _elements(
     if isinstance(kind.element, Struct | Array):
         element = AddrOf(Ptr(kind.element), element)
     before = c.flow.copy()
-    known = c.locals.get(target.id)
     local = c.declare(target.id, element.type, target)
-    local.loop_range = limits if known is None and target.id not in _assigned(node.body) else None
+    local.loop_range = limits if target.id not in _assigned(node.body) else None
     c.flow.assign(target.id)
     loop = _enter(c, node.body)
     body = block(c, node.body)
     references.round_ends(c, node, loop.held)
     c.loops.pop()
+    local.loop_range = None
     body.statements.insert(0, Assign(node.lineno, Var(local.type, local), c.coerce(element, local.type, node)))
     before.assigned.add(target.id)
     c.flow = before if c.flow.dead else merge(before, c.flow)
