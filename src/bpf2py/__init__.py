@@ -14,7 +14,7 @@ Names are imported when first used, so that ``import bpf2py`` costs little.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from bpf2py._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bpf2py import errors as errors

@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from mmap import PAGESIZE
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, cast
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from bpf2py._typing import NoReturn
 
 __all__ = ["Owned"]
 

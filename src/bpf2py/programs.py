@@ -7,8 +7,8 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
+from bpf2py._typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError
 from bpf2py.owned import Owned

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.loading import KernelLoading

@@ -7,8 +7,8 @@ import os
 import struct
 import warnings
 from functools import cache
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Enum, Fwd, Kind, Ref, Var
 from bpf2py.btf.vmlinux import vmlinux

@@ -9,8 +9,8 @@ import struct
 import weakref
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.kernel.objects import must_be, object_info, open_id, open_pinned, pin
 from bpf2py.kernel.syscall import (

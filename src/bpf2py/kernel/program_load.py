@@ -6,8 +6,8 @@ import ctypes
 import os
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.errors import (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
+from bpf2py._typing import Any, NamedTuple
 from bpf2py.btf.codec import BoolCodec, CharArrayCodec, Codec, EnumCodec, IntCodec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, EncodeError, RelocationError

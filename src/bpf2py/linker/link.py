@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BtfError, RelocationError
 from bpf2py.linker.core import Chosen, CoreTarget, Resolution, apply, describe, resolve

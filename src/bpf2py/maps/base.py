@@ -6,8 +6,8 @@ import os
 import warnings
 import weakref
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec
 from bpf2py.btf.codec_for import codec_for

@@ -6,8 +6,8 @@ import os
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
 from bpf2py.errors import ObjectError

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 
+from bpf2py._lazy import pattern
 from bpf2py.errors import CompileError
 
 __all__ = ["KNOWN", "host_arch", "target_arch"]
 
 KNOWN = ("x86", "arm64")  # whose registers bpf_tracing.h knows
 _NAME = "__TARGET_ARCH_"
-_DEFINED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+__TARGET_ARCH_(\w+)", re.MULTILINE)
+_DEFINED = pattern(rb"(?m)^[ \t]*#[ \t]*define[ \t]+__TARGET_ARCH_(\w+)")
 
 
 def host_arch() -> str:
