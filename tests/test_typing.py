@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import enum
 import inspect
+import json
 import pickle
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from bpf2py import _typing
-from bpf2py._typing import NamedTuple
+from bpf2py._typing import IntEnum, NamedTuple
 
 
 class Row(NamedTuple):
@@ -132,6 +134,67 @@ def test_a_default_comes_last() -> None:
     namespace: dict[str, Any] = {"NamedTuple": _typing.NamedTuple, "__name__": __name__}
     with pytest.raises(TypeError, match="without a default follows"):
         exec("from __future__ import annotations\nclass Wrong(NamedTuple):\n    a: int = 1\n    b: int", namespace)
+
+
+class Number(IntEnum):
+    """Numbers."""
+
+    NONE = 0
+    ONE = 1
+    FIVE = 5
+
+    @property
+    def odd(self) -> bool:
+        return bool(self & 1)
+
+
+class TwinNumber(enum.IntEnum):
+    NONE = 0
+    ONE = 1
+    FIVE = 5
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        list,
+        len,
+        lambda cls: cls(5).name,
+        lambda cls: cls["ONE"].value,
+        lambda cls: (
+            cls.NONE,
+            cls.ONE == 1,
+            cls.ONE + 1,
+            cls.ONE | cls.FIVE,
+            f"{cls.FIVE:3}",
+            f"{cls.FIVE}",
+            str(cls.ONE),
+        ),
+        lambda cls: list(cls.__members__),
+        lambda cls: repr(cls.FIVE).partition(".")[2],
+        lambda cls: {cls.ONE: "a"}[1],
+        lambda cls: cls(cls.FIVE) is cls.FIVE,
+        lambda cls: isinstance(cls.ONE, cls),
+        lambda cls: copy.deepcopy(cls.FIVE) is cls.FIVE,
+        lambda cls: pickle.loads(pickle.dumps(cls.FIVE)) is cls.FIVE,
+        lambda cls: json.dumps([cls.FIVE]),
+        lambda cls: (cls.ONE in cls, bool(cls.NONE)),
+    ],
+)
+def test_named_numbers_behave_as_those_of_enum(ask: Callable[[Any], object]) -> None:
+    assert ask(Number) == ask(TwinNumber)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda cls: cls(2), lambda cls: cls["TWO"], lambda cls: cls.TWO, lambda cls: setattr(cls, "ONE", 2)],
+)
+def test_named_numbers_refuse_what_enum_refuses(call: Callable[[Any], object]) -> None:
+    with pytest.raises((ValueError, KeyError, AttributeError)) as ours:
+        call(Number)
+    with pytest.raises(ours.type):
+        call(TwinNumber)
+    assert Number.ONE.odd
 
 
 @pytest.mark.kernel

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from weakref import WeakKeyDictionary
 
+from bpf2py._lazy import import_module
 from bpf2py._typing import Any, ClassVar
 from bpf2py.errors import EncodeError
 

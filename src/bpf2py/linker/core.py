@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from enum import IntEnum
 
-from bpf2py._typing import NamedTuple
+from bpf2py._typing import IntEnum, NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, BtfType, Enum, Enumerator, Int, Kind, Member, Struct
 from bpf2py.errors import BtfError, RelocationError

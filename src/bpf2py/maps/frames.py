@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from itertools import islice
 
+from bpf2py._lazy import import_module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import NotSupported
 

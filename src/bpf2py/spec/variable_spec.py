@@ -76,6 +76,9 @@ class VariableSpec:
         return f"<VariableSpec {self.name}: {self.size} bytes at {self.map.name}+{self.offset}>"
 
 
+KCONFIG = ".kconfig"  # the section of kernel configuration values
+
+
 class ExternSpec(NamedTuple):
     """Something the object expects from outside: a kconfig value, a kernel symbol or a kfunc.
 
