@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from enum import IntEnum
     from typing import (
+        IO,
         Any,
         BinaryIO,
         ClassVar,
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
         NamedTuple,
         NoReturn,
         ParamSpec,
+        Protocol,
+        SupportsBytes,
         TypeAlias,
         TypedDict,
+        TypeGuard,
         TypeVar,
         Unpack,
         cast,
@@ -44,7 +48,9 @@ else:
     class Generic(_Form):
         """Base of classes with type parameters."""
 
-    Any = BinaryIO = ClassVar = Literal = NoReturn = TypeAlias = Unpack = _Form
+    IO = Any = BinaryIO = ClassVar = Literal = NoReturn = Protocol = SupportsBytes = TypeAlias = TypeGuard = Unpack = (
+        _Form
+    )
 
     class TypedDict(dict):
         """Only ever an annotation."""
@@ -198,6 +204,7 @@ else:
 
 
 __all__ = [
+    "IO",
     "TYPE_CHECKING",
     "Any",
     "BinaryIO",
@@ -208,7 +215,10 @@ __all__ = [
     "NamedTuple",
     "NoReturn",
     "ParamSpec",
+    "Protocol",
+    "SupportsBytes",
     "TypeAlias",
+    "TypeGuard",
     "TypeVar",
     "TypedDict",
     "Unpack",

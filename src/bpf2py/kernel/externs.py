@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.btf.types import FuncProto, Kind, Ref
 from bpf2py.errors import RelocationError
 from bpf2py.kernel.ksyms import btf_symbol, ksym_address

@@ -5,19 +5,24 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.kernel.btf import btf_by_id
 from bpf2py.kernel.link_info import LinkInfo, link_info
 from bpf2py.kernel.map import map_info
 from bpf2py.kernel.objects import ids, object_info, open_id
 from bpf2py.kernel.program_fd import PROG_INFO_SIZE, ProgramFd
 from bpf2py.kernel.syscall import Fd, bpf_open, check, check_open
-from bpf2py.linker.link import source_text
 from bpf2py.seam.info import MapInfo, ProgramInfo
 from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import E2BIG, EAGAIN, ENOENT
+
+if TYPE_CHECKING:
+    from bpf2py.linker import link as linked
+else:
+    linked = module("bpf2py.linker.link")
 
 BPF_STATS_RUN_TIME = 0
 _LINE = struct.Struct("<IIII")  # struct bpf_line_info
@@ -133,7 +138,7 @@ def source_lines(fd: int) -> list[tuple[int, str]]:
     result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
     check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
     return [
-        (slot, source_text(LineInfo(slot * 8, file, text, place), btf))
+        (slot, linked.source_text(LineInfo(slot * 8, file, text, place), btf))
         for slot, file, text, place in _LINE.iter_unpack(records.raw)
     ]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import cache
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind, Member, Ref, Struct
 from bpf2py.btf.vmlinux import vmlinux
