@@ -91,7 +91,7 @@ def test_plain_lines_mean_what_typer_reads(line: str, monkeypatch: pytest.Monkey
     words = line.split()
     found = declared.call(declare(words[:1]), words, {})
     assert found is not None
-    function, given = found.func, found.keywords  # type: ignore[attr-defined]
+    function, given = found.func, found.keywords
     assert given == by_typer(words, monkeypatch)
     assert set(given) == set(inspect.signature(function).parameters)
 

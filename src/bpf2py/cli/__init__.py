@@ -10,6 +10,7 @@ import warnings
 from bpf2py._lazy import import_module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli.declared import Exit, Typer, call, is_wrong_usage
+from bpf2py.cli.overview import ABOUT, EXIT_STATUS, print_overview
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ COMMANDS = {
     "struct_ops": "bpf2py.cli.btf",
     "packets": "bpf2py.cli.packets",
 }
-EXIT_STATUS = "Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted."
 
 
 def declare(wanted: Sequence[str]) -> Typer:
@@ -56,7 +56,7 @@ def build(wanted: Sequence[str]) -> typer.Typer:
 
     app = typer.Typer(
         name="bpf2py",
-        help="eBPF for Python: run eBPF programs, read and write the maps of the kernel.",
+        help=ABOUT,
         epilog=f"{EXIT_STATUS} Of run: the command's.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -125,6 +125,8 @@ def _run(argv: list[str]) -> None:
         if reference is not None:
             json_dump.run(reference)
             return
+    if argv in (["--help"], ["-h"]) and "_BPF2PY_COMPLETE" not in os.environ and print_overview():
+        return
     wanted = argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS)
     if len(wanted) == 1 and "_BPF2PY_COMPLETE" not in os.environ:
         plain = call(declare(wanted), argv)
