@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 
 from bpf2py._typing import Any
+from bpf2py.btf.names import essential_name
 from bpf2py.btf.types import FuncProto, Kind, Ref
 from bpf2py.errors import RelocationError
 from bpf2py.kernel.ksyms import btf_symbol, ksym_address
 from bpf2py.linker.core import POISON_KFUNC
-from bpf2py.linker.core_types import essential_name, types_compatible
+from bpf2py.linker.core_types import types_compatible
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import Ref as InstructionRef
