@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.uapi.attach_options import Hook, hook_of, parse_option
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
 
-import typer
-
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli.objects import complete_map, complete_program, held, in_words, open_program
+from bpf2py.cli.table import echo_rows
 from bpf2py.errors import BpfError, BtfError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def list_btf(as_json: bool = JSON) -> None:
 
         bpf2py btf list --json
     """
-    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     programs: dict[int, list[int]] = {}
@@ -153,7 +152,6 @@ def list_struct_ops(as_json: bool = JSON) -> None:
 
         bpf2py struct_ops list --json
     """
-    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
     from bpf2py.kernel.btf import btf_by_id
     from bpf2py.uapi.map_types import MapType

@@ -9,8 +9,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any
 
+from bpf2py._typing import IO, TYPE_CHECKING, Any
 from bpf2py.cli.guard import PATIENCE, Guard, guards
 from bpf2py.errors import BpfError
 

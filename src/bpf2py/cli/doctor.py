@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
+from bpf2py.cli import declared as typer
 from bpf2py.kernel.environment import Environment
 from bpf2py.kernel.findings import Finding, find_compiler_row, findings
 from bpf2py.kernel.probes import Probes

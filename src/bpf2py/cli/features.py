@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
-import typer
-
+from bpf2py._typing import Any
+from bpf2py.cli import declared as typer
+from bpf2py.cli.table import echo_rows
 from bpf2py.errors import BpfError
 
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
@@ -36,8 +36,6 @@ def features(
 
         bpf2py features --json | jq .map_types.ARENA
     """
-    from bpf2py.cli.render import echo_rows
-
     found = {f"helpers_of_{helpers.lower()}": _helpers(helpers)} if helpers is not None else _types()
     if as_json:
         report = {part: {name: answer for name, _since, answer in rows} for part, rows in found.items()}

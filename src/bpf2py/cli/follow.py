@@ -5,8 +5,8 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.cli.render import cell, to_json

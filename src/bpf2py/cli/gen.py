@@ -6,8 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import typer
-
+from bpf2py.cli import declared as typer
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import typer
+from bpf2py.cli import declared as typer
 
 
 def register(app: typer.Typer) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import typer
-
+from bpf2py._typing import Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli.objects import LONG_HELP, complete_link, held, in_words, open_link, print_facts
+from bpf2py.cli.table import echo_rows
 
 LINK = typer.Argument(..., metavar="LINK", help="Id, or path of a pinned link.", autocompletion=complete_link)
 JSON = typer.Option(False, "--json", help="Print JSON, for programs.")
@@ -38,7 +37,6 @@ def list_links(
 
         bpf2py link list --long --json
     """
-    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     rows = [_facts(link) for link in inspect.links()]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
-import typer
-
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli import map_objects, transfer
 from bpf2py.cli.objects import LONG_HELP, complete_map, held, in_words, print_facts
+from bpf2py.cli.table import aligned, echo_rows, terminal_width
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import type_name
+
+if TYPE_CHECKING:
+    import csv
+    import json
+else:
+    json = module("json")
+    csv = module("csv")
 
 MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.", autocompletion=complete_map)
 KEY = typer.Argument(..., metavar="KEY", help="By its BTF type: 5, 0x1f, bash, pid=1,comm=bash, JSON, or 'hex:0a 0b'.")
@@ -85,7 +91,6 @@ def list_maps(
 
         bpf2py map list --json | jq '.[] | select(.memory > 1000000) | .name'
     """
-    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     rows = [_facts(info) for info in inspect.maps()]
@@ -141,7 +146,7 @@ def dump(
         bpf2py map dump exec_eve.bss
     """
     from bpf2py.cli.json_dump import dump as dump_json
-    from bpf2py.cli.render import aligned, block, block_lines, cell, must_be_readable, terminal_width, view
+    from bpf2py.cli.render import block, block_lines, cell, must_be_readable, view
     from bpf2py.cli.sections import variables_of
     from bpf2py.cli.values import open_map
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-import typer
-
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli.objects import complete_map
 from bpf2py.errors import BpfError, KeyNotFound
+
+if TYPE_CHECKING:
+    import json
+else:
+    json = module("json")
 
 MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.", autocompletion=complete_map)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-import typer
-
+from bpf2py._typing import Any
+from bpf2py.cli import declared as typer
+from bpf2py.cli.table import echo_rows
 from bpf2py.errors import BpfError
 
 JSON = typer.Option(False, "--json", help="Print a JSON list, for programs.")
@@ -22,7 +22,6 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(found: Iterable[Any], where: str, as_json: bool) -> None:
-    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     names = {info.id: info.name for info in inspect.programs()}

@@ -6,8 +6,7 @@ import keyword
 import re
 from pathlib import Path
 
-import typer
-
+from bpf2py.cli import declared as typer
 from bpf2py.errors import BpfError
 
 SOURCE = """\

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.cli.declared import echo
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
@@ -40,16 +41,14 @@ def print_facts(row: dict[str, Any], as_json: bool) -> None:
     """One object: a fact a line, or a JSON object."""
     import json
 
-    import typer
-
     from bpf2py.cli.text import printable
 
     if as_json:
-        typer.echo(json.dumps(row))
+        echo(json.dumps(row))
         return
     width = max(map(len, row))
     for name, value in row.items():
-        typer.echo(f"{name:>{width}}  {printable(in_words(value))}")
+        echo(f"{name:>{width}}  {printable(in_words(value))}")
 
 
 def moment(seconds: float) -> str:

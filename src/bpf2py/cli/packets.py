@@ -6,10 +6,9 @@ import json
 import sys
 from collections import Counter
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
-import typer
-
+from bpf2py._typing import TYPE_CHECKING
+from bpf2py.cli import declared as typer
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:

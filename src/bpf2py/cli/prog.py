@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import typer
-
+from bpf2py._typing import Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli import prog_objects, top
 from bpf2py.cli.objects import (
     LONG_HELP,
@@ -17,6 +15,7 @@ from bpf2py.cli.objects import (
     print_facts,
     type_name_of,
 )
+from bpf2py.cli.table import echo_rows
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 
@@ -53,7 +52,6 @@ def list_programs(
 
         bpf2py prog list --json | jq '.[].name'
     """
-    from bpf2py.cli.render import echo_rows
     from bpf2py.kernel import inspect
 
     rows = [_program(info) for info in inspect.programs()]

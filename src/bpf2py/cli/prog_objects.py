@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import Any
 
-import typer
-
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli.objects import complete_program, complete_section, open_program, type_name_of
 from bpf2py.errors import AttachError, BpfError
+
+if TYPE_CHECKING:
+    import json
+else:
+    json = module("json")
 
 PROGRAM = typer.Argument(..., help="Id, name, or path of a pinned program.", autocompletion=complete_program)
 

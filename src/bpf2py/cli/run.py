@@ -6,10 +6,9 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-import typer
-
+from bpf2py._typing import TYPE_CHECKING
+from bpf2py.cli import declared as typer
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def run(
 
     given = dict(zip(FLAGS, (device, cgroup, event, frequency, binary, symbol, pid), strict=True))
     if text is None and file is None:
-        raise typer.BadParameter("give a FILE, - for standard input, or --execute TEXT")
+        raise typer.wrong_usage("give a FILE, - for standard input, or --execute TEXT")
     command = command or []
     if text is not None and file is not None:  # then there is no FILE: it is the first word of the command
         command = [file, *command]

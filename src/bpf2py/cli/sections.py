@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.types import DataSec, Kind, Var
 from bpf2py.errors import BpfError, PermissionDenied
 from bpf2py.maps.base import Map

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from bpf2py._typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from bpf2py.cli.child import Started, Traced, adopt_orphans, end_all, living
 from bpf2py.errors import BpfError
 
@@ -259,7 +259,8 @@ class Session:
 
     def _variable_blocks(self, width: int | None) -> list[Block]:
         from bpf2py.cli.charts import variable_chart
-        from bpf2py.cli.render import Block, aligned, cell
+        from bpf2py.cli.render import Block, cell
+        from bpf2py.cli.table import aligned
 
         drawn, rows = [], []
         for variable in self.variables:

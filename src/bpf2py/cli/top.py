@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
-import typer
-
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli.text import printable
 
 if TYPE_CHECKING:
+    import json
+
     from bpf2py.cli.render import Block
+else:
+    json = module("json")
 
 
 def top(
@@ -37,8 +40,8 @@ def top(
     from rich.console import Console, Group
     from rich.live import Live
 
-    from bpf2py.cli.render import terminal_width
     from bpf2py.cli.screen import QUIT, keyboard, moved, screen
+    from bpf2py.cli.table import terminal_width
     from bpf2py.programs import enable_stats
 
     console = Console(highlight=False)
@@ -140,7 +143,8 @@ def growth(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float) 
 
 
 def _blocks(report: Mapping[str, list[dict[str, Any]]], most: int, width: int | None) -> list[Block]:
-    from bpf2py.cli.render import Block, aligned
+    from bpf2py.cli.render import Block
+    from bpf2py.cli.table import aligned
 
     headings = {
         "programs": ["id", "type", "name", "cpu %", "runs/s", "ns/run", "ns/run ever", "runs"],

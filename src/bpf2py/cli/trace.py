@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-import typer
-
+from bpf2py.cli import declared as typer
 from bpf2py.cli.text import printable
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import typer
-
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.cli import declared as typer
 from bpf2py.cli.progress import progress
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.uapi.map_types import MapType, type_name
 
 if TYPE_CHECKING:
+    import json
+    from pathlib import Path
+
     from bpf2py.maps.base import Map
+else:
+    json = module("json")
 
 FORMATS = (".json", ".npy", ".parquet")
 

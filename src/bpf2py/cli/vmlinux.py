@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import typer
+from bpf2py.cli import declared as typer
 
 
 def register(app: typer.Typer) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from bpf2py._typing import NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from bpf2py._lazy import lazily
+from bpf2py._lazy import import_module, lazily
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.uapi.map_types import MapType, map_type
 
 if TYPE_CHECKING:

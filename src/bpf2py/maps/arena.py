@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import BpfOSError, EncodeError
 from bpf2py.maps.base import Map
 

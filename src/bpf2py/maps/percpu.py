@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.btf.codec import Codec, IntCodec
 from bpf2py.btf.values import StructValue
 from bpf2py.errors import EncodeError, IndexOutOfRange, NotSupported

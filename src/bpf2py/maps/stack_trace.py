@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.btf.codec import Codec, IntCodec, raw_bytes
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.spec.map_spec import MapSpec
