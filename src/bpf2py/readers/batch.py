@@ -85,7 +85,9 @@ class Batch(Owned, Frames, Generic[E]):
         if size and run.length < size:
             return codec.decode_many(self._filled(run, size))
         if size and not getattr(codec, "flexible", None):
-            return codec.decode_many(self._packed(run, size))
+            spread = getattr(codec, "decode_spread", None)
+            found: list[E] | None = spread(memoryview(self._data), *run[:3]) if spread is not None else None
+            return codec.decode_many(self._packed(run, size)) if found is None else found
         decode: Callable[[Any], Any] = codec.decode if size else bytes
         view = memoryview(self._data)
         starts = range(run.start, run.start + run.count * run.stride, run.stride)
