@@ -72,7 +72,12 @@ def child(*arguments: object, python: str = sys.executable, **more: str) -> Call
 
     def run() -> Numbers:
         argv = [python, str(HERE / "child.py"), *map(str, arguments)]
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment(PYTHONPATH=str(ROOT), **more))
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            env=environment(PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'src'}", **more),
+        )
         if done.returncode:
             sys.exit(f"{' '.join(argv)}: {done.stderr}")
         found: Numbers = json.loads(done.stdout)

@@ -26,6 +26,14 @@ rb = RingBuf[Ev](size=4096)
 arr = Array[u32, u64](max_entries=4)
 g: u64 = 0
 c: Const[u32] = 3
+class Locked(Struct):
+    lock: bpf_spin_lock
+    n: u64
+locked = Array[u32, Locked](max_entries=1)
+def made() -> Ptr[Ev] | None: return rb.reserve()
+def sent(event: Ptr[Ev]) -> None: rb.submit(event)
+def same(event: Ptr[Ev]) -> Ptr[Ev]: return event
+def count() -> u64: return ktime_get_ns()
 @syscall
 def f(ctx: Context) -> int:
 """
@@ -40,6 +48,21 @@ BODIES = [
     ("e = rb.reserve()\nif e is None:\n    return 0\nif g:\n    return 1\nrb.submit(e)", 5, 5, 13, "neither submitted"),
     ("e = rb.reserve()\nif e:\n    rb.submit(e)\n    rb.submit(e)", 4, 15, 16, "already"),
     ("for i in range(3):\n    e = rb.reserve()", 1, 1, 21, "same round"),
+    ("e = made()\nif e is None:\n    return 0", 4, 1, 9, "'e' (reserved in line 21) is neither submitted"),
+    ("e = rb.reserve()\nif e:\n    sent(e)\n    e.pid = 3", 4, 5, 6, "already"),
+    ("e = rb.reserve()\nif e:\n    p = e\n    rb.submit(p)\n    e.pid = 3", 5, 5, 6, "already"),
+    ("e = rb.reserve()\nif e:\n    rb.submit(same(e))\n    rb.submit(e)", 4, 15, 16, "already"),
+    ("e = ringbuf_reserve(rb, 24, 0)", 2, 1, 9, "neither submitted nor discarded"),
+    ("t = bpf_task_from_pid(1)\nif t:\n    return 1", 3, 5, 13, "bpf_task_release() does it"),
+    ("v = locked.get(0)\nif v:\n    with v.lock:\n        m[1] = 2", 4, 9, 17, "while a spin lock is held"),
+    ("v = locked.get(0)\nif v:\n    with v.lock:\n        v.n = count()", 4, 15, 22, "which count calls"),
+    (
+        "v = locked.get(0)\nif v:\n    spin_lock(v.lock)\n    if v.n:\n        return 1\n    spin_unlock(v.lock)",
+        5,
+        9,
+        17,
+        "the lock that",
+    ),
     ("p = ev.get(1)\ny = p.pidd if p else 0", 2, 5, 11, "did you mean 'pid'"),
     ("x = ktime_get_nss()", 1, 5, 18, "did you mean 'ktime_get_ns'"),
     ("x: u32 = -1", 1, 10, 12, "does not fit u32"),

@@ -55,7 +55,7 @@ def doctor(
 
 def engine_row() -> Finding:
     """How the embedded engine would run programs here."""
-    from bpf2py.engine.native import can_run
+    from bpf2py.engine.code.native import can_run
 
     if can_run():
         return Finding("engine", "machine code")

@@ -53,7 +53,7 @@ def packets(
 
 def choose(obj: Object, name: str | None) -> Program:
     """The program to run. Raises BpfError when it is not clear which."""
-    from bpf2py.engine.packet import SKB_TYPES
+    from bpf2py.engine.programs.packet import SKB_TYPES
     from bpf2py.uapi.program_types import ProgramType
 
     if name is not None:

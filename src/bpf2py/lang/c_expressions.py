@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bpf2py.lang.c_macros import context
 from bpf2py.lang.c_pieces import Functions, division_function, is_pure, shift_function, text_literal
 from bpf2py.lang.c_types import CNames, number
+from bpf2py.lang.names import plain
 from bpf2py.lang.scope import is_place, range_of
 from bpf2py.lang.tree import (
     AddrOf,
@@ -61,6 +63,7 @@ class CExpressions:
         self.renamed: dict[int, str] = {}  # what locals are called where they are not called by their name
         self.counter = 0
         self.headers: set[str] = set()
+        self.contexts: dict[tuple[str, str], int] = {}  # how often a program mentions each field of its context
         self.functions = Functions()  # functions of our own that are used, by name
         self.update_functions: Callable[[MapOp, str], str] = lambda op, name: ""
 
@@ -302,13 +305,15 @@ class CExpressions:
     def _field(self, expr: FieldOf) -> tuple[str, int]:
         owner = expr.base.type.target if isinstance(expr.base.type, Ptr) else expr.base.type
         assert isinstance(owner, Struct)
-        if expr.field.bits and owner.kernel and not owner.name.startswith(("bpf_", "__sk_buff")) and expr.arrow:
+        if expr.field.bits and owner.kernel and not plain(owner) and expr.arrow:
             self.headers.add("bpf/bpf_core_read.h")
             return f"BPF_CORE_READ_BITFIELD({self.text(expr.base, POSTFIX)}, {expr.name})", POSTFIX
         name = expr.name if owner.kernel else self.names.inner(expr.name)
         if self._slot(expr):
             return self._from_slot(expr)
         base = expr.base
+        if expr.arrow and self.contexts.get((owner.name, expr.name), 0) > 1 and isinstance(base, Var):
+            return f"{context(self, base)}->{name}", POSTFIX
         if isinstance(base, Deref) and not expr.arrow:
             return f"{self.text(base.pointer, POSTFIX)}->{name}", POSTFIX
         if isinstance(base, AddrOf) and expr.arrow:
@@ -571,7 +576,8 @@ class CExpressions:
             and not (isinstance(value, FieldOf) and value.field.bits)
             and not isinstance(value, Global)
             and value.const is None
-        ):
+            and not (isinstance(value, Var) and isinstance(value.type, Int) and not self.steady(value.local))
+        ):  # of a number that changes, a copy: the verifier would lose sight of what lies in memory, and so of a loop's end
             if not (isinstance(value, FieldOf) and _is_packet(value)):
                 return f"&{self.place(value)}"
         if isinstance(value.type, Struct | Array):

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpf2py.lang.tree import Kfunc, SizeOf, Str
+from bpf2py.lang.tree import Kfunc, SizeOf, Str, Var
 from bpf2py.lang.types import Struct
 
 if TYPE_CHECKING:
     from bpf2py.lang.c_expressions import CExpressions
 
-__all__ = ["macro"]
+__all__ = ["context", "macro"]
 
 _POSTFIX, _UNARY, _ASSIGN = 15, 14, 2
+
+
+def context(p: CExpressions, base: Var) -> str:
+    """A program's context, to whose address the compiler adds the field's offset anew.
+
+    The verifier takes a context with an offset that stands in the instruction only; clang adds one that it needs twice beforehand.
+    """
+    name = "CONTEXT"
+    if name not in p.functions:
+        p.functions[name] = (
+            '#define CONTEXT(ctx) ({ typeof(ctx) ctx_ = (ctx); asm volatile("" : "+r"(ctx_)); ctx_; })\n'
+        )
+    return f"{name}({p.text(base, _ASSIGN)})"
 
 
 def macro(p: CExpressions, expr: Kfunc) -> tuple[str, int] | None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from bpf2py.lang.tree import Assign, Block, Closure, Each, Expr, For, Local, Stmt, Var
+from bpf2py.lang.hooks_table import CONTEXT_CLASSES
+from bpf2py.lang.tree import Assign, Block, Closure, Each, Expr, FieldOf, For, Function, Local, Stmt, Var, While
+from bpf2py.lang.types import Ptr, Struct
 
-__all__ = ["Places", "statements", "within"]
+__all__ = ["Places", "context_uses", "statements", "within"]
+
+_CONTEXTS = (*(name for name in CONTEXT_CLASSES.values() if name), "trace_event_raw_", "bpf_iter__")
 
 
 def within(inner: Closure, outer: Closure) -> bool:
@@ -28,12 +32,47 @@ def blocks(node: Stmt) -> list[Block]:
     return [value for field in dataclasses.fields(node) if isinstance(value := getattr(node, field.name), Block)]
 
 
+def context_uses(functions: list[Function]) -> dict[tuple[str, str], int]:
+    """How often a program mentions each field of its contexts; in loops and in functions, which may be inlined, that is twice."""
+    found: dict[tuple[str, str], int] = {}
+
+    def expression(value: object, weight: int) -> None:
+        if isinstance(value, list | tuple):
+            for each in value:
+                expression(each, weight)
+        elif isinstance(value, Expr):
+            if isinstance(value, FieldOf) and value.arrow and isinstance(value.base, Var):
+                owner = value.base.type.target if isinstance(value.base.type, Ptr) else None
+                if value.base.local.parameter and isinstance(owner, Struct) and owner.name.startswith(_CONTEXTS):
+                    key = owner.name, value.name
+                    found[key] = found.get(key, 0) + weight
+            for field in dataclasses.fields(value):
+                inner = getattr(value, field.name)
+                if isinstance(inner, Expr | list | tuple) and field.name != "range":
+                    expression(inner, weight)
+
+    def block(node: Block, weight: int) -> None:
+        for each in node.statements:
+            own = 2 if isinstance(each, For | While | Each | Closure) else weight
+            for field in dataclasses.fields(each):
+                value = getattr(each, field.name)
+                if isinstance(value, Block):
+                    block(value, own)
+                else:
+                    expression(value, own)
+
+    for function in functions:
+        block(function.body, 1 if function.kind == "program" else 2)
+    return found
+
+
 class Places:
     """Where each local is used, so that it is declared where a person would declare it."""
 
     def __init__(self, body: Block) -> None:
         self.uses: dict[int, list[tuple[tuple[int, ...], Stmt | None]]] = {}
         self.counters: set[int] = set()
+        self.loops: set[int] = set()  # locals that loops give their values
         self.assigned: dict[int, int] = {}
         self.locals: dict[int, Local] = {}
         self._inline: dict[int, Stmt] = {}
@@ -49,6 +88,8 @@ class Places:
                     continue
                 if field.name == "target" and isinstance(value, Var) and isinstance(node, Assign):
                     self.assigned[id(value.local)] = self.assigned.get(id(value.local), 0) + 1
+                if isinstance(node, For | Each) and field.name == "local":
+                    self.loops.add(id(node.local))
                 if isinstance(node, For) and field.name == "local":
                     self._use(node.local, (*own, id(node)), node)
                     continue

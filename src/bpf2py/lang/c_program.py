@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bpf2py.lang.c_pieces import text_literal
+from bpf2py.lang.c_places import context_uses
 from bpf2py.lang.c_statements import CStatements
 from bpf2py.lang.c_types import CNames, number
 from bpf2py.lang.kernel_types import KernelTypes
@@ -30,6 +31,7 @@ class _Printer:
         self.line = 0
 
     def run(self) -> str:
+        self.code.contexts = context_uses(self.program.functions)
         functions = [(each, self.code.function(each)) for each in self.program.functions]
         self._head()
         self._types()

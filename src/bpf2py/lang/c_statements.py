@@ -47,7 +47,7 @@ class CStatements(CExpressions):
 
     def steady(self, local: Local) -> bool:
         """Whether a local keeps its first value."""
-        return id(local) not in self.places.counters and self.places.assigned.get(id(local), 0) <= 1
+        return id(local) not in self.places.loops and self.places.assigned.get(id(local), 0) <= 1
 
     def function(self, function: Function) -> list[tuple[int, str, int]]:
         """A function, with what it needs before it."""

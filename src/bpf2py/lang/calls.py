@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from bpf2py.isa.helpers import HELPERS_BY_NAME
-from bpf2py.lang import intrinsics, map_methods
+from bpf2py.lang import intrinsics, map_methods, references
 from bpf2py.lang.helper_calls import helper_call, kfunc_call
 from bpf2py.lang.names import EnumType
 from bpf2py.lang.scope import Checker, is_place
@@ -138,23 +138,13 @@ def _own(c: Checker, node: ast.Call, function: Function) -> Expr:
             )
         c.module.flows_into(function, parameter, value)
         values.append(c.coerce(value, parameter.type, given, f"{parameter.name!r} of {function.name}"))
-        _forget(c, given, function, parameter.name)
+        if parameter.name in function.takes:
+            references.passed_on(c, given, value)
+    if function.helper:
+        c.function.helper = c.function.helper or function.helper
+        references.under_lock(c, node, f"{function.helper}(), which {function.name} calls,")
     c.function.calls.add(function.name)
     return Call(function.returns, function, values)
-
-
-def _forget(c: Checker, node: ast.AST, function: Function, parameter: str) -> None:
-    """A record handed to a function that submits or discards it is done with."""
-    if isinstance(node, ast.Name) and c.flow.held.get(node.id) == "held" and _submits(function, parameter):
-        c.flow.held[node.id] = "done"
-
-
-def _submits(function: Function, parameter: str) -> bool:
-    return any(
-        isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in ("submit", "discard")
-        and any(isinstance(given, ast.Name) and given.id == parameter for given in each.args)
-        for each in ast.walk(function.node)
-    )  # fmt: skip
 
 
 def _bind(c: Checker, node: ast.Call, names: Sequence[str], what: ast.AST) -> list[ast.expr | None]:
@@ -287,6 +277,9 @@ def _method(c: Checker, node: ast.Call, target: ast.Attribute) -> Expr:
     name = target.attr
     if isinstance(base.type, MapRef):
         return map_methods.call_method(c, node, base, name)
+    if isinstance(base.type, Opt) and name == "cast" and len(node.args) == 1 and not node.keywords:
+        wanted = c.module.annotation(node.args[0])  # None stays None
+        return Cast(Opt(Ptr(wanted, base.type.pointer.probe, base.type.pointer.arena)), base)
     if isinstance(base.type, Opt):
         c.fail(target, f"this may be None: test it before calling .{name}()")
     kind = base.type.target if isinstance(base.type, Ptr) else base.type

@@ -436,6 +436,14 @@ def resolve_values(module: Module, found: MapDecl) -> None:
             module.source.fail(node, f"max_entries is {found.max_entries}, so there is no [{index}]")
         resolved.append((index, thing))
     found.values = resolved
+    first = next((each for _, each in resolved if isinstance(each, MapDecl)), None)
+    if found.inner is not None and found.inner.max_entries is None and found.inner.kind not in _NO_ENTRIES:
+        if first is None:
+            module.source.fail(
+                found.node or module.source.tree,
+                f"how large are the maps in it? inner={found.inner.kind_name}[...](max_entries=64)",
+            )
+        found.inner = first
 
 
 def arena_pointers(module: Module) -> None:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.lang import arithmetic
+from bpf2py.lang import arithmetic, references
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, is_place, range_of
 from bpf2py.lang.source import did_you_mean
@@ -112,6 +112,7 @@ def _name(c: Checker, node: ast.Name) -> Expr:
         c.fail(node, f"{name!r} has no value yet at this line")
     if name not in c.flow.assigned and not c.flow.dead:
         c.fail(node, f"{name!r} may have no value here: not every way to this line assigns it")
+    references.used(c, node, name)
     kind = local.type
     if isinstance(kind, Opt) and name in c.flow.nonnull:
         kind = kind.pointer
@@ -146,15 +147,12 @@ def assign_name(c: Checker, node: ast.Name, value: Expr, fixed: Type | None = No
             node,
             f"{name!r} is a place in memory, which keeps its name: copy by {name}.field = ..., or use another name",
         )
-    if c.flow.held.get(name) in ("held", "maybe") and not isinstance(value, Null):
-        c.fail(node, f"{name!r} holds a record that is neither submitted nor discarded: it would be lost here")
+    kept = references.before_assignment(c, node, name, value)
     local = c.declare(name, kind, node, fixed is not None)
     c.flow.assign(name)
     if isinstance(local.type, Opt) and isinstance(value.type, Ptr):
         c.flow.nonnull.add(name)
-    if isinstance(value, MapOp) and value.op == "reserve":
-        c.flow.held[name] = "maybe"
-        c.held_at[name] = node
+    references.note(c, node, name, value, kept)
     return local
 
 
@@ -388,6 +386,8 @@ def attribute_of(c: Checker, base: Expr, name: str, node: ast.AST) -> Expr:
         target = kind.target
         if isinstance(target, Struct) and (name != "value" or "value" in target.fields):
             field = _field(c, target, name, node)
+            if isinstance(base, Var) and _may_be_missing(base, target, field):
+                return _hoisted(c, base, field, node)
             if kind.probe:
                 if isinstance(base, CoreRead):
                     return _core(c, base.root, [*base.path, field.name], field.type, [*base.steps, target], base.core)
@@ -403,6 +403,26 @@ def attribute_of(c: Checker, base: Expr, name: str, node: ast.AST) -> Expr:
     if isinstance(kind, MapRef):
         c.fail(node, f"a map's {name!r} is not a value: call its methods")
     c.fail(node, f"{show(kind)} has no fields")
+
+
+def _may_be_missing(base: Var, owner: Struct, field: Field) -> bool:
+    """What an iterator gives is None when it is called for the last time; the map that it walks through is always there."""
+    if not base.local.parameter or not owner.kernel or not owner.name.startswith("bpf_iter__"):
+        return False
+    walked = field.name == "map" and owner.name != "bpf_iter__bpf_map"
+    return isinstance(field.type, Ptr) and field.name != "meta" and not walked
+
+
+def _hoisted(c: Checker, base: Var, field: Field, node: ast.AST) -> Expr:
+    """A field of an iterator's context: read once, for the verifier knows what was tested by the value and not by its place."""
+    key = base.local.name, field.name
+    assert isinstance(field.type, Ptr)
+    if key not in c.hoisted:
+        local = Local(f"{field.name}_of_{base.local.name}", Opt(Ptr(field.type.target)), node=node)
+        c.hoisted[key] = local, FieldOf(Ptr(field.type.target), base, field, field.name, True)
+        c.function.locals.append(local)
+    local = c.hoisted[key][0]
+    return Var(Ptr(field.type.target) if local.name in c.flow.nonnull else local.type, local)
 
 
 def _field(c: Checker, kind: Struct, name: str, node: ast.AST) -> Field:

@@ -12,6 +12,8 @@ _MEET = {
     ("held", "maybe"): "maybe",
     ("maybe", "null"): "maybe",
     ("done", "null"): "done",
+    ("moved", "null"): "moved",
+    ("done", "moved"): "moved",
     ("done", "held"): "mixed",
     ("done", "maybe"): "mixed",
 }
@@ -24,7 +26,8 @@ class Flow:
     Attributes:
         assigned: names that have a value for certain.
         nonnull: names that are not None for certain.
-        held: what became of each reserved record: ``maybe`` (not tested for None yet), ``held``, ``null``, ``done``, ``mixed``.
+        held: what became of each reserved record: ``maybe`` (not tested for None yet), ``held``, ``null``,
+            ``done``, ``moved`` (somebody else has to give it back), ``mixed``.
         dead: the point is never reached.
     """
 
@@ -37,16 +40,18 @@ class Flow:
         """An independent copy."""
         return Flow(set(self.assigned), set(self.nonnull), dict(self.held), self.dead)
 
-    def is_some(self, name: str) -> None:
-        """`name` was tested: it is not None."""
+    def is_some(self, name: str, first: str = "") -> None:
+        """`name` was tested: it is not None. `first`: the first name of what it holds."""
         self.nonnull.add(name)
+        name = first or name
         if self.held.get(name) == "maybe":
             self.held[name] = "held"
         elif self.held.get(name) == "null":
             self.dead = True
 
-    def is_none(self, name: str) -> None:
+    def is_none(self, name: str, first: str = "") -> None:
         """`name` was tested: it is None."""
+        name = first or name
         if self.held.get(name) == "maybe":
             self.held[name] = "null"
         elif self.held.get(name) == "held":

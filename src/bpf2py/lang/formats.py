@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import re
 
+from bpf2py.lang import references
 from bpf2py.lang.scope import Checker, is_place
 from bpf2py.lang.tree import AddrOf, Cast, CoreRead, Expr, Print, Str
-from bpf2py.lang.types import BOOL, CHAR, S8, U8, Array, Int, Opt, Ptr, Struct, show
+from bpf2py.lang.types import BOOL, CHAR, LITERAL, S8, U8, U64, Array, Int, Opt, Ptr, Struct, show
 
 __all__ = ["formatted"]
 
@@ -33,6 +34,8 @@ def formatted(c: Checker, node: ast.AST, where: str) -> Print:
         c.fail(node, 'this takes a text: f"pid {pid}"')
     if len(arguments) > _MOST:
         c.fail(node, f"the kernel formats at most {_MOST} values at once")
+    c.function.helper = c.function.helper or where
+    references.under_lock(c, node, "printing")
     return Print(Int(64, True), where, text, arguments)
 
 
@@ -68,6 +71,8 @@ def _field(c: Checker, part: ast.FormattedValue) -> tuple[str, Expr]:
         c.fail(part, f"{show(kind)} is not printed at once: print its fields or elements")
     if not _SPEC.fullmatch(spec):
         c.fail(part, f"the kernel has no format {spec!r}: x, X, d and o, with a width, are what it knows")
+    if value.type == LITERAL and (value.const or 0) > 0:
+        value = c.coerce(value, U64, part)
     value = c.settle(value)
     if value.type == BOOL:
         return "%d", Cast(Int(32, True), value)

@@ -15,7 +15,7 @@ from bpf2py.uapi.sections import SectionDef, match
 if TYPE_CHECKING:
     from bpf2py.lang.module import Module
 
-__all__ = ["check_signature", "declare", "in_order", "refuse_recursion"]
+__all__ = ["by_calls", "check_signature", "declare", "in_order", "refuse_recursion"]
 
 _KINDS = {"subprogram": "subprogram", "global_function": "global", "inline": "inline"}
 _MOST_PARAMETERS = 5
@@ -268,6 +268,26 @@ def refuse_recursion(source: Source, functions: list[Function]) -> None:
 
     for function in functions:
         walk(function.name, [])
+
+
+def by_calls(functions: list[Function]) -> list[Function]:
+    """Functions so that each comes after those whose names it mentions: what they do is known when it is checked."""
+    by_name = {each.name: each for each in functions}
+    out: list[Function] = []
+    open_: set[str] = set()
+
+    def add(function: Function) -> None:
+        if function in out or function.name in open_:
+            return
+        open_.add(function.name)
+        for each in ast.walk(function.node):
+            if isinstance(each, ast.Name) and each.id in by_name:
+                add(by_name[each.id])
+        out.append(function)
+
+    for function in functions:
+        add(function)
+    return out
 
 
 def in_order(functions: list[Function]) -> list[Function]:

@@ -6,6 +6,7 @@ import ast
 import re
 
 from bpf2py.isa.helpers import Helper as HelperFact
+from bpf2py.lang import references
 from bpf2py.lang.names import Names
 from bpf2py.lang.scope import Checker, is_place
 from bpf2py.lang.source import did_you_mean
@@ -101,10 +102,9 @@ def helper_call(c: Checker, node: ast.Call, helper: HelperFact, given: tuple[int
         if helper.name in _OPTIONAL:
             returns = Opt(returns)
     arguments = _arguments(c, node, f"{helper.name}()", parameters, given, variadic)
-    if helper.name in ("ringbuf_submit", "ringbuf_discard") and isinstance(arguments[0], Var):
-        name = arguments[0].local.name
-        if name in c.flow.held:
-            c.flow.held[name] = "done"
+    references.calls(c, node, helper.name)
+    references.parameter_taken(c, helper.name, arguments)
+    references.given_back(c, node, helper.name, arguments)
     limits = (0, 1 << 31) if helper.name in ("get_smp_processor_id",) else None
     call = Helper(returns, helper.name, arguments, range=limits)
     if helper.name in ("map_lookup_elem", "sk_storage_get", "task_storage_get", "inode_storage_get", "cgrp_storage_get",
@@ -232,6 +232,8 @@ def argument(c: Checker, node: ast.AST, value: Expr, kind: Type, name: str) -> E
         return value
     if (isinstance(own, Int) or own == LITERAL) and (name in _ADDRESSES or name.endswith("__ign")):
         return Cast(Ptr(VOID), c.settle(value))
+    if name == "key" and isinstance(own, Int) and isinstance(value, Var):
+        return AddrOf(Ptr(own), Cast(own, value))
     if is_place(value):
         pointer = Ptr(own)
         _matches(c, node, pointer, kind, name)
@@ -265,7 +267,7 @@ def _unrelated(one: str, other: str) -> bool:
 
 
 _NULLABLE = re.compile(
-    r"_(acquire|from_id|from_pid|new_impl|slice|slice_rdwr|lookup|get|refcount_acquire_impl|pop_front_impl|pop_back_impl|first|remove|ancestor|from_vpid|alloc|create)$|^bpf_iter_\w+_next$"
+    r"_(acquire|from_id|from_pid|new_impl|slice|slice_rdwr|lookup|get|refcount_acquire_impl|pop_front|pop_back|pop_front_impl|pop_back_impl|first|remove|ancestor|from_vpid|alloc|create)$|^bpf_iter_\w+_next$"
 )
 
 
@@ -291,5 +293,7 @@ def kfunc_call(
             c.module.use_kernel_type(returns.target)
         pointer = Ptr(returns.target, arena=name == "bpf_arena_alloc_pages")
         returns = Opt(pointer) if _NULLABLE.search(name) or pointer.arena else pointer
+    references.parameter_taken(c, name, arguments)
+    references.given_back(c, node, name, arguments)
     c.module.program.kernel_names.add(name)
     return Kfunc(returns, name, arguments)

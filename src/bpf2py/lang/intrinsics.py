@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 
 from bpf2py.isa.helpers import HELPERS_BY_NAME
+from bpf2py.lang import references
 from bpf2py.lang.formats import formatted
 from bpf2py.lang.helper_calls import argument, helper_call
 from bpf2py.lang.scope import Checker, is_place
@@ -428,6 +429,8 @@ def _object_drop(c: Checker, node: ast.Call) -> Expr:
     value = c.value(node.args[0])
     if not isinstance(value.type, Ptr):
         c.fail(node.args[0], "obj_drop(p) takes what obj_new() gave, tested for None")
+    references.parameter_taken(c, "bpf_obj_drop", [value])
+    references.given_back(c, node, "bpf_obj_drop", [value])
     return Kfunc(VOID, "bpf_obj_drop", [value], True)
 
 

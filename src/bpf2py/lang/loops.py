@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.lang import arithmetic
+from bpf2py.lang import arithmetic, references
 from bpf2py.lang.flow import merge
 from bpf2py.lang.scope import Checker, Loop, range_of
 from bpf2py.lang.statements import block
@@ -54,13 +54,6 @@ def _enter(c: Checker, body: list[ast.stmt], closure: bool = False) -> Loop:
     return loop
 
 
-def _round_ends(c: Checker, node: ast.AST, loop: Loop) -> None:
-    """Records reserved in a round must not be left over."""
-    for name, state in c.flow.held.items():
-        if name not in loop.held and state in ("held", "maybe", "mixed") and not c.flow.dead:
-            c.fail(node, f"{name!r} is reserved in this loop, and not submitted or discarded in the same round")
-
-
 def _while(c: Checker, node: ast.While, out: list[Stmt]) -> None:
     if node.orelse:
         c.fail(node.orelse[0], "a loop has no else here: set a flag in the loop and test it")
@@ -68,7 +61,7 @@ def _while(c: Checker, node: ast.While, out: list[Stmt]) -> None:
     facts = c.test(node.test)
     c.flow = facts.yes
     body = block(c, node.body)
-    _round_ends(c, node, loop)
+    references.round_ends(c, node, loop.held)
     c.loops.pop()
     c.flow = facts.no
     for flow in loop.breaks:
@@ -151,18 +144,18 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
     fixed = name in again
     c.fixed_range = None  # type: ignore[attr-defined]
     before = c.flow.copy()
-    known = c.locals.get(name)
     local = c.declare(name, kind, target)
     kind = local.type
     c.flow.assign(name)
-    local.loop_range = limits if not fixed and known is None else None
+    local.loop_range = limits if not fixed else None  # within the loop
     start, stop = (c.coerce(each, kind, node) if each.type != kind else each for each in (start, stop))
     if stop.const is None:
         stop = _once(c, node, stop, again, out)
     loop = _enter(c, node.body)
     body = block(c, node.body)
-    _round_ends(c, node, loop)
+    references.round_ends(c, node, loop.held)
     c.loops.pop()
+    local.loop_range = None
     after = before
     if count is not None and count > 0 and start.const is not None and stop.const is not None:
         after = before.copy()
@@ -172,8 +165,6 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
         c.flow = merge(c.flow, flow)
     limit = None if stop.const is not None or limits is None else limits[1]
     later = _read_elsewhere(c.function.node, node, name)
-    if later:
-        local.loop_range = None
     out.append(For(node.lineno, local, start, stop, step, body, bounded, fixed or later, limit))
 
 
@@ -255,15 +246,21 @@ def _body(c: Checker, node: ast.For, closure: Closure, own: list[Local], before:
         c.fail(node, "a loop over a map calls a function for each element, which is not allowed while a lock is held")
     loop = _enter(c, node.body, True)
     closure.body = block(c, node.body)
-    _round_ends(c, node, loop)
+    references.round_ends(c, node, loop.held)
     c.loops.pop()
     c.closures.pop()
     closure.returns = c.function.returns
     closure.has_return = _returns(node.body)
     read = {each.id for part in node.body for each in ast.walk(part) if isinstance(each, ast.Name)}
+    read |= {
+        c.hoisted[each.value.id, each.attr][0].name for part in node.body for each in ast.walk(part)
+        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and (each.value.id, each.attr) in c.hoisted
+    }  # fmt: skip
     later = {each.id for each in ast.walk(c.function.node) if isinstance(each, ast.Name)
              and not any(each is inside for part in node.body for inside in ast.walk(part))}  # fmt: skip
-    closure.captured = [each for each in c.locals.values()
+    hoisted = [each for each, _ in c.hoisted.values()]
+    outer |= {id(each) for each in hoisted}
+    closure.captured = [each for each in (*c.locals.values(), *hoisted)
                         if (id(each) in outer and each.name in read) or (id(each) not in outer and each.name in later
                             and each not in closure.locals)]  # fmt: skip
     captured = {id(each) for each in closure.captured}
@@ -315,14 +312,14 @@ def _elements(
     if isinstance(kind.element, Struct | Array):
         element = AddrOf(Ptr(kind.element), element)
     before = c.flow.copy()
-    known = c.locals.get(target.id)
     local = c.declare(target.id, element.type, target)
-    local.loop_range = limits if known is None and target.id not in _assigned(node.body) else None
+    local.loop_range = limits if target.id not in _assigned(node.body) else None
     c.flow.assign(target.id)
     loop = _enter(c, node.body)
     body = block(c, node.body)
-    _round_ends(c, node, loop)
+    references.round_ends(c, node, loop.held)
     c.loops.pop()
+    local.loop_range = None
     body.statements.insert(0, Assign(node.lineno, Var(local.type, local), c.coerce(element, local.type, node)))
     before.assigned.add(target.id)
     c.flow = before if c.flow.dead else merge(before, c.flow)
@@ -365,7 +362,7 @@ def _kernel_iterator(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt])
     c.flow.assign(target.id)
     loop = _enter(c, node.body)
     body = block(c, node.body)
-    _round_ends(c, node, loop)
+    references.round_ends(c, node, loop.held)
     c.loops.pop()
     c.flow = before if c.flow.dead else merge(before, c.flow)
     for flow in loop.breaks:
@@ -375,7 +372,7 @@ def _kernel_iterator(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt])
 
 def _break(c: Checker, node: ast.Break, out: list[Stmt]) -> None:
     loop = c.loops[-1]
-    _round_ends(c, node, loop)
+    references.round_ends(c, node, loop.held)
     if c.locks > loop.locks:
         c.fail(node, "this leaves the loop while a lock is held: end the `with` first")
     loop.breaks.append(c.flow.copy())
@@ -385,7 +382,7 @@ def _break(c: Checker, node: ast.Break, out: list[Stmt]) -> None:
 
 def _continue(c: Checker, node: ast.Continue, out: list[Stmt]) -> None:
     loop = c.loops[-1]
-    _round_ends(c, node, loop)
+    references.round_ends(c, node, loop.held)
     if c.locks > loop.locks:
         c.fail(node, "this ends the round while a lock is held: end the `with` first")
     c.flow.dead = True

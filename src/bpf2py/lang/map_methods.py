@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping, Sequence
 
+from bpf2py.lang import references
 from bpf2py.lang.helper_calls import argument
 from bpf2py.lang.scope import Checker, is_place
 from bpf2py.lang.source import did_you_mean
@@ -242,17 +243,8 @@ def _finish(op: str) -> Method:
             c.fail(at, "this record may be None: test it first, as in `if event is None: return 0`")
         if not isinstance(record.type, Ptr):
             c.fail(at, f"{op}() takes what reserve() gave, not {show(record.type)}")
-        inner = record
-        if isinstance(inner, Var):
-            state = c.flow.held.get(inner.local.name)
-            if state in ("done", "mixed"):
-                c.fail(
-                    at,
-                    f"{inner.local.name!r} was submitted or discarded already"
-                    f"{' on some of the ways to here' if state == 'mixed' else ''}",
-                )
-            if state is not None:
-                c.flow.held[inner.local.name] = "done"
+        references.parameter_taken(c, op, [record])
+        references.given_back(c, at, op, [record])
         return MapOp(VOID, op, base, [record, given.flags(1)])
 
     return check
@@ -394,6 +386,10 @@ def call_method(c: Checker, node: ast.Call, base: Expr, name: str) -> Expr:
     return _check(c, node, base, name, Given(c, node, values, named))
 
 
+_SHOWN = {"__setitem__": "m[k] = v", "__contains__": "`in`", "delete": "del"}
+_WITHOUT_CALLS: frozenset[str] = frozenset()  # operations that are no call of a helper
+
+
 def _check(c: Checker, node: ast.AST, base: Expr, name: str, given: Given) -> Expr:
     assert isinstance(base.type, MapRef)
     found: MapDecl = base.type.map
@@ -409,6 +405,9 @@ def _check(c: Checker, node: ast.AST, base: Expr, name: str, given: Given) -> Ex
     if found.kind not in kinds:
         _unknown(c, node, base, name)
     result = check(c, node, base, found, given)
+    if isinstance(result, MapOp) and result.op not in _WITHOUT_CALLS:
+        c.function.helper = c.function.helper or result.op
+        references.under_lock(c, node, _SHOWN.get(name, f"{name}()"))
     if given.named:
         first = next(iter(given.named))
         c.fail(given.named[first][0], f"{first!r} is not for {found.kind_name}.{name}()")
@@ -419,7 +418,7 @@ def _unknown(c: Checker, node: ast.AST, base: Expr, name: str) -> None:
     assert isinstance(base.type, MapRef)
     found: MapDecl = base.type.map
     known = [each for each, (kinds, _, _) in _METHODS.items() if found.kind in kinds and not each.startswith("__")]
-    shown = {"__setitem__": "m[k] = v", "__contains__": "`in`", "delete": "del"}.get(name, f"{name}()")
+    shown = _SHOWN.get(name, f"{name}()")
     c.fail(
         node,
         f"{found.kind_name} has no {shown}{did_you_mean(name, known)}; "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from bpf2py.lang import calls, declarations, expressions, functions, loops, map_methods, statements
+from bpf2py.lang import calls, declarations, expressions, functions, loops, map_methods, references, statements
 from bpf2py.lang.helper_calls import argument
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.names import EnumType, Names
 from bpf2py.lang.scope import Checker
 from bpf2py.lang.source import Source
-from bpf2py.lang.tree import Expr, Function, GlobalVar, Local, MapDecl, Program
+from bpf2py.lang.tree import Assign, Expr, Function, GlobalVar, Local, MapDecl, Program, Var
 from bpf2py.lang.types import LITERAL, NONE, S64, VOID, Opt, Ptr, Struct, Type
 
 __all__ = ["Module", "check"]
@@ -39,8 +39,9 @@ class Module(Names):
 
     def flows_into(self, function: Function, parameter: Local, value: Expr) -> None:
         """A call passes a value: pointers that the verifier vouches for stay so within the function."""
-        if isinstance(parameter.type, Ptr) and isinstance(value.type, Ptr):
-            self.given.setdefault((function.name, parameter.name), set()).add((value.type.probe, value.type.arena))
+        own, wanted = pointer_of(value.type), pointer_of(parameter.type)
+        if own is not None and wanted is not None:
+            self.given.setdefault((function.name, parameter.name), set()).add((own.probe, own.arena))
 
     def run(self) -> Program:
         """Check everything. Raises SourceError."""
@@ -52,9 +53,10 @@ class Module(Names):
         declarations.arena_pointers(self)
         for function in self._functions():
             functions.check_signature(self, function)
+        self._trust()
         for _ in range(_ROUNDS):
             self.given.clear()
-            for function in self._functions():
+            for function in functions.by_calls(self._functions()):
                 self._check_function(function)
             if not self._settle_parameters():
                 break
@@ -65,17 +67,42 @@ class Module(Names):
     def _functions(self) -> list[Function]:
         return [each for each in self.names.values() if isinstance(each, Function)]
 
+    def _trust(self) -> None:
+        """Pointers of functions that the module calls are taken to be vouched for until a call says otherwise."""
+        called = {
+            each.func.id
+            for each in ast.walk(self.source.tree)
+            if isinstance(each, ast.Call) and isinstance(each.func, ast.Name)
+        }
+        for function in self._functions():
+            if function.kind in ("inline", "subprogram") and function.name in called:
+                for parameter in function.parameters:
+                    parameter.type = _trusted(parameter.type)
+                function.returns = _trusted(function.returns)
+
     def _settle_parameters(self) -> bool:
         changed = False
         for function in self._functions():
+            if function.kind == "program":
+                continue
             for parameter in function.parameters:
-                kinds = self.given.get((function.name, parameter.name))
-                if kinds and isinstance(parameter.type, Ptr) and function.kind != "program":
-                    found = Ptr(parameter.type.target, any(p for p, _ in kinds), all(a for _, a in kinds))
-                    if (found.probe, found.arena) != (parameter.type.probe, parameter.type.arena):
-                        parameter.type = found
-                        changed = True
+                kind = self._settled(parameter.type, (function.name, parameter.name))
+                changed |= kind is not parameter.type
+                parameter.type = kind
+            returns = self._settled(function.returns, (function.name, "return"))
+            changed |= returns is not function.returns
+            function.returns = returns
         return changed
+
+    def _settled(self, kind: Type, where: tuple[str, str]) -> Type:
+        """A pointer's type, as those that reach a place have it."""
+        own, kinds = pointer_of(kind), self.given.get(where)
+        if own is None or not kinds:
+            return kind
+        found = Ptr(own.target, any(p for p, _ in kinds), all(a for _, a in kinds))
+        if (found.probe, found.arena) == (own.probe, own.arena):
+            return kind
+        return Opt(found) if isinstance(kind, Opt) else found
 
     def _top(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -169,16 +196,19 @@ class Module(Names):
 
     def _round(self, checker: Checker) -> None:
         function = checker.function
-        checker.begin()
         function.calls = set()
+        function.gives, function.passes, function.helper = None, None, ""
+        checker.begin()
         body = statements.block(checker, function.node.body)
         if not checker.flow.dead:
-            statements.check_end(checker, function.node.body[-1])
+            references.check_end(checker, function.node.body[-1])
             if function.returns != VOID:
                 self.source.fail(
                     function.node.body[-1],
                     f"{function.name} may end here without a value: write return 0 (or what it should be) for this way, too",
                 )
+        for local, value in reversed(checker.hoisted.values()):
+            body.statements.insert(0, Assign(function.node.lineno, Var(local.type, local), value))
         function.body = body
 
     def _collect(self) -> None:
@@ -195,6 +225,20 @@ class Module(Names):
             elif name == "LICENSE" and isinstance(thing, bytes):
                 program.license = thing.decode()
         program.functions = functions.in_order(self._functions())
+
+
+def pointer_of(kind: Type) -> Ptr | None:
+    """The pointer of a type that is one, or None."""
+    kind = kind.pointer if isinstance(kind, Opt) else kind
+    return kind if isinstance(kind, Ptr) else None
+
+
+def _trusted(kind: Type) -> Type:
+    own = pointer_of(kind)
+    if own is None:
+        return kind
+    trusted = Ptr(own.target, arena=own.arena)
+    return Opt(trusted) if isinstance(kind, Opt) else trusted
 
 
 def check(source: Source, kernel: KernelTypes) -> Module:

@@ -30,7 +30,7 @@ from bpf2py.lang.types import (
 )  # fmt: skip
 from bpf2py.uapi.map_types import MapType
 
-__all__ = ["CONSTANTS", "MAP_CLASSES", "EnumType", "Names"]
+__all__ = ["CONSTANTS", "MAP_CLASSES", "EnumType", "Names", "plain"]
 
 MAP_CLASSES: dict[str, MapType] = {
     "Hash": MapType.HASH, "Array": MapType.ARRAY, "ProgArray": MapType.PROG_ARRAY,
@@ -320,7 +320,7 @@ class Names:
             if isinstance(inner, Opt):
                 inner = inner.pointer
             target = inner
-            return Ptr(target, isinstance(target, Struct) and target.kernel and not _plain(target))
+            return Ptr(target, isinstance(target, Struct) and target.kernel and not plain(target))
         if base in ("Const", "PerCpu", "Final", "Volatile"):
             self.source.fail(node, f"{base} is for variables of the module")
         if base in MAP_CLASSES and base not in self.names:
@@ -382,7 +382,7 @@ class Names:
         return found
 
 
-def _plain(kind: Struct) -> bool:
+def plain(kind: Struct) -> bool:
     """Structs of the kernel that programs have in memory of their own, or in packets."""
     return kind.name.startswith(("bpf_", "__sk_buff", "xdp_md")) or kind.name in _HEADERS
 

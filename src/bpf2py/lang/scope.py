@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from bpf2py.lang import references
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.tree import (
     AddrOf,
@@ -93,7 +94,15 @@ class Checker:
         self.globals: set[str] = set()
         self.flow = Flow(assigned=set(self.locals))
         self.loops: list[Loop] = []
+        self.hoisted: dict[
+            tuple[str, str], tuple[Local, Expr]
+        ] = {}  # fields of a context that are read once, by their names
+        self.testing = False  # a name is compared with None only
+        self.spinning = 0
         self.held_at: dict[str, ast.AST] = {}
+        self.taken: dict[str, tuple[str, str]] = {}  # of what is held: which call gave it, and what gives it back
+        self.same: dict[str, str] = {}  # names of what another name holds
+        references.parameters(self)
         self.locks = 0
         self.changed = False
         self.temporaries = 0
@@ -210,12 +219,19 @@ class Checker:
             inner = self.test(node.operand)
             known = None if inner.expr.const is None else int(not inner.expr.const)
             return Facts(Not(BOOL, inner.expr, const=known), inner.no, inner.yes)
+        self.testing = isinstance(node, ast.Name) or (
+            isinstance(node, ast.Compare)
+            and isinstance(node.comparators[0], ast.Constant)
+            and node.comparators[0].value is None
+        )
         found = self.value(node)
+        self.testing = False
         yes, no = self.flow.copy(), self.flow.copy()
         name, some = self._none_test(node, found)
         if name is not None:
-            (yes if some else no).is_some(name)
-            (no if some else yes).is_none(name)
+            first = references.root(self, name)
+            (yes if some else no).is_some(name, first)
+            (no if some else yes).is_none(name, first)
         if found.const is not None:
             (no if found.const else yes).dead = True
         return Facts(self.truth(found, node), yes, no)
@@ -241,8 +257,7 @@ class Checker:
         expr = Logic(BOOL, "and" if conjunction else "or", operands, const=known)
         return Facts(expr, *((onward, out) if conjunction else (out, onward)))
 
-    @staticmethod
-    def _none_test(node: ast.AST, found: Expr) -> tuple[str | None, bool]:
+    def _none_test(self, node: ast.AST, found: Expr) -> tuple[str | None, bool]:
         """The name that a test compares with None, and whether it is not None where the test holds."""
         some = True
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
@@ -259,6 +274,9 @@ class Checker:
             return None, True
         if isinstance(node, ast.NamedExpr):
             node = node.target
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            hoisted = self.hoisted.get((node.value.id, node.attr))
+            return (hoisted[0].name if hoisted is not None else None), some
         return (node.id if isinstance(node, ast.Name) else None), some
 
     def truth(self, found: Expr, node: ast.AST) -> Expr:

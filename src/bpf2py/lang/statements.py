@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bpf2py.lang import arithmetic
+from bpf2py.lang import arithmetic, references
 from bpf2py.lang.expressions import assign_name, attribute_of
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, is_place
@@ -63,7 +63,7 @@ from bpf2py.lang.types import (
     size_of,
 )  # fmt: skip
 
-__all__ = ["STATEMENTS", "block", "check_end", "statement"]
+__all__ = ["STATEMENTS", "block", "statement"]
 
 STATEMENTS: dict[type[ast.AST], Callable[[Checker, Any, list[Stmt]], None]] = {}
 _STACK = 512
@@ -260,7 +260,11 @@ def _copy(
     else:
         own = value.type.target if isinstance(value.type, Ptr) and isinstance(value.type.target, Array) else value.type
         if isinstance(own, Ptr) or not (isinstance(own, Array) or own is kind) or size_of(own) > size_of(kind):
-            c.fail(at, f"{show(value.type)} is not {show(kind)}")
+            same = isinstance(own, Int) and own.bits // 8 == size_of(kind)
+            hint = (
+                f": write addr(...).cast({show(own)}).value = ..., with the place within the brackets" if same else ""
+            )
+            c.fail(at, f"{show(value.type)} is not {show(kind)}{hint}")
     out.append(Copy(node.lineno, place, value))
 
 
@@ -426,20 +430,6 @@ def _if(c: Checker, node: ast.If, out: list[Stmt]) -> None:
     out.append(If(node.lineno, facts.expr, then, other))
 
 
-def check_end(c: Checker, node: ast.AST, what: str = "here") -> None:
-    """A function ends at this point: no record may be held any more."""
-    if c.flow.dead:
-        return
-    for name, state in c.flow.held.items():
-        made = c.held_at.get(name)
-        at = f" (reserved in line {made.lineno})" if made is not None and hasattr(made, "lineno") else ""
-        if state in ("held", "maybe"):
-            tested = "" if state == "held" else " and was not tested for None"
-            c.fail(node, f"{name!r}{at} is neither submitted nor discarded on the way that ends here{tested}")
-        if state == "mixed":
-            c.fail(node, f"{name!r}{at} is submitted or discarded on some ways that end here, but not on all")
-
-
 def _return(c: Checker, node: ast.Return, out: list[Stmt]) -> None:
     kind = c.function.returns
     value: Expr | None = None
@@ -450,6 +440,8 @@ def _return(c: Checker, node: ast.Return, out: list[Stmt]) -> None:
         if kind == VOID:
             c.fail(node.value, f"{c.function.name} returns nothing: give it an annotation such as -> u32")
         value = c.coerce(found, kind, node.value, "what is returned")
+        references.returned(c, found)
+        _vouched(c, value)
     elif kind != VOID:
         if isinstance(kind, Opt):
             value = Null(kind)
@@ -459,9 +451,16 @@ def _return(c: Checker, node: ast.Return, out: list[Stmt]) -> None:
         pass
     if any(loop.closure for loop in c.loops):
         c.closure_return = True  # type: ignore[attr-defined]
-    check_end(c, node)
+    references.check_end(c, node)
     c.flow.dead = True
     out.append(Return(node.lineno, value))
+
+
+def _vouched(c: Checker, value: Expr) -> None:
+    """A function returns a pointer: what the verifier vouches for stays so where it is called."""
+    pointer = value.type.pointer if isinstance(value.type, Opt) else value.type
+    if isinstance(pointer, Ptr) and not isinstance(value, Null):
+        c.module.given.setdefault((c.function.name, "return"), set()).add((pointer.probe, pointer.arena))
 
 
 def _pass(c: Checker, node: ast.Pass, out: list[Stmt]) -> None:
@@ -506,6 +505,7 @@ def _with(c: Checker, node: ast.With, out: list[Stmt]) -> None:
         "bpf_res_spin_lock": ("bpf_res_spin_lock", "bpf_res_spin_unlock"),
     }
     enter: Expr
+    spins = 0
     if isinstance(found, Kfunc | Helper) and found.name in ("bpf_rcu_read_lock", "bpf_preempt_disable"):
         enter = found
         leave: Expr = Kfunc(
@@ -516,11 +516,14 @@ def _with(c: Checker, node: ast.With, out: list[Stmt]) -> None:
 
         address = AddrOf(Ptr(found.type), found)
         enter, leave = (Helper(VOID, name, [address]) for name in pairs[found.type.name])
+        spins = 1
     else:
         c.fail(item, "`with` holds a spin lock (a field of type bpf_spin_lock), or bpf_rcu_read_lock()")
     c.locks += 1
+    c.spinning += spins
     body = block(c, node.body)
     c.locks -= 1
+    c.spinning -= spins
     out.append(Lock(node.lineno, enter, leave, body))
 
 

@@ -473,6 +473,10 @@ class Function:
     callback: bool = False
     calls: set[str] = field(default_factory=set)
     closures: list[Closure] = field(default_factory=list)
+    gives: tuple[str, str] | None = None  # what its result must be given back by (see references)
+    helper: str = ""  # a helper that it calls
+    passes: int | None = None  # which parameter its result is
+    takes: set[str] = field(default_factory=set)  # parameters that it gives back
     tags: dict[str, str] = field(default_factory=dict)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ArrayMap,
         BloomFilterMap,
         CgroupArrayMap,
+        CgroupStorageMap,
         CpuMap,
         DevMap,
         HashMap,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         LruPerCpuHashMap,
         MapOfMaps,
         PerCpuArrayMap,
+        PerCpuCgroupStorageMap,
         PerCpuHashMap,
         PerfEventArrayMap,
         ProgArrayMap,
@@ -366,6 +368,17 @@ class CreateMap(Protocol):
     def __call__(
         self, type: Literal[MapType.SOCKHASH, "SOCKHASH"], *sizes: int, **options: Unpack[AllOptions]
     ) -> SockMap[Any]: ...
+    @overload
+    def __call__(
+        self, type: Literal[MapType.CGROUP_STORAGE, "CGROUP_STORAGE"], *sizes: int, **options: Unpack[AllOptions]
+    ) -> CgroupStorageMap[Any, Any]: ...
+    @overload
+    def __call__(
+        self,
+        type: Literal[MapType.PERCPU_CGROUP_STORAGE, "PERCPU_CGROUP_STORAGE"],
+        *sizes: int,
+        **options: Unpack[AllOptions],
+    ) -> PerCpuCgroupStorageMap[Any, Any]: ...
     @overload
     def __call__(
         self, type: Literal[MapType.ARENA, "ARENA"], *sizes: int, **options: Unpack[AllOptions]
