@@ -95,6 +95,8 @@ def typed(path: str, kind: str, records: str) -> Numbers:
 
 def maps(count: str) -> Numbers:
     """Nanoseconds of single operations and of an element of whole maps; milliseconds of the first count()."""
+    sys.path.append(f"{sys.path[0]}/..")
+
     import bpf2py
     from benchmarks.bench_maps import operations
 

@@ -72,12 +72,7 @@ def child(*arguments: object, python: str = sys.executable, **more: str) -> Call
 
     def run() -> Numbers:
         argv = [python, str(HERE / "child.py"), *map(str, arguments)]
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            env=environment(PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'src'}", **more),
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment(**more))
         if done.returncode:
             sys.exit(f"{' '.join(argv)}: {done.stderr}")
         found: Numbers = json.loads(done.stdout)
@@ -298,8 +293,7 @@ def page(lines: list[dict[str, object]], facts: dict[str, object]) -> str:
     out += ["", *(f"{note[0].upper()}{note[1:]}." for note in notes)]
     out += [
         "",
-        "Readers import numpy when they are made, so that nothing has to be imported while records come: that is most of the time "
-        "until one is ready. What a kernel's types are called is kept in the user's cache directory (`BPF2PY_CACHE_DIR`): the row "
+        "What a kernel's types are called is kept in the user's cache directory (`BPF2PY_CACHE_DIR`): the row "
         "*for the first time on this kernel* has none. How the engine compares with the kernel stands in "
         "[What it is, and is not](../engine/index.md).",
     ]
