@@ -474,6 +474,8 @@ class Function:
     calls: set[str] = field(default_factory=set)
     closures: list[Closure] = field(default_factory=list)
     gives: tuple[str, str] | None = None  # what its result must be given back by (see references)
+    direct: set[str] = field(default_factory=set)  # of `calls`: those it calls itself, not by a timer or the like
+    stack: int = 0  # bytes of its structs and arrays
     helper: str = ""  # a helper that it calls
     passes: int | None = None  # which parameter its result is
     takes: set[str] = field(default_factory=set)  # parameters that it gives back
