@@ -80,6 +80,22 @@ def test_a_cached_program_is_not_translated_again(tmp_path: Path, monkeypatch: p
         bpf2py.compile(path)
 
 
+def test_names_of_the_kernel_are_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BPF2PY_CACHE_DIR", str(tmp_path / "cache"))
+    text = (EXAMPLES / "latency.py").read_text()
+    monkeypatch.setattr("bpf2py.lang.translate._types", None)
+    first = to_c(text, "latency.py")
+    (names,) = (tmp_path / "cache" / "names").glob("*.json")
+    monkeypatch.setattr("bpf2py.lang.translate._types", None)
+    with monkeypatch.context() as without:
+        without.setattr("bpf2py.btf.reader.Btf.ids_by_name", lambda *_: pytest.fail("looked up again"))
+        assert to_c(text, "latency.py") == first
+    for damaged in ("{", '{"u64": [1, 999999999]}', '{"task_struct": [1]}', "[]"):
+        names.write_text(damaged)
+        monkeypatch.setattr("bpf2py.lang.translate._types", None)
+        assert to_c(text, "latency.py") == first
+
+
 def test_the_front_end_is_fast() -> None:
     text = (EXAMPLES / "latency.py").read_text()
     to_c(text, "latency.py")  # the kernel's types are read once

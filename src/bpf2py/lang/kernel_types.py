@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bpf2py.btf import types as btf_types
 from bpf2py.btf.types import Kind
 from bpf2py.errors import BtfError, NotSupported
+from bpf2py.lang.kernel_names import KernelNames
 from bpf2py.lang.types import BOOL, VOID, Array, Field, Int, Ptr, Struct, Type
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class KernelTypes:
         self._structs: dict[int, Struct] = {}
         self._names: dict[str, Type | None] = {}
         self._constants: dict[str, int | None] = {}
+        self._functions: dict[str, tuple[list[tuple[str, Type]], Type] | None] = {}
 
     @cached_property
     def btf(self) -> Btf | None:
@@ -36,11 +38,17 @@ class KernelTypes:
         except NotSupported:
             return None
 
+    @cached_property
+    def names(self) -> KernelNames:
+        """Where its types are, by their names; only where there is BTF."""
+        assert self.btf is not None
+        return KernelNames(self.btf)
+
     def knows(self, name: str) -> bool:
         """Whether the kernel uses a name for a type, a function or a constant."""
         if self.btf is None:
             return False
-        return any(True for _ in self.btf.ids_by_name(name)) or self.constant(name) is not None
+        return bool(self.names.ids(name)) or self.constant(name) is not None
 
     def named(self, name: str) -> Type | None:
         """A type by its name without ``struct``, ``union`` or ``enum``."""
@@ -51,7 +59,7 @@ class KernelTypes:
     def _find(self, name: str) -> Type | None:
         if self.btf is None:
             return None
-        found = [i for i in self.btf.ids_by_name(name) if self.btf.kind(i) in _TYPE_KINDS]
+        found = [i for i in self.names.ids(name) if self.btf.kind(i) in _TYPE_KINDS]
         found.sort(key=lambda i: _TYPE_KINDS.index(self.btf.kind(i)) if self.btf is not None else 0)
         return self.type(found[0]) if found else None
 
@@ -64,7 +72,7 @@ class KernelTypes:
     def _enumerator(self, name: str) -> int | None:
         if self.btf is None:
             return None
-        for type_id in self.btf.ids_mentioning(name):
+        for type_id in self.names.mentioning(name):
             found = self.btf.type(type_id)
             if isinstance(found, btf_types.Enum):
                 for each in found.values:
@@ -76,7 +84,13 @@ class KernelTypes:
         """Parameters (name, type) and result of a kernel function."""
         if self.btf is None:
             return None
-        for type_id in self.btf.ids_by_name(name):
+        if name not in self._functions:
+            self._functions[name] = self._function(name)
+        return self._functions[name]
+
+    def _function(self, name: str) -> tuple[list[tuple[str, Type]], Type] | None:
+        assert self.btf is not None
+        for type_id in self.names.ids(name):
             if self.btf.kind(type_id) == Kind.FUNC:
                 function = self.btf.type(type_id)
                 assert isinstance(function, btf_types.Ref)
@@ -87,7 +101,7 @@ class KernelTypes:
         """Parameters of a tracepoint as tp_btf and raw_tp programs see them."""
         if self.btf is None:
             return None
-        for type_id in self.btf.ids_by_name(f"btf_trace_{name}"):
+        for type_id in self.names.ids(f"btf_trace_{name}"):
             if self.btf.kind(type_id) == Kind.TYPEDEF:
                 found = self.btf.resolved(self.btf.resolve(type_id))
                 if isinstance(found, btf_types.Ref) and found.kind == Kind.PTR:
@@ -116,7 +130,7 @@ class KernelTypes:
         result: dict[str, tuple[list[tuple[str, Type]], Type]] = {}
         if self.btf is None:
             return result
-        for type_id in self.btf.ids_by_name(struct):
+        for type_id in self.names.ids(struct):
             found = self.btf.type(type_id)
             if isinstance(found, btf_types.Struct):
                 for member in found.members:
@@ -150,7 +164,7 @@ class KernelTypes:
             typedef = found.kind == Kind.TYPEDEF
             return self.type(found.type_id, found.name if typedef else name) if found.type_id else VOID
         if isinstance(found, btf_types.Fwd):
-            whole = [i for i in btf.ids_by_name(found.name) if btf.kind(i) in (Kind.STRUCT, Kind.UNION)]
+            whole = [i for i in self.names.ids(found.name) if btf.kind(i) in (Kind.STRUCT, Kind.UNION)]
             return self.type(whole[0]) if whole else Struct(found.name, {}, union=found.union, kernel=True)
         if isinstance(found, btf_types.Void):
             return VOID

@@ -57,7 +57,10 @@ def to_c(text: str | bytes, path: str | os.PathLike[str], *, directives: bool = 
         module = check(source, kernel_types())
     except SourceError as error:
         raise error.with_traceback(None) from None  # the way through the checker says nothing about the program
-    return print_program(source, module.program, module.kernel, module.macros, directives=directives)
+    text = print_program(source, module.program, module.kernel, module.macros, directives=directives)
+    if module.kernel.btf is not None:
+        module.kernel.names.save()
+    return text
 
 
 def finish(data: bytes) -> bytes:
