@@ -4,8 +4,8 @@
     tools/selftests_covered.py linux/tools/testing/selftests/bpf --list     and what stands in the way of each source
 
 The sources come from a kernel's tree or a distribution's linux-source package; they are read, not compiled. A source counts as
-covered where the language has all its helpers, kernel functions, map types, sections and features of C; kernel functions are those of
-the running kernel's BTF and of the sources' own headers, types are not looked at.
+covered where the language has all its helpers, kernel functions, map types, sections and features of C; kernel functions are those
+of the running kernel's BTF and of the sources' own headers, types are not looked at.
 """
 
 from __future__ import annotations

@@ -44,6 +44,11 @@ class KernelTypes:
         assert self.btf is not None
         return KernelNames(self.btf)
 
+    @cached_property
+    def counts(self) -> bool:
+        """Whether it has an iterator over numbers (Linux 6.4); where nothing is known of it, it is taken to have one."""
+        return self.btf is None or self.function("bpf_iter_num_new") is not None
+
     def knows(self, name: str) -> bool:
         """Whether the kernel uses a name for a type, a function or a constant."""
         if self.btf is None:

@@ -413,7 +413,7 @@ class Each(Stmt):
 
 @dataclass(eq=False)
 class Closure(Stmt):
-    """A body that the kernel calls for each element: of a map, or of a count (bpf_loop)."""
+    """A body that the kernel calls for each element: of a map (kind "map"), or of a count (bpf_loop, kind "count")."""
 
     kind: str
     subject: Expr
@@ -424,6 +424,8 @@ class Closure(Stmt):
     index: int = 0
     own: list[Local] = field(default_factory=list)
     has_return: bool = False
+    start: Expr | None = None  # of a count, whose end is the subject
+    step: int = 1
 
 
 @dataclass(eq=False)
