@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import bpf2py
+from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.engine import Engine, Task
 from bpf2py.lang.programs import ProgramDef
 from bpf2py.lang.translate import to_c
@@ -80,20 +81,25 @@ def test_a_cached_program_is_not_translated_again(tmp_path: Path, monkeypatch: p
         bpf2py.compile(path)
 
 
+@pytest.mark.kernel
 def test_names_of_the_kernel_are_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BPF2PY_CACHE_DIR", str(tmp_path / "cache"))
     text = (EXAMPLES / "latency.py").read_text()
-    monkeypatch.setattr("bpf2py.lang.translate._types", None)
-    first = to_c(text, "latency.py")
-    (names,) = (tmp_path / "cache" / "names").glob("*.json")
-    monkeypatch.setattr("bpf2py.lang.translate._types", None)
-    with monkeypatch.context() as without:
-        without.setattr("bpf2py.btf.reader.Btf.ids_by_name", lambda *_: pytest.fail("looked up again"))
-        assert to_c(text, "latency.py") == first
-    for damaged in ("{", '{"u64": [1, 999999999]}', '{"task_struct": [1]}', "[]"):
-        names.write_text(damaged)
+
+    def fresh() -> str:
         monkeypatch.setattr("bpf2py.lang.translate._types", None)
-        assert to_c(text, "latency.py") == first
+        vmlinux.cache_clear()
+        return to_c(text, "latency.py")
+
+    first = fresh()
+    (names,) = (tmp_path / "cache" / "btf").glob("*-names")
+    with monkeypatch.context() as without:
+        without.setattr("bpf2py.btf.reader.Btf._ids_by_name_offset", lambda *_: pytest.fail("looked up again"))
+        assert fresh() == first
+    whole = names.read_bytes()
+    for damaged in (b"", whole[:40], whole[:-1] + b"]", whole.replace(b"[", b"{")):
+        names.write_bytes(damaged)
+        assert fresh() == first
 
 
 @pytest.mark.kernel

@@ -11,6 +11,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.btf.types import (
@@ -38,6 +39,7 @@ from bpf2py.errors import BtfError
 
 if TYPE_CHECKING:
     from bpf2py.btf.codec import Codec, CodecOptions
+    from bpf2py.btf.names import FoundNames
 
 MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")
@@ -167,11 +169,37 @@ class Btf:
     def ids_by_name(self, name: str) -> list[int]:
         """Ids of all types with exactly this name, in order (the base's first)."""
         ids = self.base.ids_by_name(name) if self.base is not None else []
-        # A module's types may use names that live in the base's strings.
-        return ids + sorted(set(self._ids_by_name_offset(self.name_offsets(name))))
+        known = self._found.get(name) if self._found is not None else None
+        if known is None or any(self.type(i).name != name for i in known):
+            # A module's types may use names that live in the base's strings.
+            known = sorted(set(self._ids_by_name_offset(self.name_offsets(name))))
+            if self._found is not None:
+                self._found.put(name, known)
+        return ids + known
 
     def ids_mentioning(self, name: str) -> list[int]:
         """Ids of own types that have a member, enumerator or parameter with exactly this name."""
+        known = self._found.get(f".{name}") if self._found is not None else None
+        if known is None:
+            known = self._mentioning(name)
+            if self._found is not None:
+                self._found.put(f".{name}", known)  # no type's name begins with a dot
+        return known
+
+    def keep_names(self) -> None:
+        """Keep where names were found for other processes."""
+        if self._found is not None:
+            self._found.save()
+
+    @cached_property
+    def _found(self) -> FoundNames | None:
+        if len(self._types) < LARGE or self.base is not None:
+            return None
+        from bpf2py.btf.names import FoundNames
+
+        return FoundNames(self._types, len(self))
+
+    def _mentioning(self, name: str) -> list[int]:
         types, found = self._types, set[int]()
         for name_offset in self.name_offsets(name):
             needle = struct.pack("<I", name_offset)

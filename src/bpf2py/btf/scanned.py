@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bpf2py.user_cache import private_directory, read_file, write_atomically
 
-__all__ = ["remembered"]
+__all__ = ["place_of", "remembered"]
 
 SAMPLES = 256  # records that are checked
 _MAGIC = b"bpf2py BTF offsets 1\n"
@@ -32,7 +32,7 @@ def remembered(types: bytes, scan: Callable[[], array[int]], length_of: Callable
     directory = private_directory()
     if directory is None or array("I").itemsize != 4:
         return scan()
-    path = _path(directory, types)
+    path = place_of(directory, types)
     found = _read(path, types, length_of)
     if found is None:
         found = scan()
@@ -41,10 +41,11 @@ def remembered(types: bytes, scan: Callable[[], array[int]], length_of: Callable
     return found
 
 
-def _path(directory: Path, types: bytes) -> Path:
+def place_of(directory: Path, types: bytes, what: str = "") -> Path:
+    """The file for `what` is remembered of a blob."""
     mark = zlib.crc32(types[-_EDGE:], zlib.crc32(types[:_EDGE]))
     release = os.uname().release if hasattr(os, "uname") else sys.platform
-    return directory / "btf" / f"{release}-{len(types)}-{mark:08x}-{sys.byteorder}"
+    return directory / "btf" / f"{release}-{len(types)}-{mark:08x}-{sys.byteorder}{what}"
 
 
 def _read(path: Path, types: bytes, length_of: Callable[[int], int]) -> array[int] | None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from bpf2py.btf import types as btf_types
 from bpf2py.btf.types import Kind
 from bpf2py.errors import BtfError, NotSupported
-from bpf2py.lang.kernel_names import KernelNames
 from bpf2py.lang.types import BOOL, VOID, Array, Field, Int, Ptr, Struct, Type
 
 if TYPE_CHECKING:
@@ -39,12 +38,6 @@ class KernelTypes:
             return None
 
     @cached_property
-    def names(self) -> KernelNames:
-        """Where its types are, by their names; only where there is BTF."""
-        assert self.btf is not None
-        return KernelNames(self.btf)
-
-    @cached_property
     def counts(self) -> bool:
         """Whether it has an iterator over numbers (Linux 6.4); where nothing is known of it, it is taken to have one."""
         return self.btf is None or self.function("bpf_iter_num_new") is not None
@@ -53,7 +46,7 @@ class KernelTypes:
         """Whether the kernel uses a name for a type, a function or a constant."""
         if self.btf is None:
             return False
-        return bool(self.names.ids(name)) or self.constant(name) is not None
+        return bool(self.btf.ids_by_name(name)) or self.constant(name) is not None
 
     def named(self, name: str) -> Type | None:
         """A type by its name without ``struct``, ``union`` or ``enum``."""
@@ -64,7 +57,7 @@ class KernelTypes:
     def _find(self, name: str) -> Type | None:
         if self.btf is None:
             return None
-        found = [i for i in self.names.ids(name) if self.btf.kind(i) in _TYPE_KINDS]
+        found = [i for i in self.btf.ids_by_name(name) if self.btf.kind(i) in _TYPE_KINDS]
         found.sort(key=lambda i: _TYPE_KINDS.index(self.btf.kind(i)) if self.btf is not None else 0)
         return self.type(found[0]) if found else None
 
@@ -77,7 +70,7 @@ class KernelTypes:
     def _enumerator(self, name: str) -> int | None:
         if self.btf is None:
             return None
-        for type_id in self.names.mentioning(name):
+        for type_id in self.btf.ids_mentioning(name):
             found = self.btf.type(type_id)
             if isinstance(found, btf_types.Enum):
                 for each in found.values:
@@ -95,7 +88,7 @@ class KernelTypes:
 
     def _function(self, name: str) -> tuple[list[tuple[str, Type]], Type] | None:
         assert self.btf is not None
-        for type_id in self.names.ids(name):
+        for type_id in self.btf.ids_by_name(name):
             if self.btf.kind(type_id) == Kind.FUNC:
                 function = self.btf.type(type_id)
                 assert isinstance(function, btf_types.Ref)
@@ -106,7 +99,7 @@ class KernelTypes:
         """Parameters of a tracepoint as tp_btf and raw_tp programs see them."""
         if self.btf is None:
             return None
-        for type_id in self.names.ids(f"btf_trace_{name}"):
+        for type_id in self.btf.ids_by_name(f"btf_trace_{name}"):
             if self.btf.kind(type_id) == Kind.TYPEDEF:
                 found = self.btf.resolved(self.btf.resolve(type_id))
                 if isinstance(found, btf_types.Ref) and found.kind == Kind.PTR:
@@ -135,7 +128,7 @@ class KernelTypes:
         result: dict[str, tuple[list[tuple[str, Type]], Type]] = {}
         if self.btf is None:
             return result
-        for type_id in self.names.ids(struct):
+        for type_id in self.btf.ids_by_name(struct):
             found = self.btf.type(type_id)
             if isinstance(found, btf_types.Struct):
                 for member in found.members:
@@ -169,7 +162,7 @@ class KernelTypes:
             typedef = found.kind == Kind.TYPEDEF
             return self.type(found.type_id, found.name if typedef else name) if found.type_id else VOID
         if isinstance(found, btf_types.Fwd):
-            whole = [i for i in self.names.ids(found.name) if btf.kind(i) in (Kind.STRUCT, Kind.UNION)]
+            whole = [i for i in btf.ids_by_name(found.name) if btf.kind(i) in (Kind.STRUCT, Kind.UNION)]
             return self.type(whole[0]) if whole else Struct(found.name, {}, union=found.union, kernel=True)
         if isinstance(found, btf_types.Void):
             return VOID

@@ -167,7 +167,9 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
     for flow in loop.breaks:
         c.flow = merge(c.flow, flow)
     limit = None if stop.const is not None or limits is None else limits[1]
-    later = _read_elsewhere(c.function.node, node, name)
+    if name not in c.elsewhere:
+        c.elsewhere[name] = _read_elsewhere(c.function.node, name)
+    later = c.elsewhere[name]
     out.append(For(node.lineno, local, start, stop, step, body, bounded, fixed or later, limit))
 
 
@@ -204,7 +206,7 @@ def _counter(c: Checker, node: ast.For, start: Expr, stop: Expr, limits: tuple[i
     return kind
 
 
-def _read_elsewhere(function: ast.AST, loop: ast.For, name: str) -> bool:
+def _read_elsewhere(function: ast.AST, name: str) -> bool:
     """Whether a loop's name is read where its last value would be seen."""
     inside = {id(each) for other in ast.walk(function) if isinstance(other, ast.For) and _is_name(other.target, name)
               for part in other.body for each in ast.walk(part)}  # fmt: skip

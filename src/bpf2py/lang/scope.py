@@ -86,6 +86,7 @@ class Checker:
         self.fixed: set[str] = set()
         self.changed = False
         self.last = False
+        self.elsewhere: dict[str, bool] = {}  # names of loops: whether they are read outside
         self.begin()
 
     def begin(self) -> None:
