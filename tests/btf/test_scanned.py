@@ -77,7 +77,7 @@ def test_those_of_another_blob_are_not_believed(
     one, two = blob(1), blob(2)
     Btf(one)
     (file,) = (directory / "btf").iterdir()
-    monkeypatch.setattr("bpf2py.btf.scanned._path", lambda *_: file)
+    monkeypatch.setattr("bpf2py.btf.scanned.place_of", lambda *_: file)
     assert same(Btf(two), Btf(two))
     assert len(scans) == 2  # the first of these two walked, and wrote its own
 

@@ -30,7 +30,8 @@ class FoundNames:
 
         directory = private_directory()
         self._path = place_of(directory, types, "-names") if directory is not None else None
-        self._known = _read(self._path, count) if self._path is not None else {}
+        self._mark = zlib.crc32(types)  # what was found in other types is not believed
+        self._known = _read(self._path, self._mark, count) if self._path is not None else {}
         self._changed = False
 
     def get(self, key: str) -> list[int] | None:
@@ -46,17 +47,17 @@ class FoundNames:
         """Keep it for other processes; a place that cannot be written to is none."""
         if self._changed and self._path is not None and len(self._known) <= _MOST:
             data = json.dumps(self._known).encode()
-            write_atomically(self._path, _MAGIC + zlib.crc32(data).to_bytes(4, "little") + data)
+            write_atomically(self._path, _MAGIC + zlib.crc32(data, self._mark).to_bytes(4, "little") + data)
         self._changed = False
 
 
-def _read(path: Path, count: int) -> dict[str, list[int]]:
+def _read(path: Path, mark: int, count: int) -> dict[str, list[int]]:
     raw = read_file(path, own=True)
     start = len(_MAGIC) + 4
     if (
         raw is None
         or not raw.startswith(_MAGIC)
-        or zlib.crc32(raw[start:]).to_bytes(4, "little") != raw[start - 4 : start]
+        or zlib.crc32(raw[start:], mark).to_bytes(4, "little") != raw[start - 4 : start]
     ):
         return {}
     try:
