@@ -13,9 +13,9 @@ import bpf2py
 
 ROOT = Path(bpf2py.__file__).parent
 FLOORS = {
-    "errors": 0, "owned": 0, "shared_memory": 0, "user_cache": 0, "_lazy": 0, "isa": 0, "btf": 0, "uapi": 0,
+    "errors": 0, "owned": 0, "shared_memory": 0, "user_cache": 0, "_lazy": 0, "_typing": 0, "isa": 0, "btf": 0, "uapi": 0,
     "spec": 1, "linker": 1, "toolchain": 1, "include": 1, "seam": 1,
-    "kernel": 2, "engine": 2,
+    "kernel": 2, "engine": 2, "symbols": 2,
     "maps": 3, "readers": 3, "features": 3, "object": 3, "programs": 3, "variables": 3, "loading": 3, "backends": 3, "__init__": 3,
     "cli": 4, "codegen": 4, "lang": 4, "values": 4, "generated": 4, "testing": 4, "__main__": 4,
 }  # fmt: skip
@@ -59,6 +59,26 @@ def test_the_backends_do_not_know_each_other() -> None:
     for room, other in (("kernel", "engine"), ("engine", "kernel")):
         for path in sorted((ROOT / room).rglob("*.py")):
             assert other not in set(imports(path)), path
+
+
+def test_the_engine_is_built_in_storeys() -> None:
+    """Code knows no maps, helpers or programs; maps know no programs."""
+    storeys = {
+        "code": {"code", "memory"},
+        "maps": {"maps", "code", "memory", "machine", "refusals", "newest", "sockets"},
+    }
+    for storey, allowed in storeys.items():
+        for path in sorted((ROOT / "engine" / storey).rglob("*.py")):
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bpf2py.engine."):
+                    used = str(node.module).split(".")[2]
+                    known = used in allowed or in_type_checking(parsed(path), node)
+                    assert known, f"{path.relative_to(ROOT)} imports engine.{used}"
+
+
+def in_type_checking(module: ast.Module, node: ast.stmt) -> bool:
+    blocks = (n for n in ast.walk(module) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    return any(node in ast.walk(block) for block in blocks)
 
 
 def test_every_room_has_a_floor() -> None:
@@ -191,10 +211,10 @@ ANY = {
     "btf/structs.py: plain": "any value of a BTF type",
     "btf/structs.py: __getitem__": "a member's type follows from BTF",
     "codegen/runtime.py: __get__": "any codec",
-    "engine/native.py: translator_class": "code of one translator or the other",
+    "engine/code/native.py: translator_class": "code of one translator or the other",
     "engine/machine.py: provide": "code of one translator or the other",
     "engine/machine.py: gone": "code of one translator or the other",
-    "engine/translate.py: numbered": "generated Python code",
+    "engine/code/python.py: numbered": "generated Python code",
     "kernel/attach/__init__.py: required": "the type of an option follows from its name",
     "kernel/syscall.py: libc": "ctypes: any function of the library",
     "kernel/syscall.py: quick_libc": "ctypes: any function of the library",

@@ -66,7 +66,8 @@ def parameters(parsed: Any, callback: Callable[..., Any]) -> Iterator[Parameter]
     """What a command takes, in the order of its declaration."""
     names = {param.name: [*param.opts, *param.secondary_opts] for param in parsed.params}
     for name, declared in inspect.signature(callback).parameters.items():
-        yield Parameter(names[name], declared.default, str(declared.annotation))
+        kind = declared.annotation
+        yield Parameter(names[name], declared.default, kind.__name__ if isinstance(kind, type) else str(kind))
 
 
 def command(path: str, parsed: Any, callback: Callable[..., Any], level: str = "##") -> Iterator[str]:

@@ -14,7 +14,8 @@ Names are imported when first used, so that ``import bpf2py`` costs little.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from bpf2py._lazy import import_module as _import_module
+from bpf2py._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bpf2py import errors as errors
@@ -150,14 +151,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
     if name in _HOMES:
-        value = getattr(import_module(f"bpf2py.{_HOMES[name]}"), name)
+        value = getattr(_import_module(f"bpf2py.{_HOMES[name]}"), name)
     elif name in _MODULES:
-        value = import_module(_MODULES[name])
+        value = _import_module(_MODULES[name])
     elif name in __all__:
-        value = getattr(import_module("bpf2py.errors"), name)
+        value = getattr(_import_module("bpf2py.errors"), name)
     else:
         raise AttributeError(f"module 'bpf2py' has no attribute {name!r}")
     globals()[name] = value

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from bpf2py._typing import TYPE_CHECKING, Literal, TypeAlias
 from bpf2py.errors import NotSupported
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
+from bpf2py._typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import ObjectError

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from mmap import PAGESIZE
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, cast
 from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import (
@@ -20,12 +18,9 @@ from bpf2py.errors import (
     MapIncompatible,
     ObjectError,
 )
-from bpf2py.linker.core import CoreTarget
-from bpf2py.linker.kconfig import build as kconfig_section
-from bpf2py.linker.kconfig import kconfig_externs
 from bpf2py.linker.link import Linker
 from bpf2py.maps.base import AnyMap, Map, wrap
-from bpf2py.owned import Owned
+from bpf2py.owned import Owned, close_all
 from bpf2py.programs import Link, Links, Program
 from bpf2py.spec.map_spec import MapSpec, Pinning
 from bpf2py.spec.object_spec import ObjectSpec
@@ -37,7 +32,15 @@ from bpf2py.uapi.program_types import ProgramType
 from bpf2py.variables import ArenaSection, DataSection, Variable
 
 if TYPE_CHECKING:
+    import warnings
+
+    from bpf2py.linker import core
+    from bpf2py.linker import kconfig as kconfig_section
     from bpf2py.seam.protocol import Backend, Loading, MapHandle
+else:
+    warnings = module("warnings")
+    core = module("bpf2py.linker.core")
+    kconfig_section = module("bpf2py.linker.kconfig")
 
 T = TypeVar("T")
 
@@ -114,8 +117,10 @@ class Object(Owned):
         except BaseException:
             # What others pinned there before stays: those maps were opened, not made.
             for path in self._pinned:
-                with contextlib.suppress(OSError):
+                try:
                     os.unlink(path)
+                except OSError:
+                    pass
             self.close()
             raise
         self.maps: Mapping[str, AnyMap] = Named("map", self._maps)
@@ -127,11 +132,11 @@ class Object(Owned):
     def _add_kconfig(self, overrides: Mapping[str, int | str]) -> None:
         """Make the map of the ``extern ... __kconfig`` variables."""
         spec = self.spec
-        externs = kconfig_externs(spec)
+        externs = kconfig_section.kconfig_externs(spec) if spec.externs else []
         if not externs or spec.types is None:
             return
         lookup, special = self.backend.kconfig()
-        made = kconfig_section(spec, lookup, special, overrides)
+        made = kconfig_section.build(spec, lookup, special, overrides)
         made.map.btf = spec.types
         spec.maps[made.map.name] = made.map
         for extern in externs:
@@ -191,9 +196,9 @@ class Object(Owned):
         self.warnings.append(text)
         warnings.warn(f"object {self.spec.name}: {text}", RuntimeWarning, stacklevel=5)
 
-    def _core_target(self) -> CoreTarget | None:
+    def _core_target(self) -> core.CoreTarget | None:
         if self._btf is not None:
-            return CoreTarget(self._btf)
+            return core.CoreTarget(self._btf)
         return self.backend.core_target(self.spec) if _needs_target(self.spec) else None
 
     # -- maps ----------------------------------------------------------------------------------------------------
@@ -338,12 +343,7 @@ class Object(Owned):
     def close(self) -> None:
         """Detach all programs and close everything; closing twice is harmless."""
         self._closed = True
-        with ExitStack() as stack:  # all is closed, also when closing something raises
-            for family in (self._maps, self._sections, self._programs):
-                for made in family.values():
-                    stack.callback(made.close)
-            for link in self._links.end():
-                stack.callback(link.close)
+        close_all([*self._maps.values(), *self._sections.values(), *self._programs.values(), *self._links.end()])
 
     def __enter__(self) -> Object:
         return self

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
-import warnings
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError
 from bpf2py.owned import Owned
-from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:
+    import contextlib
+    import warnings
+
+    from bpf2py.seam.info import ProgramInfo, TestRunResult
     from bpf2py.seam.protocol import Closable, LinkHandle, ProgramHandle
     from bpf2py.uapi.attach_options import AttachOptions
+else:
+    contextlib = module("contextlib")
+    warnings = module("warnings")
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
 
@@ -142,7 +147,7 @@ class Link(Owned):
         what = f"link of program {self.program}: unpin"
         path = pin_path(path, what)
         _must_exist(path, what)
-        with closing(self._handle.opened_at(path)) as pinned:
+        with contextlib.closing(self._handle.opened_at(path)) as pinned:
             ident = pinned.info().get("id")
             if ident != self.info.get("id"):
                 raise BpfError(f"{what}: {path} pins link {ident}, not this one")
@@ -404,7 +409,7 @@ class Program(Owned):
         what = f"program {self.name}: unpin"
         path = pin_path(path, what)
         _must_exist(path, what)
-        with closing(self._handle.opened_at(path)) as pinned:
+        with contextlib.closing(self._handle.opened_at(path)) as pinned:
             info = pinned.info()
             if info.id != self.info.id:
                 raise BpfError(f"{what}: {path} pins program {info.name} (id {info.id}), not this one")

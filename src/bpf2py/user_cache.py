@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import warnings
-from pathlib import Path
 
-__all__ = ["cache_directory", "private_directory", "read_file", "remove", "trusted_directory", "write_atomically"]
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pathlib
+    import tempfile
+    import warnings
+    from pathlib import Path
+else:
+    pathlib = module("pathlib")
+    tempfile = module("tempfile")
+    warnings = module("warnings")
+
+__all__ = ["cache_directory", "private_place", "read_file", "remove", "trusted_directory", "write_atomically"]
 
 MOST = 256 << 20  # bytes of a file worth reading
 # A FIFO is opened without waiting for its other end, and then refused.
@@ -17,24 +28,27 @@ _OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getat
 
 def cache_directory() -> Path:
     """Where the cache is: BPF2PY_CACHE_DIR, else $XDG_CACHE_HOME/bpf2py, else ~/.cache/bpf2py. Nothing is created."""
+    return pathlib.Path(_place())
+
+
+def _place() -> str:
     named = os.environ.get("BPF2PY_CACHE_DIR")
     if named:
-        return Path(named)
+        return named
     base = os.environ.get("XDG_CACHE_HOME")
     if base and os.path.isabs(base):
-        return Path(base, "bpf2py")
-    try:
-        return Path.home() / ".cache" / "bpf2py"
-    except RuntimeError:  # no home directory: a temporary place of this user's own
-        import tempfile
-
-        return Path(tempfile.gettempdir(), f"bpf2py-{os.getuid() if sys.platform != 'win32' else 'cache'}")
+        return os.path.join(base, "bpf2py")
+    home = os.path.expanduser("~")
+    if home != "~":
+        return os.path.join(home, ".cache", "bpf2py")
+    # No home directory: a temporary place of this user's own.
+    return os.path.join(tempfile.gettempdir(), f"bpf2py-{os.getuid() if sys.platform != 'win32' else 'cache'}")
 
 
 def trusted_directory() -> Path | None:
     """`cache_directory` if what is in it can only be this user's, else None, with a warning; it need not exist yet."""
     directory = cache_directory()
-    wrong = _stranger(directory)
+    wrong = _stranger(str(directory))
     if wrong is None:
         return directory
     warnings.warn(
@@ -45,18 +59,18 @@ def trusted_directory() -> Path | None:
     return None
 
 
-def private_directory() -> Path | None:
-    """`cache_directory` if what is in it can only be this user's, else None; it need not exist yet."""
-    directory = cache_directory()
+def private_place() -> str | None:
+    """The path of `cache_directory` if what is in it can only be this user's, else None; it need not exist yet."""
+    directory = _place()
     return directory if _stranger(directory) is None else None
 
 
-def _stranger(directory: Path) -> str | None:
+def _stranger(directory: str) -> str | None:
     """Who else could put something into a directory, in words, or None. A temporary directory may be everybody's."""
     if sys.platform == "win32":
         return None
-    user, real = os.geteuid(), Path(os.path.realpath(directory))
-    for place in (real, *real.parents):
+    user, real = os.geteuid(), os.path.realpath(directory)
+    for place in _upwards(real):
         try:
             facts = os.stat(place)
         except OSError:
@@ -70,6 +84,14 @@ def _stranger(directory: Path) -> str | None:
         if others:
             return f"{place} may be written to by others"
     return None
+
+
+def _upwards(path: str) -> list[str]:
+    """A directory and those it is in, up to the root."""
+    found = [path]
+    while (above := os.path.dirname(found[-1])) != found[-1]:
+        found.append(above)
+    return found
 
 
 def read_file(path: str | Path, *, own: bool = False, most: int = MOST) -> bytes | None:
@@ -98,15 +120,14 @@ def read_file(path: str | Path, *, own: bool = False, most: int = MOST) -> bytes
         os.close(fd)
 
 
-def write_atomically(path: Path, data: bytes) -> bool:
+def write_atomically(path: str | Path, data: bytes) -> bool:
     """Write a file so that others see all of it or nothing, also after a crash; False when the place is not writable."""
-    import tempfile
-
+    directory = os.path.dirname(os.path.abspath(path))
     try:
-        for directory in (*reversed(path.parents), path.parent):
-            if not directory.exists():
-                directory.mkdir(mode=0o700, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        for each in reversed(_upwards(directory)):
+            if not os.path.isdir(each):
+                os.makedirs(each, mode=0o700, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=directory)
     except OSError:
         return False
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import ClosedError, EncodeError, PermissionDenied
 from bpf2py.maps.base import Map
 from bpf2py.owned import Owned

@@ -44,7 +44,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     real = reader._scan
 
-    def scan(types: bytes, name: str) -> Any:
+    def scan(types: memoryview, name: str) -> Any:
         made.append(len(types))
         return real(types, name)
 
@@ -113,3 +113,54 @@ def test_a_directory_that_others_may_write_to_is_left_alone(directory: Path, sca
     assert same(Btf(data), Btf(data))
     assert len(scans) == 2
     assert not (directory / "btf").exists()
+
+
+FLAVOURED = b"\0one\0one___old\0one___b\0two\0___x\0\xc3\xbcber\0\xff\0"
+
+
+def named(count: int = 70_000) -> bytes:
+    """BTF of integers with these names in turn, the last ones without a name, or with a name that is the tail of another."""
+    places = [at for at in range(len(FLAVOURED)) if at == 0 or FLAVOURED[at - 1] == 0][1:-1]
+    words = [*(places[number % len(places)] for number in range(count)), 0, places[3] + 1]
+    types = b"".join(struct.pack("<IIII", word, 1 << 24, 4, 32) for word in words)
+    return struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(FLAVOURED)) + types + FLAVOURED
+
+
+@pytest.mark.parametrize(
+    "name", ["one", "one___old", "two", "___x", "\u00fcber", "\udcff", "none", "", "one___", "o\0ne"]
+)
+def test_names_are_found_as_by_searching(directory: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = named()
+    first, second = Btf(data), Btf(data)
+    monkeypatch.setattr(reader, "LARGE", 1 << 40)
+    searching = Btf(data)
+    assert searching._names is None
+    for btf in (first, second):
+        assert btf._names is not None
+        assert btf.ids_by_name(name) == searching.ids_by_name(name)
+        assert btf.ids_by_essential_name(name) == searching.ids_by_essential_name(name)
+
+
+def test_names_of_another_blob_are_not_believed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = named(), named().replace(b"two\0", b"six\0")
+    Btf(one)
+    (file,) = (directory / "btf").iterdir()
+    monkeypatch.setattr("bpf2py.btf.scanned.place_of", lambda *_: file)
+    assert Btf(two).ids_by_name("two") == []
+    assert len(Btf(two).ids_by_name("six")) > 10_000
+
+
+@pytest.mark.kernel
+def test_names_of_the_kernel_are_found_as_by_searching(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Path("/sys/kernel/btf/vmlinux").read_bytes()
+    indexed = Btf(data)
+    monkeypatch.setattr(reader, "LARGE", 1 << 40)
+    searching = Btf(data)
+    names = {searching.type(each).name for each in range(1, len(searching), 2500)} | {
+        "task_struct",
+        "vfs_read",
+        "pt_regs",
+    }
+    for name in names:
+        assert indexed.ids_by_name(name) == searching.ids_by_name(name), name
+        assert indexed.ids_by_essential_name(name) == searching.ids_by_essential_name(name), name

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bpf2py.cli.render import Block, aligned, apart
+from bpf2py.cli.render import Block, apart
 from bpf2py.cli.screen import DOWN, HOME, PAGE_DOWN, QUIT, UP, Keys, moved, rows_of, screen, share
+from bpf2py.cli.table import aligned
 
 
 def block(name: str, count: int, hidden: int = 0) -> Block:

@@ -18,7 +18,8 @@ from tests.codegen.test_gen import load_module
 import bpf2py
 from bpf2py.btf.cdump import dump_c
 from bpf2py.cli import main
-from bpf2py.cli.render import MapView, cell, echo_rows, lines
+from bpf2py.cli.render import MapView, cell, lines
+from bpf2py.cli.table import echo_rows
 from bpf2py.cli.text import printable
 from bpf2py.codegen.build import Request, produce, write
 from bpf2py.errors import BpfError

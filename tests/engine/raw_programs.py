@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from bpf2py.engine import Engine
-from bpf2py.engine.check import CheckError, check_form
-from bpf2py.engine.code import Code, Op
+from bpf2py.engine.code.check import CheckError, check_form
+from bpf2py.engine.code.code import Code, Op
+from bpf2py.engine.code.control import Fault, Slot
 from bpf2py.engine.helpers import native_name, target_of
 from bpf2py.engine.run import Run
-from bpf2py.engine.x86_runtime import Fault, Slot
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.helpers import HELPERS
 from bpf2py.isa.instruction import Instruction, encode

@@ -15,8 +15,8 @@ from tests.engine.raw_programs import RawProgram
 
 import bpf2py
 from bpf2py.engine import Engine
-from bpf2py.engine.code import Op
-from bpf2py.engine.constants import calculate, compare
+from bpf2py.engine.code.code import Op
+from bpf2py.engine.code.constants import calculate, compare
 from bpf2py.errors import NotSupported, VerifierError
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.instruction import Instruction as Insn

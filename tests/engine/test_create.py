@@ -46,7 +46,7 @@ ENTRIES = (0, 1, 5, 4096, 12288, 8193)
 FLAGS = [0, *(1 << bit for bit in range(20)), 3, 24, 384, 1 | 4, 2 | 4, 1 | 64, 0x400 | 8, 1 | 512]
 # Those the engine does not have: it says so instead of checking them.
 ABSENT = (
-    MapType.UNSPEC, MapType.STRUCT_OPS, MapType.ARENA, MapType.SOCKMAP, MapType.SOCKHASH, MapType.XSKMAP,
+    MapType.UNSPEC, MapType.STRUCT_OPS, MapType.SOCKMAP, MapType.SOCKHASH, MapType.XSKMAP,
     MapType.REUSEPORT_SOCKARRAY, MapType.INSN_ARRAY,
 )  # fmt: skip
 
@@ -133,7 +133,7 @@ def test_older_kernels_lack_types() -> None:
     assert caught.value.errno == 22
 
 
-@pytest.mark.parametrize("kind", [MapType.SOCKMAP, MapType.ARENA])
+@pytest.mark.parametrize("kind", [MapType.SOCKMAP, MapType.SOCKHASH])
 def test_what_needs_a_kernel_says_so(kind: MapType) -> None:
     with pytest.raises(NotSupported, match=f"the engine has no {kind.name} maps"):
         Engine().create_map(MapSpec("m", kind, 4, 4, 8))

@@ -6,8 +6,8 @@ import pytest
 from tests.engine.raw_programs import RawProgram
 
 from bpf2py.engine import Engine
-from bpf2py.engine.check import CheckError, check_form
-from bpf2py.engine.code import Code
+from bpf2py.engine.code.check import CheckError, check_form
+from bpf2py.engine.code.code import Code
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.instruction import Instruction as I
 from bpf2py.isa.instruction import encode

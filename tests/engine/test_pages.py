@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bpf2py.engine import memory as module
 from bpf2py.engine.memory import Memory
 
 SOURCE = """
@@ -82,7 +81,7 @@ def test_a_freed_block_takes_nothing_from_its_neighbours(size: int, monkeypatch:
 
         def madvise(self, _advice: int, start: int, length: int) -> None:
             asked.append((start, length))
-            memory.view[start - module._FRONT : start - module._FRONT + length] = bytes(length)
+            memory.view[start - memory._at : start - memory._at + length] = bytes(length)
 
     memory._map = Watched(memory._map)  # type: ignore[assignment]
     memory.free(block)

@@ -16,7 +16,7 @@ from tests.engine.random_programs import CONTEXT, load_in_kernel, program, run_i
 from tests.engine.raw_programs import FUEL, RawProgram, anything, public_addresses
 
 from bpf2py.engine import Engine
-from bpf2py.engine.check import CheckError
+from bpf2py.engine.code.check import CheckError
 
 PROGRAMS = int(os.environ.get("BPF2PY_SOAK", "0"))
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import bpf2py
-from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.engine import Engine, Task
 from bpf2py.lang.programs import ProgramDef
 from bpf2py.lang.translate import to_c
@@ -79,27 +78,6 @@ def test_a_cached_program_is_not_translated_again(tmp_path: Path, monkeypatch: p
     path.write_text(path.read_text().replace("10_240", "64"))
     with pytest.raises(pytest.fail.Exception, match="translated again"):
         bpf2py.compile(path)
-
-
-@pytest.mark.kernel
-def test_names_of_the_kernel_are_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BPF2PY_CACHE_DIR", str(tmp_path / "cache"))
-    text = (EXAMPLES / "latency.py").read_text()
-
-    def fresh() -> str:
-        monkeypatch.setattr("bpf2py.lang.translate._types", None)
-        vmlinux.cache_clear()
-        return to_c(text, "latency.py")
-
-    first = fresh()
-    (names,) = (tmp_path / "cache" / "btf").glob("*-names")
-    with monkeypatch.context() as without:
-        without.setattr("bpf2py.btf.reader.Btf._ids_by_name_offset", lambda *_: pytest.fail("looked up again"))
-        assert fresh() == first
-    whole = names.read_bytes()
-    for damaged in (b"", whole[:40], whole[:-1] + b"]", whole.replace(b"[", b"{")):
-        names.write_bytes(damaged)
-        assert fresh() == first
 
 
 @pytest.mark.kernel

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from bpf2py.btf.names import essential_name
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.errors import RelocationError
 from bpf2py.linker.core import CoreTarget, RelocKind, Resolution, apply, describe, resolve
-from bpf2py.linker.core_types import essential_name
 from bpf2py.linker.link import LinkedProgram, Linker
 from bpf2py.spec.btf_ext import CoreReloc
 from bpf2py.spec.object_spec import ObjectSpec

@@ -21,8 +21,8 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable, Sequence, Sized
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
+from bpf2py._typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 from bpf2py.btf.types import Enum
 from bpf2py.errors import EncodeError
 

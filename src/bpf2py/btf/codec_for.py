@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 from weakref import WeakKeyDictionary
 
+from bpf2py._typing import Any
 from bpf2py.btf.codec import (
     DEFAULT_OPTIONS,
     ArrayCodec,

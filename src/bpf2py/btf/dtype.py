@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from bpf2py._typing import Any
 from bpf2py.btf.codec import (
     ArrayCodec,
     BoolCodec,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from bpf2py._typing import Any
 from bpf2py.btf.codec import ArrayCodec, ByteArrayCodec, CharArrayCodec, Codec
 from bpf2py.btf.values import StructCodec, UnionCodec
 

@@ -10,10 +10,12 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.btf.names import essential_name
 from bpf2py.btf.types import (
     MODIFIERS,
     Array,
@@ -38,8 +40,16 @@ from bpf2py.btf.types import (
 from bpf2py.errors import BtfError
 
 if TYPE_CHECKING:
+    import mmap
+
+    from bpf2py.btf import scanned
     from bpf2py.btf.codec import Codec, CodecOptions
-    from bpf2py.btf.names import FoundNames
+    from bpf2py.btf.mentions import Mentions
+    from bpf2py.btf.scanned import Records
+
+    Blob = bytes | mmap.mmap
+else:
+    scanned = module("bpf2py.btf.scanned")
 
 MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")
@@ -69,7 +79,7 @@ class Btf:
         BtfError: when the header or a type record is damaged.
     """
 
-    def __init__(self, data: bytes, base: Btf | None = None, name: str = "BTF") -> None:
+    def __init__(self, data: Blob, base: Btf | None = None, name: str = "BTF") -> None:
         self.name = name
         self.base = base
         self.data = data
@@ -83,25 +93,47 @@ class Btf:
             raise BtfError(f"{name}: BTF version {version} is not supported", section=".BTF", offset=2)
         if hdr_len < HEADER.size or hdr_len + max(type_off + type_len, str_off + str_len) > len(data) or type_len % 4:
             raise BtfError(f"{name}: type or string section lies outside the data", section=".BTF", offset=4)
-        self._types = data[hdr_len + type_off : hdr_len + type_off + type_len]
-        self._strings = data[hdr_len + str_off : hdr_len + str_off + str_len]
-        if self._strings[-1:] != b"\0" or (base is None and self._strings[:1] != b"\0"):
+        # Nothing is copied: vmlinux is mapped, and little of it is looked at.
+        self._types_at = hdr_len + type_off
+        self._types = memoryview(data)[self._types_at : self._types_at + type_len]
+        self._strings_at, self._strings_size = hdr_len + str_off, str_len
+        ends = (
+            data[self._strings_at : self._strings_at + 1],
+            data[self._strings_at + str_len - 1 : self._strings_at + str_len],
+        )
+        if not str_len or ends[1] != b"\0" or (base is None and ends[0] != b"\0"):
             raise BtfError(f"{name}: the string section must start and end with NUL", section=".BTF", offset=4)
         self.start_id = len(base) if base is not None else 1
         self.start_str = base.strings_end if base is not None else 0
-        self.strings_end: int = self.start_str + len(self._strings)
+        self.strings_end: int = self.start_str + str_len
+        self._names: Records | None = None  # of large blobs
         self._offsets = self._find_records()
         self._cache: dict[int, BtfType] = {0: _VOID}
         self._aligns: dict[int, int] = {}
         self.codecs: dict[tuple[int, CodecOptions], Codec[Any]] = {}
 
-    def _find_records(self) -> array[int]:
+    def _find_records(self) -> Sequence[int]:
         types = self._types
-        if len(types) < LARGE:
+        if len(types) < LARGE or self.base is not None:
             return _scan(types, self.name)
-        from bpf2py.btf.scanned import remembered  # small blobs do not wait for pathlib
 
-        return remembered(types, lambda: _scan(types, self.name), lambda at: _length(types, at))
+        def scan() -> Records:
+            strings = self.data[self._strings_at : self._strings_at + self._strings_size]
+            return scanned.scanned(types, strings, _scan(types, self.name))
+
+        self._names = scanned.remembered(types, scan, lambda at: _length(types, at), self._record_name)
+        return self._names.offsets
+
+    def _record_name(self, at: int) -> bytes:
+        """The name of an own record, which is in the own strings. Raises IndexError."""
+        local = int.from_bytes(self._types[at : at + 4], "little") - self.start_str
+        if not 0 <= local < self._strings_size:
+            raise IndexError(local)
+        return self._string_at(local)
+
+    def _string_at(self, local: int) -> bytes:
+        start = self._strings_at + local
+        return self.data[start : self.data.find(b"\0", start)]
 
     def __len__(self) -> int:
         """One more than the highest type id."""
@@ -111,12 +143,12 @@ class Btf:
         return f"<Btf {self.name}: {len(self) - 1} types>"
 
     @classmethod
-    def from_elf_or_raw(cls, data: bytes, base: Btf | None = None, name: str = "BTF") -> Btf:
+    def from_elf_or_raw(cls, data: Blob, base: Btf | None = None, name: str = "BTF") -> Btf:
         """Read a raw BTF file, or the .BTF section of an ELF file (a vmlinux, a module, a BTFHub archive's member)."""
         if data[:4] == b"\x7fELF":
             from bpf2py.spec.elf import ElfFile
 
-            section = ElfFile(data, name).find(".BTF")
+            section = ElfFile(data[:], name).find(".BTF")
             if section is None:
                 raise BtfError(f"{name}: the ELF file has no .BTF section")
             data = section.data
@@ -127,9 +159,9 @@ class Btf:
         if offset < self.start_str and self.base is not None:
             return self.base.string(offset)
         local = offset - self.start_str
-        if not 0 <= local < len(self._strings):
+        if not 0 <= local < self._strings_size:
             raise BtfError(f"{self.name}: string offset {offset:#x} is outside the string section", section=".BTF")
-        return self._strings[local : self._strings.index(b"\0", local)].decode("utf-8", "surrogateescape")
+        return self._string_at(local).decode("utf-8", "surrogateescape")
 
     def type(self, type_id: int) -> BtfType:
         """The type with this id; id 0 is void. Raises BtfError when there is none."""
@@ -168,43 +200,52 @@ class Btf:
 
     def ids_by_name(self, name: str) -> list[int]:
         """Ids of all types with exactly this name, in order (the base's first)."""
+        if self._names is not None:
+            wanted = name.encode("utf-8", "surrogateescape")
+            found = self._names.named(wanted)
+            return [self.start_id + each for each in found if self._record_name(self._offsets[each]) == wanted]
         ids = self.base.ids_by_name(name) if self.base is not None else []
-        known = self._found.get(name) if self._found is not None else None
-        if known is None or any(self.type(i).name != name for i in known):
-            # A module's types may use names that live in the base's strings.
-            known = sorted(set(self._ids_by_name_offset(self.name_offsets(name))))
-            if self._found is not None:
-                self._found.put(name, known)
-        return ids + known
+        # A module's types may use names that live in the base's strings.
+        return ids + sorted(set(self._ids_by_name_offset(self.name_offsets(name))))
+
+    def ids_by_essential_name(self, name: str) -> list[int]:
+        """Ids of all types with this name or a flavour of it, such as ``task_struct___v2``: those without a flavour first."""
+        if self._names is not None:
+            found = [(self._name(each), each) for each in self._names.named(name.encode("utf-8", "surrogateescape"))]
+            fitting = sorted((text != name, text, each) for text, each in found if name in (text, essential_name(text)))
+            return [self.start_id + each for _, _, each in fitting]
+        flavours = {each for each in self.names_with_prefix(f"{name}___") if essential_name(each) == name}
+        return [each for text in (name, *sorted(flavours)) for each in self.ids_by_name(text)]
+
+    def _name(self, index: int) -> str:
+        return self._record_name(self._offsets[index]).decode("utf-8", "surrogateescape")
 
     def ids_mentioning(self, name: str) -> list[int]:
         """Ids of own types that have a member, enumerator or parameter with exactly this name."""
-        known = self._found.get(f".{name}") if self._found is not None else None
+        known = self._mentions.get(name) if self._mentions is not None else None
         if known is None:
             known = self._mentioning(name)
-            if self._found is not None:
-                self._found.put(f".{name}", known)  # no type's name begins with a dot
+            if self._mentions is not None:
+                self._mentions.put(name, known)
         return known
 
-    def keep_names(self) -> None:
-        """Keep where names were found for other processes."""
-        if self._found is not None:
-            self._found.save()
+    def keep_mentions(self) -> None:
+        """Keep which types mention the names that were asked for, for other processes."""
+        if self._mentions is not None:
+            self._mentions.save()
 
     @cached_property
-    def _found(self) -> FoundNames | None:
+    def _mentions(self) -> Mentions | None:
         if len(self._types) < LARGE or self.base is not None:
             return None
-        from bpf2py.btf.names import FoundNames
+        from bpf2py.btf.mentions import Mentions
 
-        return FoundNames(self._types, len(self))
+        return Mentions(self._types, len(self))
 
     def _mentioning(self, name: str) -> list[int]:
         types, found = self._types, set[int]()
         for name_offset in self.name_offsets(name):
-            needle = struct.pack("<I", name_offset)
-            at = types.find(needle)
-            while at >= 0:
+            for at in self._find_word(name_offset):
                 if at % 4 == 0:
                     index = bisect_right(self._offsets, at) - 1
                     start = self._offsets[index]
@@ -212,7 +253,6 @@ class Btf:
                     row = _NAMED_ROWS.get(types[start + 7] & 0x1F)
                     if row is not None and at >= start + 12 and (at - start - 12) % row == 0:
                         found.add(self.start_id + index)
-                at = types.find(needle, at + 1)
         return sorted(found)
 
     def name_offsets(self, name: str) -> Iterator[int]:
@@ -309,13 +349,23 @@ class Btf:
 
     def _find_string(self, start: bytes) -> Iterator[int]:
         """Where own strings that start so begin."""
-        strings, needle = self._strings, b"\0" + start
-        if self.start_str and strings.startswith(start):
+        data, needle, begin = self.data, b"\0" + start, self._strings_at
+        end = begin + self._strings_size
+        if self.start_str and data[begin : min(begin + len(start), end)] == start:
             yield 0  # split BTF may start with a string: no NUL is before it
-        at = strings.find(needle)
+        at = data.find(needle, begin, end)
         while at >= 0:
-            yield at + 1
-            at = strings.find(needle, at + 1)
+            yield at + 1 - begin
+            at = data.find(needle, at + 1, end)
+
+    def _find_word(self, word: int) -> Iterator[int]:
+        """Where in the type section these four bytes are."""
+        data, needle, begin = self.data, word.to_bytes(4, "little"), self._types_at
+        end = begin + len(self._types)
+        at = data.find(needle, begin, end)
+        while at >= 0:
+            yield at - begin
+            at = data.find(needle, at + 1, end)
 
     def _ids_by_name_offset(self, name_offsets: Iterator[int]) -> list[int]:
         ids: list[int] = []
@@ -326,15 +376,12 @@ class Btf:
             words = (int.from_bytes(types[at : at + 4], "little") for at in self._offsets)
             return [self.start_id + index for index, word in enumerate(words) if word in places]
         for name_offset in wanted:
-            needle = struct.pack("<I", name_offset)
-            at = self._types.find(needle)
-            while at >= 0:
+            for at in self._find_word(name_offset):
                 if at % 4 == 0:
                     # The same word also appears in member lists: only a record's start counts.
                     index = bisect_left(self._offsets, at)
                     if index < len(self._offsets) and self._offsets[index] == at:
                         ids.append(self.start_id + index)
-                at = self._types.find(needle, at + 1)
         return ids
 
     def _decode(self, offset: int) -> BtfType:
@@ -395,7 +442,7 @@ class Btf:
         return 0, 0
 
 
-def _length(types: bytes, at: int) -> int:
+def _length(types: memoryview, at: int) -> int:
     """Bytes of the record at an offset. Raises IndexError when there is none."""
     if at + 8 > len(types):
         raise IndexError(at)
@@ -404,7 +451,7 @@ def _length(types: bytes, at: int) -> int:
     return 4 * (_FIXED[kind] + _PER_VLEN[kind] * (info & 0xFFFF))
 
 
-def _scan(types: bytes, name: str) -> array[int]:
+def _scan(types: memoryview, name: str) -> array[int]:
     """Byte offsets of all type records."""
     words = array("I")
     words.frombytes(types)

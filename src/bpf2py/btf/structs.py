@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import keyword
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
+from bpf2py._lazy import import_module
+from bpf2py._typing import Any, ClassVar
 from bpf2py.errors import EncodeError
 
 
@@ -72,7 +72,7 @@ class StructValue:
 
     def _replace(self, /, **changes: Any) -> Any:
         """A copy with some members changed."""
-        new = copy.deepcopy(self)
+        new = import_module("copy").deepcopy(self)  # which imports much
         for name, value in changes.items():
             if name not in self._fields:
                 raise EncodeError(f"{self._codec.name} has no member {name!r}")

@@ -6,8 +6,7 @@ decoded where somebody looks.
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from bpf2py._typing import IntEnum, NamedTuple, TypeAlias
 
 
 class Kind(IntEnum):

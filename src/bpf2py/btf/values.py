@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from operator import or_
-from typing import Any, NamedTuple
 
+from bpf2py._typing import Any, NamedTuple
 from bpf2py.btf.codec import (
     ArrayCodec,
     BigIntCodec,

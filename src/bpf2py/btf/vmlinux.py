@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from functools import cache
 
+from bpf2py._typing import BinaryIO
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BpfOSError, NotSupported
 
@@ -19,6 +21,15 @@ _FALLBACKS = (
 )
 
 
+def _content(file: BinaryIO) -> bytes | mmap.mmap:
+    """What is in the kernel's file, mapped since Linux 6.16: read() gives a page at a time."""
+    try:
+        size = os.fstat(file.fileno()).st_size
+        return mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    except (OSError, ValueError):
+        return file.read()
+
+
 @cache
 def vmlinux() -> Btf:
     """The running kernel's types, read once in a process. Raises NotSupported when the kernel was built without BTF."""
@@ -26,7 +37,7 @@ def vmlinux() -> Btf:
     for path in (VMLINUX, *(pattern.format(release) for pattern in _FALLBACKS)):
         try:
             with open(path, "rb") as file:
-                data = file.read()
+                data = _content(file) if path == VMLINUX else file.read()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise BpfOSError(

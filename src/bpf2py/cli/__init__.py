@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING
+
+from bpf2py._lazy import import_module
+from bpf2py._typing import TYPE_CHECKING
+from bpf2py.cli.declared import Exit, Typer, call, is_wrong_usage
+from bpf2py.cli.overview import ABOUT, EXIT_STATUS, print_overview
+from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +40,14 @@ COMMANDS = {
     "struct_ops": "bpf2py.cli.btf",
     "packets": "bpf2py.cli.packets",
 }
-EXIT_STATUS = "Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted."
+
+
+def declare(wanted: Sequence[str]) -> Typer:
+    """The commands asked for, as they are declared."""
+    commands = Typer()
+    for home in dict.fromkeys(COMMANDS[name] for name in wanted):
+        import_module(home).register(commands)
+    return commands
 
 
 def build(wanted: Sequence[str]) -> typer.Typer:
@@ -45,7 +56,7 @@ def build(wanted: Sequence[str]) -> typer.Typer:
 
     app = typer.Typer(
         name="bpf2py",
-        help="eBPF for Python: run eBPF programs, read and write the maps of the kernel.",
+        help=ABOUT,
         epilog=f"{EXIT_STATUS} Of run: the command's.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -67,12 +78,7 @@ def build(wanted: Sequence[str]) -> typer.Typer:
     ) -> None:
         pass
 
-    for module in dict.fromkeys(COMMANDS[name] for name in wanted):
-        importlib.import_module(module).register(app)
-    groups = [group.typer_instance for group in app.registered_groups]
-    for command in (command for part in (app, *groups) if part is not None for command in part.registered_commands):
-        command.epilog = command.epilog or EXIT_STATUS
-    return app
+    return declare(wanted).made(app, EXIT_STATUS)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -87,8 +93,6 @@ def _complain(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed (the reason on stderr), 2 wrong usage, 130 interrupted."""
-    from bpf2py.errors import BpfError
-
     _prepare_streams()
     argv = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning
@@ -99,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exit as ended:
+        sys.exit(ended.exit_code)
     except BrokenPipeError:  # whoever read our output has gone (| head)
         _discard_output()
         sys.exit(1)
@@ -119,8 +125,19 @@ def _run(argv: list[str]) -> None:
         if reference is not None:
             json_dump.run(reference)
             return
-    app = build(argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS))
-    app(argv, prog_name="bpf2py")
+    if argv in (["--help"], ["-h"]) and "_BPF2PY_COMPLETE" not in os.environ and print_overview():
+        return
+    wanted = argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS)
+    if len(wanted) == 1 and "_BPF2PY_COMPLETE" not in os.environ:
+        plain = call(declare(wanted), argv)
+        if plain is not None:
+            try:
+                plain()
+                return
+            except Exception as error:
+                if not is_wrong_usage(error):
+                    raise
+    build(wanted)(argv, prog_name="bpf2py")
 
 
 def _prepare_streams() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.btf.codec import ArrayCodec, IntCodec
 from bpf2py.btf.values import StructCodec, StructValue
 from bpf2py.cli.render import Block, cells, elements, readable

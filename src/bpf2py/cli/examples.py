@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
+from bpf2py.cli import declared as typer
 from bpf2py.errors import BpfError
 
 SUFFIX = ".bpf.c"

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.btf.codec import ArrayCodec, BoolCodec, BytesCodec, CharArrayCodec, Codec, EnumCodec, FloatCodec, IntCodec
 from bpf2py.btf.values import StructCodec
 from bpf2py.cli.progress import progress

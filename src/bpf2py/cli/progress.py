@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from bpf2py._typing import Any
+from bpf2py.cli.text import printable
 
 
 @contextmanager
@@ -17,8 +19,6 @@ def progress(text: str, total: int | None) -> Iterator[Any]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
-
-    from bpf2py.cli.text import printable
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(printable(text)), total=total)

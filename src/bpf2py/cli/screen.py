@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.cli.render import Block
 
 UP, DOWN, PAGE_UP, PAGE_DOWN, HOME, QUIT = "up", "down", "page up", "page down", "home", "quit"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.btf.codec import BytesCodec, CharArrayCodec, Codec
 from bpf2py.btf.values import StructCodec, UnionCodec
 from bpf2py.errors import BpfError, EncodeError, PermissionDenied

@@ -22,7 +22,8 @@ _GENERIC = {  # type parameters of the map classes: K key, V value
     "HashMap": "KV", "LruHashMap": "KV", "ArrayMap": "V", "PerCpuHashMap": "KV", "LruPerCpuHashMap": "KV",
     "PerCpuArrayMap": "V", "QueueMap": "V", "StackMap": "V", "LpmTrieMap": "V", "BloomFilterMap": "V", "RingbufMap": "V",
     "PerfEventArrayMap": "V",
-    "UserRingbufMap": "V", "StorageMap": "V", "MapOfMaps": "K", "SockMap": "K", "DevMap": "K", "RawMap": "KV",
+    "UserRingbufMap": "V", "StorageMap": "V", "MapOfMaps": "K", "SockMap": "K", "CgroupStorageMap": "KV",
+    "PerCpuCgroupStorageMap": "KV", "DevMap": "K", "RawMap": "KV",
 }  # fmt: skip
 _RESERVED = {  # what the module defines or imports, besides the classes of its maps
     "Objects", "Maps", "Programs", "Variables", "MaxEntries", "VariableValues", "Autoload",

@@ -20,10 +20,10 @@ from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
 
 if TYPE_CHECKING:
-    from bpf2py.engine.hooks import EngineLink, OpenedLink
     from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.maps.handle import EngineMap
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.hooks import EngineLink, OpenedLink
+    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.linker.link import LinkedProgram
     from bpf2py.seam.protocol import Backend, Loading, MapHandle, StructOpsHandle
 
@@ -103,7 +103,7 @@ class Engine(Machine):
 
     def can_attach(self, spec: ProgramSpec) -> bool:
         """Whether the section name alone says where such programs belong."""
-        from bpf2py.engine.hooks import can_attach
+        from bpf2py.engine.programs.hooks import can_attach
 
         return can_attach(spec)
 
@@ -116,7 +116,7 @@ class Engine(Machine):
             arguments: of a raw tracepoint or probed function, in order.
             fields: of the tracepoint's or context's struct, by name.
         """
-        from bpf2py.engine.hooks import fire
+        from bpf2py.engine.programs.hooks import fire
 
         return fire(self, hook, arguments, fields)
 
@@ -229,7 +229,7 @@ class EngineLoading:
         self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
     ) -> list[EngineProgram]:
         """Check and translate programs, all or none. Raises VerifierError or NotSupported."""
-        from bpf2py.engine.program import load
+        from bpf2py.engine.programs.program import load
 
         engine = self.engine
         own = {name: own_map(handle, f"map {name}") for name, handle in maps.items()}

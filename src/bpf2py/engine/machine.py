@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.engine.code.control import FIRST_CALL, Fault, Slot
+from bpf2py.engine.code.library import library_code
+from bpf2py.engine.code.native import translator_class
 from bpf2py.engine.helpers import Fault as HelperFault
 from bpf2py.engine.helpers import python_helper
-from bpf2py.engine.library import library_code
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
-from bpf2py.engine.native import translator_class
 from bpf2py.engine.newest import Newest
 from bpf2py.engine.own_helpers import OWN_HELPER, OwnHelpers
 from bpf2py.engine.run import Run
@@ -22,15 +23,14 @@ from bpf2py.engine.sockets import XdpSocket
 from bpf2py.engine.task import Task
 from bpf2py.engine.timers import Timers
 from bpf2py.engine.version import has_fixed_lru, parse_version
-from bpf2py.engine.x86_runtime import FIRST_CALL, Fault, Slot
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError
 from bpf2py.owned import Owned
 
 if TYPE_CHECKING:
-    from bpf2py.engine.hooks import EngineLink
     from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.maps.handle import EngineMap
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.hooks import EngineLink
+    from bpf2py.engine.programs.program import EngineProgram
 
 __all__ = ["DEFAULT_KERNEL", "Machine"]
 
@@ -383,11 +383,11 @@ class Machine(Owned):
             run.error, fault = None, Fault.STACK
         if run.error is not None:
             if isinstance(run.error, HelperFault):
-                from bpf2py.engine.faults import describe
+                from bpf2py.engine.programs.faults import describe
 
                 raise describe(self, run, fault, str(run.error)) from None
             raise run.error
-        from bpf2py.engine.faults import describe
+        from bpf2py.engine.programs.faults import describe
 
         raise describe(self, run, fault)
 
@@ -419,7 +419,7 @@ class Machine(Owned):
     def gone(self) -> Any:
         """The function that stands for ones of programs that are no more: it gives 0."""
         if self._gone is None:
-            from bpf2py.engine.code import Code, Function, Op
+            from bpf2py.engine.code.code import Code, Function, Op
 
             code = Code("gone", [Op(0xB7, 0, 0, 0, 0), Op(0x95, 0, 0, 0, 0)], [Function("gone", 0, 2)])
             code.trusted = True

@@ -48,6 +48,7 @@ MAP_NORESERVE = (
     0x4000 if sys.platform == "linux" else 0
 )  # include/uapi/asm-generic/mman-common.h; in Python from 3.13 on
 _TABLE = MAX_FUNCTIONS * 8
+_4G = 1 << 32
 _FRONT = CONTROL + _TABLE
 _LINE = 64
 
@@ -57,13 +58,15 @@ class Memory(Owned):
 
     Attributes:
         size: bytes that can be addressed.
-        base: where address 0 is in the process.
+        base: where address 0 is in the process: at a multiple of 4 GiB where there is that much address space, so that an address
+            is the lower half of a pointer in the process, which is what arenas need.
         view, u32, u64: the bytes, and as numbers (index: address divided by their size).
-        control: 64-bit numbers in front of address 0: see `bpf2py.engine.native`.
+        control: 64-bit numbers in front of address 0: see `bpf2py.engine.code.native`.
     """
 
     __slots__ = (
         "__weakref__",
+        "_at",
         "_blocks",
         "_free",
         "_headers",
@@ -80,11 +83,15 @@ class Memory(Owned):
     )
 
     def __init__(self, size: int = LARGEST) -> None:
+        spare = _4G if MAP_NORESERVE else 0
         while True:
             try:
-                self._map = anonymous(_FRONT + size)
+                self._map = anonymous(_FRONT + size + spare)
                 break
             except (OSError, ValueError) as error:
+                if spare:
+                    spare = 0
+                    continue
                 if size // 2 < SMALLEST:
                     raise BpfOSError(
                         f"engine: no address space for {size >> 20} MiB of memory; raise `ulimit -v`",
@@ -92,16 +99,18 @@ class Memory(Owned):
                         command="mmap",
                     ) from None
                 size = size // 2 & -4096
-        whole = memoryview(self._map)
+        anchor = (ctypes.c_char * 1).from_buffer(self._map)
+        start = ctypes.addressof(anchor)
+        del anchor
+        self._at = _FRONT + (-(start + _FRONT) % _4G if spare else 0)
+        self.base = start + self._at
+        whole = memoryview(self._map)[self._at - _FRONT : self._at + size]
         self.table = whole[:_TABLE].cast("Q")
         self.control = whole[_TABLE:_FRONT].cast("Q")
         self.view = whole[_FRONT:]
         self.u32 = self.view[: size & -8].cast("I")
         self.u64 = self.view[: size & -8].cast("Q")
         self.size = size
-        anchor = (ctypes.c_char * 1).from_buffer(self._map)
-        self.base = ctypes.addressof(anchor) + _FRONT
-        del anchor
         self._next = {True: HEADERS + MAX_MAPS * HEADER, False: OPS_STACK}
         self._free: dict[tuple[bool, int], list[int]] = {}
         self._blocks: dict[int, tuple[bool, int]] = {}
@@ -140,19 +149,20 @@ class Memory(Owned):
     def free(self, address: int) -> None:
         """Give a block back; it is zeroed at once."""
         private, size = self._blocks.pop(address)
-        self._zero(address, size)
+        self.zero(address, size)
         self._free.setdefault((private, size), []).append(address)
 
-    def _zero(self, address: int, size: int) -> None:
-        start, end = _FRONT + address, _FRONT + address + size
+    def zero(self, address: int, size: int) -> None:
+        """Clear bytes, and give whole pages of many back to the system."""
+        start, end = self._at + address, self._at + address + size
         # Whole pages alone: of others the kernel would take the neighbours' bytes, too.
         first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if size < 1 << 16 or first >= last or not hasattr(self._map, "madvise") or not hasattr(mmap, "MADV_DONTNEED"):
             self.view[address : address + size] = bytes(size)
             return
         self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
-        self.view[address : first - _FRONT] = bytes(first - start)
-        self.view[last - _FRONT : address + size] = bytes(end - last)
+        self.view[address : first - self._at] = bytes(first - start)
+        self.view[last - self._at : address + size] = bytes(end - last)
 
     @property
     def header_bounds(self) -> tuple[int, int]:

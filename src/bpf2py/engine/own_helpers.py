@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.code import Target
+from bpf2py.engine.code.code import Target
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine

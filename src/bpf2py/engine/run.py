@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.helpers.sysctl import Sysctl
 
 if TYPE_CHECKING:
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.engine.task import Task
 
 __all__ = ["Run"]
@@ -18,6 +18,7 @@ class Run:
 
     __slots__ = (
         "arguments",
+        "cgroup",
         "context",
         "cookie",
         "error",
@@ -27,6 +28,7 @@ class Run:
         "program",
         "redirect",
         "retval",
+        "storage",
         "sysctl",
         "task",
         "task_address",
@@ -39,6 +41,8 @@ class Run:
         self.packet: Any = None
         self.error: BaseException | None = None
         self.cookie = 0
+        self.cgroup = 0  # the program is attached to
+        self.storage: dict[int, int] = {}  # of a run without a cgroup: the values of maps, by their headers
         self.arguments = 0  # of the traced function
         self.retval = 0  # of the operation a cgroup program watches
         self.redirect: tuple[str, int, int] | None = None  # what bpf_redirect asked for

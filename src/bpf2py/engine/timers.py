@@ -17,7 +17,7 @@ from bpf2py.errors import BpfError
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.core import MapCore
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
 
 __all__ = ["Timer", "Timers"]
 

@@ -78,6 +78,11 @@ BPF_CMPXCHG = 0xF0 | BPF_FETCH
 BPF_LOAD_ACQ = 0x100
 BPF_STORE_REL = 0x110
 
+# A move that turns a pointer of one address space into one of another (Linux 6.9): its offset, and its immediates
+ADDR_SPACE_CAST = 1
+CAST_KERN = 1  # from an arena's pointer to one that can be dereferenced
+CAST_USER = 1 << 16  # back
+
 # What the immediate of a 16-byte load means: its src
 BPF_PSEUDO_MAP_FD = 1
 BPF_PSEUDO_MAP_VALUE = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.loading import KernelLoading
@@ -13,9 +13,8 @@ from bpf2py.kernel.map import KernelMap, create_map, open_map_pin, possible_cpu_
 from bpf2py.kernel.objects import must_be, open_id
 from bpf2py.kernel.syscall import Fd, check_open
 from bpf2py.kernel.token import open_token
-from bpf2py.seam.info import MapInfo
-from bpf2py.toolchain.target_arch import host_arch
 from bpf2py.uapi.commands import Command
+from bpf2py.uapi.cpus import host_arch
 from bpf2py.uapi.errno import EBADF
 from bpf2py.uapi.map_types import MapFlags
 
@@ -131,4 +130,6 @@ class KernelBackend:
 
 
 if TYPE_CHECKING:
+    from bpf2py.seam.info import MapInfo
+
     _proof: Backend = KernelBackend()

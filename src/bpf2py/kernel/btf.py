@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import warnings
 from functools import cache
-from typing import TYPE_CHECKING
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Enum, Fwd, Kind, Ref, Var
 from bpf2py.btf.vmlinux import vmlinux
@@ -19,8 +19,12 @@ from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.uapi.commands import Command
 
 if TYPE_CHECKING:
+    import warnings
+
     from bpf2py.linker.core import CoreTarget
     from bpf2py.spec.object_spec import ObjectSpec
+else:
+    warnings = module("warnings")
 
 _LOG_SIZE = 1 << 20  # it lists every type before the wrong one
 

@@ -13,8 +13,8 @@ import re
 import shutil
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import AttachError
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")

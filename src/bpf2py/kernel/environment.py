@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+
+from bpf2py._typing import NamedTuple
 
 OLDEST = (5, 10)
 MEMLOCK_UNTIL = (5, 11)  # from 5.11 on, memory of BPF objects is charged to the cgroup instead of RLIMIT_MEMLOCK

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
+from bpf2py._typing import Any
+from bpf2py.btf.names import essential_name
 from bpf2py.btf.types import FuncProto, Kind, Ref
 from bpf2py.errors import RelocationError
 from bpf2py.kernel.ksyms import btf_symbol, ksym_address
 from bpf2py.linker.core import POISON_KFUNC
-from bpf2py.linker.core_types import essential_name, types_compatible
-from bpf2py.linker.kconfig import SECTION as KCONFIG
+from bpf2py.linker.core_types import types_compatible
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import Ref as InstructionRef
 from bpf2py.spec.program_spec import RefKind
-from bpf2py.spec.variable_spec import ExternSpec
+from bpf2py.spec.variable_spec import KCONFIG, ExternSpec
 
 BPF_PSEUDO_BTF_ID, BPF_PSEUDO_KFUNC_CALL, BPF_PSEUDO_MAP_VALUE = 3, 2, 2
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import platform
 import struct
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec
 
+from bpf2py._typing import Any, ParamSpec
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import ENOTSUPP, BpfError
@@ -248,5 +247,5 @@ def explain_map_type(spec: MapSpec) -> tuple[str, str] | None:
         return None
     known = map_type(kind)
     if known is False or (known is None and older_than(info.since)):
-        return info.since, f"map type {kind.name} needs Linux {info.since}, this is {platform.release()}"
+        return info.since, f"map type {kind.name} needs Linux {info.since}, this is {os.uname().release}"
     return None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
+from bpf2py._typing import Literal, NamedTuple
 from bpf2py.errors import CompilerNotFound, errno_name
 from bpf2py.kernel.environment import MEMLOCK_UNTIL, MOUNTS, OLDEST, SYSCTLS, WANTED, Environment, explain_eperm, grant
 from bpf2py.kernel.probes import Probes

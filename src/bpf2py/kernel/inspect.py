@@ -5,19 +5,27 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from bpf2py.kernel.btf import btf_by_id
-from bpf2py.kernel.link_info import LinkInfo, link_info
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.kernel.map import map_info
 from bpf2py.kernel.objects import ids, object_info, open_id
 from bpf2py.kernel.program_fd import PROG_INFO_SIZE, ProgramFd
 from bpf2py.kernel.syscall import Fd, bpf_open, check, check_open
-from bpf2py.linker.link import source_text
 from bpf2py.seam.info import MapInfo, ProgramInfo
-from bpf2py.spec.btf_ext import LineInfo
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import E2BIG, EAGAIN, ENOENT
+
+if TYPE_CHECKING:
+    from bpf2py.kernel import btf as kernel_btf
+    from bpf2py.kernel import link_info as link_infos
+    from bpf2py.linker import link as linked
+    from bpf2py.spec import btf_ext
+else:
+    btf_ext = module("bpf2py.spec.btf_ext")
+    link_infos = module("bpf2py.kernel.link_info")
+    kernel_btf = module("bpf2py.kernel.btf")
+    linked = module("bpf2py.linker.link")
 
 BPF_STATS_RUN_TIME = 0
 _LINE = struct.Struct("<IIII")  # struct bpf_line_info
@@ -61,10 +69,10 @@ def map_memory(ident: int) -> int | None:
         owner.close()
 
 
-def links() -> Iterator[LinkInfo]:
+def links() -> Iterator[link_infos.LinkInfo]:
     """Every link of the machine (Linux 5.8, CAP_SYS_ADMIN)."""
     for fd in _opened(Command.LINK_GET_NEXT_ID, Command.LINK_GET_FD_BY_ID):
-        yield link_info(fd.number)
+        yield link_infos.link_info(fd.number)
 
 
 class BtfInfo(NamedTuple):
@@ -123,7 +131,7 @@ def source_lines(fd: int) -> list[tuple[int, str]]:
     check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
     (btf_id,) = struct.unpack_from("<I", buffer.raw, 128)
     (count,) = struct.unpack_from("<I", buffer.raw, 148)
-    btf = btf_by_id(btf_id) if btf_id and count else None
+    btf = kernel_btf.btf_by_id(btf_id) if btf_id and count else None
     if btf is None:
         return []
     records = ctypes.create_string_buffer(_LINE.size * count)
@@ -133,7 +141,7 @@ def source_lines(fd: int) -> list[tuple[int, str]]:
     result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
     check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
     return [
-        (slot, source_text(LineInfo(slot * 8, file, text, place), btf))
+        (slot, linked.source_text(btf_ext.LineInfo(slot * 8, file, text, place), btf))
         for slot, file, text, place in _LINE.iter_unpack(records.raw)
     ]
 

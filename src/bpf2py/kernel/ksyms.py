@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from functools import cache
-from typing import NamedTuple
-
+from bpf2py._typing import NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import NotSupported
 from bpf2py.kernel.btf import btf_fd_of_module, modules
+from bpf2py.symbols.kernel import KernelSymbols
 
 
 class KernelSymbol(NamedTuple):
@@ -30,37 +28,17 @@ class KernelSymbol(NamedTuple):
         return f"{self.name}+{self.offset:#x}" + (f" [{self.module}]" if self.module else "")
 
 
-class _Table(NamedTuple):
-    addresses: list[int]
-    names: list[str]
-
-
-@cache
-def _table() -> _Table:
-    rows = []
-    try:
-        with open("/proc/kallsyms") as file:
-            for line in file:
-                address, kind, name = line.rstrip("\n").split(" ", 2)
-                if kind in "tTwW":
-                    rows.append((int(address, 16), name))
-    except OSError:
-        pass
-    rows.sort()
-    return _Table([address for address, _ in rows], [name for _, name in rows])
+_symbols = KernelSymbols()
 
 
 def ksym(address: int) -> KernelSymbol | None:
     """The kernel function an address lies in; None when it is none, or addresses are hidden (kernel.kptr_restrict).
 
-    Reads /proc/kallsyms once in a process (about a second of work per million symbols).
+    Reads /proc/kallsyms once in a process, and again for addresses that came later. `bpf2py.symbols` names many at once, and those
+    of processes.
     """
-    table = _table()
-    index = bisect_right(table.addresses, address) - 1
-    if index < 0 or not table.addresses[index]:
-        return None
-    name, _, module = table.names[index].partition("\t")
-    return KernelSymbol(name, module.strip("[]"), address - table.addresses[index])
+    found = _symbols.at(address)
+    return KernelSymbol(*found) if found is not None else None
 
 
 def ksym_address(name: str) -> int | None:

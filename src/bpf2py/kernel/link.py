@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.kernel.objects import must_be, open_pinned, pin
 from bpf2py.kernel.syscall import Fd, bpf, bpf_open, error_for, libc

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import Any, NamedTuple
 
+from bpf2py._typing import Any, NamedTuple
 from bpf2py.kernel.objects import object_info
 from bpf2py.kernel.syscall import check
 from bpf2py.uapi.commands import Command

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import MapCreateError
 from bpf2py.kernel.btf import LoadedBtf
 from bpf2py.kernel.map import KernelMap, create_map

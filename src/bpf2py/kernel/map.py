@@ -9,8 +9,9 @@ import struct
 import weakref
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.kernel.objects import must_be, object_info, open_id, open_pinned, pin
 from bpf2py.kernel.syscall import (
@@ -34,7 +35,6 @@ from bpf2py.kernel.syscall import (
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.owned import Owned
 from bpf2py.seam.info import MapInfo, spec_of
-from bpf2py.spec.check_map import explain_create
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
@@ -44,9 +44,14 @@ from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from bpf2py.kernel import features
     from bpf2py.kernel.elem_count import ElemCounter
     from bpf2py.kernel.perf_buffer import DescriptorSource, PerfBuffer
     from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
+    from bpf2py.spec import check_map
+else:
+    features = module("bpf2py.kernel.features")
+    check_map = module("bpf2py.spec.check_map")
 
 # union bpf_attr of include/uapi/linux/bpf.h, by command.
 _CREATE = struct.Struct("<7I16s5IQii")
@@ -132,13 +137,11 @@ def _create_error(spec: MapSpec, errno: int) -> Exception:
     elsewhere = environment_error(errno, what, "BPF_MAP_CREATE")
     if elsewhere is not None:
         return elsewhere
-    reason = explain_create(spec, page_size=mmap.PAGESIZE)
+    reason = check_map.explain_create(spec, page_size=mmap.PAGESIZE)
     if reason is None and errno in (EPERM, EACCES):
         return error_for(errno, Command.MAP_CREATE, what)
     if reason is None:
-        from bpf2py.kernel.features import explain_map_type
-
-        missing = explain_map_type(spec)
+        missing = features.explain_map_type(spec)
         if missing is not None:
             since, text = missing
             return NotSupported(

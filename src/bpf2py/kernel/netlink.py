@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied
 from bpf2py.uapi.errno import EEXIST, ENOENT, EPERM
 

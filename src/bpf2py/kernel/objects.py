@@ -6,8 +6,8 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import BpfOSError, PermissionDenied
 from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf, bpf_inout, bpf_open, check, check_open
 from bpf2py.uapi.commands import Command

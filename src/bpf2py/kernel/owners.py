@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.kernel.objects import object_info, open_pin
 from bpf2py.kernel.syscall import Fd
 from bpf2py.uapi.map_types import MapFlags

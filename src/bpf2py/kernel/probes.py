@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import NotSupported
 from bpf2py.kernel.syscall import address_of_bytes, bpf
 from bpf2py.uapi.commands import Command

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Mapping, Sequence
-from typing import SupportsBytes, TypeGuard
 
+from bpf2py._typing import SupportsBytes, TypeGuard
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.kernel.syscall import ATTR_SIZE, bpf_inout, error_for, older_than
 from bpf2py.seam.info import TestRunResult

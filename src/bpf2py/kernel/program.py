@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.kernel.objects import must_be, open_pinned
 from bpf2py.kernel.program_fd import ProgramFd
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.kernel.objects import object_info, pin
 from bpf2py.kernel.syscall import Fd, Number, check
 from bpf2py.owned import Owned

@@ -6,8 +6,9 @@ import ctypes
 import os
 import struct
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.errors import (
@@ -19,10 +20,8 @@ from bpf2py.errors import (
     RelocationError,
     VerifierError,
 )
-from bpf2py.kernel import features
 from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
 from bpf2py.kernel.program import KernelProgram
-from bpf2py.kernel.suggest import did_you_mean
 from bpf2py.kernel.syscall import (
     Fd,
     address_of_bytes,
@@ -34,19 +33,24 @@ from bpf2py.kernel.syscall import (
     older_than,
 )
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
-from bpf2py.kernel.verifier_log import hint_for, summarize
-from bpf2py.linker.core import POISON_IMM, POISON_KFUNC
-from bpf2py.linker.kconfig import SECTION as KCONFIG
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
+from bpf2py.spec.variable_spec import KCONFIG
 from bpf2py.uapi import usdt
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import E2BIG, EACCES, EAGAIN, EINVAL, ENOSPC, EPERM
 from bpf2py.uapi.program_types import AttachType, ProgramType
 
 if TYPE_CHECKING:
+    from bpf2py.kernel import features, suggest, verifier_log
+    from bpf2py.linker import core
     from bpf2py.seam.protocol import MapHandle
     from bpf2py.spec.object_spec import ObjectSpec
+else:
+    features = module("bpf2py.kernel.features")
+    suggest = module("bpf2py.kernel.suggest")
+    verifier_log = module("bpf2py.kernel.verifier_log")
+    core = module("bpf2py.linker.core")
 
 BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
 _DATA = RefKind.DATA  # members of an enum take long to look up in a loop
@@ -122,7 +126,7 @@ class ProgramLoader:
             try:
                 self.attach_btf_id, self.attach_btf_fd = attach_btf_id(attach_type, program.target)
             except BtfError as error:
-                near = did_you_mean(attach_type, program.target) if ":" not in program.target else ""
+                near = suggest.did_you_mean(attach_type, program.target) if ":" not in program.target else ""
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
         self.usdt_map: MapHandle | None = None
         if program.section.partition("/")[0] in usdt.SECTIONS:
@@ -233,7 +237,7 @@ class ProgramLoader:
 
     def _error(self, errno: int, log: str) -> Exception:
         program, what = self.program, f"program {self.program.name}: load"
-        summary = summarize(log)
+        summary = verifier_log.summarize(log)
         elsewhere = environment_error(errno, what, "BPF_PROG_LOAD") if not summary.lines else None
         if elsewhere is not None:
             return elsewhere
@@ -285,9 +289,9 @@ class ProgramLoader:
         python = at is not None and ".py:" in at
         if python and source is None:
             source = at
-        hint = hint_for(summary, python)
+        hint = verifier_log.hint_for(summary, python)
         lines = summary.lines
-        if f"#{POISON_IMM}" in log and summary.instruction is not None:
+        if f"#{core.POISON_IMM}" in log and summary.instruction is not None:
             wanted = self.linked.poisoned.get(summary.instruction * 8)
             if wanted is not None:
                 lines = [f"CO-RE relocation failed: the kernel has no {wanted}"]
@@ -296,7 +300,7 @@ class ProgramLoader:
                     if python
                     else "guard the access with bpf_core_field_exists() or bpf_core_enum_value_exists()"
                 )
-        if f"#{POISON_KFUNC}" in log and summary.instruction is not None:
+        if f"#{core.POISON_KFUNC}" in log and summary.instruction is not None:
             missing = self.missing.get(summary.instruction * 8)
             if missing is not None:
                 lines = [f"the kernel has no kfunc {missing} (or with another prototype)"]

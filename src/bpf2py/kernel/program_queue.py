@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.kernel.syscall import Fd
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.kernel.cgroups import mount_point
 from bpf2py.kernel.netlink import PARENTS
 from bpf2py.kernel.syscall import bpf_inout

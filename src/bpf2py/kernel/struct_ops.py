@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
+from bpf2py.btf.names import essential_name
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind, Member, Ref, Struct
 from bpf2py.btf.vmlinux import vmlinux
@@ -13,7 +14,6 @@ from bpf2py.kernel.btf import LoadedBtf, btf_fd_of_module, modules
 from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.map import KernelMap, create_map
 from bpf2py.kernel.syscall import Fd, check_open
-from bpf2py.linker.core_types import essential_name
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.struct_ops import StructOps
 from bpf2py.uapi.commands import Command

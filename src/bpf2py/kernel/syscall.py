@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import struct
 import sys
 import weakref
 from functools import cache
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import BpfOSError, ClosedError, NotSupported, PermissionDenied, errno_name
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import SINCE, Command
@@ -37,7 +36,6 @@ _NUMBERS = {
     "ppc64le": (361, 319),
 }
 _POINTER = struct.Struct("P")
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.]")
 ATTR_SIZE = 168  # at least sizeof(union bpf_attr) of every kernel; trailing zeros are accepted by all
 
 
@@ -221,7 +219,8 @@ def address_of_bytes(data: bytes) -> int:
 
 def object_name(name: str) -> bytes:
     """A kernel object name: 15 characters of [A-Za-z0-9_.], NUL-padded (bpf_obj_name_cpy in kernel/bpf/syscall.c)."""
-    return _NOT_IN_NAMES.sub("_", name).encode()[:15].ljust(16, b"\0")
+    kept = (each if each.isascii() and (each.isalnum() or each in "_.") else "_" for each in name[:15])
+    return "".join(kept).encode().ljust(16, b"\0")
 
 
 class Number:

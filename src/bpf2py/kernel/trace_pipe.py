@@ -14,8 +14,8 @@ import re
 import select
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import ClosedError, NotSupported, PermissionDenied
 from bpf2py.kernel.tracefs import Tracefs
 from bpf2py.owned import Owned

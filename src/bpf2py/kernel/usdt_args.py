@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import AttachError, NotSupported
 
 

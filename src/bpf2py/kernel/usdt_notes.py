@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import AttachError
 
 SECTION, BASE_SECTION = ".note.stapsdt", ".stapsdt.base"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING
 
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import AttachError, BpfOSError, NotSupported
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.syscall import Fd, older_than

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
+from bpf2py._lazy import pattern
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import re
 
 # A state line: "12: (85) call bpf_map_lookup_elem#1"; kernels before 5.x and the newest agree on it.
-_INSTRUCTION = re.compile(r"^(\d+): \([0-9a-f]{2}\) (.*)")
+_INSTRUCTION = pattern(r"^(\d+): \([0-9a-f]{2}\) (.*)")
 # What the verifier writes behind an instruction, without a new line.
-_SAME_LINE = re.compile(r" (infinite loop detected at insn \d+)$")
-_NOISE = re.compile(
+_SAME_LINE = pattern(r" (infinite loop detected at insn \d+)$")
+_NOISE = pattern(
     r"^(processed \d+ insns|verification time|stack depth|max_states|peak_states|mark_precise|from \d+ to \d+|"
     r"R\d+(_w)?=|frame\d+:|caller:|callee:|last_idx|regs=|parent didn't|func#\d+ @|Validating |arg#\d+ |"
     r"\d+: R|\d+: frame|\d+: \.+$|old state|cur state|reg type unsupported|;|#|libbpf|\s*$)"
@@ -61,8 +64,8 @@ class _Hint(NamedTuple):
 
 
 _HINTS = [
-    _Hint(re.compile(pattern), text, python)
-    for pattern, text, python in (
+    _Hint(pattern(expression), text, python)
+    for expression, text, python in (
         (r"invalid mem access '\w*_or_null|Possibly NULL pointer|_or_null.*invalid",
          "compare the pointer with NULL before using it: bpf_map_lookup_elem() and the like may return NULL",
          "test the pointer for None before using it"),

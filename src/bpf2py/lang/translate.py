@@ -59,7 +59,7 @@ def to_c(text: str | bytes, path: str | os.PathLike[str], *, directives: bool = 
         raise error.with_traceback(None) from None  # the way through the checker says nothing about the program
     text = print_program(source, module.program, module.kernel, module.macros, directives=directives)
     if module.kernel.btf is not None:
-        module.kernel.btf.keep_names()
+        module.kernel.btf.keep_mentions()
     return text
 
 

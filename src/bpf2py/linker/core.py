@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from enum import IntEnum
-from typing import NamedTuple
 
+from bpf2py._typing import IntEnum, NamedTuple
+from bpf2py.btf.names import essential_name
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, BtfType, Enum, Enumerator, Int, Kind, Member, Struct
 from bpf2py.errors import BtfError, RelocationError
 from bpf2py.linker.core_types import (
-    essential_name,
     fields_compatible,
     kinds_compatible,
     types_compatible,
@@ -114,8 +113,7 @@ class CoreTarget:
 
     @staticmethod
     def _search(btf: Btf, name: str, kind: Kind) -> list[tuple[Btf, int]]:
-        names = [name, *sorted({n for n in btf.names_with_prefix(f"{name}___") if essential_name(n) == name})]
-        ids = (type_id for n in names for type_id in btf.ids_by_name(n))
+        ids = btf.ids_by_essential_name(name)
         return [(btf, i) for i in ids if i >= btf.start_id and kinds_compatible(btf.kind(i), kind)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bpf2py.btf.names import essential_name
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, Enum, FuncProto, Fwd, Int, Kind, Ref, Struct
 from bpf2py.errors import BtfError
@@ -15,20 +16,6 @@ from bpf2py.errors import BtfError
 MAX_DEPTH = 32
 ENUMS = (Kind.ENUM, Kind.ENUM64)
 COMPOSITES = (Kind.STRUCT, Kind.UNION)
-
-
-def essential_name(name: str) -> str:
-    """A name without its flavour: everything from the last ``___`` that stands alone between two names.
-
-    >>> essential_name("task_struct___v2"), essential_name("___x"), essential_name("a____b")
-    ('task_struct', '___x', 'a____b')
-    """
-    at = name.rfind("___")
-    while at > 0:
-        if name[at - 1] != "_" and name[at + 3 : at + 4] not in ("", "_"):
-            return name[:at]
-        at = name.rfind("___", 0, at + 2)
-    return name
 
 
 def kinds_compatible(a: Kind, b: Kind) -> bool:

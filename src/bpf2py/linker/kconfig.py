@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
+from bpf2py._typing import Any, NamedTuple
 from bpf2py.btf.codec import BoolCodec, CharArrayCodec, Codec, EnumCodec, IntCodec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, EncodeError, RelocationError
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
-from bpf2py.spec.variable_spec import ExternSpec
+from bpf2py.spec.variable_spec import KCONFIG, ExternSpec
 from bpf2py.uapi.map_types import MapFlags, MapType
 
-SECTION = ".kconfig"
+SECTION = KCONFIG
 MAX_SIZE = 1 << 20  # bytes of all of them; the longest strings have some thousand
 TRISTATE = {"n": 0, "y": 1, "m": 2}  # enum libbpf_tristate
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from typing import NamedTuple
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.errors import BtfError, RelocationError
-from bpf2py.linker.core import Chosen, CoreTarget, Resolution, apply, describe, resolve
 from bpf2py.spec.btf_ext import CoreReloc, FuncInfo, LineInfo
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind
+
+if TYPE_CHECKING:
+    from bpf2py.linker import core
+else:
+    core = module("bpf2py.linker.core")
 
 BPF_PSEUDO_CALL, BPF_PSEUDO_FUNC = 1, 4
 _CALLS = (RefKind.CALL, RefKind.FUNC_ADDRESS)
@@ -54,11 +59,11 @@ class LinkedProgram(NamedTuple):
 class Linker:
     """Links programs of one object against one target; functions are relocated once and shared."""
 
-    def __init__(self, spec: ObjectSpec, target: CoreTarget | None) -> None:
+    def __init__(self, spec: ObjectSpec, target: core.CoreTarget | None) -> None:
         self.spec = spec
         self.target = target
-        self._chosen: Chosen = {}
-        self._answers: dict[tuple[int, str, int], Resolution] = {}
+        self._chosen: core.Chosen = {}
+        self._answers: dict[tuple[int, str, int], core.Resolution] = {}
         self._relocated: dict[Function, tuple[bytes, dict[int, str]]] = {}
 
     def link(self, program: ProgramSpec) -> LinkedProgram:
@@ -125,15 +130,15 @@ class Linker:
     def _apply_core(self, function: Function, local: Btf) -> tuple[bytes, dict[int, str]]:
         code = bytearray(function.code)
         poisoned: dict[int, str] = {}
-        target = self.target if self.target is not None else CoreTarget(None)
+        target = self.target if self.target is not None else core.CoreTarget(None)
         for reloc in function.core_relocs:
             try:
                 question = reloc[1:]
                 resolution = self._answers.get(question)
                 if resolution is None:
-                    resolution = self._answers[question] = resolve(local, reloc, target, self._chosen)
-                if not apply(code, reloc.offset, resolution):
-                    poisoned[reloc.offset] = describe(local, reloc)
+                    resolution = self._answers[question] = core.resolve(local, reloc, target, self._chosen)
+                if not core.apply(code, reloc.offset, resolution):
+                    poisoned[reloc.offset] = core.describe(local, reloc)
             except (RelocationError, BtfError) as error:
                 where = self._source(function, reloc, local)
                 raise RelocationError(f"program {function.name}: {error.message}{where}") from None

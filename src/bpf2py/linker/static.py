@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import DataSec, Kind, SecVar, Struct, Var
 from bpf2py.btf.types import Ref as RefType

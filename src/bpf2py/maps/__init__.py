@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from bpf2py._lazy import lazily
+from bpf2py._lazy import import_module, lazily
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.uapi.map_types import MapType, map_type
 
 if TYPE_CHECKING:
@@ -13,6 +11,7 @@ if TYPE_CHECKING:
     from bpf2py.maps.array import ArrayMap
     from bpf2py.maps.base import AnyMap, Map
     from bpf2py.maps.bloom import BloomFilterMap
+    from bpf2py.maps.cgroup_storage import CgroupStorageMap, PerCpuCgroupStorageMap
     from bpf2py.maps.fd_values import (
         CgroupArrayMap,
         CpuMap,
@@ -40,6 +39,7 @@ __all__ = [
     "ArrayMap",
     "BloomFilterMap",
     "CgroupArrayMap",
+    "CgroupStorageMap",
     "CpuMap",
     "DevMap",
     "HashMap",
@@ -50,6 +50,7 @@ __all__ = [
     "Map",
     "MapOfMaps",
     "PerCpuArrayMap",
+    "PerCpuCgroupStorageMap",
     "PerCpuHashMap",
     "PerfEventArrayMap",
     "ProgArrayMap",
@@ -96,6 +97,8 @@ _CLASSES: dict[MapType, tuple[str, str]] = {
     MapType.INODE_STORAGE: ("storage", "StorageMap"),
     MapType.TASK_STORAGE: ("storage", "StorageMap"),
     MapType.CGRP_STORAGE: ("storage", "StorageMap"),
+    MapType.CGROUP_STORAGE: ("cgroup_storage", "CgroupStorageMap"),
+    MapType.PERCPU_CGROUP_STORAGE: ("cgroup_storage", "PerCpuCgroupStorageMap"),
     MapType.ARENA: ("arena", "ArenaMap"),
 }
 

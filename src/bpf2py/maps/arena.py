@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import ctypes
 
-from bpf2py.errors import BpfOSError
+from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.errors import BpfOSError, EncodeError
 from bpf2py.maps.base import Map
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 class ArenaMap(Map[None, None]):
     """`max_entries` pages of memory, given as they are touched.
+
+    On the engine it is this process's memory as well, at an address of the engine's choice, not at `map_extra`.
 
     Example:
         >>> arena.memory[0:4] = b"ping"             # doctest: +SKIP
@@ -41,6 +44,24 @@ class ArenaMap(Map[None, None]):
                     command="mmap",
                 ) from None
         return memoryview(self._memory).cast("B")
+
+    @property
+    def address(self) -> int:
+        """Where the arena begins in this process, which is where programs' pointers into it point. Raises as `memory` does."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+
+    def offset(self, pointer: int) -> int:
+        """The byte of `memory` that a program's pointer points to. Raises EncodeError for one that is not of this arena.
+
+        Example:
+            >>> arena.memory[arena.offset(obj.variables["head"].value)]             # doctest: +SKIP
+        """
+        offset = pointer - self.address
+        if not 0 <= offset < self.size:
+            raise EncodeError(
+                f"map {self.name}: {pointer:#x} does not point into the arena, which begins at {self.address:#x}"
+            )
+        return offset
 
     def array(self, dtype: DTypeLike = "u1", offset: int = 0, count: int = -1) -> np.ndarray[Any, Any]:
         """A numpy view of the memory from byte `offset` on, without a copy."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
 from bpf2py.maps.base import Map, V

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from bpf2py._typing import Any
 from bpf2py.errors import NotSupported
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 import weakref
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec
 from bpf2py.btf.codec_for import codec_for
@@ -21,12 +20,17 @@ from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_
 from bpf2py.uapi.pins import object_id, pin_path
 
 if TYPE_CHECKING:
+    import contextlib
+    import warnings
     from collections.abc import Callable, Iterable
     from typing import Self, TypedDict, Unpack
 
     from bpf2py.maps.create import CreateMap, TypeName
     from bpf2py.maps.histogram import Histogram
     from bpf2py.seam.protocol import Backend, MapHandle, MapSlot
+else:
+    contextlib = module("contextlib")
+    warnings = module("warnings")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -176,7 +180,7 @@ class Map(Owned, Generic[K, V]):
         path = pin_path(path, f"map {self.name}: unpin")
         if not os.path.lexists(path):
             raise FileNotFoundError(2, f"map {self.name}: unpin: nothing is pinned", path)
-        with closing(self._handle.opened_at(path)) as pinned:
+        with contextlib.closing(self._handle.opened_at(path)) as pinned:
             if pinned.info.id != self.id:
                 raise MapIncompatible(
                     f"map {self.name}: unpin: {path} pins map {pinned.info.name} (id {pinned.info.id}), not this one"

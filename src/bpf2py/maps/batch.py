@@ -8,8 +8,8 @@ been deleted; here it never yields a key twice and gives up with `IterationAbort
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.errors import ENOTSUPP, IterationAborted
 from bpf2py.maps.errors import map_error
 from bpf2py.uapi.errno import EBADF, EINTR, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP

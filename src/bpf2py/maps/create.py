@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, overload
-
+from bpf2py._typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar, overload
 from bpf2py.btf.codec import Codec
 from bpf2py.uapi.map_types import MapFlags, MapType
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
         ArrayMap,
         BloomFilterMap,
         CgroupArrayMap,
+        CgroupStorageMap,
         CpuMap,
         DevMap,
         HashMap,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         LruPerCpuHashMap,
         MapOfMaps,
         PerCpuArrayMap,
+        PerCpuCgroupStorageMap,
         PerCpuHashMap,
         PerfEventArrayMap,
         ProgArrayMap,
@@ -367,6 +368,17 @@ class CreateMap(Protocol):
     def __call__(
         self, type: Literal[MapType.SOCKHASH, "SOCKHASH"], *sizes: int, **options: Unpack[AllOptions]
     ) -> SockMap[Any]: ...
+    @overload
+    def __call__(
+        self, type: Literal[MapType.CGROUP_STORAGE, "CGROUP_STORAGE"], *sizes: int, **options: Unpack[AllOptions]
+    ) -> CgroupStorageMap[Any, Any]: ...
+    @overload
+    def __call__(
+        self,
+        type: Literal[MapType.PERCPU_CGROUP_STORAGE, "PERCPU_CGROUP_STORAGE"],
+        *sizes: int,
+        **options: Unpack[AllOptions],
+    ) -> PerCpuCgroupStorageMap[Any, Any]: ...
     @overload
     def __call__(
         self, type: Literal[MapType.ARENA, "ARENA"], *sizes: int, **options: Unpack[AllOptions]

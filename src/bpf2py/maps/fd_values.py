@@ -9,8 +9,8 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K

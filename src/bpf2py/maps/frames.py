@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from itertools import islice
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._lazy import import_module
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import NotSupported
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.errors import EncodeError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import EncodeError
 from bpf2py.maps import batch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import EncodeError, IterationAborted, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K, Map, V

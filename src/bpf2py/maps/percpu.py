@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.btf.codec import Codec, IntCodec
 from bpf2py.btf.values import StructValue
 from bpf2py.errors import EncodeError, IndexOutOfRange, NotSupported
@@ -121,7 +121,7 @@ class PerCpuCodec(Codec[PerCpu[Any]]):
         return [PerCpu(flat[at : at + cpus]) for at in range(0, len(flat), cpus)]
 
 
-class _PerCpuValues(Map[Any, Any]):
+class PerCpuValues(Map[Any, Any]):
     """What the per-CPU families share."""
 
     value_codec: PerCpuCodec
@@ -206,7 +206,7 @@ class _PerCpuValues(Map[Any, Any]):
         return padded.tobytes()
 
 
-class PerCpuHashMap(_PerCpuValues, MappingMap[K, PerCpu[V]]):
+class PerCpuHashMap(PerCpuValues, MappingMap[K, PerCpu[V]]):
     """PERCPU_HASH (Linux 4.6): each CPU counts into its own value, without contention.
 
     Values are `PerCpu`; a single value assigned is stored for every CPU. A program's update writes its own CPU's value; where that
@@ -232,7 +232,7 @@ class LruPerCpuHashMap(PerCpuHashMap[K, V]):
     """LRU_PERCPU_HASH (Linux 4.10): a `PerCpuHashMap` that evicts, approximately the least recently used; see `LruHashMap`."""
 
 
-class PerCpuArrayMap(_PerCpuValues, ArrayMap[PerCpu[V]]):
+class PerCpuArrayMap(PerCpuValues, ArrayMap[PerCpu[V]]):
     """PERCPU_ARRAY (Linux 4.6): an array of `PerCpu` values.
 
     Example:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn, TypeVar, overload
 
+from bpf2py._typing import Any, NoReturn, TypeVar, overload
 from bpf2py.errors import NotSupported
 from bpf2py.maps.base import ANY, EXIST, Map, V
 from bpf2py.uapi.errno import ENOENT

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 import threading
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import BpfOSError, EncodeError, MapFull
 from bpf2py.maps.base import Map, V

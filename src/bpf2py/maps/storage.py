@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
 
+from bpf2py._typing import Any, NoReturn, Protocol, TypeAlias, TypeVar, cast, overload
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.maps.base import Map, V
 from bpf2py.maps.fd_values import descriptor

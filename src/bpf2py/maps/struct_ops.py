@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.codec import BytesCodec, IntCodec
 from bpf2py.errors import NotSupported
 from bpf2py.maps.base import Map

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from bpf2py._typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.least_size import least_size
 from bpf2py.errors import EncodeError

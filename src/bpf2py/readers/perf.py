@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypedDict, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, TypedDict, overload
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import BpfError, BpfOSError, EncodeError, IndexOutOfRange, NotSupported, ObjectError
 from bpf2py.maps.base import Map, event_codec_of

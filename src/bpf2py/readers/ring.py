@@ -5,8 +5,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, overload
 
+from bpf2py._typing import TYPE_CHECKING, Any, Generic, overload
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import BpfOSError, NotSupported
 from bpf2py.maps.base import Map

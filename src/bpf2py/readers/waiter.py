@@ -10,8 +10,8 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError
 from bpf2py.owned import Owned
 from bpf2py.readers.batch import Batch, E, Pieces, get_ready

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.spec.map_spec import MapSpec
 
 if TYPE_CHECKING:

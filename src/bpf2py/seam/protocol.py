@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
 
+from bpf2py._typing import Any, Protocol, TypeAlias
 from bpf2py.btf.reader import Btf
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import EncodeError
 from bpf2py.owned import Owned
 

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import starmap
 from operator import itemgetter
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.btf.reader import MAGIC, Btf
 from bpf2py.errors import ObjectError
 

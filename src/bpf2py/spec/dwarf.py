@@ -11,8 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.btf.reader import HEADER, MAGIC, Btf
 from bpf2py.btf.types import Kind
 from bpf2py.errors import BpfError

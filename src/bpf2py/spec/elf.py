@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import ObjectError
 
 EM_NONE, EM_BPF = 0, 247

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from bpf2py._typing import NamedTuple
 
 
 class GlobalSymbol(NamedTuple):

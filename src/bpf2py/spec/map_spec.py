@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any
-
+from bpf2py._typing import TYPE_CHECKING, Any, IntEnum
 from bpf2py.uapi.map_types import MapFlags, MapType, map_type, type_name
 
 if TYPE_CHECKING:

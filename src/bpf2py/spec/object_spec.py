@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
 
+from bpf2py._lazy import import_module, module
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
 from bpf2py.errors import ObjectError
@@ -16,6 +15,11 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec
 from bpf2py.spec.read_object import Location, ObjectReader
 from bpf2py.spec.variable_spec import ExternSpec, VariableSpec
+
+if TYPE_CHECKING:
+    import warnings
+else:
+    warnings = module("warnings")
 
 
 class ObjectSpec:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Any, NamedTuple
-
+from bpf2py._typing import Any, IntEnum, NamedTuple
 from bpf2py.spec.btf_ext import CoreReloc, LineInfo
 from bpf2py.uapi.program_types import AttachType, ProgramType
 from bpf2py.uapi.sections import SectionDef, match

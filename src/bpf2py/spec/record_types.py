@@ -7,8 +7,8 @@ of its variables (debug information), is what it writes when there is only one, 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, NamedTuple
 
+from bpf2py._typing import Any, NamedTuple
 from bpf2py.btf.codec import Codec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
+from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.errors import EncodeError
 from bpf2py.spec.map_spec import MapSpec
 
@@ -75,6 +74,9 @@ class VariableSpec:
 
     def __repr__(self) -> str:
         return f"<VariableSpec {self.name}: {self.size} bytes at {self.map.name}+{self.offset}>"
+
+
+KCONFIG = ".kconfig"  # the section of kernel configuration values
 
 
 class ExternSpec(NamedTuple):

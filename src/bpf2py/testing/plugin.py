@@ -89,7 +89,7 @@ class Bpf2py:
         obj = load(self._spec(source, tuple(cflags)), self.engine, **options)
         self.objects.append(obj)
         if attach:
-            from bpf2py.engine.hooks import can_attach
+            from bpf2py.engine.programs.hooks import can_attach
 
             for name, program in obj.programs.items():
                 if can_attach(obj.spec.programs[name]):
@@ -119,7 +119,7 @@ class Bpf2py:
 
         Raises LookupError when no program is attached to the hook: a test that fires nothing tests nothing.
         """
-        from bpf2py.engine.hooks import hook_name
+        from bpf2py.engine.programs.hooks import hook_name
 
         name = hook_name(hook)
         hooks = [link.hook for link in self.engine.hooks]

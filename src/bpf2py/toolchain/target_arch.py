@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 from collections.abc import Sequence
 
+from bpf2py._lazy import pattern
 from bpf2py.errors import CompileError
+from bpf2py.uapi.cpus import host_arch
 
 __all__ = ["KNOWN", "host_arch", "target_arch"]
 
 KNOWN = ("x86", "arm64")  # whose registers bpf_tracing.h knows
 _NAME = "__TARGET_ARCH_"
-_DEFINED = re.compile(rb"^[ \t]*#[ \t]*define[ \t]+__TARGET_ARCH_(\w+)", re.MULTILINE)
-
-
-def host_arch() -> str:
-    """The kernel's name for this machine's architecture, as in ``__TARGET_ARCH_x86``; x86 unless it is arm64."""
-    if sys.platform == "win32":
-        return "arm64" if "ARM64" in os.environ.get("PROCESSOR_ARCHITECTURE", "") else "x86"
-    return "arm64" if os.uname().machine in ("aarch64", "arm64") else "x86"
+_DEFINED = pattern(rb"(?m)^[ \t]*#[ \t]*define[ \t]+__TARGET_ARCH_(\w+)")
 
 
 def _of_flags(cflags: Sequence[str]) -> set[str]:

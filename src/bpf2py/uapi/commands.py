@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from bpf2py._typing import IntEnum
 
 
 class Command(IntEnum):

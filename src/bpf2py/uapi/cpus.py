@@ -1,6 +1,16 @@
-"""CPU lists of sysfs."""
+"""CPUs: what this machine's are called, and the lists of them in sysfs."""
 
 from __future__ import annotations
+
+import os
+import sys
+
+
+def host_arch() -> str:
+    """The kernel's name for this machine's architecture, as in ``__TARGET_ARCH_x86``; x86 unless it is arm64."""
+    if sys.platform == "win32":
+        return "arm64" if "ARM64" in os.environ.get("PROCESSOR_ARCHITECTURE", "") else "x86"
+    return "arm64" if os.uname().machine in ("aarch64", "arm64") else "x86"
 
 
 def parse_cpu_list(text: str) -> list[int]:

@@ -6,8 +6,8 @@ import errno
 import os
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
 
+from bpf2py._typing import ParamSpec, TypeVar
 from bpf2py.errors import BpfError, BpfOSError
 
 P = ParamSpec("P")

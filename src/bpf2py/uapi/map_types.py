@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import EncodeError
 
 

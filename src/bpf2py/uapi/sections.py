@@ -11,8 +11,7 @@ A leading ``?`` means that the program is not loaded unless asked for.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from bpf2py._typing import NamedTuple
 from bpf2py.uapi.program_types import AttachType as A
 from bpf2py.uapi.program_types import ProgramType as P
 

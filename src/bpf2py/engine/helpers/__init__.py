@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from bpf2py.engine.code import Target
+from bpf2py.engine.code.code import Target
 from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.linker.core import POISON_IMM
 
@@ -71,11 +71,12 @@ sock_ops_cb_flags_set setsockopt getsockopt get_netns_cookie find_vma perf_prog_
     "timer": "timer_init timer_set_callback timer_start timer_cancel",
     "storage": """
 sk_storage_get sk_storage_delete inode_storage_get inode_storage_delete task_storage_get task_storage_delete cgrp_storage_get
-cgrp_storage_delete
+cgrp_storage_delete get_local_storage
 """,
 }
 _MODULES = {name: module for module, names in _PYTHON.items() for name in names.split()}
 _KFUNC_MODULES = {
+    "arena": "bpf_arena_alloc_pages bpf_arena_free_pages bpf_arena_reserve_pages",
     "kfuncs": """
 bpf_rcu_read_lock bpf_rcu_read_unlock bpf_preempt_disable
 bpf_preempt_enable bpf_cast_to_kern_ctx bpf_rdonly_cast bpf_get_task_exe_file bpf_task_from_pid bpf_task_from_vpid

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.memory import PUBLIC
-from bpf2py.engine.packet import SkBuff
+from bpf2py.engine.programs.packet import SkBuff
 from bpf2py.uapi.errno import E2BIG, EAGAIN, EINVAL, ENODATA, ERANGE
 from bpf2py.uapi.program_types import ProgramType as P
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.kernel_objects import current_task
+from bpf2py.engine.programs.kernel_objects import current_task
 from bpf2py.uapi.errno import EINVAL
 
 if TYPE_CHECKING:

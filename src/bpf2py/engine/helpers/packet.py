@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.helpers import Fault
-from bpf2py.engine.packet import ETH_HLEN, MAX_META, SKB, XDP_FRAME, Packet, SkBuff, XdpBuff
+from bpf2py.engine.programs.packet import ETH_HLEN, MAX_META, SKB, XDP_FRAME, Packet, SkBuff, XdpBuff
 from bpf2py.uapi.errno import EALREADY, EFAULT, EINVAL, ENODEV, ENOMEM, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import MapType
 

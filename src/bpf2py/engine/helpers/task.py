@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.helpers import Fault
-from bpf2py.engine.kernel_objects import current_task
+from bpf2py.engine.programs.kernel_objects import current_task
 from bpf2py.uapi.errno import E2BIG, EAGAIN, EINVAL
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.spec.map_spec import MapSpec
-from bpf2py.uapi.errno import E2BIG, EINVAL, ENOTSUPP, EOPNOTSUPP
+from bpf2py.uapi.errno import E2BIG, EINVAL, ENOTSUPP, EOPNOTSUPP, ERANGE
 from bpf2py.uapi.map_types import MAP_TYPE_INFO, MapFlags, MapType
 
 __all__ = ["create_errno"]
@@ -209,6 +209,18 @@ def _cpus(spec: MapSpec, version: Version, cpus: int) -> int:
     return E2BIG if spec.max_entries > 8192 else 0
 
 
+def _arena(spec: MapSpec, version: Version, cpus: int) -> int:
+    flags = int(spec.flags)
+    if spec.key_size or spec.value_size or not spec.max_entries or not flags & F.MMAPABLE:
+        return EINVAL
+    if flags & ~(F.MMAPABLE | F.SEGV_ON_FAULT | F.NO_USER_CONV) or spec.map_extra % PAGE:
+        return EINVAL
+    size = spec.max_entries * PAGE
+    if size > 1 << 32:
+        return E2BIG
+    return ERANGE if spec.map_extra >> 32 != spec.map_extra + size - 1 >> 32 else 0
+
+
 def _unchecked(spec: MapSpec, version: Version, cpus: int) -> int:
     return 0
 
@@ -253,5 +265,11 @@ _CHECKS.update(
 _CHECKS.update(dict.fromkeys((MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE), _cgroup_storage))
 _CHECKS.update({MapType.DEVMAP: _devices, MapType.DEVMAP_HASH: _devices, MapType.XSKMAP: _sockets})
 _CHECKS.update(
-    {MapType.BLOOM_FILTER: _bloom, MapType.LPM_TRIE: _lpm, MapType.STACK_TRACE: _stack_trace, MapType.CPUMAP: _cpus}
+    {
+        MapType.BLOOM_FILTER: _bloom,
+        MapType.LPM_TRIE: _lpm,
+        MapType.STACK_TRACE: _stack_trace,
+        MapType.CPUMAP: _cpus,
+        MapType.ARENA: _arena,
+    }
 )

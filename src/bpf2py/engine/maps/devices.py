@@ -16,7 +16,7 @@ from bpf2py.uapi.program_types import AttachType
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
-    from bpf2py.engine.program import EngineProgram
+    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["DEVICE_BUILDERS"]

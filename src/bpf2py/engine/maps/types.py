@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bpf2py.engine.maps.arena import build_arena
 from bpf2py.engine.maps.core import MapCore
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.uapi.errno import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM
@@ -278,4 +279,5 @@ BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = {
     MapType.STACK_TRACE: build_stack_trace,
     MapType.RINGBUF: build_ring,
     MapType.USER_RINGBUF: build_ring,
+    MapType.ARENA: build_arena,
 }

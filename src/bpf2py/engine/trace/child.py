@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.kernel_objects import KnownMembers, task_members
-from bpf2py.engine.prog_test_run import run_program
+from bpf2py.engine.programs.kernel_objects import KnownMembers, task_members
+from bpf2py.engine.programs.prog_test_run import run_program
 from bpf2py.engine.task import Task
 from bpf2py.engine.trace import events
 from bpf2py.engine.trace.ptrace import EVENTS, WALL, WNOTHREAD, Registers, SyscallStop, Tracee, knows_registers, seize

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from bpf2py.engine.contexts import AARCH64, X86_64
-from bpf2py.engine.kernel_objects import KnownMembers
+from bpf2py.engine.programs.contexts import AARCH64, X86_64
+from bpf2py.engine.programs.kernel_objects import KnownMembers
 from bpf2py.engine.trace.ptrace import Registers, SyscallStop
 
 __all__ = [

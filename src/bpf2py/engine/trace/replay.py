@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bpf2py.engine.packet import ETH_HLEN, SKB_TYPES
+from bpf2py.engine.programs.packet import ETH_HLEN, SKB_TYPES
 from bpf2py.engine.trace.pcap import LINKTYPE_ETHERNET, PcapPacket
 from bpf2py.errors import NotSupported
 from bpf2py.uapi.program_types import ProgramType as P

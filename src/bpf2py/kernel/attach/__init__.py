@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError, NotSupported
 from bpf2py.kernel.link import KernelLink, link_create
 from bpf2py.kernel.program_fd import ProgramFd

@@ -6,8 +6,8 @@ Links exist since Linux 5.7.
 from __future__ import annotations
 
 import os
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options, required
 from bpf2py.kernel.cgroups import open_cgroup

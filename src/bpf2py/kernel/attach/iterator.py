@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options, target_of
 from bpf2py.kernel.cgroups import open_cgroup

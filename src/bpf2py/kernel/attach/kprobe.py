@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError, BpfOSError, NotSupported
 from bpf2py.kernel import perf_event
 from bpf2py.kernel.attach import no_more_options, target_of

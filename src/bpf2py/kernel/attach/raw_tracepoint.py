@@ -5,8 +5,8 @@ SEC("tp_btf/NAME"), fentry, fexit, fmod_ret (5.5), lsm (5.7), freplace (5.6).
 from __future__ import annotations
 
 import struct
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import no_more_options, target_of
 from bpf2py.kernel.link import KernelLink

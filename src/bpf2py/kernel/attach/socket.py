@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket as sockets
 import struct
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import no_more_options, required
 from bpf2py.kernel.link import KernelLink

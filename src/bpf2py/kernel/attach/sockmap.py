@@ -5,8 +5,7 @@ Since Linux 4.14.
 
 from __future__ import annotations
 
-from typing import Any
-
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import no_more_options, required
 from bpf2py.kernel.link import KernelLink, ProgAttachment

@@ -6,8 +6,7 @@ process is killed. The qdisc stays: others may have come to use it.
 
 from __future__ import annotations
 
-from typing import Any
-
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.kernel.attach import no_more_options, required
 from bpf2py.kernel.link import KernelLink

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options, required
 from bpf2py.kernel.link import KernelLink

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel import perf_event, tracefs
 from bpf2py.kernel.attach import no_more_options, target_of

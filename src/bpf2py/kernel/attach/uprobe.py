@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel import perf_event
 from bpf2py.kernel.attach import no_more_options

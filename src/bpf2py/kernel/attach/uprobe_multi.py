@@ -6,8 +6,8 @@ import ctypes
 import os
 import struct
 from collections.abc import Sequence
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link, no_more_options
 from bpf2py.kernel.attach.uprobe import place

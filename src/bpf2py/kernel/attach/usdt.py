@@ -6,8 +6,8 @@ import ctypes
 import difflib
 import os
 import struct
-from typing import Any
 
+from bpf2py._typing import Any
 from bpf2py.errors import AttachError
 from bpf2py.kernel import perf_event
 from bpf2py.kernel.attach import make_link, no_more_options

@@ -1,0 +1,1 @@
+"""Code: instructions, what is checked of them before they run, and the translators that make them runnable."""

@@ -1,0 +1,1 @@
+"""The translator to x86-64 machine code."""

@@ -1,0 +1,143 @@
+"""The machine code around programs."""
+
+from __future__ import annotations
+
+from bpf2py.engine.code.control import FIRST_CALL, Slot
+from bpf2py.engine.code.x86_64.encode import (
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RAX,
+    RBP,
+    RBX,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
+    base_prefix,
+    i32,
+    mov_imm,
+    rr,
+)  # fmt: skip
+from bpf2py.engine.memory import CONTROL
+
+__all__ = ["Layout", "control", "runtime"]
+
+
+class Layout:
+    """What the code has to know of its surroundings.
+
+    Attributes:
+        size: of the memory.
+        callback: address of the C function that runs Python helpers.
+        unwind, python_helper, first_call: addresses in the runtime's code, see `runtime`.
+        table: displacement of the table of functions from the memory's base.
+        bmi2: whether the processor shifts by any register.
+        ops_stack: top of the stack of the library's own operations.
+    """
+
+    __slots__ = ("bmi2", "callback", "first_call", "ops_stack", "python_helper", "size", "table", "unwind")
+
+    def __init__(self, size: int, table: int, callback: int, ops_stack: int, bmi2: bool) -> None:
+        self.size = size
+        self.table = table
+        self.callback = callback
+        self.ops_stack = ops_stack
+        self.bmi2 = bmi2
+        self.unwind = 0
+        self.python_helper = 0
+        self.first_call = 0
+
+
+def control(slot: int) -> bytes:
+    """The displacement of a control number from the memory's base."""
+    return i32(slot * 8 - CONTROL)
+
+
+_PUSHED = (RBP, RBX, R12, R13, R14, R15)
+
+
+def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
+    """The code around programs: (machine code, offsets of the following parts).
+
+    ``program``: C function (function, base, four arguments): runs a program with the fuel and stack of the control numbers.
+    ``operation``: jumped to with a function in rax, the base in r10 and arguments in place: an operation of the library.
+    ``unwind``: ends the innermost of both. ``python_helper``: calls back with five arguments and the number in r9.
+    ``first_call``: called through the control number of a library function that is not there yet: calls back for it, and goes on
+    with it.
+    """
+    out = bytearray()
+    places: dict[str, int] = {}
+
+    def enter() -> None:
+        for register in _PUSHED:
+            out.extend((b"\x41" if register > 7 else b"") + bytes([0x50 | register & 7]))
+        out.extend(rr(0x89, R10, R12))
+        # push qword [r12 + SAVED_RSP]; mov [r12 + SAVED_RSP], rsp
+        out.extend(b"\x41\xff\xb4\x24" + control(Slot.SAVED_RSP))
+        out.extend(base_prefix("st8", RSP) + control(Slot.SAVED_RSP))
+
+    def leave() -> None:
+        out.extend(b"\x41\x8f\x84\x24" + control(Slot.SAVED_RSP))  # pop qword
+        for register in reversed(_PUSHED):
+            out.extend((b"\x41" if register > 7 else b"") + bytes([0x58 | register & 7]))
+        out.extend(b"\xc3")
+
+    def call_back() -> None:
+        out.extend(b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0")  # push rbp; mov rbp, rsp; and rsp, -16
+        out.extend(b"\x48\xb8" + layout.callback.to_bytes(8, "little") + b"\xff\xd0")  # call callback
+        out.extend(rr(0x89, RBP, RSP) + b"\x5d")
+
+    places["program"] = len(out)
+    out += rr(0x89, RDI, RAX) + rr(0x89, RSI, R10)
+    out += rr(0x89, RDX, RDI) + rr(0x89, RCX, RSI) + rr(0x89, R8, RDX) + rr(0x89, R9, RCX)
+    enter()
+    out += base_prefix("ld8", R9) + control(Slot.FUEL)
+    out += base_prefix("ld8", RBP) + control(Slot.STACK_TOP)
+    out += b"\xff\xd0"  # call rax
+    out += base_prefix("st8", R9) + control(Slot.FUEL)
+    leave()
+
+    places["operation"] = len(out)
+    enter()
+    out += mov_imm(R9, 1 << 40)
+    out += base_prefix("lea", RBP) + i32(layout.ops_stack)
+    out += b"\xff\xd0"
+    leave()
+
+    places["unwind"] = len(out)
+    out += base_prefix("ld8", RSP) + control(Slot.SAVED_RSP)
+    out += base_prefix("st8", R9) + control(Slot.FUEL)
+    out += mov_imm(RAX, -14)
+    leave()
+
+    places["python_helper"] = len(out)
+    call_back()
+    out += base_prefix("ld8", R9) + control(Slot.FUEL)
+    out += base_prefix("ld8", R11) + control(Slot.FAULT)
+    out += rr(0x85, R11, R11)
+    out += b"\x0f\x85" + i32(places["unwind"] - len(out) - 6)
+    out += b"\xc3"
+
+    places["first_call"] = len(out)
+    out += b"\x57\x56\x52\x51\x41\x50"  # push rdi, rsi, rdx, rcx, r8
+    # Which one: the displacement at the end of the call in front of the return address.
+    out += b"\x4c\x8b\x5c\x24\x28" + b"\x4d\x63\x5b\xfc"  # mov r11, [rsp + 40]; movsxd r11, [r11 - 4]
+    out += b"\x41\x53"  # push r11
+    out += base_prefix("st8", R9) + control(Slot.FUEL)
+    out += b"\x45\x8d\x8b" + i32(CONTROL) + b"\x41\xc1\xe9\x03"  # lea r9d, [r11 + CONTROL]; shr r9d, 3
+    out += b"\x41\x81\xc9" + i32(FIRST_CALL)  # or r9d, FIRST_CALL
+    call_back()
+    out += b"\x41\x5b\x41\x58\x59\x5a\x5e\x5f"  # pop r11, r8, rcx, rdx, rsi, rdi
+    out += base_prefix("ld8", R9) + control(Slot.FUEL)
+    out += base_prefix("ld8", R10) + control(Slot.FAULT)
+    out += rr(0x85, R10, R10)
+    out += b"\x0f\x85" + i32(places["unwind"] - len(out) - 6)
+    out += b"\x43\xff\x24\x1c"  # jmp [r12 + r11]
+    return bytes(out), places

@@ -1,0 +1,1 @@
+"""Programs: loading, contexts and packets, hooks, runs."""

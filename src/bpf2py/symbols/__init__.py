@@ -1,0 +1,32 @@
+"""Names for addresses, and stacks: functions of the kernel and of processes, counted, drawn and saved.
+
+`Symbolizer` names addresses; `Stacks` counts stacks and draws them as a flame graph, or saves them for speedscope and pprof.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bpf2py._lazy import lazily
+
+if TYPE_CHECKING:
+    from bpf2py.symbols.mangled import demangle
+    from bpf2py.symbols.python import PythonFrame, PythonStacks, merged
+    from bpf2py.symbols.stacks import Stacks
+    from bpf2py.symbols.symbolizer import Frame, Symbolizer
+
+__all__ = ["Frame", "PythonFrame", "PythonStacks", "Stacks", "Symbolizer", "demangle", "merged"]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "Frame": "symbols.symbolizer",
+        "PythonFrame": "symbols.python",
+        "PythonStacks": "symbols.python",
+        "Stacks": "symbols.stacks",
+        "Symbolizer": "symbols.symbolizer",
+        "demangle": "symbols.mangled",
+        "merged": "symbols.python",
+    },
+)

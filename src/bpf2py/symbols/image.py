@@ -1,0 +1,307 @@
+"""`Image`: the functions of an executable or a library by address, and where its bytes are mapped.
+
+Function symbols come from ``.symtab``; where a file was stripped, from its debug file (by build id, or by its debug link), else
+from ``.dynsym`` and the compressed ``.gnu_debugdata``. Layout: the System V ABI, "Object Files"; elf(5); GDB's manual, "Separate
+Debug Files" and "MiniDebugInfo". Whatever a file claims is checked: a damaged one has fewer symbols.
+"""
+
+from __future__ import annotations
+
+import lzma
+import mmap
+import os
+import stat
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["Image", "Load", "address_of_symbol", "build_id_of", "open_file", "read_image"]
+
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+_SYM = struct.Struct("<IBBHQQ")
+_NOTE = struct.Struct("<III")
+PT_LOAD, PT_NOTE = 1, 4
+SHT_SYMTAB, SHT_NOTE, SHT_NOBITS, SHT_DYNSYM = 2, 7, 8, 11
+SHF_ALLOC, SHF_COMPRESSED = 2, 0x800
+STT_FUNC, STT_GNU_IFUNC = 2, 10
+STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+NT_GNU_BUILD_ID = 3
+MOST_DEBUGDATA = 256 << 20  # bytes of .gnu_debugdata unpacked
+MOST_HEADERS = 1 << 16
+ENCLOSING = 32  # functions before an address that are asked whether they still cover it
+DEBUG_DIRECTORY = "/usr/lib/debug"
+
+Buffer = bytes | mmap.mmap
+
+
+class Load(NamedTuple):
+    """A PT_LOAD segment: bytes of the file and where they are in the file's own address space."""
+
+    offset: int
+    address: int
+    size: int
+
+
+class _Section(NamedTuple):
+    name: str
+    type: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+
+class _File:
+    """Headers of an ELF file. Raises ValueError for what is not a 64-bit little-endian one."""
+
+    def __init__(self, data: Buffer) -> None:
+        self.data = data
+        if len(data) < _EHDR.size or data[:6] != b"\x7fELF\x02\x01":
+            raise ValueError("not a 64-bit little-endian ELF file")
+        header = _EHDR.unpack_from(data)
+        phoff, shoff, phentsize, phnum, shentsize, shnum, shstr = header[5], header[6], *header[9:14]
+        self.loads: list[Load] = []
+        self.notes: list[tuple[int, int]] = []
+        if phentsize == _PHDR.size:
+            for at in range(phoff, min(phoff + phnum * phentsize, len(data) - _PHDR.size + 1), phentsize):
+                kind, _flags, offset, address, _physical, size, _memory, _align = _PHDR.unpack_from(data, at)
+                if kind == PT_LOAD:
+                    self.loads.append(Load(offset, address, size))
+                elif kind == PT_NOTE:
+                    self.notes.append((offset, size))
+        rows = []
+        if shentsize == _SHDR.size and shoff:
+            if not shnum:  # more than fit into the header: the first section says how many (elf(5))
+                shnum = _SHDR.unpack_from(data, shoff)[5] if shoff + _SHDR.size <= len(data) else 0
+            for at in range(
+                shoff, min(shoff + min(shnum, MOST_HEADERS) * shentsize, len(data) - _SHDR.size + 1), shentsize
+            ):
+                rows.append(_SHDR.unpack_from(data, at))
+        names = rows[shstr][4:6] if shstr < len(rows) else (0, 0)
+        self.sections = [
+            _Section(self.text(names[0] + row[0], 64), row[1], row[2], row[3], row[4], row[5], row[6]) for row in rows
+        ]
+
+    def text(self, at: int, most: int = 4096) -> str:
+        """A name that ends with a NUL."""
+        piece = self.data[at : at + most]
+        return piece.partition(b"\0")[0].decode("utf-8", "replace")
+
+    def bytes(self, section: _Section) -> bytes:
+        """A section's contents; of what lies outside of the file nothing."""
+        if section.type == SHT_NOBITS or section.offset + section.size > len(self.data):
+            return b""
+        return bytes(self.data[section.offset : section.offset + section.size])
+
+    def find(self, name: str) -> _Section | None:
+        return next((section for section in self.sections if section.name == name), None)
+
+    def build_id(self) -> str:
+        """In hexadecimal, empty where there is none."""
+        places = self.notes or [(s.offset, s.size) for s in self.sections if s.type == SHT_NOTE]
+        for at, size in places:
+            end = min(at + size, len(self.data))
+            while at + _NOTE.size <= end:
+                name_size, size_of_note, kind = _NOTE.unpack_from(self.data, at)
+                name_at = at + _NOTE.size
+                note_at = name_at + (name_size + 3 & ~3)
+                if kind == NT_GNU_BUILD_ID and self.data[name_at : name_at + 4] == b"GNU\0" and size_of_note <= 64:
+                    return bytes(self.data[note_at : note_at + size_of_note]).hex()
+                at = note_at + (size_of_note + 3 & ~3)
+        return ""
+
+    def functions(self, kinds: tuple[int, ...]) -> Iterator[tuple[int, int, int, str]]:
+        """(address, size, rank, name) of the function symbols of tables of some kinds; lower ranks are better names."""
+        for table in self.sections:
+            if table.type not in kinds or table.link >= len(self.sections) or table.flags & SHF_COMPRESSED:
+                continue
+            rows, names = self.bytes(table), self.bytes(self.sections[table.link])
+            for name, info, _other, section, value, size in _SYM.iter_unpack(
+                rows[: len(rows) // _SYM.size * _SYM.size]
+            ):
+                if info & 15 not in (STT_FUNC, STT_GNU_IFUNC) or not section or not name < len(names):
+                    continue
+                end = names.find(b"\0", name)
+                text = names[name : end if end >= 0 else None].decode("utf-8", "replace").partition("@")[0]
+                if text:
+                    yield value, size, {STB_GLOBAL: 0, STB_WEAK: 1}.get(info >> 4, 2), text
+
+
+class Image:
+    """The functions of a file.
+
+    Attributes:
+        loads: what of the file is mapped where.
+        build_id: in hexadecimal, or empty.
+        source: where the symbols come from: ``"symtab"``, ``"debug file"``, ``"dynsym"`` or ``""`` (there are none).
+    """
+
+    __slots__ = ("_ends", "_names", "_starts", "build_id", "loads", "source")
+
+    def __init__(
+        self, loads: list[Load], build_id: str, functions: Iterator[tuple[int, int, int, str]], source: str
+    ) -> None:
+        self.loads = loads
+        self.build_id = build_id
+        best: dict[int, tuple[int, int, str, int]] = {}
+        for address, size, rank, name in functions:
+            key = (rank, len(name) - len(name.lstrip("_")), name, size)
+            known = best.get(address)
+            if known is None or key < known:
+                best[address] = (*key[:3], max(size, known[3] if known is not None else 0))
+            elif size > known[3]:
+                best[address] = (*known[:3], size)
+        self._starts = sorted(best)
+        following = [*self._starts, 1 << 64][1:]
+        self._names = [best[start][2] for start in self._starts]
+        # A function without a size ends where the next one begins.
+        self._ends = [
+            start + best[start][3] if best[start][3] else after
+            for start, after in zip(self._starts, following, strict=True)
+        ]
+        self.source = source if self._starts else ""
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def address_of(self, offset: int) -> int | None:
+        """The address in the file's own address space of a byte of the file."""
+        for load in self.loads:
+            if load.offset <= offset < load.offset + load.size:
+                return offset - load.offset + load.address
+        return None
+
+    def at(self, address: int) -> tuple[str, int] | None:
+        """(name, bytes from its start) of the function an address of the file's own address space lies in."""
+        index = bisect_right(self._starts, address) - 1
+        for position in range(index, max(index - ENCLOSING, -1), -1):
+            if address < self._ends[position]:
+                return self._names[position], address - self._starts[position]
+        return None
+
+
+def build_id_of(data: Buffer) -> str:
+    """The build id of an ELF file in hexadecimal, empty where it has none or is not one."""
+    try:
+        return _File(data).build_id()
+    except (ValueError, struct.error):
+        return ""
+
+
+class DataSymbol(NamedTuple):
+    """A variable: where it is in the file's own address space (0 is the beginning of the file's first segment), and its size."""
+
+    address: int
+    size: int
+
+
+def address_of_symbol(data: Buffer, name: str) -> DataSymbol | None:
+    """A variable or function of an ELF file by its name, relative to where its first segment begins."""
+    try:
+        file = _File(data)
+        wanted = name.encode()
+        for table in sorted(file.sections, key=lambda section: section.type != SHT_DYNSYM):
+            if table.type not in (SHT_DYNSYM, SHT_SYMTAB) or table.link >= len(file.sections):
+                continue
+            names = file.bytes(file.sections[table.link])
+            at = names.find(b"\0" + wanted + b"\0") + 1
+            if not at:
+                continue
+            rows = file.bytes(table)
+            for string, _info, _other, section, value, size in _SYM.iter_unpack(
+                rows[: len(rows) // _SYM.size * _SYM.size]
+            ):
+                if string == at and section:
+                    first = min((load.address - load.offset for load in file.loads if not load.offset), default=0)
+                    return DataSymbol(value - first, size)
+    except (ValueError, struct.error, IndexError, OverflowError):
+        pass
+    return None
+
+
+def open_file(path: str) -> mmap.mmap | None:
+    """A file's bytes if it is a regular one that can be read, None else."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            return None
+        return mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def read_image(data: Buffer, directory: str = "", root: str = "") -> Image:
+    """The functions of an ELF file.
+
+    Args:
+        data: its bytes.
+        directory: where it lies, for debug files named by a debug link.
+        root: a directory that stands for ``/``: of another mount namespace.
+
+    Raises ValueError for what is not a 64-bit little-endian ELF file.
+    """
+    try:
+        file = _File(data)
+        build_id = file.build_id()
+        if any(section.type == SHT_SYMTAB for section in file.sections):
+            return Image(file.loads, build_id, file.functions((SHT_SYMTAB, SHT_DYNSYM)), "symtab")
+        debug = _debug_file(file, build_id, directory, root)
+        if debug is not None:
+            with debug:
+                return Image(file.loads, build_id, _File(debug).functions((SHT_SYMTAB,)), "debug file")
+        functions = list(file.functions((SHT_DYNSYM,)))
+        functions += _mini_debug(file)
+        return Image(file.loads, build_id, iter(functions), "dynsym")
+    except (struct.error, IndexError, OverflowError) as error:
+        raise ValueError(f"a damaged ELF file: {error}") from None
+
+
+def _debug_file(file: _File, build_id: str, directory: str, root: str) -> mmap.mmap | None:
+    paths: list[tuple[str, int | None]] = []
+    if len(build_id) > 2:
+        paths.append((f"{root}{DEBUG_DIRECTORY}/.build-id/{build_id[:2]}/{build_id[2:]}.debug", None))
+    link = file.find(".gnu_debuglink")
+    if link is not None and directory:
+        contents = file.bytes(link)
+        name = contents.partition(b"\0")[0].decode("utf-8", "replace")
+        at = len(name.encode()) + 4 & ~3
+        if name and "/" not in name and name not in (".", "..") and len(contents) >= at + 4:
+            crc = int.from_bytes(contents[at : at + 4], "little")
+            places = (f"{root}{directory}", f"{root}{directory}/.debug", f"{root}{DEBUG_DIRECTORY}{directory}")
+            paths += [(f"{place}/{name}", crc) for place in places]
+    for path, wanted in paths:
+        found = open_file(path)
+        if found is None:
+            continue
+        try:
+            same = _File(found).build_id() == build_id if wanted is None else zlib.crc32(found) == wanted
+        except (ValueError, struct.error):
+            same = False
+        if same:
+            return found
+        found.close()
+    return None
+
+
+def _mini_debug(file: _File) -> list[tuple[int, int, int, str]]:
+    """Functions of ``.gnu_debugdata``: an ELF file with a symbol table, compressed by xz."""
+    section = file.find(".gnu_debugdata")
+    if section is None:
+        return []
+    try:
+        unpacker = lzma.LZMADecompressor(memlimit=MOST_DEBUGDATA)
+        unpacked = unpacker.decompress(file.bytes(section), MOST_DEBUGDATA)
+        return list(_File(unpacked).functions((SHT_SYMTAB,)))
+    except (lzma.LZMAError, ValueError, struct.error, EOFError):
+        return []

@@ -1,0 +1,270 @@
+"""`PythonStacks`: the Python frames of stacks that programs took with ``<bpf2py/python.h>``."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import NamedTuple, Protocol
+
+from bpf2py.errors import BpfError, NotSupported
+from bpf2py.symbols.image import address_of_symbol, open_file
+from bpf2py.symbols.process import Process, start_time
+from bpf2py.symbols.python_code import line_of, text_of
+from bpf2py.symbols.python_offsets import COOKIE, DEBUG_OFFSETS_SIZE, Offsets, debug_offsets, known_offsets
+from bpf2py.symbols.symbolizer import Frame
+
+__all__ = ["Interpreter", "PythonFrame", "PythonStacks", "find_interpreter"]
+
+PROCESSES, CODES = "bpf2py_python_processes", "bpf2py_python_codes"
+ENTRY = 1
+ERRORS = {
+    1: "not a Python process that is known",
+    2: "not a thread of Python's, or one that runs no Python code",
+    3: "its memory could not be read",
+    4: "it has several interpreters, which is not supported",
+}
+EVALUATION = "_PyEval_EvalFrameDefault"  # the native frame that runs Python ones
+_KEPT = 1 << 16  # code objects remembered here
+
+
+class PythonFrame(NamedTuple):
+    """A Python function that runs.
+
+    Attributes:
+        file: its source's path.
+        function: its qualified name, such as ``Class.method``; empty where nothing is known of it.
+        line: in that file; None where the instruction has none.
+        entry: whether C code called it, and not another Python function: the frames after it belong to another piece of the native
+            stack.
+    """
+
+    file: str
+    function: str
+    line: int | None = None
+    entry: bool = False
+
+    @property
+    def short(self) -> str:
+        """For a chart: ``function (file.py:12)``."""
+        where = f"{os.path.basename(self.file)}:{self.line or '?'}" if self.file else "?"
+        return f"{self.function or '?'} ({where})"
+
+    def __str__(self) -> str:
+        return f'File "{self.file}", line {self.line or "?"}, in {self.function}'
+
+
+class Interpreter(NamedTuple):
+    """A process that runs Python.
+
+    Attributes:
+        pid: its number.
+        version: (major, minor).
+        runtime: the address of ``_PyRuntime``.
+        offsets: where its structures keep what.
+    """
+
+    pid: int
+    version: tuple[int, int]
+    runtime: int
+    offsets: Offsets
+
+
+class _Frame(Protocol):
+    code: int
+    linetable: int
+    instruction: int
+    flags: int
+
+
+class _Stack(Protocol):
+    """``struct bpf2py_python_stack``."""
+
+    pid: int
+    count: int
+    truncated: int
+    error: int
+
+    @property
+    def frames(self) -> Iterable[_Frame]: ...
+
+
+class _HasMaps(Protocol):
+    @property
+    def maps(self) -> Mapping[str, MutableMapping[object, object]]: ...
+
+
+def find_interpreter(pid: int) -> Interpreter | None:
+    """What is to be known of a process that runs Python, None for others.
+
+    Raises NotSupported for versions and builds whose stacks cannot be read.
+    """
+    process = Process(pid)
+    for mapping in process.mappings():
+        name = os.path.basename(mapping.path)
+        if not mapping.inode or not ("python" in name or mapping.inode == process.executable_inode):
+            continue
+        for path in process.paths_of(mapping):
+            opened = open_file(path)
+            if opened is None:
+                continue
+            with opened:
+                runtime = address_of_symbol(opened, "_PyRuntime")
+                version_at = address_of_symbol(opened, "Py_Version")
+            if runtime is None:
+                break
+            base = process.base_of(mapping)
+            data = process.read_memory(base + runtime.address, DEBUG_OFFSETS_SIZE) if base is not None else b""
+            if base is None or not data:
+                break
+            if data[:8] == COOKIE:
+                try:
+                    version, offsets = debug_offsets(data)
+                except ValueError:
+                    return None
+                return Interpreter(pid, version, base + runtime.address, offsets)
+            number = int.from_bytes(process.read_memory(base + version_at.address, 8), "little") if version_at else 0
+            version = (number >> 24 & 0xFF, number >> 16 & 0xFF) if number else (0, 0)
+            if version == (0, 0):
+                raise NotSupported(f"process {pid}: its Python is older than 3.11", feature="Python stacks")
+            return Interpreter(pid, version, base + runtime.address, known_offsets(version))
+    return None
+
+
+class PythonStacks:
+    """Tells an object's programs which processes run Python, and names the frames of the stacks they took.
+
+    Attributes:
+        interpreters: the processes that are known, by their number.
+        refused: processes that run a Python whose stacks cannot be read, and why.
+
+    Example:
+        >>> python = PythonStacks(obj)                                          # doctest: +SKIP
+        >>> python.watch_all()
+        >>> for event in RingReader(obj.maps["events"]):
+        ...     for frame in python.frames(event.stack):
+        ...         print(frame)
+    """
+
+    def __init__(self, obj: _HasMaps) -> None:
+        try:
+            self._processes, self._codes = obj.maps[PROCESSES], obj.maps[CODES]
+        except KeyError:
+            raise NotSupported(
+                "PythonStacks: the object takes no Python stacks: #include <bpf2py/python.h> and call bpf2py_python_stack()",
+                feature="Python stacks",
+            ) from None
+        self.interpreters: dict[int, Interpreter] = {}
+        self.refused: dict[int, str] = {}
+        self._seen: dict[int, int] = {}  # when processes that were looked at started
+        self._known: OrderedDict[tuple[int, int, int], tuple[str, str, int, bytes]] = OrderedDict()
+
+    def watch(self, pid: int) -> bool:
+        """Tell the programs of a process: whether it runs a Python whose stacks can be read."""
+        self._seen[pid] = start_time(pid)
+        try:
+            found = find_interpreter(pid)
+        except NotSupported as error:
+            self.refused[pid] = str(error)
+            return False
+        if found is None:
+            return False
+        offsets = found.offsets
+        self._processes[pid] = {
+            "runtime": found.runtime,
+            **{
+                name: value
+                for name, value in offsets._asdict().items()
+                if name not in ("unicode_state", "unicode_wide")
+            },
+            "unicode_data": offsets.unicode_wide,
+            "has_cframe": found.version < (3, 13),
+            "has_is_entry": found.version < (3, 12),
+        }
+        self.interpreters[pid] = found
+        return True
+
+    def watch_all(self) -> int:
+        """Look at processes that were not looked at yet: how many new ones run Python. Those that have gone are forgotten."""
+        running = {int(name) for name in os.listdir("/proc") if name.isdecimal()}
+        for pid in self._seen.keys() - running:
+            self._forget(pid)
+        found = 0
+        for pid in sorted(running):
+            started = start_time(pid)
+            if not started or self._seen.get(pid) == started:
+                continue
+            if pid in self._seen:
+                self._forget(pid)
+            found += self.watch(pid)
+        return found
+
+    def _forget(self, pid: int) -> None:
+        del self._seen[pid]
+        self.refused.pop(pid, None)
+        if self.interpreters.pop(pid, None) is not None:
+            try:
+                del self._processes[pid]
+            except KeyError:
+                pass
+
+    def frames(self, stack: _Stack) -> list[PythonFrame]:
+        """The frames of a stack, innermost first; none where `stack.error` says why (`error_of`)."""
+        found = []
+        for position, frame in enumerate(stack.frames):
+            if position >= stack.count:
+                break
+            file, function, first, table = self._code(stack.pid, frame.code, frame.linetable)
+            line = line_of(table, first, frame.instruction) if table else None
+            found.append(PythonFrame(file, function, line, bool(frame.flags & ENTRY)))
+        return found
+
+    @staticmethod
+    def error_of(stack: _Stack) -> str | None:
+        """Why a stack has no frames, None for one that has."""
+        return ERRORS.get(stack.error, f"error {stack.error}") if stack.error else None
+
+    def _code(self, pid: int, code: int, linetable: int) -> tuple[str, str, int, bytes]:
+        key = (pid, code, linetable)
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        interpreter = self.interpreters.get(pid)
+        if interpreter is None:
+            return "", "", 0, b""
+        try:
+            value: object = self._codes[{"code": code, "linetable": linetable, "pid": pid, "unused": 0}]
+        except (KeyError, BpfError):
+            return "", "", 0, b""
+        offsets = interpreter.offsets
+        size = int(value.linetable_size)  # type: ignore[attr-defined]
+        table = bytes(value.linetable)[:size]  # type: ignore[attr-defined]
+        found = (
+            text_of(bytes(value.filename), offsets),  # type: ignore[attr-defined]
+            text_of(bytes(value.qualname), offsets),  # type: ignore[attr-defined]
+            int(value.firstlineno),  # type: ignore[attr-defined]
+            table,
+        )
+        self._known[key] = found
+        if len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        return found
+
+
+def merged(native: Iterable[Frame], python: Iterable[PythonFrame]) -> list[Frame | PythonFrame]:
+    """A native stack in which Python's own frames stand for the interpreter's loop, both innermost first.
+
+    Each ``_PyEval_EvalFrameDefault`` of the native stack runs Python frames up to one that C code called (`PythonFrame.entry`).
+    Where the native stack lacks such frames (no frame pointers), the Python frames that are left come after it.
+    """
+    left = list(python)
+    made: list[Frame | PythonFrame] = []
+    for frame in native:
+        if frame.name.startswith(EVALUATION) and left:
+            while left:
+                made.append(left.pop(0))
+                if made[-1].entry:  # type: ignore[union-attr]
+                    break
+            continue
+        made.append(frame)
+    return made + left
