@@ -109,8 +109,6 @@ _HINTS = [
         (r"reference.*leak|Unreleased reference",
          "release what was acquired on every path: bpf_ringbuf_submit() or _discard(), bpf_sk_release() ...",
          "give back what was taken on every way through the program: submit(), discard(), sk_release() ..."),
-        (r"At program exit the register R0",
-         "return only the values that this program type may return", ""),
     )
 ]  # fmt: skip
 
