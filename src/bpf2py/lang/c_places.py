@@ -9,7 +9,7 @@ from bpf2py.lang.hooks_table import CONTEXT_CLASSES
 from bpf2py.lang.tree import Assign, Block, Closure, Each, Expr, FieldOf, For, Function, Local, Stmt, Var, While
 from bpf2py.lang.types import Ptr, Struct
 
-__all__ = ["Places", "context_uses", "statements", "within"]
+__all__ = ["Places", "context_uses", "is_context", "statements", "within"]
 
 _CONTEXTS = (*(name for name in CONTEXT_CLASSES.values() if name), "trace_event_raw_", "bpf_iter__")
 
@@ -41,6 +41,13 @@ def statements(block: Block) -> Iterator[Stmt]:
 def blocks(node: Stmt) -> list[Block]:
     """The blocks of a statement."""
     return [value for field in _fields(node) if isinstance(value := getattr(node, field), Block)]
+
+
+def is_context(field: FieldOf) -> bool:
+    """Whether a field is one of a context that the UAPI lays out, the same on every kernel."""
+    owner = field.base.type.target if isinstance(field.base.type, Ptr) else None
+    own = field.arrow and isinstance(field.base, Var) and field.base.local.parameter
+    return own and isinstance(owner, Struct) and owner.kernel and owner.name in CONTEXT_CLASSES.values()
 
 
 def context_uses(functions: list[Function]) -> dict[tuple[str, str], int]:
