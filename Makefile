@@ -24,7 +24,7 @@ help:
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
 	@echo 'make fuzz      damaged objects, types, links (100,000 each) and other input (10,000 each): typed errors only'
 	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000, in Python LANG_PROGRAMS=100000), compared'
-	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT'
+	@echo 'make bench     benchmarks: ratios to C and to the kernel'"'"'s JIT; writes the page "How fast"'
 	@echo 'make docs      the documentation, as pages in site/; every code block in it is run by make test'
 	@echo 'make lint      ruff and mypy        make format   let ruff rewrite the sources'
 	@echo 'make clean     remove .venv, caches and virtual machine images'
@@ -114,7 +114,16 @@ soak: venv
 	BPF2PY_SOAK=$(PROGRAMS) $(BIN)/python -m pytest --timeout 36000 tests/engine/test_random_programs.py
 	BPF2PY_LANG=$(LANG_PROGRAMS) $(BIN)/python -m pytest -s --timeout 36000 tests/lang/test_random_source.py
 
-bench: venv
+# Another Python binding to compare with, where it can be installed: an environment of its own, for it is no part of the project.
+PEER := .venv-peer/bin/python
+.venv-peer/.tried:
+	@$(PYTHON) -m venv .venv-peer && { .venv-peer/bin/pip install --quiet pylibbpf || echo 'pylibbpf cannot be installed: its column stays empty'; }
+	@touch $@
+
+# The whole table in one run; the rest looks closer at parts of it.
+bench: venv .venv-peer/.tried
+	$(BIN)/python -m benchmarks.table --json benchmarks/results.json --page docs/reference/how-fast.md \
+		$$(test -d .venv-peer/lib/python*/site-packages/pylibbpf && echo --peer $(PEER))
 	$(BIN)/python -m benchmarks.bench_startup
 	$(BIN)/python -m benchmarks.bench_load
 	$(BIN)/python -m benchmarks.bench_maps
@@ -123,5 +132,5 @@ bench: venv
 	$(BIN)/python -m benchmarks.bench_engine
 
 clean:
-	rm -rf $(VENV) $(VENV)-demo .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-demo .venv-peer .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 
-__all__ = ["new_fence", "owned_copy", "warm_up"]
+__all__ = ["Copies", "new_fence"]
 
-WARM = 1 << 22  # bytes; larger buffers have time enough
+WARM = 1 << 22  # bytes made ready; larger buffers have time enough
+FREE = 2  # blocks that are kept
 
 # os.uname() rather than platform: that module takes longer to import than a map to read.
 _ORDERED = sys.platform == "win32" or (hasattr(os, "uname") and os.uname().machine in ("x86_64", "AMD64"))
@@ -42,26 +46,58 @@ def _nothing() -> None:
     pass
 
 
-def owned_copy(*parts: memoryview) -> memoryview:
-    """The parts in one piece of memory of its own.
-
-    numpy's allocator asks for huge pages, which makes a copy of megabytes several times faster than one into `bytes`.
-    """
-    import numpy as np
-
-    copy = np.empty(sum(len(part) for part in parts), np.uint8)
-    start = 0
-    for part in parts:
-        copy[start : start + len(part)] = np.frombuffer(part, np.uint8)
-        start += len(part)
-    return copy.data
-
-
-def warm_up(buffer: memoryview) -> None:
-    """Make the first copies out of a buffer as quick as later ones.
+class Copies:
+    """Memory that copies out of a buffer are made in, and others after them when nobody looks at the former ones any more.
 
     A copy into memory that the process does not have yet waits for a page fault every 4 KiB, in which a program refills what
-    was just taken. glibc gives a first large block back to the kernel when it is freed, and keeps later ones of that size.
+    was just taken: blocks are of huge pages where there are any, and are used again.
     """
-    for _ in range(2):
-        owned_copy(buffer[:WARM])
+
+    def __init__(self, buffer_size: int) -> None:
+        """Be ready for the first copies out of a buffer of that size."""
+        self._free: list[mmap.mmap] = []
+        block = _new_block(min(buffer_size, WARM))
+        for at in range(0, len(block), mmap.PAGESIZE):
+            block[at] = 0
+        self._free.append(block)
+
+    def copy(self, *parts: memoryview) -> memoryview:
+        """The parts in one piece of memory, which is its own as long as somebody has it or a part of it."""
+        size = sum(map(len, parts))
+        block = self._take(size)
+        held = (ctypes.c_char * size).from_buffer(block)
+        end = weakref.finalize(held, self._give_back, block)
+        end.atexit = False
+        view = memoryview(held).cast("B")
+        start = 0
+        for part in parts:
+            view[start : start + len(part)] = part
+            start += len(part)
+        return view
+
+    def _take(self, size: int) -> mmap.mmap:
+        for _ in range(len(self._free)):
+            try:
+                block = self._free.pop()
+            except IndexError:  # another thread has it
+                break
+            if len(block) >= size:
+                return block
+        return _new_block(size)
+
+    def _give_back(self, block: mmap.mmap) -> None:
+        if len(self._free) < FREE:
+            self._free.append(block)
+
+
+def _new_block(size: int) -> mmap.mmap:
+    length = max(mmap.PAGESIZE, 1 << (size - 1).bit_length())
+    # Memory that is shared, Python's default, would have no huge pages.
+    private = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    block = mmap.mmap(-1, length, **private)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            block.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:
+            pass  # the kernel has none
+    return block

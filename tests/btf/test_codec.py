@@ -119,6 +119,14 @@ def test_the_same_bytes_as_c(spec: ObjectSpec, c_bytes: dict[str, bytes], name: 
     if name != "v_anonymous":  # there members overlap, and the last one wins
         assert variable.codec.encode(expected) == c_bytes[name]
     assert variable.codec.decode_many(c_bytes[name] * 3) == [value] * 3
+    structs, one = variable.codec, c_bytes[name]
+    if isinstance(structs, StructCodec) and structs.size and structs.flexible is None:
+        for before, after in ((8, 0), (8, 4), (12, 0), (0, 8), (0, 0), (4, 4)):
+            spread = memoryview((bytes([7] * before) + one + bytes([9] * after)) * 3)
+            found = structs.decode_spread(spread, before, 3, before + structs.size + after)
+            assert found == [value] * 3
+            cut = spread[: len(spread) - 1]
+            assert structs.decode_spread(cut, before, 3, before + structs.size + after) is None
     assert plain(variable.value) == expected
     key = codec(spec, name.removeprefix("v_"), key=True)
     decoded = key.decode(c_bytes[name])

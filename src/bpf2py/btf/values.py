@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import or_
 
 from bpf2py._typing import Any, NamedTuple
@@ -88,7 +88,9 @@ def _enum_number(codec: Codec[Any], value: Any) -> Any:
 class StructCodec(Codec[StructValue]):
     """A struct: one `struct` format for the fixed part, generated code between it and attributes."""
 
-    __slots__ = ("_encode_object", "_exact", "_groups", "_make", "_packer", "cls", "fields", "flexible")
+    __slots__ = (
+        "_encode_object", "_exact", "_groups", "_make", "_make_many", "_packer", "_strided", "cls", "fields", "flexible"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -210,8 +212,15 @@ class StructCodec(Codec[StructValue]):
         namespace["pack"] = struct.Struct("<" + "".join(written)).pack if gaps else self._packer.pack
         source = f"def make({', '.join(arguments)}):\n o = new(cls)\n" + "\n".join([*make, " return o"])
         source += f"\ndef encode_object(o):\n return pack({', '.join(pack)})\n"
+        # One loop for many values saves a call for each.
+        loop = [line.replace(" return ", " o = ") for line in make]
+        source += "def make_many(rows):\n found = []\n append = found.append\n"
+        source += f" for {', '.join(arguments)}{',' if arguments else '_'} in rows:\n  o = new(cls)\n"
+        source += "\n".join([f" {line}" for line in loop] + ["  append(o)", " return found", ""])
         exec(compile(source, f"<codec of {self.name}>", "exec"), namespace)
         self._make: Callable[..., StructValue] = namespace["make"]
+        self._make_many: Callable[[Iterable[tuple[Any, ...]]], list[StructValue]] = namespace["make_many"]
+        self._strided: tuple[int, int, struct.Struct] = (0, 0, self._packer)
         self._encode_object: Callable[[Any], bytes] = namespace["encode_object"]
 
     def fill(self, target: StructValue, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -292,8 +301,21 @@ class StructCodec(Codec[StructValue]):
     def decode_many(self, data: bytes | bytearray | memoryview) -> list[StructValue]:
         if not self.size:
             return []
-        make = self._make
-        return [make(*leaves) for leaves in self._packer.iter_unpack(data)]
+        return self._make_many(self._packer.iter_unpack(data))
+
+    def decode_spread(self, data: memoryview, start: int, count: int, stride: int) -> list[StructValue] | None:
+        """`count` values, `stride` bytes apart from `start` on, where they are.
+
+        None where the room between two of them is neither before the first one nor after the last one, too.
+        """
+        before = min(start, stride - self.size)
+        if start - before + count * stride > len(data):
+            return None
+        if self._strided[:2] != (before, stride):
+            form = f"<{before}x{self._packer.format[1:]}{stride - self.size - before}x"
+            self._strided = before, stride, struct.Struct(form)
+        whole = data[start - before : start - before + count * stride]
+        return self._make_many(self._strided[2].iter_unpack(whole))
 
 
 def _keep_padding(value: StructValue, size: int, gaps: tuple[tuple[int, bytes], ...]) -> StructValue:

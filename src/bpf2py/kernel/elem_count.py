@@ -13,11 +13,11 @@ import struct
 from bpf2py.btf.types import Kind
 from bpf2py.kernel.ksyms import btf_symbol
 from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf, older_than
-from bpf2py.spec.program_spec import BPF_F_SLEEPABLE
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import MapType
-from bpf2py.uapi.program_types import ProgramType
 
+# Their tables of types and sections take longer to import than all of this.
+PROG_TYPE_SYSCALL, BPF_F_SLEEPABLE = 31, 1 << 4
 KFUNC = "bpf_map_sum_elem_count"
 COUNTED = (
     MapType.HASH,
@@ -81,7 +81,7 @@ class ElemCounter:
             "<IIQQ",
             attr,
             0,
-            ProgramType.SYSCALL,
+            PROG_TYPE_SYSCALL,
             len(code) // 8,
             address_of_bytes(code),
             address_of_bytes(license_text),

@@ -14,6 +14,7 @@ from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.kernel.objects import must_be, object_info, open_id, open_pinned, pin
+from bpf2py.kernel.quick_bpf import LOOKUP, UPDATE, quick_bpf
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
     Fd,
@@ -29,7 +30,6 @@ from bpf2py.kernel.syscall import (
     error_for,
     libc,
     object_name,
-    quick_libc,
     syscall_numbers,
 )
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
@@ -372,10 +372,12 @@ class KernelSlot(Owned):
         _ELEM.pack_into(self._attr_bytes, 0, held.value & 0xFFFFFFFF, key_address, self._value_address, 0)
         self._number = syscall_numbers()[0]
         self._syscall = libc().syscall
-        quick = (quick_libc() if value_bytes <= QUICK else libc()).syscall
         reference = ctypes.byref(self._attr)
-        self.fast_lookup = partial(quick, self._number, 1, reference, 32)
-        self.fast_update = partial(quick, self._number, 2, reference, 32)
+        if value_bytes <= QUICK:
+            self.fast_lookup, self.fast_update = quick_bpf(LOOKUP, reference), quick_bpf(UPDATE, reference)
+        else:
+            self.fast_lookup = partial(self._syscall, self._number, LOOKUP, reference, 32)
+            self.fast_update = partial(self._syscall, self._number, UPDATE, reference, 32)
         self.key_view = self.value_view = None
 
     def _call(self, command: int, flags: int) -> int:

@@ -11,7 +11,7 @@ from bpf2py.kernel.link import PERF_EVENT_IOC_DISABLE
 from bpf2py.kernel.perf_event import PERF_TYPE_SOFTWARE, open_event
 from bpf2py.kernel.syscall import Fd, libc
 from bpf2py.owned import Owned
-from bpf2py.shared_memory import new_fence, owned_copy, warm_up
+from bpf2py.shared_memory import Copies, new_fence
 
 PERF_COUNT_SW_BPF_OUTPUT = 10
 WATERMARK_BIT, WRITE_BACKWARD_BIT = 1 << 14, 1 << 27
@@ -77,7 +77,7 @@ class PerfBuffer(DescriptorSource):
         self._tail = view[_TAIL : _TAIL + 8].cast("Q")
         self._data = view[mmap.PAGESIZE :]
         self._fence = new_fence()
-        warm_up(self._data)
+        self._copies = Copies(self.size)
 
     def control(self, request: int, argument: int) -> None:
         """An ioctl, one of PERF_EVENT_IOC_*. Raises BpfOSError."""
@@ -106,8 +106,8 @@ class PerfBuffer(DescriptorSource):
     def _linear(self, start: int, end: int) -> memoryview:
         first, last = start % self.size, end % self.size
         if first < last:
-            return owned_copy(self._data[first:last])
-        return owned_copy(self._data[first:], self._data[:last])
+            return self._copies.copy(self._data[first:last])
+        return self._copies.copy(self._data[first:], self._data[:last])
 
     def close(self) -> None:
         """Stop recording and unmap; closing twice is harmless. In a forked child the event, which is its parent's, goes on."""

@@ -80,7 +80,23 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             self._slots.append(slot)
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._update(key, value)
+        try:
+            slot = self._slots.pop()
+        except IndexError:
+            slot = self._slot()
+        try:
+            try:
+                slot.key_view[0] = key
+            except (TypeError, ValueError):
+                self._put_key(slot, key, "update")
+            try:
+                slot.value_view[0] = value
+            except (TypeError, ValueError):
+                self._put_value(slot, value, "update")
+            if slot.fast_update():
+                self._check("update", slot.update(), key)
+        finally:
+            self._slots.append(slot)
 
     def __delitem__(self, key: K) -> None:
         self._delete(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ def parse(data: bytes | memoryview) -> tuple[list[Run], int, int | None]:
     runs: list[Run] = []
     lost = at = 0
     end = len(data)
+    strided = data.obj if isinstance(data, memoryview) and isinstance(data.obj, ctypes.Array) else data
     while at + 8 <= end:
         kind, _misc, size = struct.unpack_from("<IHH", data, at)
         if size < 8 or at + size > end or (kind == PERF_RECORD_LOST and size < 24):
@@ -53,9 +55,9 @@ def parse(data: bytes | memoryview) -> tuple[list[Run], int, int | None]:
             if possible >= MIN_RUN:
                 # type and size both must agree; misc is part of the word with size
                 (word,) = struct.unpack_from("<I", data, at + 4)
-                count = same_words(data, at, possible, size, kind)
-                count = same_words(data, at + 4, count, size, word)
-                count = same_words(data, at + 8, count, size, struct.unpack_from("<I", data, at + 8)[0])
+                count = same_words(strided, at, possible, size, kind)
+                count = same_words(strided, at + 4, count, size, word)
+                count = same_words(strided, at + 8, count, size, struct.unpack_from("<I", data, at + 8)[0])
             runs.append(Run(at + _SAMPLE_HEADER, count, size, length))
             at += count * size
             continue

@@ -13,7 +13,7 @@ from bpf2py.maps.base import Map
 from bpf2py.maps.ringbuf import BUSY, DISCARD, HEADER, RingbufMap
 from bpf2py.readers.batch import MIN_RUN, Batch, E, Run, same_words
 from bpf2py.readers.waiter import Deadline, EventReader
-from bpf2py.shared_memory import new_fence, owned_copy, warm_up
+from bpf2py.shared_memory import Copies, new_fence
 
 if TYPE_CHECKING:
     from bpf2py.maps.create import Typed, TypeName
@@ -24,7 +24,7 @@ SMALL = 1 << 16  # bytes up to which a copy into `bytes` is quicker
 class Ring(Generic[E]):
     """One mapped ring buffer: the consumer's page, the producer's page and the data twice in a row."""
 
-    def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[E]) -> None:
+    def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[E], most: int = 1 << 24) -> None:
         self.name = bpf_map.name
         self.codec = codec
         bpf_map.fileno()
@@ -44,7 +44,10 @@ class Ring(Generic[E]):
         self.heads = self.data.cast("I")
         self._fence = new_fence()
         self.leased = False
-        warm_up(self.data[: self.size])
+        self._copies = Copies(min(self.size, most))
+        # What gives bytes for a slice with steps, and where its data begins.
+        self._strided: tuple[mmap.mmap | memoryview, int]
+        self._strided = (self._producer, page) if isinstance(self._producer, mmap.mmap) else (self.data, 0)
 
     def committed(self, most: int) -> tuple[int, int, list[Run]]:
         """(consumer position, bytes that may be consumed, runs of records among them), at most about `most` bytes."""
@@ -56,6 +59,7 @@ class Ring(Generic[E]):
         base = start % self.size
         available = end - start
         heads, at = self.heads, 0
+        strided, begin = self._strided
         runs: list[Run] = []
         while at < available:
             head = heads[(base + at) >> 2]
@@ -67,7 +71,7 @@ class Ring(Generic[E]):
                 at += stride
                 continue
             count = (available - at) // stride or 1
-            count = same_words(self.data, base + at, count, stride, head) if count >= MIN_RUN else 1
+            count = same_words(strided, begin + base + at, count, stride, head) if count >= MIN_RUN else 1
             if runs and runs[-1].stride == stride and runs[-1].length == length:
                 last = runs[-1]
                 if last.start + last.count * stride == base + at + HEADER:
@@ -88,7 +92,7 @@ class Ring(Generic[E]):
             return None
         base = start % self.size
         data: Any = self.data[base : base + length]
-        data = bytes(data) if length < SMALL else owned_copy(data)
+        data = bytes(data) if length < SMALL else self._copies.copy(data)
         self._fence()  # the space is free only after it was read
         self.position[0] = start + length
         if not runs:
@@ -125,6 +129,7 @@ class Ring(Generic[E]):
                 except BufferError:
                     pass  # somebody still looks at a leased record
         self._consumer = self._producer = None
+        self._strided = (memoryview(b""), 0)
 
 
 class RingReader(EventReader[E]):
@@ -170,7 +175,7 @@ class RingReader(EventReader[E]):
         super().__init__(" and ".join(f"map {bpf_map.name}" for bpf_map in maps), claims)
         try:
             for bpf_map in rings:
-                ring = Ring(bpf_map, bpf_map.codec_named(type) if type is not None else bpf_map.value_codec)
+                ring = Ring(bpf_map, bpf_map.codec_named(type) if type is not None else bpf_map.value_codec, most)
                 self._resources.callback(ring.close)
                 self._rings.append(ring)
                 # The map may be closed while it is read: the mapping and a descriptor of our own stay.
