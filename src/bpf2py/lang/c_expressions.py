@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.lang.c_macros import context, context_array
+from bpf2py.lang.c_macros import context, context_array, macro
+from bpf2py.lang.c_maps import map_operation
 from bpf2py.lang.c_pieces import Functions, division_function, is_pure, shift_function, text_literal
 from bpf2py.lang.c_places import is_context
 from bpf2py.lang.c_types import CNames, number
@@ -446,8 +447,6 @@ class CExpressions:
         return text, POSTFIX
 
     def _kfunc(self, expr: Kfunc) -> tuple[str, int]:
-        from bpf2py.lang.c_macros import macro
-
         found = macro(self, expr) if expr.macro else None
         if found is not None:
             return found
@@ -590,8 +589,6 @@ class CExpressions:
         return f"&({self.names.declare(value.type)}){{{self.converted(value)}}}"
 
     def _map_op(self, expr: MapOp) -> tuple[str, int]:
-        from bpf2py.lang.c_maps import map_operation
-
         return map_operation(self, expr)
 
 

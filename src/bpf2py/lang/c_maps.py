@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpf2py.lang.tree import MapAddr, MapDecl, MapOp, Str, Var
+from bpf2py.lang.c_pieces import text_literal
+from bpf2py.lang.tree import Binary, Local, MapAddr, MapDecl, MapOp, Str, Var
 from bpf2py.lang.types import VOID, Array, Int, MapRef, Ptr, Type
 from bpf2py.uapi.map_types import MapType
 
@@ -159,8 +160,6 @@ def _compared(p: CExpressions, expr: MapOp) -> tuple[str, int]:
             "\t\tif (a[i] != b[i])\n\t\t\treturn false;\n\t\tif (!a[i])\n\t\t\tbreak;\n\t}\n\treturn true;\n}\n"
         )
         pointer = p.text(left, _UNARY) if isinstance(left.type, Ptr) else p.place(left)
-        from bpf2py.lang.c_pieces import text_literal
-
         count = min(size, len(right.data) + 1)
         result = f"same_text_((const char *){pointer}, {text_literal(right.data)}, {count})"
         return (result, _POSTFIX) if op == "==" else (f"!{result}", _UNARY)
@@ -213,8 +212,6 @@ def _update_function(p: CExpressions, name: str, found: MapDecl, kind: Int, oper
 
 
 def _applied(p: CExpressions, operator: str, kind: Int, current: str) -> str:
-    from bpf2py.lang.tree import Binary, Local
-
     left, right = Local(current, kind), Local("value", kind)
     p.renamed[id(left)], p.renamed[id(right)] = current, "value"
     text = p.text(Binary(kind, operator, Var(kind, left), Var(kind, right)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bpf2py.lang.c_pieces import text_literal
-from bpf2py.lang.c_places import context_uses
+from bpf2py.lang.c_places import context_uses, statements
 from bpf2py.lang.c_statements import CStatements
 from bpf2py.lang.c_types import CNames, number
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.source import Source
-from bpf2py.lang.tree import Function, MapDecl, Program
-from bpf2py.lang.types import BOOL, Array, Int, Struct, Type
+from bpf2py.lang.tree import Each, Function, MapDecl, Program
+from bpf2py.lang.types import BOOL, Array, Int, Opt, Struct, Type
 from bpf2py.uapi.map_types import MapType
 
 __all__ = ["print_program"]
@@ -64,8 +64,6 @@ class _Printer:
             self.out.append("")
 
     def _iterators(self) -> set[str]:
-        from bpf2py.lang.tree import Each
-
         kinds = {each.kind for function in self.program.functions for each in _walk(function) if isinstance(each, Each)}
         names = {f"bpf_iter_{kind}_{step}" for kind in kinds for step in ("new", "next", "destroy")}
         return names | {f"bpf_iter_{kind}" for kind in kinds}
@@ -89,8 +87,6 @@ class _Printer:
 
     def _field(self, kind: Type, name: str) -> str:
         """A field's declaration: pointers to kernel objects that a program keeps are tagged as such."""
-        from bpf2py.lang.types import Opt
-
         if isinstance(kind, Opt) and isinstance(kind.pointer.target, Struct) and kind.pointer.target.kernel:
             return f"{self.names.tag(kind.pointer.target)} __kptr *{name}"
         return self.names.declare(kind, name, True)
@@ -265,8 +261,6 @@ class _Printer:
 
 
 def _walk(function: Function) -> list[object]:
-    from bpf2py.lang.c_places import statements
-
     return list(statements(function.body))
 
 

@@ -15,6 +15,7 @@ from bpf2py.lang.tree import (
     AddrOf,
     Call,
     Cast,
+    Compare,
     Const,
     CoreRead,
     Deref,
@@ -23,6 +24,7 @@ from bpf2py.lang.tree import (
     FuncAddr,
     Function,
     MapOp,
+    Null,
     Str,
     StructLit,
 )  # fmt: skip
@@ -181,8 +183,6 @@ def _of_type(c: Checker, node: ast.Call, kind: Type) -> Expr:
     if kind == BOOL:
         if value.type == BOOL:
             return value
-        from bpf2py.lang.tree import Compare, Null
-
         truth = c.truth(value, given)
         if isinstance(truth.type, Int) or truth.type == LITERAL:
             return Compare(

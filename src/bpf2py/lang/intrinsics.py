@@ -6,14 +6,15 @@ import ast
 from collections.abc import Callable
 
 from bpf2py.isa.helpers import HELPERS_BY_NAME
-from bpf2py.lang import references
+from bpf2py.lang import arithmetic, references
 from bpf2py.lang.formats import formatted
 from bpf2py.lang.helper_calls import argument, helper_call
-from bpf2py.lang.scope import Checker, is_place
+from bpf2py.lang.scope import Checker, is_place, range_of
 from bpf2py.lang.source import did_you_mean
 from bpf2py.lang.tree import (
     AddrOf,
     Atomic,
+    Binary,
     Cast,
     Compare,
     Cond,
@@ -25,9 +26,11 @@ from bpf2py.lang.tree import (
     Helper,
     Kfunc,
     MapAddr,
+    MapDecl,
     MapOp,
     SizeOf,
     Str,
+    Unary,
     Var,
     Walrus,
 )  # fmt: skip
@@ -71,8 +74,6 @@ def _count(c: Checker, node: ast.Call, least: int, most: int | None = None) -> N
 def _part(helper: str, shift: bool) -> Intrinsic:
     def check(c: Checker, node: ast.Call) -> Expr:
         _count(c, node, 0)
-        from bpf2py.lang.tree import Binary
-
         whole: Expr = Helper(U64, helper, [])
         if shift:
             whole = Binary(U64, ">>", whole, Const(U64, 32, const=32))
@@ -134,9 +135,6 @@ def _ord(c: Checker, node: ast.Call) -> Expr:
 
 def _least(op: str) -> Intrinsic:
     def check(c: Checker, node: ast.Call) -> Expr:
-        from bpf2py.lang import arithmetic
-        from bpf2py.lang.scope import range_of
-
         if node.keywords or len(node.args) < 2:
             c.fail(node, "min() and max() take two integers or more")
         result = c.value(node.args[0])
@@ -175,8 +173,6 @@ def _again(value: Expr) -> Expr:
 
 
 def _abs(c: Checker, node: ast.Call) -> Expr:
-    from bpf2py.lang.tree import Unary
-
     _count(c, node, 1)
     value = c.settle(c.value(node.args[0]))
     if not isinstance(value.type, Int):
@@ -393,8 +389,6 @@ def map_of_timer(c: Checker, node: ast.Call, address: Expr) -> Expr:
     while isinstance(inner, FieldOf):
         inner = inner.base
     owner = inner.type.target if isinstance(inner.type, Ptr) else inner.type
-    from bpf2py.lang.tree import MapDecl
-
     found = [m for m in c.module.names.values() if isinstance(m, MapDecl) and m.value is owner]
     if len(found) != 1:
         c.fail(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bpf2py.btf import types as btf_types
 from bpf2py.btf.types import Kind
+from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
 from bpf2py.lang.types import BOOL, VOID, Array, Field, Int, Ptr, Struct, Type
 
@@ -30,8 +31,6 @@ class KernelTypes:
     @cached_property
     def btf(self) -> Btf | None:
         """The kernel's BTF."""
-        from bpf2py.btf.vmlinux import vmlinux
-
         try:
             return vmlinux()
         except NotSupported:

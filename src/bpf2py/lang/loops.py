@@ -17,6 +17,7 @@ from bpf2py.lang.tree import (
     Closure,
     Const,
     Continue,
+    Deref,
     Each,
     Expr,
     For,
@@ -320,8 +321,6 @@ def _elements(
     counter = c.temporary(U32, node)
     base = found
     if isinstance(found.type, Ptr):
-        from bpf2py.lang.tree import Deref
-
         base = Deref(kind, found)
     element: Expr = Index(kind.element, base, Var(U32, counter, range=(0, kind.count - 1)))
     if isinstance(kind.element, Struct | Array):

@@ -8,6 +8,7 @@ from typing import Any
 
 from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.lang import constants
+from bpf2py.lang.arithmetic import OPERATORS
 from bpf2py.lang.hooks_table import CONTEXT_CLASSES
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.source import Source, did_you_mean
@@ -178,8 +179,6 @@ class Names:
 
     def fold(self, node: ast.AST) -> int | bytes | None:
         """The value of a constant expression, or None."""
-        from bpf2py.lang.arithmetic import OPERATORS
-
         if isinstance(node, ast.Constant):
             if isinstance(node.value, bool | int):
                 return node.value

@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from bpf2py.backends import new_engine
+from bpf2py.loading import load
+
 if TYPE_CHECKING:
     from bpf2py.lang.memory import Ptr
     from bpf2py.seam.info import TestRunResult
@@ -71,9 +74,6 @@ class ProgramDef:
             engine: a `bpf2py.engine.Engine`; default: one of its own.
             options: as for `Program.run`.
         """
-        from bpf2py.backends import new_engine
-        from bpf2py.loading import load
-
         with load(self.path, engine if engine is not None else new_engine()) as obj:
             return obj.programs[self.name].run(*arguments, **options)
 

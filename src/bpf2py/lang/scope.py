@@ -20,7 +20,9 @@ from bpf2py.lang.tree import (
     Global,
     Index,
     Local,
+    Logic,
     MapSlot,
+    Not,
     Null,
     Str,
     Var,
@@ -222,8 +224,6 @@ class Checker:
         if isinstance(node, ast.BoolOp):
             return self._bool_op(node)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            from bpf2py.lang.tree import Not
-
             inner = self.test(node.operand)
             known = None if inner.expr.const is None else int(not inner.expr.const)
             return Facts(Not(BOOL, inner.expr, const=known), inner.no, inner.yes)
@@ -245,8 +245,6 @@ class Checker:
         return Facts(self.truth(found, node), yes, no)
 
     def _bool_op(self, node: ast.BoolOp) -> Facts:
-        from bpf2py.lang.tree import Logic
-
         conjunction = isinstance(node.op, ast.And)
         operands: list[Expr] = []
         out: Flow | None = None

@@ -10,7 +10,9 @@ from bpf2py.lang import arithmetic, references
 from bpf2py.lang.expressions import assign_name, attribute_of
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, is_place
+from bpf2py.lang.source import did_you_mean
 from bpf2py.lang.tree import (
+    AddrOf,
     Assign,
     Atomic,
     Block,
@@ -23,6 +25,7 @@ from bpf2py.lang.tree import (
     ExprStmt,
     FieldOf,
     Global,
+    GlobalVar,
     Helper,
     If,
     Index,
@@ -62,6 +65,7 @@ from bpf2py.lang.types import (
     show,
     size_of,
 )  # fmt: skip
+from bpf2py.uapi.map_types import MapType
 
 __all__ = ["STACK", "STATEMENTS", "block", "statement"]
 
@@ -174,8 +178,6 @@ def _put(c: Checker, node: ast.stmt, target: ast.expr, value: Expr, value_node: 
                     "or copy it with read_kernel(copy, ...)",
                 )
             # A name for a place: as in Python, both names mean one thing.
-            from bpf2py.lang.tree import AddrOf
-
             value = AddrOf(Ptr(value.type), value)
         if isinstance(value, Str):
             if known is not None and isinstance(known.type, Array):
@@ -216,8 +218,6 @@ def _target(c: Checker, node: ast.expr) -> Expr:
     elif isinstance(node, ast.Subscript):
         base = c.value(node.value)
         if isinstance(base.type, MapRef):
-            from bpf2py.uapi.map_types import MapType
-
             if base.type.map.kind in (MapType.ARRAY, MapType.PERCPU_ARRAY):
                 index = c.value(node.slice)
                 entries = base.type.map.max_entries
@@ -369,8 +369,6 @@ def _augmented(c: Checker, node: ast.AugAssign, out: list[Stmt]) -> None:
         return
     if isinstance(place, MapSlot) or _has_calls(place):
         if op in ("//", "%", "<<", ">>") or isinstance(place.type, Ptr):
-            from bpf2py.lang.tree import AddrOf
-
             local = c.temporary(Ptr(place.type), node)
             if isinstance(place, MapSlot):
                 out.append(Assign(line, place, value, op))
@@ -469,13 +467,9 @@ def _pass(c: Checker, node: ast.Pass, out: list[Stmt]) -> None:
 
 
 def _global(c: Checker, node: ast.Global, out: list[Stmt]) -> None:
-    from bpf2py.lang.tree import GlobalVar
-
     for name in node.names:
         found = c.module.names.get(name)
         if not isinstance(found, GlobalVar) and not (isinstance(found, MapDecl) and found.single):
-            from bpf2py.lang.source import did_you_mean
-
             variables = [n for n, v in c.module.names.items() if isinstance(v, GlobalVar)]
             c.fail(
                 node, f"the module has no variable {name!r}{did_you_mean(name, variables)}: write {name}: u64 = 0 above"
@@ -513,8 +507,6 @@ def _with(c: Checker, node: ast.With, out: list[Stmt]) -> None:
             VOID, {"bpf_rcu_read_lock": "bpf_rcu_read_unlock"}.get(found.name, "bpf_preempt_enable"), []
         )
     elif isinstance(found.type, Struct) and found.type.name == "bpf_spin_lock" and is_place(found):
-        from bpf2py.lang.tree import AddrOf
-
         address = AddrOf(Ptr(found.type), found)
         enter, leave = (Helper(VOID, name, [address]) for name in pairs[found.type.name])
         spins = 1
