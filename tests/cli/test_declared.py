@@ -111,7 +111,8 @@ def test_the_environment_is_left_to_typer() -> None:
 def test_every_command_can_be_read_without_typer() -> None:
     commands = declare(list(COMMANDS))
     for group in (commands, *commands.groups.values()):
-        for function, _ in group.commands.values():
+        for declaration, _ in group.commands.values():
+            function = declared.imported(declaration)
             parameters = inspect.signature(function).parameters.values()
             if any(each.default.default is ... for each in parameters):
                 with pytest.raises(declared.NotPlain, match="it must be given"):

@@ -16,7 +16,7 @@ import pytest
 from tests.cli.command_line import run
 
 import bpf2py
-from bpf2py.cli.objects import complete_link, complete_map, complete_program, complete_section
+from bpf2py.cli.completion import complete_link, complete_map, complete_program, complete_section
 
 pytestmark = pytest.mark.kernel
 

@@ -113,7 +113,8 @@ def test_a_second_signal_ends_it_at_once(source: str, backend: str, tmp_path: Pa
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_the_command_leaves_behind_is_told(source: str, backend: str, tmp_path: Path) -> None:
-    script = "sleep 1000 > /dev/null 2>&1 & echo $!; exit 6"
+    # It is "sh" until it has become the other program.
+    script = "sleep 1000 > /dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done; echo $!; exit 6"
     done = subprocess.run(argv(backend, source, "--", "sh", "-c", script), capture_output=True, text=True, timeout=60)
     pid = int(done.stdout.split()[0])
     try:

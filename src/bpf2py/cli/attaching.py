@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import AttachError, BpfError
+from bpf2py.programs import Link, Program
 from bpf2py.uapi.attach_options import Hook, hook_of, parse_option
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ def _value(obj: Object, program: str, name: str, text: str) -> Any:
             raise BpfError(f"--attach {program}:map={text}: there is no map {text!r}: {', '.join(obj.maps)}")
         return obj.maps[text]
     if name in ("before", "after"):
-        from bpf2py.programs import Link, Program
-
         opened = Link.from_pin(text) if "/" in text else None
         return opened or Program.from_id(_number(program, name, text))
     try:

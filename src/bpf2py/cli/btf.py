@@ -5,10 +5,22 @@ from __future__ import annotations
 import sys
 
 from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.btf.cdump import dump_c
+from bpf2py.btf.reader import Btf
 from bpf2py.cli import declared as typer
-from bpf2py.cli.objects import complete_map, complete_program, held, in_words, open_program
+from bpf2py.cli.completion import complete_map, complete_program
+from bpf2py.cli.objects import held, in_words
+from bpf2py.cli.references import open_program
 from bpf2py.cli.table import echo_rows
+from bpf2py.cli.text import printable
+from bpf2py.cli.values import open_map
 from bpf2py.errors import BpfError, BtfError
+from bpf2py.kernel import inspect
+from bpf2py.kernel.btf import btf_by_id
+from bpf2py.kernel.objects import object_info, open_id
+from bpf2py.kernel.syscall import Fd
+from bpf2py.uapi.commands import Command
+from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
     from bpf2py.btf.reader import Btf
@@ -36,8 +48,6 @@ def list_btf(as_json: bool = JSON) -> None:
 
         bpf2py btf list --json
     """
-    from bpf2py.kernel import inspect
-
     programs: dict[int, list[int]] = {}
     for program in inspect.programs():
         programs.setdefault(program.btf_id, []).append(program.id)
@@ -78,8 +88,6 @@ def dump(
 
         bpf2py btf dump counter.bpf.o --raw
     """
-    from bpf2py.btf.cdump import dump_c
-
     types = _types(source, program, bpf_map)
     for name in root or ():
         if not types.ids_by_name(name):
@@ -94,9 +102,6 @@ def dump(
 
 
 def _types(source: str | None, program: str | None, bpf_map: str | None) -> Btf:
-    from bpf2py.btf.reader import Btf
-    from bpf2py.kernel.btf import btf_by_id
-
     given = [text for text in (source, program, bpf_map) if text is not None]
     if len(given) != 1:
         raise BpfError("give one of: an id or file, --prog, --map")
@@ -109,8 +114,6 @@ def _types(source: str | None, program: str | None, bpf_map: str | None) -> Btf:
         with open_program(program) as opened:
             ident = opened.info.btf_id
     else:
-        from bpf2py.cli.values import open_map
-
         with open_map(given[0]) as found_map:
             ident = found_map.info.btf_id
     found = btf_by_id(ident) if ident else None
@@ -121,8 +124,6 @@ def _types(source: str | None, program: str | None, bpf_map: str | None) -> Btf:
 
 def _line(ident: int, found: Any) -> str:
     """A type as ``[5] STRUCT event size=24: pid@0 #2, comm@4 #7``."""
-    from bpf2py.cli.text import printable
-
     parts = [f"[{ident}] {found.kind.name}"]
     if getattr(found, "name", ""):
         parts.append(printable(found.name))
@@ -152,10 +153,6 @@ def list_struct_ops(as_json: bool = JSON) -> None:
 
         bpf2py struct_ops list --json
     """
-    from bpf2py.kernel import inspect
-    from bpf2py.kernel.btf import btf_by_id
-    from bpf2py.uapi.map_types import MapType
-
     linked = {link.details.get("map_id") for link in inspect.links() if link.type == "struct_ops"}
     rows = []
     vmlinux_types = None
@@ -177,10 +174,6 @@ def list_struct_ops(as_json: bool = JSON) -> None:
 
 def _interface(ident: int, types: Btf | None) -> str:
     import struct
-
-    from bpf2py.kernel.objects import object_info, open_id
-    from bpf2py.kernel.syscall import Fd
-    from bpf2py.uapi.commands import Command
 
     opened = open_id(Command.MAP_GET_FD_BY_ID, ident)
     if not isinstance(opened, Fd) or types is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from bpf2py._typing import IO, TYPE_CHECKING, Any
 from bpf2py.cli.guard import PATIENCE, Guard, guards
+from bpf2py.engine.trace.child import TracedChild
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
@@ -136,8 +137,6 @@ class Traced:
     """A command traced for the engine, with the interface of `Started`."""
 
     def __init__(self, engine: Machine, command: list[str], piped: bool, to_stderr: bool) -> None:
-        from bpf2py.engine.trace.child import TracedChild
-
         reader, writer = os.pipe() if piped else (-1, 2 if to_stderr else -1)
         out = writer if writer >= 0 else None
         self.stdout: IO[bytes] | None = os.fdopen(reader, "rb") if piped else None

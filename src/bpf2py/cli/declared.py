@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import FunctionType
 
+from bpf2py._lazy import import_module
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Function = Callable[..., object]
 
-__all__ = ["Argument", "Exit", "Option", "Typer", "call", "echo", "is_wrong_usage", "secho", "wrong_usage"]
+__all__ = ["Argument", "Exit", "Option", "Typer", "call", "echo", "imported", "is_wrong_usage", "secho", "wrong_usage"]
 
 _PLAIN = {"help", "metavar", "min", "autocompletion", "envvar"}  # what is known of options besides their names
 
@@ -79,7 +80,7 @@ class Typer:
 
     def __init__(self, **said: Any) -> None:
         self.said = said
-        self.commands: dict[str, tuple[Function, dict[str, Any]]] = {}
+        self.commands: dict[str, tuple[Function | str, dict[str, Any]]] = {}
         self.groups: dict[str, Typer] = {}
 
     def command(self, name: str | None = None, **said: Any) -> Callable[[Function], Function]:
@@ -91,6 +92,10 @@ class Typer:
 
         return declare
 
+    def later(self, name: str, home: str, **said: Any) -> None:
+        """Declare a command of a module that is imported when it is asked for: ``module:function`` in this package."""
+        self.commands[name] = (home, said | {"name": name})
+
     def add_typer(self, group: Typer, *, name: str) -> None:
         """Declare a group of commands."""
         self.groups[name] = group
@@ -101,10 +106,19 @@ class Typer:
 
         app = into if into is not None else typer.Typer(**self.said)
         for function, said in self.commands.values():
-            app.command(**said | {"epilog": said.get("epilog") or epilog})(_with_defaults(function))
+            app.command(**said | {"epilog": said.get("epilog") or epilog})(_with_defaults(imported(function)))
         for name, group in self.groups.items():
             app.add_typer(group.made(epilog=epilog), name=name)
         return app
+
+
+def imported(function: Function | str) -> Function:
+    """A command that was declared to be imported later."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    command: Function = getattr(import_module(f"bpf2py.cli.{module}"), name)
+    return command
 
 
 def _with_defaults(function: Function) -> Function:
@@ -143,10 +157,10 @@ def call(app: Typer, words: Sequence[str], environment: Mapping[str, str] = os.e
         return None
     function, _ = group.commands[words[at]]
     try:
-        given = _read(function, words[at + 1 :], environment)
+        given = _read(imported(function), words[at + 1 :], environment)
     except NotPlain:
         return None
-    return partial(function, **given)
+    return partial(imported(function), **given)
 
 
 def _read(function: Function, words: Sequence[str], environment: Mapping[str, str]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bpf2py.cli import declared as typer
+from bpf2py.engine.code.native import can_run
 from bpf2py.kernel.environment import Environment
 from bpf2py.kernel.findings import Finding, find_compiler_row, findings
 from bpf2py.kernel.probes import Probes
@@ -55,8 +56,6 @@ def doctor(
 
 def engine_row() -> Finding:
     """How the embedded engine would run programs here."""
-    from bpf2py.engine.code.native import can_run
-
     if can_run():
         return Finding("engine", "machine code")
     return Finding(

@@ -9,6 +9,10 @@ from bpf2py._typing import Any
 from bpf2py.cli import declared as typer
 from bpf2py.cli.table import echo_rows
 from bpf2py.errors import BpfError
+from bpf2py.isa.helpers import HELPERS
+from bpf2py.kernel import features as probe
+from bpf2py.uapi.map_types import MAP_TYPE_INFO
+from bpf2py.uapi.program_types import ProgramType
 
 ANSWERS = {True: "yes", False: "no", None: "unknown"}
 
@@ -52,10 +56,6 @@ def features(
 
 
 def _types() -> dict[str, list[tuple[str, str, bool | None]]]:
-    from bpf2py.kernel import features as probe
-    from bpf2py.uapi.map_types import MAP_TYPE_INFO
-    from bpf2py.uapi.program_types import ProgramType
-
     maps = [(kind.name, info.since, probe.map_type(kind)) for kind, info in MAP_TYPE_INFO.items()]
     kinds = [kind for kind in ProgramType if kind != ProgramType.UNSPEC]
     programs: list[tuple[str, Any, bool | None]] = [(k.name, k.since or "", probe.program_type(k)) for k in kinds]
@@ -63,10 +63,6 @@ def _types() -> dict[str, list[tuple[str, str, bool | None]]]:
 
 
 def _helpers(kind: str) -> list[tuple[str, str, bool | None]]:
-    from bpf2py.isa.helpers import HELPERS
-    from bpf2py.kernel import features as probe
-    from bpf2py.uapi.program_types import ProgramType
-
     try:
         of = ProgramType[kind.upper()]
     except KeyError:

@@ -12,6 +12,9 @@ from bpf2py.btf.codec_for import codec_for
 from bpf2py.cli.render import cell, to_json
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, EncodeError
+from bpf2py.kernel.trace_pipe import TracePipe
+from bpf2py.readers.perf import PerfReader
+from bpf2py.readers.ring import RingReader
 from bpf2py.spec.dwarf import variable_structs
 from bpf2py.spec.record_types import RecordTypes, calls, named_structs, record_types
 from bpf2py.uapi.map_types import MapType
@@ -144,9 +147,6 @@ class Sources:
         perf = bpf_map.type == MapType.PERF_EVENT_ARRAY
         if bpf_map.type != MapType.RINGBUF and not (perf and helpers & PERF_OUTPUTS):
             return
-        from bpf2py.readers.perf import PerfReader
-        from bpf2py.readers.ring import RingReader
-
         found = codecs(bpf_map)
         if found.unclear:
             names = ", ".join(found.unclear)
@@ -165,8 +165,6 @@ class Sources:
         if self.obj.backend.name != "kernel":
             self._prints, self._printed = True, self._engine_lines()
             return
-        from bpf2py.kernel.trace_pipe import TracePipe
-
         try:
             self._pipe = TracePipe()
         except (BpfError, OSError) as error:

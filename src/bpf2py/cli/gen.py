@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bpf2py.cli import declared as typer
 from bpf2py.cli.text import printable
+from bpf2py.codegen.build import Request, produce, stale, write
 from bpf2py.errors import BpfError
 
 
@@ -67,8 +68,6 @@ def gen(
 
         bpf2py gen counter counter.bpf.c --embed --type event -- -DDEBUG
     """
-    from bpf2py.codegen.build import Request, produce, stale, write
-
     request = Request(
         ident,
         source,

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bpf2py.cli import declared as typer
+from bpf2py.lang.translate import to_c
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +28,4 @@ def gen_c(
 
         bpf2py gen-c opens.py > opens.bpf.c
     """
-    from bpf2py.lang.translate import to_c
-
     sys.stdout.write(to_c(source.read_bytes(), source, directives=line_directives))

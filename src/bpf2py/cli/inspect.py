@@ -5,8 +5,16 @@ from __future__ import annotations
 import json
 
 from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.btf.cdump import declaration, dump_c
 from bpf2py.cli import declared as typer
 from bpf2py.cli.text import printable
+from bpf2py.errors import BpfError, NotSupported
+from bpf2py.isa.disasm import disassemble
+from bpf2py.kernel import btf as kernel_btf
+from bpf2py.linker.core import Chosen, CoreTarget, describe, resolve
+from bpf2py.linker.link import line_at, source_text
+from bpf2py.loading import read_btf, read_spec
+from bpf2py.spec.program_spec import RefKind
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -44,8 +52,6 @@ def inspect(
 
         bpf2py inspect counter.bpf.o --json | jq .maps
     """
-    from bpf2py.loading import read_spec
-
     spec = read_spec(file)
     resolved = _resolved(spec, btf) if relocations or btf else None
     if as_json:
@@ -63,8 +69,6 @@ def inspect(
             for line in listing(spec, program.function):
                 typer.echo(printable(line, keep="\t"))
     if types and spec.types is not None:
-        from bpf2py.btf.cdump import dump_c
-
         typer.echo()
         typer.echo(dump_c(spec.types))
 
@@ -110,14 +114,10 @@ def _report(spec: ObjectSpec) -> dict[str, Any]:
 def _type(spec: ObjectSpec, type_id: int) -> str:
     if spec.types is None or not type_id:
         return ""
-    from bpf2py.btf.cdump import declaration
-
     return declaration(spec.types, type_id)
 
 
 def _relocations(spec: ObjectSpec, program: ProgramSpec) -> list[str]:
-    from bpf2py.linker.core import describe
-
     if spec.types is None:
         return []
     return [describe(spec.types, reloc) for reloc in program.function.core_relocs]
@@ -125,19 +125,12 @@ def _relocations(spec: ObjectSpec, program: ProgramSpec) -> list[str]:
 
 def _resolved(spec: ObjectSpec, btf: str | None) -> list[dict[str, Any]]:
     """Every CO-RE relocation of the object, with the value it has in a kernel (None: there is no such thing)."""
-    from bpf2py.errors import BpfError, NotSupported
-    from bpf2py.linker.core import Chosen, CoreTarget, describe, resolve
-    from bpf2py.linker.link import line_at, source_text
-    from bpf2py.loading import read_btf
-
     if spec.types is None:
         return []
     given = read_btf(btf)
     if given is not None:
         target = CoreTarget(given)
     else:
-        from bpf2py.kernel import btf as kernel_btf
-
         target = kernel_btf.core_target()
         if target.vmlinux is None:
             raise NotSupported("this kernel has no BTF to resolve relocations against; name a file with --btf")
@@ -228,11 +221,6 @@ def _print(spec: ObjectSpec) -> None:
 
 def listing(spec: ObjectSpec, function: Function) -> list[str]:
     """The instructions of a function with source lines, names of maps and functions, and CO-RE relocations."""
-    from bpf2py.isa.disasm import disassemble
-    from bpf2py.linker.core import describe
-    from bpf2py.linker.link import source_text
-    from bpf2py.spec.program_spec import RefKind
-
     symbols = {}
     for ref in function.refs:
         if ref.kind in (RefKind.CALL, RefKind.FUNC_ADDRESS):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bpf2py._typing import Any
 from bpf2py.cli import declared as typer
-from bpf2py.cli.objects import LONG_HELP, complete_link, held, in_words, open_link, print_facts
+from bpf2py.cli.objects import LONG_HELP, held, in_words
 from bpf2py.cli.table import echo_rows
+from bpf2py.kernel import inspect
 
-LINK = typer.Argument(..., metavar="LINK", help="Id, or path of a pinned link.", autocompletion=complete_link)
 JSON = typer.Option(False, "--json", help="Print JSON, for programs.")
 
 
@@ -15,13 +15,14 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     links = typer.Typer(help="Links of the machine: programs where they are attached.", no_args_is_help=True)
     links.command("list")(list_links)
-    links.command("show")(show)
-    links.command("pin")(pin)
-    links.command("detach")(detach)
+    links.later("show", "link_objects:show")
+    links.later("pin", "link_objects:pin")
+    links.later("detach", "link_objects:detach")
     app.add_typer(links, name="link")
 
 
-def _facts(link: Any) -> dict[str, Any]:
+def facts_of(link: Any) -> dict[str, Any]:
+    """What is told of a link."""
     return {"id": link.id, "type": link.type, "program": link.program_id, "details": link.details}
 
 
@@ -37,59 +38,9 @@ def list_links(
 
         bpf2py link list --long --json
     """
-    from bpf2py.kernel import inspect
-
-    rows = [_facts(link) for link in inspect.links()]
+    rows = [facts_of(link) for link in inspect.links()]
     if long:
         held("link", rows)
     if not as_json:
         rows = [{name: in_words(value) for name, value in row.items()} for row in rows]
     echo_rows(rows, ["id", "type", "program", "details", *(["pids", "pinned"] if long else [])], as_json)
-
-
-def show(reference: str = LINK, as_json: bool = JSON) -> None:
-    """Show one link: its type, its program, where it is attached, who holds it and where it is pinned.
-
-    Examples:
-
-        bpf2py link show 12
-
-        bpf2py link show /sys/fs/bpf/count_exec --json
-    """
-    from bpf2py.kernel.link_info import link_info
-
-    with open_link(reference) as link:
-        row = _facts(link_info(link.fileno()))
-        held("link", [row])
-    row["pids"] = [owner for owner in row["pids"] if owner["pid"] != _own_pid()]
-    print_facts(row, as_json)
-
-
-def _own_pid() -> int:
-    import os
-
-    return os.getpid()
-
-
-def pin(reference: str = LINK, path: str = typer.Argument(..., help="A new file on a BPF file system.")) -> None:
-    """Pin a link: its program stays attached when the process that attached it ends. Remove the file to unpin it.
-
-    Examples:
-
-        bpf2py link pin 12 /sys/fs/bpf/count_exec
-    """
-    with open_link(reference) as link:
-        link.pin(path)
-
-
-def detach(reference: str = LINK) -> None:
-    """Take a link's program off its hook at once, whoever holds the link (Linux 5.9).
-
-    Links of tracing programs (raw_tp, fentry, kprobe ...) cannot be taken off so: they go with their last holder.
-
-    Examples:
-
-        bpf2py link detach 12
-    """
-    with open_link(reference) as link:
-        link.detach()

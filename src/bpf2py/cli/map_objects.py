@@ -5,8 +5,12 @@ from __future__ import annotations
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.cli import declared as typer
-from bpf2py.cli.objects import complete_map
+from bpf2py.cli.completion import complete_map
+from bpf2py.cli.render import cell, to_json
+from bpf2py.cli.values import open_map, parse
 from bpf2py.errors import BpfError, KeyNotFound
+from bpf2py.maps.base import Map
+from bpf2py.uapi.map_types import MapFlags, type_name
 
 if TYPE_CHECKING:
     import json
@@ -39,8 +43,6 @@ def create(
     """
     import os
 
-    from bpf2py.maps.base import Map
-
     with Map.create(
         kind.upper(),
         key=_type(key),
@@ -58,8 +60,6 @@ def _type(text: str | None) -> Any:
 
 
 def _flags(text: str) -> int:
-    from bpf2py.uapi.map_types import MapFlags
-
     total = 0
     for word in text.split("+"):
         try:
@@ -77,8 +77,6 @@ def pin(reference: str = MAP, path: str = typer.Argument(..., help="A new file o
 
         bpf2py map pin exec_counts /sys/fs/bpf/exec_counts
     """
-    from bpf2py.cli.values import open_map
-
     with open_map(reference) as bpf_map:
         bpf_map.pin(path)
 
@@ -90,8 +88,6 @@ def freeze(reference: str = MAP) -> None:
 
         bpf2py map freeze config
     """
-    from bpf2py.cli.values import open_map
-
     with open_map(reference) as bpf_map:
         bpf_map.freeze()
 
@@ -103,10 +99,6 @@ def peek(reference: str = MAP, as_json: bool = typer.Option(False, "--json", hel
 
         bpf2py map peek requests
     """
-    from bpf2py.cli.render import cell, to_json
-    from bpf2py.cli.values import open_map
-    from bpf2py.uapi.map_types import type_name
-
     with open_map(reference) as bpf_map:
         if not hasattr(bpf_map, "peek"):
             raise BpfError(f"map {bpf_map.name}: peek is for QUEUE and STACK, this is a {type_name(bpf_map.info.type)}")
@@ -129,9 +121,6 @@ def next_key(
 
         bpf2py map next routes 10.0.0.0/8 --json
     """
-    from bpf2py.cli.render import cell, to_json
-    from bpf2py.cli.values import open_map, parse
-
     with open_map(reference) as bpf_map:
         if not bpf_map.key_size:
             raise BpfError(f"map {bpf_map.name}: it has no keys")

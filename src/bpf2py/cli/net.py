@@ -8,6 +8,9 @@ from bpf2py._typing import Any
 from bpf2py.cli import declared as typer
 from bpf2py.cli.table import echo_rows
 from bpf2py.errors import BpfError
+from bpf2py.kernel import inspect
+from bpf2py.kernel.cgroups import mount_point
+from bpf2py.kernel.query import attached_to_cgroup, attached_to_devices, attached_to_netns, cgroups
 
 JSON = typer.Option(False, "--json", help="Print a JSON list, for programs.")
 
@@ -22,8 +25,6 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(found: Iterable[Any], where: str, as_json: bool) -> None:
-    from bpf2py.kernel import inspect
-
     names = {info.id: info.name for info in inspect.programs()}
     rows = [
         {where: row.where, "hook": row.kind, "program": row.program, "name": row.name or names.get(row.program, "")}
@@ -41,8 +42,6 @@ def net(as_json: bool = JSON) -> None:
 
         bpf2py net --json | jq '.[] | select(.device == "eth0")'
     """
-    from bpf2py.kernel.query import attached_to_devices, attached_to_netns
-
     _print([*attached_to_devices(), *attached_to_netns()], "device", as_json)
 
 
@@ -59,8 +58,6 @@ def list_cgroup(
 
         bpf2py cgroup list system.slice --effective --json
     """
-    from bpf2py.kernel.query import attached_to_cgroup
-
     _print(list(attached_to_cgroup(_full(path), effective)), "cgroup", as_json)
 
 
@@ -76,8 +73,6 @@ def tree(
 
         bpf2py cgroup tree system.slice --json
     """
-    from bpf2py.kernel.query import attached_to_cgroup, cgroups
-
     found = []
     for group in cgroups(_full(path) if path is not None else None):
         try:
@@ -89,8 +84,6 @@ def tree(
 
 def _full(path: str) -> str:
     import os
-
-    from bpf2py.kernel.cgroups import mount_point
 
     if os.path.isdir(path):
         return path

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from bpf2py.cli import declared as typer
+from bpf2py.codegen.build import Request, produce, write
 from bpf2py.errors import BpfError
 
 SOURCE = """\
@@ -192,8 +193,6 @@ def new(
 
         bpf2py new watcher --directory /tmp/watcher
     """
-    from bpf2py.codegen.build import Request, produce, write
-
     if not re.fullmatch(r"[a-z_][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise BpfError(f"{name!r} is not a name of a Python package: use letters, digits and _")
     root = directory if directory is not None else Path(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BpfError
 from bpf2py.uapi.program_types import ProgramType as P
 from bpf2py.uapi.sections import match
@@ -62,8 +63,6 @@ def program(text: str) -> str:
 
 def _kernel_types() -> set[str] | None:
     """The names of the structs of tracepoints, None where the kernel has no BTF."""
-    from bpf2py.btf.vmlinux import vmlinux
-
     try:
         return set(vmlinux().names_with_prefix("trace_event_raw_"))
     except (BpfError, OSError):

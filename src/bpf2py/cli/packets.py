@@ -9,7 +9,15 @@ from contextlib import ExitStack
 
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli import declared as typer
+from bpf2py.cli.render import lines, map_json, readable, view
+from bpf2py.cli.text import printable
+from bpf2py.engine import Engine
+from bpf2py.engine.programs.packet import SKB_TYPES
+from bpf2py.engine.trace.pcap import LINKTYPE_ETHERNET, LINKTYPE_RAW, PcapWriter, read_packets
+from bpf2py.engine.trace.replay import replay
 from bpf2py.errors import BpfError
+from bpf2py.loading import load
+from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:
     from bpf2py.engine import Engine
@@ -41,9 +49,6 @@ def packets(
 
         bpf2py packets rewrite.bpf.c traffic.pcapng -o rewritten.pcap --json
     """
-    from bpf2py.engine import Engine
-    from bpf2py.loading import load
-
     engine = Engine()
     with load(file, engine) as obj, ExitStack() as stack:
         chosen = choose(obj, program)
@@ -53,9 +58,6 @@ def packets(
 
 def choose(obj: Object, name: str | None) -> Program:
     """The program to run. Raises BpfError when it is not clear which."""
-    from bpf2py.engine.programs.packet import SKB_TYPES
-    from bpf2py.uapi.program_types import ProgramType
-
     if name is not None:
         try:
             return obj.programs[name]
@@ -73,9 +75,6 @@ def run(
 ) -> tuple[Counter[str], dict[str, int]]:
     """(packets by verdict, numbers of packets and bytes)."""
     from itertools import islice
-
-    from bpf2py.engine.trace.pcap import LINKTYPE_ETHERNET, LINKTYPE_RAW, PcapWriter, read_packets
-    from bpf2py.engine.trace.replay import replay
 
     writer: PcapWriter | None = None
     verdicts: Counter[str] = Counter()
@@ -99,9 +98,6 @@ def run(
 
 def report(obj: Object, name: str, verdicts: Counter[str], sizes: dict[str, int], as_json: bool, rows: int) -> None:
     """Print what happened."""
-    from bpf2py.cli.render import lines, map_json, readable, view
-    from bpf2py.cli.text import printable
-
     maps = [m for m in obj.maps.values() if readable(m) and (m.spec is None or not m.spec.is_section)]
     if as_json:
         print(

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from bpf2py._typing import Any
 from bpf2py.cli import declared as typer
-from bpf2py.cli import prog_objects, top
-from bpf2py.cli.objects import (
-    LONG_HELP,
-    complete_program,
-    held,
-    in_words,
-    moment,
-    open_program,
-    print_facts,
-    type_name_of,
-)
+from bpf2py.cli.objects import LONG_HELP, held, in_words, moment
 from bpf2py.cli.table import echo_rows
-from bpf2py.cli.text import printable
-from bpf2py.errors import BpfError
+from bpf2py.kernel import inspect
+from bpf2py.kernel.owners import loaded_at
+from bpf2py.uapi.program_types import program_type_name
 
-PROGRAM = typer.Argument(..., help="Id, name, or path of a pinned program.", autocompletion=complete_program)
 JSON = typer.Option(False, "--json", help="Print JSON, for programs.")
 
 
@@ -27,14 +17,14 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     programs = typer.Typer(help="Programs of the machine.", no_args_is_help=True)
     programs.command("list")(list_programs)
-    programs.command("show")(show)
-    programs.command("dump")(dump)
-    programs.command("top")(top.top)
-    programs.command("profile")(prog_objects.profile)
-    programs.command("load")(prog_objects.load_programs)
-    programs.command("attach")(prog_objects.attach)
-    programs.command("detach")(prog_objects.detach)
-    programs.command("pin")(prog_objects.pin)
+    programs.later("show", "prog_objects:show")
+    programs.later("dump", "prog_objects:dump")
+    programs.later("top", "top:top")
+    programs.later("profile", "prog_objects:profile")
+    programs.later("load", "prog_objects:load_programs")
+    programs.later("attach", "prog_objects:attach")
+    programs.later("detach", "prog_objects:detach")
+    programs.later("pin", "prog_objects:pin")
     app.add_typer(programs, name="prog")
 
 
@@ -52,9 +42,7 @@ def list_programs(
 
         bpf2py prog list --json | jq '.[].name'
     """
-    from bpf2py.kernel import inspect
-
-    rows = [_program(info) for info in inspect.programs()]
+    rows = [facts_of(info) for info in inspect.programs()]
     columns = ["id", "type", "name", "tag", "instructions", "jited_bytes", "runs", "run_time_ns", "maps"]
     if long:
         held("prog", rows)
@@ -64,51 +52,11 @@ def list_programs(
     echo_rows(rows, columns, as_json)
 
 
-def show(program: str = PROGRAM, as_json: bool = JSON) -> None:
-    """Show one program, one fact a line: what `list` tells, who holds it, and where it is pinned. Needs CAP_SYS_ADMIN.
-
-    Examples:
-
-        bpf2py prog show count_exec
-
-        bpf2py prog show 42 --json
-    """
-    import os
-
-    with open_program(program) as found:
-        row = _program(found.info)
-        held("prog", [row])
-    row["pids"] = [owner for owner in row["pids"] if owner["pid"] != os.getpid()]
-    print_facts(row, as_json)
-
-
-def dump(
-    program: str = PROGRAM,
-    jited: bool = typer.Option(False, "--jited", help="Print the machine code as hex instead of BPF instructions."),
-) -> None:
-    """Print the instructions of a program as the kernel runs them, with their source lines. Needs CAP_SYS_ADMIN.
-
-    Examples:
-
-        bpf2py prog dump count_exec
-
-        bpf2py prog dump 42 --jited
-    """
-    with open_program(program) as found:
-        code = found.jited() if jited else found.xlated()
-        if not code:
-            raise BpfError(
-                f"program {found.name}: the kernel does not show its code (CAP_SYS_ADMIN, kernel.kptr_restrict)"
-            )
-        typer.echo(code.hex(" ", 1) if jited else printable(found.disassemble(source=True), keep="\n\t"))
-
-
-def _program(info: Any) -> dict[str, Any]:
-    from bpf2py.kernel.owners import loaded_at
-
+def facts_of(info: Any) -> dict[str, Any]:
+    """What is told of a program."""
     return {
         "id": info.id,
-        "type": type_name_of(info.type),
+        "type": program_type_name(info.type),
         "name": info.name,
         "tag": info.tag.hex(),
         "instructions": info.xlated_len // 8,

@@ -1,4 +1,4 @@
-"""`bpf2py prog load`, `attach`, `detach`, `pin` and `profile`."""
+"""`bpf2py prog show`, `dump`, `load`, `attach`, `detach`, `pin` and `profile`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ import time
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.cli import declared as typer
-from bpf2py.cli.objects import complete_program, complete_section, open_program, type_name_of
+from bpf2py.cli.attaching import parse
+from bpf2py.cli.completion import complete_program, complete_section
+from bpf2py.cli.objects import held, print_facts
+from bpf2py.cli.prog import JSON, facts_of
+from bpf2py.cli.references import open_program
+from bpf2py.cli.text import printable
 from bpf2py.errors import AttachError, BpfError
+from bpf2py.kernel import inspect
+from bpf2py.kernel.owners import owners
+from bpf2py.loading import load
+from bpf2py.programs import Link, enable_stats
+from bpf2py.spec.program_spec import Function, ProgramSpec
+from bpf2py.uapi.attach_options import parse_option
+from bpf2py.uapi.program_types import program_type_name
 
 if TYPE_CHECKING:
     import json
@@ -17,6 +29,43 @@ else:
     json = module("json")
 
 PROGRAM = typer.Argument(..., help="Id, name, or path of a pinned program.", autocompletion=complete_program)
+
+
+def show(program: str = PROGRAM, as_json: bool = JSON) -> None:
+    """Show one program, one fact a line: what `list` tells, who holds it, and where it is pinned. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py prog show count_exec
+
+        bpf2py prog show 42 --json
+    """
+    with open_program(program) as found:
+        row = facts_of(found.info)
+        held("prog", [row])
+    row["pids"] = [owner for owner in row["pids"] if owner["pid"] != os.getpid()]
+    print_facts(row, as_json)
+
+
+def dump(
+    program: str = PROGRAM,
+    jited: bool = typer.Option(False, "--jited", help="Print the machine code as hex instead of BPF instructions."),
+) -> None:
+    """Print the instructions of a program as the kernel runs them, with their source lines. Needs CAP_SYS_ADMIN.
+
+    Examples:
+
+        bpf2py prog dump count_exec
+
+        bpf2py prog dump 42 --jited
+    """
+    with open_program(program) as found:
+        code = found.jited() if jited else found.xlated()
+        if not code:
+            raise BpfError(
+                f"program {found.name}: the kernel does not show its code (CAP_SYS_ADMIN, kernel.kptr_restrict)"
+            )
+        typer.echo(code.hex(" ", 1) if jited else printable(found.disassemble(source=True), keep="\n\t"))
 
 
 def load_programs(
@@ -41,8 +90,6 @@ def load_programs(
 
         bpf2py prog load exec_counts.bpf.o /sys/fs/bpf/exec --attach /sys/fs/bpf/exec/links
     """
-    from bpf2py.loading import load
-
     made: list[str] = []
     with load(file, "kernel", cflags=cflag or ()) as obj:
         try:
@@ -95,11 +142,6 @@ def attach(
 
         bpf2py prog attach count_exec tracepoint/sched/sched_process_exec /sys/fs/bpf/count_exec
     """
-    from bpf2py.cli.attaching import parse
-    from bpf2py.programs import Link
-    from bpf2py.spec.program_spec import Function, ProgramSpec
-    from bpf2py.uapi.attach_options import parse_option
-
     given: dict[str, Any] = {}
     for text in option or []:
         for name, value in parse(f":{text}")[1].items():
@@ -113,7 +155,8 @@ def attach(
             raise AttachError(f"program {found.name}: attach: SEC({section!r}) is not the section name of a program")
         if spec.type != found.info.type:
             raise AttachError(
-                f"program {found.name}: attach: it is of type {type_name_of(found.info.type)}, SEC({section!r}) of {spec.type.name}"
+                f"program {found.name}: attach: it is of type {program_type_name(found.info.type)}, "
+                f"SEC({section!r}) of {spec.type.name}"
             )
         with Link(found._handle.attach(spec, given), found.name) as link:
             link.pin(path)
@@ -128,10 +171,6 @@ def detach(program: str = PROGRAM) -> None:
 
         bpf2py prog detach count_packets
     """
-    from bpf2py.kernel import inspect
-    from bpf2py.kernel.owners import owners
-    from bpf2py.programs import Link
-
     with open_program(program) as found:
         ident, name = found.info.id, found.name
     links = [link for link in inspect.links() if link.program_id == ident]
@@ -170,8 +209,6 @@ def profile(
 
         bpf2py prog profile count_exec --duration 10
     """
-    from bpf2py.programs import enable_stats
-
     with open_program(program) as found, enable_stats():
         before, begin = found.info, time.monotonic()
         time.sleep(duration)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bpf2py._typing import Any
+from bpf2py.cli.text import printable
 
 
 @contextmanager
@@ -18,8 +19,6 @@ def progress(text: str, total: int | None) -> Iterator[Any]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
-
-    from bpf2py.cli.text import printable
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(escape(printable(text)), total=total)

@@ -9,7 +9,20 @@ from contextlib import contextmanager
 
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli import declared as typer
+from bpf2py.cli.attaching import attach_all, wanted
+from bpf2py.cli.charts import chosen
+from bpf2py.cli.follow import Sources, record_codecs
+from bpf2py.cli.oneliner import program
+from bpf2py.cli.session import Session, Shown, say
+from bpf2py.cli.values import parse
+from bpf2py.engine.trace.child import can_fire
 from bpf2py.errors import BpfError
+from bpf2py.kernel.environment import explain_eperm
+from bpf2py.kernel.probes import Probes
+from bpf2py.loading import load
+from bpf2py.spec.object_spec import ObjectSpec, object_name
+from bpf2py.toolchain.compiler import compile
+from bpf2py.uapi.program_types import AttachType
 
 if TYPE_CHECKING:
     from bpf2py.programs import Link
@@ -104,12 +117,6 @@ def run(
 
         bpf2py run -e 'SEC("tracepoint/sched/sched_process_exec") { bpf_printk("exec"); }' -- make
     """
-    from bpf2py.cli.attaching import attach_all, wanted
-    from bpf2py.cli.charts import chosen
-    from bpf2py.cli.follow import Sources, record_codecs
-    from bpf2py.cli.session import Session, Shown, say
-    from bpf2py.loading import load
-
     given = dict(zip(FLAGS, (device, cgroup, event, frequency, binary, symbol, pid), strict=True))
     if text is None and file is None:
         raise typer.wrong_usage("give a FILE, - for standard input, or --execute TEXT")
@@ -155,8 +162,6 @@ FLAGS = ("device", "cgroup", "event", "frequency", "binary", "symbol", "pid")
 
 def _set_variables(spec: ObjectSpec, texts: list[str]) -> None:
     """What ``--variable`` says."""
-    from bpf2py.cli.values import parse
-
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name not in spec.variables:
@@ -173,13 +178,9 @@ def _types(texts: list[str]) -> dict[str, str]:
 
 def read(file: str, text: str | None, cflags: tuple[str, ...]) -> tuple[ObjectSpec, bytes, str]:
     """(spec, object file, name for messages) of what is to be run."""
-    from bpf2py.spec.object_spec import ObjectSpec, object_name
-
     name = "-e" if text is not None else "standard input" if file == "-" else file
     with _progress(f"compiling {name}" if name.endswith((".c", ".py", "-e", "input")) else f"reading {name}"):
         if text is not None:
-            from bpf2py.cli.oneliner import program
-
             data = _compiled(program(text), cflags)
         elif file == "-":
             data = _compiled(sys.stdin.read() + "\n", cflags)
@@ -196,14 +197,10 @@ def read(file: str, text: str | None, cflags: tuple[str, ...]) -> tuple[ObjectSp
 
 
 def _compiled(source: str, cflags: tuple[str, ...]) -> bytes:
-    from bpf2py.toolchain.compiler import compile
-
     return compile(source, cflags=cflags)
 
 
 def _iterators(spec: ObjectSpec, links: list[Link]) -> list[Link]:
-    from bpf2py.uapi.program_types import AttachType
-
     names = {name for name, program in spec.programs.items() if program.attach_type == AttachType.TRACE_ITER}
     return [link for link in links if link.program in names]
 
@@ -212,9 +209,6 @@ def choose_backend(wanted: str) -> tuple[str, str]:
     """(backend, why this one): ``auto`` becomes what this process may use."""
     if wanted != "auto":
         return wanted, "as asked for"
-    from bpf2py.kernel.environment import explain_eperm
-    from bpf2py.kernel.probes import Probes
-
     if Probes.run().kernel_usable:
         return "kernel", "bpf() is permitted"
     return "engine", f"bpf() is not permitted: {explain_eperm('BPF_PROG_LOAD')}"
@@ -222,9 +216,6 @@ def choose_backend(wanted: str) -> tuple[str, str]:
 
 def warn_silent(hooks: Iterable[str]) -> None:
     """Say which programs will never run: nobody shall watch nothing without knowing."""
-    from bpf2py.cli.session import say
-    from bpf2py.engine.trace.child import can_fire
-
     silent = [hook for hook in hooks if not can_fire(hook)]
     if silent:
         say(f"warning: these never happen on the engine, use the kernel for them: {', '.join(silent)}")

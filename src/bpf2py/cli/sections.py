@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.types import DataSec, Kind, Var
+from bpf2py.cli.values import parse
 from bpf2py.errors import BpfError, PermissionDenied
 from bpf2py.maps.base import Map
+from bpf2py.spec.variable_spec import VariableSpec
+from bpf2py.variables import DataSection, Variable
 
 if TYPE_CHECKING:
     from bpf2py.variables import Variable
@@ -16,9 +19,6 @@ def variables_of(bpf_map: Map[Any, Any]) -> dict[str, Variable] | None:
     spec = bpf_map.spec
     if spec is None or spec.btf is None or not spec.value_type_id or spec.btf.kind(spec.value_type_id) != Kind.DATASEC:
         return None
-    from bpf2py.spec.variable_spec import VariableSpec
-    from bpf2py.variables import DataSection, Variable
-
     section = spec.btf.type(spec.value_type_id)
     assert isinstance(section, DataSec)
     memory = DataSection(bpf_map, section.name.startswith((".rodata", ".kconfig")))
@@ -40,8 +40,6 @@ def variable(bpf_map: Map[Any, Any], found: dict[str, Variable], name: str) -> V
 
 def set_variable(bpf_map: Map[Any, Any], found: dict[str, Variable], name: str, text: str) -> None:
     """Change a variable; the programs see it at once."""
-    from bpf2py.cli.values import parse
-
     target = variable(bpf_map, found, name)
     value = parse(target.spec.codec, text, "value")
     try:

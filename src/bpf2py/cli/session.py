@@ -13,8 +13,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
 from bpf2py._typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from bpf2py.cli.charts import charts, variable_chart
 from bpf2py.cli.child import Started, Traced, adopt_orphans, end_all, living
+from bpf2py.cli.render import (
+    Block,
+    block,
+    block_lines,
+    cell,
+    elements,
+    map_json,
+    must_be_readable,
+    readable,
+    to_json,
+    view,
+)
+from bpf2py.cli.screen import QUIT, keyboard, moved, rows_of, screen
+from bpf2py.cli.table import aligned
+from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
+from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
     from bpf2py.cli.follow import Saying, Sources
@@ -81,8 +98,6 @@ class Session:
     """One run."""
 
     def __init__(self, obj: Object, sources: Sources, shown: Shown) -> None:
-        from bpf2py.cli.render import must_be_readable, readable
-
         for name in shown.only:
             must_be_readable(obj.maps[name])
         self.obj = obj
@@ -207,8 +222,6 @@ class Session:
         from rich.live import Live
         from rich.text import Text
 
-        from bpf2py.cli.screen import QUIT, keyboard, moved
-
         console = Console(highlight=False)
 
         def show(sayings: Iterable[Saying]) -> None:
@@ -241,15 +254,10 @@ class Session:
                 printer.join(timeout=2)
 
     def _view(self, bpf_map: Any) -> MapView:
-        from bpf2py.cli.render import view
-
         return view(bpf_map, self.shown.rows, self.shown.per_cpu)
 
     def blocks(self, width: int | None) -> list[Block]:
         """The maps, those that are histograms as such, and the variables."""
-        from bpf2py.cli.charts import charts
-        from bpf2py.cli.render import block
-
         found: list[Block] = []
         for _, made in self._each(
             lambda m: charts(m, self.shown.rows, self.shown.histograms) or [block(self._view(m), width)]
@@ -258,10 +266,6 @@ class Session:
         return [*found, *self._variable_blocks(width)]
 
     def _variable_blocks(self, width: int | None) -> list[Block]:
-        from bpf2py.cli.charts import variable_chart
-        from bpf2py.cli.render import Block, cell
-        from bpf2py.cli.table import aligned
-
         drawn, rows = [], []
         for variable in self.variables:
             value = variable.value
@@ -280,8 +284,6 @@ class Session:
         from rich.console import Group
         from rich.text import Text
 
-        from bpf2py.cli.screen import screen
-
         seconds = time.monotonic() - self.started
         rows, furthest = screen(self.blocks(console.width), max(3, console.height - 2), offset)
         hint = f", from line {offset + 1} on" if offset else ", arrow keys scroll" if furthest else ""
@@ -296,9 +298,6 @@ class Session:
 
     def _plain(self, child: Started | Traced | None, deadline: float | None) -> None:
         """Without a terminal: print what is said; without a command also what changed in the maps, a line each."""
-        from bpf2py.cli.render import elements, to_json
-        from bpf2py.cli.text import printable
-
         last: dict[str, dict[str, str]] = {m.name: {} for m in self.maps}
         while not self._over(deadline):
             self._until(time.monotonic() + self.shown.interval, deadline, [], self._print)
@@ -315,8 +314,6 @@ class Session:
 
     def read_iterators(self, links: list[Link]) -> None:
         """Print what iterator programs write."""
-        from bpf2py.cli.text import printable
-
         for link in links:
             with link.open() as file:
                 text = file.read().decode("utf-8", "replace")
@@ -327,9 +324,6 @@ class Session:
 
     def finish(self, command: list[str], status: int) -> None:
         """Print the final state of the maps, and which cannot be read."""
-        from bpf2py.cli.render import block_lines, map_json, to_json
-        from bpf2py.cli.screen import rows_of
-
         seconds = time.monotonic() - self.started
         if self.shown.as_json:
             report: dict[str, Any] = {
@@ -358,8 +352,6 @@ class Session:
 
 def _is_shown(bpf_map: Any) -> bool:
     """Whether a map is one that people want to see: not a data section, nor what records go through."""
-    from bpf2py.uapi.map_types import MapType
-
     section = bpf_map.spec is not None and bpf_map.spec.is_section
     return not section and bpf_map.type != MapType.PERF_EVENT_ARRAY
 
@@ -377,8 +369,6 @@ def is_terminal() -> bool:
 
 def say(text: str) -> None:
     """What the tool itself has to say, on stderr."""
-    from bpf2py.cli.text import printable
-
     print(f"bpf2py: {printable(text)}", file=sys.stderr, flush=True)
 
 

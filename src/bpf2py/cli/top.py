@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.cli import declared as typer
+from bpf2py.cli.map_watch import usage
+from bpf2py.cli.render import Block
+from bpf2py.cli.screen import QUIT, keyboard, moved, screen
+from bpf2py.cli.table import aligned, terminal_width
 from bpf2py.cli.text import printable
+from bpf2py.kernel import inspect
+from bpf2py.programs import enable_stats
+from bpf2py.uapi.program_types import program_type_name
 
 if TYPE_CHECKING:
     import json
@@ -39,10 +46,6 @@ def top(
     """
     from rich.console import Console, Group
     from rich.live import Live
-
-    from bpf2py.cli.screen import QUIT, keyboard, moved, screen
-    from bpf2py.cli.table import terminal_width
-    from bpf2py.programs import enable_stats
 
     console = Console(highlight=False)
     wanted = 1 if as_json and count is None else count
@@ -95,15 +98,11 @@ def _wait(seconds: float, keys: Any) -> list[str]:
 
 def programs() -> dict[int, Any]:
     """Facts of every program, by id."""
-    from bpf2py.kernel import inspect
-
     return {info.id: info for info in inspect.programs()}
 
 
 def activity(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float) -> list[dict[str, Any]]:
     """What the programs did between two readings, the busiest first; one that is new counts from its loading on."""
-    from bpf2py.cli.objects import type_name_of
-
     found = []
     for ident, info in after.items():
         old = before.get(ident)
@@ -112,7 +111,7 @@ def activity(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float
         found.append(
             {
                 "id": ident,
-                "type": type_name_of(info.type),
+                "type": program_type_name(info.type),
                 "name": info.name,
                 "cpu_percent": round(spent / seconds / 1e7, 3),
                 "runs_per_second": round(runs / seconds, 1),
@@ -126,9 +125,7 @@ def activity(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float
 
 def filled() -> dict[int, dict[str, Any]]:
     """How full the maps are that can be counted, by id."""
-    from bpf2py.cli.map import _usage
-
-    return {row["id"]: row for row in _usage() if row["elements"] is not None}
+    return {row["id"]: row for row in usage() if row["elements"] is not None}
 
 
 def growth(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float) -> list[dict[str, Any]]:
@@ -143,9 +140,6 @@ def growth(before: Mapping[int, Any], after: Mapping[int, Any], seconds: float) 
 
 
 def _blocks(report: Mapping[str, list[dict[str, Any]]], most: int, width: int | None) -> list[Block]:
-    from bpf2py.cli.render import Block
-    from bpf2py.cli.table import aligned
-
     headings = {
         "programs": ["id", "type", "name", "cpu %", "runs/s", "ns/run", "ns/run ever", "runs"],
         "maps": ["id", "type", "name", "elements", "max_entries", "full", "growth/s"],

@@ -6,6 +6,7 @@ import json
 
 from bpf2py.cli import declared as typer
 from bpf2py.cli.text import printable
+from bpf2py.kernel.trace_pipe import TracePipe
 
 
 def register(app: typer.Typer) -> None:
@@ -29,8 +30,6 @@ def trace(
 
         bpf2py trace --timeout 10 --json | jq -r .text
     """
-    from bpf2py.kernel.trace_pipe import TracePipe
-
     seen = 0
     with TracePipe() as pipe:
         for line in pipe.lines(timeout):

@@ -6,9 +6,19 @@ import sys
 
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py.btf.codec_for import codec_for
+from bpf2py.btf.types import Kind
 from bpf2py.cli import declared as typer
 from bpf2py.cli.progress import progress
+from bpf2py.cli.render import cell, elements, readable, to_json
+from bpf2py.cli.run import read
+from bpf2py.cli.values import from_json, open_map
 from bpf2py.errors import BpfError, NotSupported
+from bpf2py.kernel import btf, inspect
+from bpf2py.loading import read_spec
+from bpf2py.readers.perf import PerfReader
+from bpf2py.readers.ring import RingReader
+from bpf2py.spec.record_types import record_types
 from bpf2py.uapi.map_types import MapType, type_name
 
 if TYPE_CHECKING:
@@ -34,9 +44,6 @@ def export(
 
         bpf2py map export exec_counts counts.parquet
     """
-    from bpf2py.cli.render import elements, readable, to_json
-    from bpf2py.cli.values import open_map
-
     if file.suffix not in FORMATS:
         raise BpfError(f"{file}: the suffix must be one of {', '.join(FORMATS)}")
     with open_map(reference) as bpf_map:
@@ -72,8 +79,6 @@ def import_elements(
 
         bpf2py map import exec_counts counts.json
     """
-    from bpf2py.cli.values import from_json, open_map
-
     with open(file, encoding="utf-8", errors="surrogateescape") as source, open_map(reference) as bpf_map:
         pairs = []
         for number, line in enumerate(source, 1):
@@ -121,11 +126,6 @@ def events(
 
         bpf2py events /sys/fs/bpf/events --count 1 --timeout 5
     """
-    from bpf2py.cli.render import cell, to_json
-    from bpf2py.cli.values import open_map
-    from bpf2py.readers.perf import PerfReader
-    from bpf2py.readers.ring import RingReader
-
     with open_map(reference) as bpf_map:
         kind = bpf_map.info.type
         if kind not in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY):
@@ -154,10 +154,6 @@ def events(
 
 def _codec_of_source(bpf_map: Map[Any, Any], file: Path) -> Any:
     """The codec of the records a program writes into the map of this name: as it declares, or from what it writes."""
-    from bpf2py.btf.codec_for import codec_for
-    from bpf2py.cli.run import read
-    from bpf2py.spec.record_types import record_types
-
     spec, data, _ = read(str(file), None, ())
     named = [each for name, each in spec.maps.items() if name[:15] == bpf_map.name[:15]]
     if not named:
@@ -175,11 +171,6 @@ def _codec_of_source(bpf_map: Map[Any, Any], file: Path) -> Any:
 
 def _record_codec(bpf_map: Map[Any, Any], file: Path | None, name: str) -> Any:
     """The codec of a type, from a file or from the programs of the machine that use the map."""
-    from bpf2py.btf.codec_for import codec_for
-    from bpf2py.btf.types import Kind
-    from bpf2py.kernel import btf, inspect
-    from bpf2py.loading import read_spec
-
     bare = name.removeprefix("struct ").strip()
     kinds = (Kind.STRUCT, Kind.UNION, Kind.TYPEDEF, Kind.INT)
     if file is not None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from bpf2py.btf.cdump import dump_c
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.vmlinux import vmlinux as running
 from bpf2py.cli import declared as typer
+from bpf2py.errors import BtfError
+from bpf2py.lang.stubs import stubs as python_stubs
 
 
 def register(app: typer.Typer) -> None:
@@ -35,11 +40,6 @@ def vmlinux(
 
         bpf2py vmlinux --stubs task_struct --stubs sock > vmlinux.pyi
     """
-    from bpf2py.btf.cdump import dump_c
-    from bpf2py.btf.reader import Btf
-    from bpf2py.btf.vmlinux import vmlinux as running
-    from bpf2py.errors import BtfError
-
     if btf is None:
         types = running()
     else:
@@ -49,8 +49,6 @@ def vmlinux(
         if not types.ids_by_name(name):
             raise BtfError(f"there is no type {name!r} in {btf or 'the types of the running kernel'}")
     if stubs:
-        from bpf2py.lang.stubs import stubs as python_stubs
-
         sys.stdout.write(python_stubs(types, stubs))
         return
     sys.stdout.write(dump_c(types, root or None))

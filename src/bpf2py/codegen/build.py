@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bpf2py.codegen.module import generate
+from bpf2py.codegen.runtime import embed
+from bpf2py.codegen.strip import strip
 from bpf2py.errors import BpfError
+from bpf2py.spec.object_spec import ObjectSpec, object_name
+from bpf2py.toolchain.compiler import compile_with_log
+from bpf2py.toolchain.headers import reach, search_path
 
 # Of the files' names, by target; as bpf2go has it.
 SUFFIXES = {"bpfel": "_bpfel", "bpf": "_bpf", "native": "_bpfel" if sys.byteorder == "little" else "_bpfeb"}
@@ -79,12 +85,6 @@ def produce(request: Request) -> dict[Path, bytes]:
         BpfError: a name is wrong, the source does not compile, the object is none or has no types.
         OSError: the source cannot be read.
     """
-    from bpf2py.codegen.module import generate
-    from bpf2py.codegen.runtime import embed
-    from bpf2py.codegen.strip import strip
-    from bpf2py.spec.object_spec import ObjectSpec, object_name
-    from bpf2py.toolchain.compiler import compile_with_log
-
     source, stem, files = request.source, request.stem, request.outputs
     arch = ARCHES.get(request.target)
     flags = (f"-ffile-prefix-map={source.resolve().parent}=.", *request.cflags)
@@ -129,7 +129,6 @@ def write(files: Mapping[Path, bytes], only: Iterable[Path] | None = None) -> No
 
 def depfile(made: Path, source: Path, flags: Sequence[str], base: Path) -> bytes:
     """A rule for make: the generated module is out of date when one of the user's files changes."""
-    from bpf2py.toolchain.headers import reach, search_path
 
     def relative(path: str | Path) -> str:
         return os.path.relpath(path, base).replace("$", "$$").replace("#", "\\#").replace(" ", "\\ ")

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.engine.machine import Machine
+from bpf2py.engine.maps import create
+from bpf2py.engine.maps.handle import EngineMap
+from bpf2py.engine.programs.hooks import can_attach, fire
+from bpf2py.engine.programs.program import load
 from bpf2py.engine.refusals import no_pins
 from bpf2py.engine.version import NEWEST_PATCH
 from bpf2py.errors import BpfOSError, NotSupported
@@ -78,8 +82,6 @@ class Engine(Machine):
 
     def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> EngineMap:
         """Create a map. Raises MapCreateError or NotSupported."""
-        from bpf2py.engine.maps import create
-
         self.settle()
         try:
             with self.lock:
@@ -103,8 +105,6 @@ class Engine(Machine):
 
     def can_attach(self, spec: ProgramSpec) -> bool:
         """Whether the section name alone says where such programs belong."""
-        from bpf2py.engine.programs.hooks import can_attach
-
         return can_attach(spec)
 
     def fire(self, hook: str, *arguments: object, **fields: object) -> list[int]:
@@ -116,8 +116,6 @@ class Engine(Machine):
             arguments: of a raw tracepoint or probed function, in order.
             fields: of the tracepoint's or context's struct, by name.
         """
-        from bpf2py.engine.programs.hooks import fire
-
         return fire(self, hook, arguments, fields)
 
     def map_btf(self, info: MapInfo) -> Btf | None:
@@ -134,8 +132,6 @@ class Engine(Machine):
             raise NotSupported(f"map id {ident}: open: the engine has no read-only handles", feature="read_only")
         core = self._core_with(ident)
         if core is not None:
-            from bpf2py.engine.maps.handle import EngineMap
-
             return EngineMap(core)
         raise BpfOSError(f"map id {ident}: open: the engine has no such map", errno=2, command="BPF_MAP_GET_FD_BY_ID")
 
@@ -229,8 +225,6 @@ class EngineLoading:
         self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
     ) -> list[EngineProgram]:
         """Check and translate programs, all or none. Raises VerifierError or NotSupported."""
-        from bpf2py.engine.programs.program import load
-
         engine = self.engine
         own = {name: own_map(handle, f"map {name}") for name, handle in maps.items()}
         loaded: list[EngineProgram] = []
@@ -252,8 +246,6 @@ class EngineLoading:
 
 def own_map(handle: MapHandle, what: str) -> EngineMap:
     """A map as an engine's own. Raises NotSupported for one of the kernel."""
-    from bpf2py.engine.maps.handle import EngineMap
-
     if not isinstance(handle, EngineMap):
         raise NotSupported(f"{what}: an engine cannot use a map of the kernel", feature="maps of another backend")
     return handle

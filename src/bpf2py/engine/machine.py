@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bpf2py.engine.code.code import Code, Function, Op
 from bpf2py.engine.code.control import FIRST_CALL, Fault, Slot
 from bpf2py.engine.code.library import library_code
 from bpf2py.engine.code.native import translator_class
+from bpf2py.engine.helpers import KFUNCS, python_helper
 from bpf2py.engine.helpers import Fault as HelperFault
-from bpf2py.engine.helpers import python_helper
+from bpf2py.engine.maps.rings import notify
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, NESTING, PUBLIC, STACK, STACKS, Memory
 from bpf2py.engine.newest import Newest
 from bpf2py.engine.own_helpers import OWN_HELPER, OwnHelpers
+from bpf2py.engine.programs.faults import describe
 from bpf2py.engine.run import Run
 from bpf2py.engine.sockets import XdpSocket
 from bpf2py.engine.task import Task
@@ -198,8 +201,6 @@ class Machine(Owned):
 
     def symbol(self, name: str) -> int | None:
         """The address of a kernel symbol, None where the engine has none."""
-        from bpf2py.engine.helpers import KFUNCS
-
         if name in KFUNCS or name in self.helpers:
             return 1
         return self.symbols.get(name)
@@ -370,8 +371,6 @@ class Machine(Owned):
         if started is not None:
             program.ran(time.perf_counter_ns() - started)
         if self.ring_events:
-            from bpf2py.engine.maps.rings import notify
-
             notify(self)
         return result
 
@@ -383,12 +382,8 @@ class Machine(Owned):
             run.error, fault = None, Fault.STACK
         if run.error is not None:
             if isinstance(run.error, HelperFault):
-                from bpf2py.engine.programs.faults import describe
-
                 raise describe(self, run, fault, str(run.error)) from None
             raise run.error
-        from bpf2py.engine.programs.faults import describe
-
         raise describe(self, run, fault)
 
     def _call_helper(self, a: int, b: int, c: int, d: int, e: int, number: int) -> int:
@@ -419,8 +414,6 @@ class Machine(Owned):
     def gone(self) -> Any:
         """The function that stands for ones of programs that are no more: it gives 0."""
         if self._gone is None:
-            from bpf2py.engine.code.code import Code, Function, Op
-
             code = Code("gone", [Op(0xB7, 0, 0, 0, 0), Op(0x95, 0, 0, 0, 0)], [Function("gone", 0, 2)])
             code.trusted = True
             self._gone = self.code.add(code, self.next_unit())[0]

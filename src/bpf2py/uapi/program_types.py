@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["AttachType", "ProgramType"]
+__all__ = ["AttachType", "ProgramType", "program_type_name"]
 
 
 class ProgramType(IntEnum):
@@ -210,3 +210,11 @@ _ATTACH_SINCE: dict[int, str] = {
     58: "7.0",
     **dict.fromkeys(range(59, 62), "7.2"),
 }
+
+
+def program_type_name(number: int) -> str:
+    """The name of a program type; the number of one that is newer than this library."""
+    try:
+        return ProgramType(number).name
+    except ValueError:
+        return str(number)

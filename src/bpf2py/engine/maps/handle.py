@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.maps.core import MapCore
-from bpf2py.engine.maps.rings import PAGE
+from bpf2py.engine.maps.perf import PerfBuffer
+from bpf2py.engine.maps.rings import PAGE, RingEvents
 from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import BpfOSError, ClosedError
 from bpf2py.owned import Owned
@@ -257,8 +258,6 @@ class EngineMap(Owned):
 
     def event_source(self) -> RingEvents:
         """What a reader of this RINGBUF waits for; the caller closes it."""
-        from bpf2py.engine.maps.rings import RingEvents
-
         return RingEvents(self.core)
 
     def open_held(self, ident: int) -> tuple[EngineMap, MapSpec]:
@@ -280,8 +279,6 @@ class EngineMap(Owned):
 
     def open_perf_buffer(self, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> PerfBuffer:
         """A buffer for a CPU's entry of this PERF_EVENT_ARRAY; the caller stores its number and closes it."""
-        from bpf2py.engine.maps.perf import PerfBuffer
-
         return PerfBuffer(self.core.engine, pages, cpu, overwritable, wakeup)
 
     def duplicate(self) -> EngineMap:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bpf2py.engine.maps.arena import build_arena
 from bpf2py.engine.maps.core import MapCore
 from bpf2py.engine.maps.fields import Fields
+from bpf2py.engine.maps.rings import enlist, ring_memory
 from bpf2py.uapi.errno import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType
 
@@ -259,8 +260,6 @@ def build_ring(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     positions = core.allocate(2 * PAGE + 2 * size)
     core.describe(1, 0, positions + 2 * PAGE)
     core.names = dict.fromkeys(("update", "delete", "next_key"), -ENOTSUPP)
-    from bpf2py.engine.maps.rings import enlist, ring_memory
-
     following = enlist(core) if spec.type == MapType.RINGBUF else 0
     core.own("QQQ", following, positions, size - 1)
     core.map_memory = ring_memory(core, positions, 2 * PAGE + 2 * size)

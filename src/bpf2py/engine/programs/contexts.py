@@ -13,6 +13,7 @@ from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
 from bpf2py.engine.helpers.sysctl import Sysctl
 from bpf2py.engine.programs.kernel_objects import member, pointer, whole
 from bpf2py.errors import BtfError, EncodeError
+from bpf2py.toolchain.target_arch import host_arch
 from bpf2py.uapi import usdt
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
@@ -226,8 +227,6 @@ def _layout(btf: Btf | None) -> Registers:
     """The registers the object's programs read; where its types do not tell, this machine's."""
     arch = registers_of(btf) if btf is not None else None
     if arch is None:
-        from bpf2py.toolchain.target_arch import host_arch
-
         arch = host_arch()
     return AARCH64 if arch == "arm64" else X86_64
 

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.engine.code.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.code.check_values import MapFacts, check_values
 from bpf2py.engine.code.debug import SourceLine
+from bpf2py.engine.code.python import source
+from bpf2py.engine.programs.hooks import attach
+from bpf2py.engine.programs.prog_test_run import run_program, test_run
 from bpf2py.engine.programs.relocate import Placer
 from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import BtfError, NotSupported, ObjectError, VerifierError
+from bpf2py.isa.disasm import disassemble
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
@@ -189,8 +193,6 @@ class EngineProgram(Owned):
 
     def python_source(self) -> str:
         """The program as Python source, as the Python translation runs it."""
-        from bpf2py.engine.code.python import source
-
         return source(self._code)[0]
 
     def info(self) -> ProgramInfo:
@@ -230,8 +232,6 @@ class EngineProgram(Owned):
 
     def disassembled(self, slot: int) -> str:
         """An instruction in words."""
-        from bpf2py.isa.disasm import disassemble
-
         for line in disassemble(self.bytecode):
             if line.slot == slot:
                 return str(line).split(": ", 1)[-1]
@@ -273,8 +273,6 @@ class EngineProgram(Owned):
 
     def attach(self, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
         """Attach to a hook of the simulated machine: see `bpf2py.engine.programs.hooks`."""
-        from bpf2py.engine.programs.hooks import attach
-
         return attach(self.engine, self, spec, options)
 
     def test_run(
@@ -288,8 +286,6 @@ class EngineProgram(Owned):
         batch_size: int = 0,
     ) -> TestRunResult:
         """What BPF_PROG_TEST_RUN does. Raises NotSupported or BpfOSError."""
-        from bpf2py.engine.programs.prog_test_run import test_run
-
         return test_run(self.engine, self, name, data, context, repeat, cpu, flags, batch_size)
 
     def run(
@@ -302,8 +298,6 @@ class EngineProgram(Owned):
         cpu: int | None,
     ) -> TestRunResult:
         """A run on a context made from Python values: see `Program.run`."""
-        from bpf2py.engine.programs.prog_test_run import run_program
-
         if cpu is None:
             return run_program(self.engine, self, context, data, arguments, fields)
         with self.engine.cpu(cpu):
