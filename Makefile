@@ -112,7 +112,7 @@ LANG_PROGRAMS ?= 100000
 soak: venv
 	$(BIN)/python tests/engine/differential.py --operations $(OPERATIONS)
 	BPF2PY_SOAK=$(PROGRAMS) $(BIN)/python -m pytest --timeout 36000 tests/engine/test_random_programs.py
-	BPF2PY_LANG=$(LANG_PROGRAMS) $(BIN)/python -m pytest --timeout 36000 tests/lang/test_random_source.py
+	BPF2PY_LANG=$(LANG_PROGRAMS) $(BIN)/python -m pytest -s --timeout 36000 tests/lang/test_random_source.py
 
 # Another Python binding to compare with, where it can be installed: an environment of its own, for it is no part of the project.
 PEER := .venv-peer/bin/python

@@ -77,7 +77,7 @@ def test_those_of_another_blob_are_not_believed(
     one, two = blob(1), blob(2)
     Btf(one)
     (file,) = (directory / "btf").iterdir()
-    monkeypatch.setattr("bpf2py.btf.scanned._path", lambda *_: file)
+    monkeypatch.setattr("bpf2py.btf.scanned.place_of", lambda *_: file)
     assert same(Btf(two), Btf(two))
     assert len(scans) == 2  # the first of these two walked, and wrote its own
 
@@ -145,7 +145,7 @@ def test_names_of_another_blob_are_not_believed(directory: Path, monkeypatch: py
     one, two = named(), named().replace(b"two\0", b"six\0")
     Btf(one)
     (file,) = (directory / "btf").iterdir()
-    monkeypatch.setattr("bpf2py.btf.scanned._path", lambda *_: file)
+    monkeypatch.setattr("bpf2py.btf.scanned.place_of", lambda *_: file)
     assert Btf(two).ids_by_name("two") == []
     assert len(Btf(two).ids_by_name("six")) > 10_000
 

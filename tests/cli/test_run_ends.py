@@ -179,3 +179,19 @@ def test_closed_standard_output(source: str, backend: str) -> None:
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_who_presses_many_times(source: str, backend: str) -> None:
+    """Signals that come while the interpreter ends are not shown as errors."""
+    for _ in range(3):
+        command = argv(backend, source, "--", "sh", "-c", "echo ready; exec sleep 1000")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "ready\n"
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            err = process.stderr.read()
+        assert "Traceback" not in err, err
+        assert process.returncode in (0, 130, -signal.SIGINT), err

@@ -109,7 +109,7 @@ def test_a_live_view_of_several_maps(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "bpf2py", "run", str(source), "--interval", "0.05", "--rows", "40"]
     process = subprocess.Popen(argv, stdin=child, stdout=child, stderr=child, env=environment, preexec_fn=own_terminal)
     os.close(child)
-    shown, pressed = b"", False
+    shown, pressed, ended = b"", False, False
     try:
         while True:
             if not select.select([parent], [], [], 60)[0]:
@@ -125,7 +125,9 @@ def test_a_live_view_of_several_maps(tmp_path: Path) -> None:
                 os.write(parent, b"\x1b[6~")
                 pressed = True
             if pressed and b"from line" in shown:
-                process.send_signal(signal.SIGINT)
+                if not ended:
+                    process.send_signal(signal.SIGINT)
+                ended = True
         assert process.wait(60) == 130, shown[-3000:].decode("utf-8", "replace")
     finally:
         if process.poll() is None:

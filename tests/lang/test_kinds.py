@@ -90,7 +90,7 @@ def compared(backend: str) -> None:
 RESULTS = {
     "shadows_f": 6, "held_f": 6, "contexts_f": 2, "contexts_g": 64, "idioms_f": 231120, "early_f": 499, "sig_f": 1482,
     "ptrs_f": 15072, "ctl_f": -10888 & 0xFFFFFFFF, "unionkey_f": 7, "rbtree_f": 3, "dynslice_f": 3, "rawpkt_f": 2, "rawpkt_g": 0,
-    "mixed_f": 0,
+    "mixed_f": 0, "ctxarrays_f": 418,
 }  # fmt: skip
 MIXED = [4, -21, 0, -100, 7, 2, 2, 55, 248, -9, 4294967289, 108, -4, 2, 0, 0]
 

@@ -47,6 +47,9 @@ BODIES = [
     ("e = rb.reserve()\nif e:\n    if g:\n        rb.submit(e)", 5, 1, 9, "on some ways"),
     ("e = rb.reserve()\nif e is None:\n    return 0\nif g:\n    return 1\nrb.submit(e)", 5, 5, 13, "neither submitted"),
     ("e = rb.reserve()\nif e:\n    rb.submit(e)\n    rb.submit(e)", 4, 15, 16, "already"),
+    ("p = m.get(1)\nif p:\n    x = p[1]", 3, 9, 13, "(8 bytes are left"),
+    ("p = ev.get(1)\nif p:\n    x = (p + 1).pid", 3, 9, 20, "beyond what is known to be there"),
+    ("p = ev.get(1)\nif p:\n    x = p.cast(u8)[40]", 3, 9, 23, "beyond"),
     ("for i in range(3):\n    e = rb.reserve()", 1, 1, 21, "same round"),
     ("e = made()\nif e is None:\n    return 0", 4, 1, 9, "'e' (reserved in line 21) is neither submitted"),
     ("e = rb.reserve()\nif e:\n    sent(e)\n    e.pid = 3", 4, 5, 6, "already"),
@@ -96,6 +99,15 @@ BODIES = [
     ("x = not_there", 1, 5, 14, "there is no 'not_there'"),
 ]
 MODULES = [
+    (
+        "@subprogram\ndef b() -> u32:\n    y = char[300]()\n    current_comm(y)\n    return y[0]\n"
+        "@syscall\ndef a(ctx: Context) -> int:\n    x = char[300]()\n    current_comm(x)\n    return s32(b()) + x[0]\n",
+        7,
+        1,
+        "a and b, which call each other, take 608 bytes",
+    ),
+    ("ops = StructOps[tcp_congestion_ops](init=nothing)\n", 1, 42, "'nothing' is not a @struct_ops program"),
+    ("@iter('task')\ndef f(ctx: IterContext) -> int:\n    return ctx.task.pid\n", 3, 12, "may be None"),
     ("x = 3\nx = 4\n", 2, 1, "already"),
     ("class A(Struct):\n    x: flot\n", 2, 8, "no type 'flot'"),
     ("class A(Struct):\n    def f(self) -> int: return 1\n", 2, 5, "no methods"),
@@ -167,6 +179,7 @@ def test_the_verifier_speaks_of_the_programs_line(tmp_path: Path) -> None:
         bpf2py.load(path)
     assert caught.value.source_line is not None
     assert caught.value.source_line.startswith(f"{path}:5")
+    assert "if i >= len(a): return 0" in str(caught.value)
 
 
 TOKENS = (
@@ -200,19 +213,26 @@ def mutated(source: random.Random, text: str, names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def test_malformed_programs_are_refused_or_compile() -> None:
-    files = sorted((HERE / "kinds").glob("*.py")) + sorted((HERE.parent.parent / "examples" / "python").glob("*.py"))
+def test_malformed_programs_are_refused_or_compile(tmp_path: Path) -> None:
+    files = (
+        sorted((HERE / "kinds").glob("*.py"))
+        + sorted((HERE / "pairs").glob("*.py"))
+        + sorted((HERE.parent.parent / "examples" / "python").glob("*.py"))
+    )
     texts = [path.read_text() for path in files]
     names = sorted({node.id for text in texts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)})
     source = random.Random(14)
     accepted = 0
     errors = []
+    compiled: set[str] = set()
     for _ in range(500):
         text = source.choice(texts)
         for _ in range(source.choice([1, 1, 2, 3])):
             text = mutated(source, text, names)
         try:
             accepted += bool(to_c(text, "mutated.py"))
+            if text not in texts and len(compiled) < 16:
+                compiled.add(text)
         except SourceError as error:
             errors.append((error, text.count("\n") + 1))
     for refusal, lines in errors:
@@ -221,3 +241,7 @@ def test_malformed_programs_are_refused_or_compile() -> None:
         assert 1 <= refusal.lineno <= lines
         assert (refusal.offset or 0) >= 1
     assert 10 < accepted < 300
+    for text in compiled:
+        path = tmp_path / "mutated.py"
+        path.write_text(text)
+        bpf2py.compile(path)  # what the front end lets pass, clang does

@@ -80,6 +80,32 @@ def test_a_cached_program_is_not_translated_again(tmp_path: Path, monkeypatch: p
         bpf2py.compile(path)
 
 
+@pytest.mark.kernel
+def test_sources_of_the_kernels_tests_are_counted(tmp_path: Path) -> None:
+    progs = tmp_path / "progs"
+    progs.mkdir()
+    (progs / "own.h").write_text('static void helped(void) { asm volatile ("r0 = 0"); }\n')
+    for name, text in {
+        "fine": 'SEC("xdp") int f(void *ctx) { bpf_ktime_get_ns(); bpf_task_from_pid(1); return 2; } /* asm */',
+        "assembly": '#include "own.h"\nSEC("tc") int f(void *ctx) { helped(); return 0; }',
+        "kfunc": 'extern int bpf_no_such(void) __ksym;\nSEC("tc") int f(void *ctx) { return bpf_no_such(); }',
+        "hook": 'SEC("nowhere/at_all") int f(void *ctx) { return 0; }',
+        "types": "struct only { int types; };",
+    }.items():
+        (progs / f"{name}.c").write_text(text)
+    out = subprocess.run(
+        [sys.executable, ROOT / "tools" / "selftests_covered.py", tmp_path, "--list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "fine.c: covered\n" in out
+    assert "assembly.c: assembly\n" in out
+    assert "kfunc.c: function bpf_no_such (not in this kernel)\n" in out
+    assert "hook.c: section nowhere\n" in out
+    assert "5 sources, 4 of them with programs: 1 without a blocker\n" in out
+
+
 def test_the_front_end_is_fast() -> None:
     text = (EXAMPLES / "latency.py").read_text()
     to_c(text, "latency.py")  # the kernel's types are read once

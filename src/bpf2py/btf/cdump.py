@@ -153,6 +153,7 @@ class _Dumper:
         while self.pending:
             self.need(self.pending.pop(), strong=True)
         self.kfuncs()
+        self.btf.keep_mentions()
 
     def spend(self) -> None:
         """Count a step of the work. Raises BtfError when there are more than any sound types make."""

@@ -11,6 +11,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from bpf2py.btf import scanned
     from bpf2py.btf.codec import Codec, CodecOptions
+    from bpf2py.btf.mentions import Mentions
     from bpf2py.btf.scanned import Records
 
     Blob = bytes | mmap.mmap
@@ -220,6 +222,27 @@ class Btf:
 
     def ids_mentioning(self, name: str) -> list[int]:
         """Ids of own types that have a member, enumerator or parameter with exactly this name."""
+        known = self._mentions.get(name) if self._mentions is not None else None
+        if known is None:
+            known = self._mentioning(name)
+            if self._mentions is not None:
+                self._mentions.put(name, known)
+        return known
+
+    def keep_mentions(self) -> None:
+        """Keep which types mention the names that were asked for, for other processes."""
+        if self._mentions is not None:
+            self._mentions.save()
+
+    @cached_property
+    def _mentions(self) -> Mentions | None:
+        if len(self._types) < LARGE or self.base is not None:
+            return None
+        from bpf2py.btf.mentions import Mentions
+
+        return Mentions(self._types, len(self))
+
+    def _mentioning(self, name: str) -> list[int]:
         types, found = self._types, set[int]()
         for name_offset in self.name_offsets(name):
             for at in self._find_word(name_offset):

@@ -17,7 +17,7 @@ from bpf2py._typing import NamedTuple
 from bpf2py.btf.names import essential_name
 from bpf2py.user_cache import private_place, read_file, write_atomically
 
-__all__ = ["Records", "name_hash", "remembered", "scanned"]
+__all__ = ["Records", "name_hash", "place_of", "remembered", "scanned"]
 
 SAMPLES = 256  # records, and names, that are checked
 _MAGIC = b"bpf2py BTF offsets 2\n   "  # a multiple of eight bytes: what follows is aligned
@@ -96,7 +96,7 @@ def remembered(
     directory = private_place()
     if directory is None or array("I").itemsize != 4:
         return scan()
-    path = _path(directory, types)
+    path = place_of(directory, types)
     found = _read(path, len(types), length_of, name_of)
     if found is None:
         found = scan()
@@ -110,10 +110,11 @@ def _bytes(numbers: Sequence[int]) -> bytes:
     return numbers.tobytes()
 
 
-def _path(directory: str, types: Sequence[int]) -> str:
+def place_of(directory: str, types: Sequence[int], what: str = "") -> str:
+    """The file for what is remembered of a blob."""
     mark = zlib.crc32(bytes(types[-_EDGE:]), zlib.crc32(bytes(types[:_EDGE])))
     release = os.uname().release if hasattr(os, "uname") else sys.platform
-    return os.path.join(directory, "btf", f"{release}-{len(types)}-{mark:08x}-{sys.byteorder}-2")
+    return os.path.join(directory, "btf", f"{release}-{len(types)}-{mark:08x}-{sys.byteorder}-2{what}")
 
 
 def _read(path: str, end: int, length_of: Callable[[int], int], name_of: Callable[[int], bytes]) -> Records | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import warnings
 
@@ -100,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             _run(argv)
         finally:
+            if arguments is None:
+                _ends()
             sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
@@ -115,6 +118,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _discard_output()
         _complain(f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror or str(error))
         sys.exit(1)
+
+
+def _ends() -> None:
+    """There is nothing left to interrupt: one more Ctrl-C would only show where the interpreter was when it ended."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:
+        pass  # not in the main thread
 
 
 def _run(argv: list[str]) -> None:

@@ -131,7 +131,8 @@ class Session:
             yield
         finally:
             for number, handler in previous.items():
-                signal.signal(number, handler)
+                # Who asked again while the run ended does not wait for what is left, nor is told where the interpreter was.
+                signal.signal(number, signal.SIG_DFL if self.stop.asked else handler)
 
     def run(self, command: list[str], duration: float | None) -> int:
         """Run until the command ends, the time is over, or SIGINT or SIGTERM; the exit status."""

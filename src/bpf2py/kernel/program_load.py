@@ -285,18 +285,30 @@ class ProgramLoader:
             note = f"; it was loaded without types, for {self.btf.warning}" if self.btf.warning else ""
             return BpfOSError(f"{what}: BPF_PROG_LOAD failed without a log{note}", errno=errno, command="BPF_PROG_LOAD")
         source = self._source(summary.instruction) or summary.source
-        hint = verifier_log.hint_for(summary)
+        at = source or self._source(0)
+        python = at is not None and ".py:" in at
+        if python and source is None:
+            source = at
+        hint = verifier_log.hint_for(summary, python)
         lines = summary.lines
         if f"#{core.POISON_IMM}" in log and summary.instruction is not None:
             wanted = self.linked.poisoned.get(summary.instruction * 8)
             if wanted is not None:
                 lines = [f"CO-RE relocation failed: the kernel has no {wanted}"]
-                hint = "guard the access with bpf_core_field_exists() or bpf_core_enum_value_exists()"
+                hint = (
+                    f"guard the access: if exists(p.{wanted.rpartition('.')[2]}):"
+                    if python
+                    else "guard the access with bpf_core_field_exists() or bpf_core_enum_value_exists()"
+                )
         if f"#{core.POISON_KFUNC}" in log and summary.instruction is not None:
             missing = self.missing.get(summary.instruction * 8)
             if missing is not None:
                 lines = [f"the kernel has no kfunc {missing} (or with another prototype)"]
-                hint = f"guard the call with bpf_ksym_exists({missing})"
+                hint = (
+                    f"guard the call: if exists({missing}):"
+                    if python
+                    else f"guard the call with bpf_ksym_exists({missing})"
+                )
         message = f"{what}: the verifier rejected it: " + "; ".join(lines)
         if source is not None:
             message += f"\n  at {source}"

@@ -60,44 +60,61 @@ def summarize(log: str) -> LogSummary:
 class _Hint(NamedTuple):
     pattern: re.Pattern[str]
     text: str
+    python: str  # the same for a program in Python; empty: no different
 
 
 _HINTS = [
-    _Hint(pattern(expression), text)
-    for expression, text in (
+    _Hint(pattern(expression), text, python)
+    for expression, text, python in (
         (r"invalid mem access '\w*_or_null|Possibly NULL pointer|_or_null.*invalid",
-         "compare the pointer with NULL before using it: bpf_map_lookup_elem() and the like may return NULL"),
+         "compare the pointer with NULL before using it: bpf_map_lookup_elem() and the like may return NULL",
+         "test the pointer for None before using it"),
         (r"invalid access to packet|pkt.*off.*outside of the packet|offset is outside of the packet",
-         "check that data + offset + size <= data_end before reading the packet"),
+         "check that data + offset + size <= data_end before reading the packet",
+         "the packet may end before this byte: p = ctx.packet(T, offset) gives what lies there, or None"),
         (r"invalid read from stack|invalid indirect read from stack|!read_ok|uninitialized",
-         "initialise the variable (padding too: = {} or __builtin_memset) before it is read or passed to a helper"),
+         "initialise the variable (padding too: = {} or __builtin_memset) before it is read or passed to a helper",
+         "keep the index within the array: if i >= len(a): return 0, or i % len(a)"),
+        (r"invalid unbounded variable-offset|invalid variable-offset",
+         "bound the index or offset before the access: if (i >= SIZE) return 0;",
+         "keep the index within the array: if i >= len(a): return 0, or i % len(a)"),
         (r"combined stack size|stack depth|invalid stack off|Looks like the BPF stack limit",
-         "the stack holds 512 bytes over all frames: move large buffers into a per-CPU array map"),
+         "the stack holds 512 bytes over all frames: move large buffers into a per-CPU array map",
+         "the stack holds 512 bytes over all functions that call each other: keep large variables in a map of one element, "
+         "scratch = PerCpuArray[u32, Big](max_entries=1)"),
         (r"back-edge|infinite loop detected|loop is not bounded",
-         "bound the loop by a constant, or use bpf_for(), bpf_loop() or may_goto"),
+         "bound the loop by a constant, or use bpf_for(), bpf_loop() or may_goto",
+         "the verifier finds no end to this loop: write for i in range(N), with a break"),
         (r"BPF program is too large|processed \d+ insns.*limit|The sequence of \d+ jumps is too complex|too many states",
-         "the verifier's budget of 1 million instructions is used up: shorten loops or move bodies into global functions"),
+         "the verifier's budget of 1 million instructions is used up: shorten loops or move bodies into global functions",
+         "the verifier walks through every round of this loop and its budget is used up: for i in range(n), with n a variable, "
+         "is counted by the kernel's iterator; or make the body a @global_function"),
         (r"unknown func|program of this type cannot use helper|helper call is not allowed",
-         "this helper is not available to this program type (or needs a GPL-compatible license, or a newer kernel)"),
+         "this helper is not available to this program type (or needs a GPL-compatible license, or a newer kernel)", ""),
         (r"cannot call GPL-restricted function|cannot call GPL only function|gpl_only|GPL compatible",
-         'declare a GPL-compatible license: char LICENSE[] SEC("license") = "GPL";'),
+         'declare a GPL-compatible license: char LICENSE[] SEC("license") = "GPL";', 'write LICENSE = "GPL"'),
         (r"invalid access to map value|invalid access to memory, mem_size|min value is negative|unbounded "
          r"(min|max) value|unbounded memory access|"
          r"max value is outside",
-         "bound the index or offset before the access: if (i >= SIZE) return 0; or mask it with a power of two minus one"),
+         "bound the index or offset before the access: if (i >= SIZE) return 0; or mask it with a power of two minus one",
+         "keep the index or length within the memory: if i >= len(a): return 0, min(n, sizeof(a)), or i % len(a)"),
         (r"invalid mem access 'scalar'|invalid mem access 'inv'|invalid bpf_context access",
-         "read kernel memory through BPF_CORE_READ() or bpf_probe_read_kernel(), and only documented fields of the context"),
+         "read kernel memory through BPF_CORE_READ() or bpf_probe_read_kernel(), and only documented fields of the context",
+         "this is not memory that the program may use directly: read_kernel(copy, p) copies it; of a context, only some fields are "
+         "written to"),
         (r"cannot write into|write into map forbidden|only read is supported|read-only",
-         "this memory is read-only for programs of this type"),
+         "this memory is read-only for programs of this type", ""),
         (r"unreachable insn",
-         "remove the dead code, or compile with optimisation (-O2)"),
+         "remove the dead code, or compile with optimisation (-O2)", ""),
         (r"reference.*leak|Unreleased reference",
-         "release what was acquired on every path: bpf_ringbuf_submit() or _discard(), bpf_sk_release() ..."),
+         "release what was acquired on every path: bpf_ringbuf_submit() or _discard(), bpf_sk_release() ...",
+         "give back what was taken on every way through the program: submit(), discard(), sk_release() ..."),
     )
 ]  # fmt: skip
 
 
-def hint_for(summary: LogSummary) -> str | None:
-    """What usually fixes the rejection; None when unsure."""
+def hint_for(summary: LogSummary, python: bool = False) -> str | None:
+    """What usually fixes the rejection, of a program in C or in Python; None when unsure."""
     text = "\n".join(summary.lines)
-    return next((hint.text for hint in _HINTS if hint.pattern.search(text)), None)
+    found = next((hint for hint in _HINTS if hint.pattern.search(text)), None)
+    return None if found is None else (found.python or found.text) if python else found.text

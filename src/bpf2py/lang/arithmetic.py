@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from bpf2py.lang.scope import Checker, fits, range_of
 from bpf2py.lang.tree import Binary, Cast, Compare, Const, Expr, Unary
-from bpf2py.lang.types import BOOL, LITERAL, S64, U32, U64, Array, Int, Opt, Ptr, Type, show
+from bpf2py.lang.types import BOOL, LITERAL, S64, U32, U64, Array, Int, Opt, Ptr, Type, show, size_of
 
 __all__ = ["OPERATORS", "balance", "binary", "compare", "literal", "unary"]
 
@@ -117,9 +117,13 @@ def _pointers(c: Checker, node: ast.AST, op: str, left: Expr, right: Expr) -> Ex
     if isinstance(left.type, Ptr) and isinstance(right.type, Ptr) and op == "-":
         return Binary(S64, op, left, right)
     if isinstance(left.type, Ptr) and op in ("+", "-") and (isinstance(right.type, Int) or right.type == LITERAL):
-        return Binary(left.type, op, left, c.settle(right))
+        own, extent = left.type, None
+        if own.extent is not None and right.const is not None:
+            extent = own.extent - right.const * size_of(own.target) * (1 if op == "+" else -1)
+        return Binary(Ptr(own.target, own.probe, own.arena, extent), op, left, c.settle(right))
     if isinstance(right.type, Ptr) and op == "+" and (isinstance(left.type, Int) or left.type == LITERAL):
-        return Binary(right.type, op, right, c.settle(left))
+        own = right.type
+        return Binary(Ptr(own.target, own.probe, own.arena), op, right, c.settle(left))
     c.fail(node, f"{op} does not work on {show(left.type)} and {show(right.type)}: convert pointers by u64(p)")
 
 

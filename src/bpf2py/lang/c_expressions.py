@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.lang.c_macros import context
+from bpf2py.lang.c_macros import context, context_array
 from bpf2py.lang.c_pieces import Functions, division_function, is_pure, shift_function, text_literal
+from bpf2py.lang.c_places import is_context
 from bpf2py.lang.c_types import CNames, number
 from bpf2py.lang.names import plain
 from bpf2py.lang.scope import is_place, range_of
@@ -323,16 +324,20 @@ class CExpressions:
     def _index(self, expr: Index) -> tuple[str, int]:
         if self._slot(expr):
             return self._from_slot(expr)
-        text = f"{self.text(expr.base, POSTFIX)}[{self.text(expr.index)}]"
+        text = self._element(expr)
         if expr.type == CHAR and isinstance(expr.type, Int) and expr.type.name == "char":
             return f"(u8){text}", UNARY
         return text, POSTFIX
 
     def place(self, expr: Expr) -> str:
         """A place that is assigned to, or whose address is taken."""
-        if isinstance(expr, Index):
-            return f"{self.text(expr.base, POSTFIX)}[{self.text(expr.index)}]"
-        return self.text(expr, POSTFIX)
+        return self._element(expr) if isinstance(expr, Index) else self.text(expr, POSTFIX)
+
+    def _element(self, expr: Index) -> str:
+        base = expr.base
+        if expr.index.const is None and isinstance(base, FieldOf) and is_context(base):
+            return f"{context_array(self, base)}[{self.text(expr.index)}]"
+        return f"{self.text(base, POSTFIX)}[{self.text(expr.index)}]"
 
     def _deref(self, expr: Deref) -> tuple[str, int]:
         if isinstance(expr.pointer, AddrOf):

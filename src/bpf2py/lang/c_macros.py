@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpf2py.lang.tree import Kfunc, SizeOf, Str, Var
-from bpf2py.lang.types import Struct
+from bpf2py.lang.tree import FieldOf, Kfunc, SizeOf, Str, Var
+from bpf2py.lang.types import Array, Ptr, Struct
 
 if TYPE_CHECKING:
     from bpf2py.lang.c_expressions import CExpressions
 
-__all__ = ["context", "macro"]
+__all__ = ["context", "context_array", "macro"]
 
 _POSTFIX, _UNARY, _ASSIGN = 15, 14, 2
 
@@ -26,6 +26,17 @@ def context(p: CExpressions, base: Var) -> str:
             '#define CONTEXT(ctx) ({ typeof(ctx) ctx_ = (ctx); asm volatile("" : "+r"(ctx_)); ctx_; })\n'
         )
     return f"{name}({p.text(base, _ASSIGN)})"
+
+
+def context_array(p: CExpressions, field: FieldOf) -> str:
+    """An array in a context that the UAPI lays out, by its offset: clang adds what an index is to that, and to no relocation."""
+    kind = field.base.type
+    assert isinstance(kind, Ptr)
+    assert isinstance(field.type, Array)
+    assert isinstance(field.base, Var)
+    element = p.names.declare(Ptr(field.type.element))
+    offset = f"__builtin_offsetof({p.names.declare(kind.target)}, {field.name})"
+    return f"(({element})((void *){context(p, field.base)} + {offset}))"
 
 
 def macro(p: CExpressions, expr: Kfunc) -> tuple[str, int] | None:

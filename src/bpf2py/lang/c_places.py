@@ -9,9 +9,20 @@ from bpf2py.lang.hooks_table import CONTEXT_CLASSES
 from bpf2py.lang.tree import Assign, Block, Closure, Each, Expr, FieldOf, For, Function, Local, Stmt, Var, While
 from bpf2py.lang.types import Ptr, Struct
 
-__all__ = ["Places", "context_uses", "statements", "within"]
+__all__ = ["Places", "context_uses", "is_context", "statements", "within"]
 
 _CONTEXTS = (*(name for name in CONTEXT_CLASSES.values() if name), "trace_event_raw_", "bpf_iter__")
+
+
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _fields(node: Stmt | Expr) -> tuple[str, ...]:
+    """The names of a node's fields."""
+    kind = type(node)
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(field.name for field in dataclasses.fields(node))
+    return _NAMES[kind]
 
 
 def within(inner: Closure, outer: Closure) -> bool:
@@ -29,7 +40,14 @@ def statements(block: Block) -> Iterator[Stmt]:
 
 def blocks(node: Stmt) -> list[Block]:
     """The blocks of a statement."""
-    return [value for field in dataclasses.fields(node) if isinstance(value := getattr(node, field.name), Block)]
+    return [value for field in _fields(node) if isinstance(value := getattr(node, field), Block)]
+
+
+def is_context(field: FieldOf) -> bool:
+    """Whether a field is one of a context that the UAPI lays out, the same on every kernel."""
+    owner = field.base.type.target if isinstance(field.base.type, Ptr) else None
+    own = field.arrow and isinstance(field.base, Var) and field.base.local.parameter
+    return own and isinstance(owner, Struct) and owner.kernel and owner.name in CONTEXT_CLASSES.values()
 
 
 def context_uses(functions: list[Function]) -> dict[tuple[str, str], int]:
@@ -46,16 +64,16 @@ def context_uses(functions: list[Function]) -> dict[tuple[str, str], int]:
                 if value.base.local.parameter and isinstance(owner, Struct) and owner.name.startswith(_CONTEXTS):
                     key = owner.name, value.name
                     found[key] = found.get(key, 0) + weight
-            for field in dataclasses.fields(value):
-                inner = getattr(value, field.name)
-                if isinstance(inner, Expr | list | tuple) and field.name != "range":
+            for field in _fields(value):
+                inner = getattr(value, field)
+                if isinstance(inner, Expr | list | tuple) and field != "range":
                     expression(inner, weight)
 
     def block(node: Block, weight: int) -> None:
         for each in node.statements:
             own = 2 if isinstance(each, For | While | Each | Closure) else weight
-            for field in dataclasses.fields(each):
-                value = getattr(each, field.name)
+            for field in _fields(each):
+                value = getattr(each, field)
                 if isinstance(value, Block):
                     block(value, own)
                 else:
@@ -82,15 +100,15 @@ class Places:
     def _walk(self, block: Block, path: tuple[int, ...]) -> None:
         for node in block.statements:
             own = path
-            for field in dataclasses.fields(node):
-                value = getattr(node, field.name)
+            for field in _fields(node):
+                value = getattr(node, field)
                 if isinstance(value, Block):
                     continue
-                if field.name == "target" and isinstance(value, Var) and isinstance(node, Assign):
+                if field == "target" and isinstance(value, Var) and isinstance(node, Assign):
                     self.assigned[id(value.local)] = self.assigned.get(id(value.local), 0) + 1
-                if isinstance(node, For | Each) and field.name == "local":
+                if isinstance(node, For | Each) and field == "local":
                     self.loops.add(id(node.local))
-                if isinstance(node, For) and field.name == "local":
+                if isinstance(node, For) and field == "local":
                     self._use(node.local, (*own, id(node)), node)
                     continue
                 self._expressions(value, own, node)
@@ -108,9 +126,9 @@ class Places:
             for each in value:
                 self._expressions(each, path, node)
         elif isinstance(value, Expr):
-            for field in dataclasses.fields(value):
-                inner = getattr(value, field.name)
-                if isinstance(inner, Expr | Local | list | tuple) and field.name != "range":
+            for field in _fields(value):
+                inner = getattr(value, field)
+                if isinstance(inner, Expr | Local | list | tuple) and field != "range":
                     self._expressions(inner, path, node)
 
     def _decide(self) -> None:

@@ -31,7 +31,7 @@ from bpf2py.lang.tree import (
     Var,
     While,
 )  # fmt: skip
-from bpf2py.lang.types import BOOL, VOID, Array, Int, Ptr, Struct
+from bpf2py.lang.types import BOOL, VOID, Array, Int, Ptr, Struct, Type
 from bpf2py.uapi.program_types import ProgramType
 
 __all__ = ["CStatements"]
@@ -66,8 +66,7 @@ class CStatements(CExpressions):
                     self.renamed[id(local)] = "py__ctx"
         before: list[tuple[int, str, int]] = []
         for closure in function.closures:
-            if closure.kind == "map":
-                before += self._closure_function(closure)
+            before += self._closure_function(closure)
         self.lines = []
         head = self._head(function)
         own = {id(each) for closure in function.closures for each in closure.own} | {
@@ -358,18 +357,7 @@ class CStatements(CExpressions):
             self._loop_body(node.body)
             return
         counter = self.fresh("i")
-        rounds = (
-            stop
-            if start == "0" and node.step == 1
-            else f"{stop} - {self.text(node.start, 12)}"
-            if node.step > 0
-            else f"{self.text(node.start, 12)} - {stop}"
-        )
-        if abs(node.step) != 1:
-            rounds = f"({rounds} + {abs(node.step) - 1}) / {abs(node.step)}"
-            if node.start.type == node.stop.type and isinstance(node.local.type, Int) and node.local.type.signed:
-                some = f"{stop} {'<' if node.step < 0 else '>'} {self.text(node.start, 12)}"
-                rounds = f"{some} ? (u32)({rounds.rpartition(' / ')[0]}) / {abs(node.step)} : 0"
+        rounds = self._rounds(node.start, node.stop, node.step, node.local.type)
         self.put(f"int {counter};", node.line)
         self.put(f"bpf_for({counter}, 0, {rounds}) {{", node.line)
         self.depth += 1
@@ -381,6 +369,17 @@ class CStatements(CExpressions):
         self.put(f"{name} = {value};", node.line)
         self.depth -= 1
         self._loop_body(node.body)
+
+    def _rounds(self, start: Expr, end: Expr, step: int, kind: Type) -> str:
+        """How many rounds a range has; too many or less than 0 where it has none, which the kernel takes for none."""
+        first, stop = self.text(start, 12), self.text(end, 12)
+        rounds = stop if first == "0" and step == 1 else f"{stop} - {first}" if step > 0 else f"{first} - {stop}"
+        if abs(step) != 1:
+            rounds = f"({rounds} + {abs(step) - 1}) / {abs(step)}"
+            if start.type == end.type and isinstance(kind, Int) and kind.signed:
+                some = f"{stop} {'<' if step < 0 else '>'} {first}"
+                rounds = f"{some} ? (u32)({rounds.rpartition(' / ')[0]}) / {abs(step)} : 0"
+        return rounds
 
     def _each(self, node: Each) -> None:
         name = self.local(node.local)
@@ -436,17 +435,32 @@ class CStatements(CExpressions):
         stem = f"{self.current.name}_each{closure.index}_"
         return f"struct {stem}ctx", stem
 
-    def _closure_function(self, closure: Closure) -> list[tuple[int, str, int]]:
+    def _closure_head(self, closure: Closure) -> tuple[str, tuple[str, str]]:
+        """A body's function, and what its locals are given."""
         struct, name = self._closure_names(closure)
+        if closure.kind == "count":
+            scaled = "index_" if abs(closure.step) == 1 else f"index_ * {abs(closure.step)}"
+            return f"static long {name}(u64 index_, {struct} *ctx_)", (
+                f"ctx_->start_ {'+' if closure.step > 0 else '-'} {scaled}",
+                "",
+            )
+        found = closure.subject.type.map  # type: ignore[attr-defined]
+        key, value = self.names.declare(Ptr(found.key), "key_"), self.names.declare(Ptr(found.value), "value_")
+        return f"static long {name}(struct bpf_map *map, {key}, {value}, {struct} *ctx_)", ("key_", "value_")
+
+    def _closure_function(self, closure: Closure) -> list[tuple[int, str, int]]:
+        struct, _ = self._closure_names(closure)
         out: list[tuple[int, str, int]] = [(0, f"{struct} {{", 0)]
         out += [
             (1, self.names.declare(local.type, self.names.inner(local.name)) + ";", 0) for local in closure.captured
         ]
+        if closure.kind == "count" and closure.start is not None:
+            out.append((1, self.names.declare(closure.start.type, "start_") + ";", 0))
         if closure.has_return:
             out.append((1, "int returned_;", 0))
             if self.current.returns != VOID:
                 out.append((1, self.names.declare(self.current.returns, "result_") + ";", 0))
-        if not closure.captured and not closure.has_return:
+        if len(out) == 1:
             out.append((1, "int unused_;", 0))
         out += [(0, "};", 0), (0, "", 0)]
         saved = (self.renamed, self.depth, self.lines, self.releases, self.loops, self.shown)
@@ -455,8 +469,7 @@ class CStatements(CExpressions):
             **{id(local): f"ctx_->{self.names.inner(local.name)}" for local in closure.captured},
         }
         self.depth, self.lines, self.releases, self.loops = 1, [], [], 0
-        found = closure.subject.type.map  # type: ignore[attr-defined]
-        key, value = self.names.declare(Ptr(found.key), "key_"), self.names.declare(Ptr(found.value), "value_")
+        head, slots = self._closure_head(closure)
         self.in_closure.append((closure, 0))
         inner = [each for each in closure.own if not any(each is other for other in closure.locals)]
         nested = {
@@ -468,11 +481,11 @@ class CStatements(CExpressions):
         }
         self.shown = set()
         self._open(closure.body, self.current, [each for each in inner if id(each) not in nested])
-        slots = [("key_", found.key), ("value_", found.value)]
-        for local, (slot, kind) in zip(closure.locals, slots, strict=True):
+        for local, text in zip(closure.locals, slots, strict=True):
             if local is None:
                 continue
-            text = f"*{slot}" if isinstance(local.type, Int) and isinstance(kind, Int) else slot
+            if closure.kind == "map" and isinstance(local.type, Int):
+                text = f"*{text}"
             if any(local is each for each in closure.captured):
                 self.put(f"{self.local(local)} = {text};", closure.line)
             else:
@@ -482,7 +495,6 @@ class CStatements(CExpressions):
         self.in_closure.pop()
         body = self.lines
         self.renamed, self.depth, self.lines, self.releases, self.loops, self.shown = saved
-        head = f"static long {name}(struct bpf_map *map, {key}, {value}, {struct} *ctx_)"
         return [*out, (0, head, closure.line), (0, "{", 0), *body, (1, "return 0;", 0), (0, "}", 0), (0, "", 0)]
 
     def _closure(self, node: Closure) -> None:
@@ -498,8 +510,12 @@ class CStatements(CExpressions):
                 self.put(f"__builtin_memcpy(&{variable}.{inner}, &{text}, sizeof({text}));", node.line)
             else:
                 self.put(f"{variable}.{inner} = {text};", node.line)
-        subject = self.text(node.subject)
-        self.put(f"bpf_for_each_map_elem({subject}, {name}, &{variable}, 0);", node.line)
+        if node.kind == "count" and node.start is not None:
+            self.put(f"{variable}.start_ = {self.text(node.start)};", node.line)
+            rounds = self._rounds(node.start, node.subject, node.step, node.start.type)
+            self.put(f"bpf_loop({rounds}, {name}, &{variable}, 0);", node.line)
+        else:
+            self.put(f"bpf_for_each_map_elem({self.text(node.subject)}, {name}, &{variable}, 0);", node.line)
         for local in node.captured:
             text, inner = self.local(local), self.names.inner(local.name)
             if isinstance(local.type, Struct | Array):

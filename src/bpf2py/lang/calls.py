@@ -144,6 +144,7 @@ def _own(c: Checker, node: ast.Call, function: Function) -> Expr:
         c.function.helper = c.function.helper or function.helper
         references.under_lock(c, node, f"{function.helper}(), which {function.name} calls,")
     c.function.calls.add(function.name)
+    c.function.direct.add(function.name)
     return Call(function.returns, function, values)
 
 
@@ -217,7 +218,7 @@ def _of_type(c: Checker, node: ast.Call, kind: Type) -> Expr:
     if isinstance(value.type, Opt):
         c.fail(given, "this may be None: test it first, as in `if x is None: return 0`")
     if isinstance(value.type, Ptr):
-        return Cast(Ptr(kind.target, value.type.probe, value.type.arena), value)
+        return Cast(Ptr(kind.target, value.type.probe, value.type.arena, value.type.extent), value)
     c.fail(given, f"{show(value.type)} is not converted to {show(kind)}")
 
 
@@ -279,7 +280,8 @@ def _method(c: Checker, node: ast.Call, target: ast.Attribute) -> Expr:
         return map_methods.call_method(c, node, base, name)
     if isinstance(base.type, Opt) and name == "cast" and len(node.args) == 1 and not node.keywords:
         wanted = c.module.annotation(node.args[0])  # None stays None
-        return Cast(Opt(Ptr(wanted, base.type.pointer.probe, base.type.pointer.arena)), base)
+        own = base.type.pointer
+        return Cast(Opt(Ptr(wanted, own.probe, own.arena, own.extent)), base)
     if isinstance(base.type, Opt):
         c.fail(target, f"this may be None: test it before calling .{name}()")
     kind = base.type.target if isinstance(base.type, Ptr) else base.type
@@ -287,7 +289,7 @@ def _method(c: Checker, node: ast.Call, target: ast.Attribute) -> Expr:
         if len(node.args) != 1 or node.keywords:
             c.fail(node, "p.cast(T) takes one type")
         wanted = c.module.annotation(node.args[0])
-        return Cast(Ptr(wanted, base.type.probe, base.type.arena), base)
+        return Cast(Ptr(wanted, base.type.probe, base.type.arena, base.type.extent), base)
     if name == "packet" and isinstance(kind, Struct) and kind.kernel:
         return intrinsics.packet(c, node, base, kind)
     if isinstance(kind, Struct) and kind.name in _OBJECT_METHODS and (is_place(base) or isinstance(base.type, Ptr)):

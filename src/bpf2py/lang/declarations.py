@@ -31,7 +31,7 @@ from bpf2py.uapi.map_types import MapFlags, MapType
 if TYPE_CHECKING:
     from bpf2py.lang.module import Module
 
-__all__ = ["annotated", "arena_pointers", "assigned", "class_definition"]
+__all__ = ["annotated", "arena_pointers", "assigned", "check_struct_ops", "class_definition"]
 
 _STORAGE = (MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE)
 _NO_ENTRIES = (*_STORAGE, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.PERF_EVENT_ARRAY)
@@ -444,6 +444,29 @@ def resolve_values(module: Module, found: MapDecl) -> None:
                 f"how large are the maps in it? inner={found.inner.kind_name}[...](max_entries=64)",
             )
         found.inner = first
+
+
+def check_struct_ops(module: Module, variable: GlobalVar) -> None:
+    """The functions of a struct that the kernel calls are programs of the module. Raises SourceError."""
+    if not variable.section or not isinstance(variable.node, ast.Call):
+        return
+    for keyword in variable.node.keywords:
+        given = keyword.value
+        if (
+            isinstance(given, ast.Name)
+            and isinstance(variable.value, dict)
+            and variable.value.get(keyword.arg) == given.id
+        ):
+            found = module.names.get(given.id)
+            if (
+                not isinstance(found, Function)
+                or found.kind != "program"
+                or not found.section.lstrip("?").startswith("struct_ops")
+            ):
+                programs = [name for name, each in module.names.items() if isinstance(each, Function)]
+                module.source.fail(
+                    given, f"{given.id!r} is not a @struct_ops program of this module{did_you_mean(given.id, programs)}"
+                )
 
 
 def arena_pointers(module: Module) -> None:

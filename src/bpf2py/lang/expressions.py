@@ -57,6 +57,7 @@ from bpf2py.lang.types import (
     Struct,
     Type,
     show,
+    size_of,
 )  # fmt: skip
 from bpf2py.uapi.map_types import MapType
 
@@ -392,17 +393,30 @@ def attribute_of(c: Checker, base: Expr, name: str, node: ast.AST) -> Expr:
                 if isinstance(base, CoreRead):
                     return _core(c, base.root, [*base.path, field.name], field.type, [*base.steps, target], base.core)
                 return _core(c, base, [field.name], field.type, [target], target.kernel)
+            _within(c, node, kind, 0, 1)
             return FieldOf(_pointer_kind(target, field.type, base), base, field, name, True)
         if name == "value":
             if target == VOID:
                 c.fail(node, "a pointer to nothing in particular has no value: p.cast(u32) says what is there")
             if kind.probe:
                 return CoreRead(target, base, [], False, [])
+            _within(c, node, kind, 0, size_of(target))
             return Deref(target, base)
         c.fail(node, f"{show(kind)} has no field {name!r}: .value is what it points to")
     if isinstance(kind, MapRef):
         c.fail(node, f"a map's {name!r} is not a value: call its methods")
     c.fail(node, f"{show(kind)} has no fields")
+
+
+def _within(c: Checker, node: ast.AST, kind: Ptr, offset: int, size: int) -> None:
+    """Refuse an access behind the memory that is known to be there, as the verifier would."""
+    if kind.extent is not None and offset + size > kind.extent:
+        there = f"{max(kind.extent, 0)} bytes are" if kind.extent != 1 else "1 byte is"
+        c.fail(
+            node,
+            f"this reaches beyond what is known to be there ({there} left from this pointer on): ask for a larger value, record or "
+            "piece of the packet, as in ctx.packet(T, offset)",
+        )
 
 
 def _may_be_missing(base: Var, owner: Struct, field: Field) -> bool:
@@ -474,6 +488,9 @@ def _subscript(c: Checker, node: ast.Subscript) -> Expr:
     if index.type == BOOL or not (isinstance(index.type, Int) or index.type == LITERAL):
         c.fail(node.slice, f"an index is an integer, not {show(index.type)}")
     if isinstance(kind, Ptr) and isinstance(kind.target, Array):
+        if index.const is not None and not kind.probe:
+            step = size_of(kind.target.element)
+            _within(c, node, kind, index.const * step, step)
         base = CoreRead(kind.target, base, [], False) if kind.probe else Deref(kind.target, base)
         kind = base.type
     if isinstance(kind, Array):
@@ -497,6 +514,8 @@ def _subscript(c: Checker, node: ast.Subscript) -> Expr:
             target = Ptr(kind.target.target, True) if isinstance(kind.target, Ptr) else kind.target
             moved = base if index.const == 0 else arithmetic.binary(c, node, ast.Add(), base, index)
             return CoreRead(target, moved, [], False)
+        if index.const is not None:
+            _within(c, node, kind, index.const * size_of(kind.target), size_of(kind.target))
         return Index(kind.target, base, c.settle(index))
     c.fail(node, f"{show(kind)} has no elements")
 

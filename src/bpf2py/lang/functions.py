@@ -15,7 +15,7 @@ from bpf2py.uapi.sections import SectionDef, match
 if TYPE_CHECKING:
     from bpf2py.lang.module import Module
 
-__all__ = ["by_calls", "check_signature", "declare", "in_order", "refuse_recursion"]
+__all__ = ["by_calls", "check_signature", "declare", "in_order", "refuse_deep_stacks", "refuse_recursion"]
 
 _KINDS = {"subprogram": "subprogram", "global_function": "global", "inline": "inline"}
 _MOST_PARAMETERS = 5
@@ -261,13 +261,44 @@ def refuse_recursion(source: Source, functions: list[Function]) -> None:
             source.fail(by_name[name].node, f"recursion: {circle}; the kernel's stack is small, so write a loop")
         if name in done:
             return
-        for each in sorted(by_name[name].calls):
+        for each in sorted(by_name[name].direct):
             if each in by_name:
                 walk(each, [*chain, name])
         done.add(name)
 
     for function in functions:
         walk(function.name, [])
+
+
+def refuse_deep_stacks(source: Source, functions: list[Function], most: int) -> None:
+    """Raises SourceError where functions that call each other have more variables than the stack holds."""
+    by_name = {each.name: each for each in functions}
+
+    def frame(function: Function) -> int:
+        """What one frame holds at least: what is compiled into a function lies in its frame."""
+        inlined = [by_name[name] for name in function.direct & by_name.keys() if by_name[name].kind == "inline"]
+        return max([function.stack, *map(frame, inlined)])
+
+    def called(function: Function) -> set[str]:
+        found = set()
+        for name in function.direct & by_name.keys():
+            found |= called(by_name[name]) if by_name[name].kind == "inline" else {name}
+        return found
+
+    def deepest(function: Function) -> tuple[int, list[str]]:
+        below = [deepest(by_name[name]) for name in sorted(called(function))]
+        size, chain = max(below, default=(0, []))
+        return frame(function) + size, [function.name, *chain]
+
+    for function in functions:
+        if function.kind == "program":
+            size, chain = deepest(function)
+            if size > most:
+                source.fail(
+                    function.node,
+                    f"the variables of {' and '.join(chain)}, which call each other, take {size} bytes, and the stack has {most} "
+                    "for all of them: keep large ones in a map, as in scratch = PerCpuArray[u32, Big](max_entries=1)",
+                )
 
 
 def by_calls(functions: list[Function]) -> list[Function]:
@@ -294,10 +325,12 @@ def in_order(functions: list[Function]) -> list[Function]:
     """Functions so that each comes after those it calls, and otherwise as they stand in the file."""
     by_name = {each.name: each for each in functions}
     out: list[Function] = []
+    begun: set[str] = set()  # timers may start each other
 
     def add(function: Function) -> None:
-        if function in out:
+        if function.name in begun:
             return
+        begun.add(function.name)
         for name in sorted(function.calls, key=lambda n: list(by_name).index(n) if n in by_name else 0):
             if name in by_name and name != function.name:
                 add(by_name[name])

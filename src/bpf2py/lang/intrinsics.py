@@ -383,7 +383,8 @@ def packet(c: Checker, node: ast.Call, context: Expr, kind: Struct) -> Expr:
     offset: Expr = Const(U32, 0, const=0)
     if len(node.args) == 2:
         offset = c.coerce(c.value(node.args[1]), U32, node.args[1], "the offset")
-    return MapOp(Opt(Ptr(target)), "packet", context, [offset, Const(U32, size, const=size)])
+    extent = None if "data_end" in c.module.source.text else size  # who compares with data_end may know of more
+    return MapOp(Opt(Ptr(target, extent=extent)), "packet", context, [offset, Const(U32, size, const=size)])
 
 
 def map_of_timer(c: Checker, node: ast.Call, address: Expr) -> Expr:

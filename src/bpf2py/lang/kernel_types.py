@@ -25,6 +25,7 @@ class KernelTypes:
         self._structs: dict[int, Struct] = {}
         self._names: dict[str, Type | None] = {}
         self._constants: dict[str, int | None] = {}
+        self._functions: dict[str, tuple[list[tuple[str, Type]], Type] | None] = {}
 
     @cached_property
     def btf(self) -> Btf | None:
@@ -36,11 +37,16 @@ class KernelTypes:
         except NotSupported:
             return None
 
+    @cached_property
+    def counts(self) -> bool:
+        """Whether it has an iterator over numbers (Linux 6.4); where nothing is known of it, it is taken to have one."""
+        return self.btf is None or self.function("bpf_iter_num_new") is not None
+
     def knows(self, name: str) -> bool:
         """Whether the kernel uses a name for a type, a function or a constant."""
         if self.btf is None:
             return False
-        return any(True for _ in self.btf.ids_by_name(name)) or self.constant(name) is not None
+        return bool(self.btf.ids_by_name(name)) or self.constant(name) is not None
 
     def named(self, name: str) -> Type | None:
         """A type by its name without ``struct``, ``union`` or ``enum``."""
@@ -76,6 +82,12 @@ class KernelTypes:
         """Parameters (name, type) and result of a kernel function."""
         if self.btf is None:
             return None
+        if name not in self._functions:
+            self._functions[name] = self._function(name)
+        return self._functions[name]
+
+    def _function(self, name: str) -> tuple[list[tuple[str, Type]], Type] | None:
+        assert self.btf is not None
         for type_id in self.btf.ids_by_name(name):
             if self.btf.kind(type_id) == Kind.FUNC:
                 function = self.btf.type(type_id)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bpf2py.lang import arithmetic, references
-from bpf2py.lang.flow import merge
+from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, Loop, range_of
 from bpf2py.lang.statements import block
 from bpf2py.lang.tree import (
@@ -148,6 +148,9 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
     kind = local.type
     c.flow.assign(name)
     local.loop_range = limits if not fixed else None  # within the loop
+    if not bounded and not c.module.kernel.counts:
+        _called_rounds(c, node, local, start, stop, step, before, out)
+        return
     start, stop = (c.coerce(each, kind, node) if each.type != kind else each for each in (start, stop))
     if stop.const is None:
         stop = _once(c, node, stop, again, out)
@@ -164,8 +167,23 @@ def _range(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt]) -> None:
     for flow in loop.breaks:
         c.flow = merge(c.flow, flow)
     limit = None if stop.const is not None or limits is None else limits[1]
-    later = _read_elsewhere(c.function.node, node, name)
+    if name not in c.elsewhere:
+        c.elsewhere[name] = _read_elsewhere(c.function.node, name)
+    later = c.elsewhere[name]
     out.append(For(node.lineno, local, start, stop, step, body, bounded, fixed or later, limit))
+
+
+def _called_rounds(
+    c: Checker, node: ast.For, local: Local, start: Expr, stop: Expr, step: int, before: Flow, out: list[Stmt]
+) -> None:
+    """A loop whose rounds the kernel calls (bpf_loop, Linux 5.17), where it does not count by an iterator yet (6.4)."""
+    start, stop = (c.coerce(each, local.type, node) for each in (start, stop))
+    closure, own = _closure(c, node, "count", stop)
+    closure.start, closure.step, closure.locals = start, step, [local, None]
+    if local in c.function.locals:
+        own.append(local)
+    _body(c, node, closure, own, before, out)
+    local.loop_range = None
 
 
 def _once(c: Checker, node: ast.For, stop: Expr, again: set[str], out: list[Stmt]) -> Expr:
@@ -188,7 +206,7 @@ def _counter(c: Checker, node: ast.For, start: Expr, stop: Expr, limits: tuple[i
     return kind
 
 
-def _read_elsewhere(function: ast.AST, loop: ast.For, name: str) -> bool:
+def _read_elsewhere(function: ast.AST, name: str) -> bool:
     """Whether a loop's name is read where its last value would be seen."""
     inside = {id(each) for other in ast.walk(function) if isinstance(other, ast.For) and _is_name(other.target, name)
               for part in other.body for each in ast.walk(part)}  # fmt: skip
@@ -240,10 +258,10 @@ def _closure(c: Checker, node: ast.For, kind: str, subject: Expr) -> tuple[Closu
     return closure, own
 
 
-def _body(c: Checker, node: ast.For, closure: Closure, own: list[Local], before: object, out: list[Stmt]) -> None:
+def _body(c: Checker, node: ast.For, closure: Closure, own: list[Local], before: Flow, out: list[Stmt]) -> None:
     outer = {id(each) for each in c.locals.values()} - {id(each) for each in own}
     if c.locks:
-        c.fail(node, "a loop over a map calls a function for each element, which is not allowed while a lock is held")
+        c.fail(node, "this loop calls a function for each element, which is not allowed while a lock is held")
     loop = _enter(c, node.body, True)
     closure.body = block(c, node.body)
     references.round_ends(c, node, loop.held)
@@ -269,9 +287,6 @@ def _body(c: Checker, node: ast.For, closure: Closure, own: list[Local], before:
         each.captured = True
     closure.index = len(c.function.closures)
     c.function.closures.append(closure)
-    from bpf2py.lang.flow import Flow
-
-    assert isinstance(before, Flow)
     c.flow = before if c.flow.dead else merge(before, c.flow)
     for flow in loop.breaks:
         c.flow = merge(c.flow, flow)

@@ -382,6 +382,10 @@ class PerCpuCgroupStorage(CgroupStorage[K, V]):
 class XskMap(_Handles):
     """AF_XDP sockets by index."""
 
+    def get(self, key: int) -> Ptr[int] | None:
+        """Whether a socket is there (Linux 5.3)."""
+        raise NotImplementedError
+
     def redirect(self, key: int, flags: int = 0) -> int:
         """Send the packet to a socket."""
         raise NotImplementedError

@@ -387,7 +387,6 @@ def call_method(c: Checker, node: ast.Call, base: Expr, name: str) -> Expr:
 
 
 _SHOWN = {"__setitem__": "m[k] = v", "__contains__": "`in`", "delete": "del"}
-_WITHOUT_CALLS: frozenset[str] = frozenset()  # operations that are no call of a helper
 
 
 def _check(c: Checker, node: ast.AST, base: Expr, name: str, given: Given) -> Expr:
@@ -405,7 +404,11 @@ def _check(c: Checker, node: ast.AST, base: Expr, name: str, given: Given) -> Ex
     if found.kind not in kinds:
         _unknown(c, node, base, name)
     result = check(c, node, base, found, given)
-    if isinstance(result, MapOp) and result.op not in _WITHOUT_CALLS:
+    if isinstance(result, MapOp):
+        own = result.type.pointer if isinstance(result.type, Opt) else None
+        if own is not None and size_of(own.target) and name in ("get", "setdefault", "reserve"):
+            extent = result.arguments[0].const if name == "reserve" else size_of(own.target)
+            result.type = Opt(Ptr(own.target, own.probe, own.arena, extent))
         c.function.helper = c.function.helper or result.op
         references.under_lock(c, node, _SHOWN.get(name, f"{name}()"))
     if given.named:

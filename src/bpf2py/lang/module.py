@@ -50,6 +50,8 @@ class Module(Names):
         for thing in list(self.names.values()):
             if isinstance(thing, MapDecl):
                 declarations.resolve_values(self, thing)
+            elif isinstance(thing, GlobalVar):
+                declarations.check_struct_ops(self, thing)
         declarations.arena_pointers(self)
         for function in self._functions():
             functions.check_signature(self, function)
@@ -61,6 +63,7 @@ class Module(Names):
             if not self._settle_parameters():
                 break
         functions.refuse_recursion(self.source, self._functions())
+        functions.refuse_deep_stacks(self.source, self._functions(), statements.STACK)
         self._collect()
         return self.program
 
@@ -196,8 +199,8 @@ class Module(Names):
 
     def _round(self, checker: Checker) -> None:
         function = checker.function
-        function.calls = set()
-        function.gives, function.passes, function.helper = None, None, ""
+        function.calls, function.direct = set(), set()
+        function.gives, function.passes, function.helper, function.stack = None, None, "", 0
         checker.begin()
         body = statements.block(checker, function.node.body)
         if not checker.flow.dead:

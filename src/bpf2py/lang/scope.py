@@ -86,6 +86,7 @@ class Checker:
         self.fixed: set[str] = set()
         self.changed = False
         self.last = False
+        self.elsewhere: dict[str, bool] = {}  # names of loops: whether they are read outside
         self.begin()
 
     def begin(self) -> None:
@@ -131,7 +132,7 @@ class Checker:
             kind = known or value
         else:
             kind = self.join(known, value, name, node)
-        if kind != known:
+        if kind != known or _extent(kind) != _extent(known):
             self.types[name] = kind
             self.changed = True
         local = self.locals.get(name)
@@ -157,8 +158,15 @@ class Checker:
     def join(self, one: Type, two: Type, name: str, node: ast.AST) -> Type:
         """The type that holds the values of both."""
         if one == two:
-            if isinstance(one, Ptr) and isinstance(two, Ptr) and (one.probe, one.arena) != (two.probe, two.arena):
-                return Ptr(one.target, one.probe or two.probe, one.arena or two.arena)
+            if isinstance(one, Ptr) and isinstance(two, Ptr) and _facts(one) != _facts(two):
+                return Ptr(
+                    one.target,
+                    one.probe or two.probe,
+                    one.arena or two.arena,
+                    one.extent if one.extent == two.extent else None,
+                )
+            if isinstance(one, Opt) and isinstance(two, Opt) and one.pointer.extent != two.pointer.extent:
+                return Opt(Ptr(one.pointer.target, one.pointer.probe, one.pointer.arena))
             return one
         if LITERAL in (one, two):
             other = two if one == LITERAL else one
@@ -397,6 +405,15 @@ class Checker:
             kind = S64 if found.const is None or fits(found.const, S64) else Int(64, False)
             return Cast(kind, found) if found.const is None else Const(kind, found.const, const=found.const)
         return found
+
+
+def _facts(kind: Ptr) -> tuple[bool, bool, int | None]:
+    return kind.probe, kind.arena, kind.extent
+
+
+def _extent(kind: Type | None) -> int | None:
+    kind = kind.pointer if isinstance(kind, Opt) else kind
+    return kind.extent if isinstance(kind, Ptr) else None
 
 
 def fits(value: int, kind: Int) -> bool:

@@ -63,10 +63,10 @@ from bpf2py.lang.types import (
     size_of,
 )  # fmt: skip
 
-__all__ = ["STATEMENTS", "block", "statement"]
+__all__ = ["STACK", "STATEMENTS", "block", "statement"]
 
 STATEMENTS: dict[type[ast.AST], Callable[[Checker, Any, list[Stmt]], None]] = {}
-_STACK = 512
+STACK = 512
 
 
 def block(c: Checker, nodes: Sequence[ast.stmt]) -> Block:
@@ -310,10 +310,11 @@ def _annotated(c: Checker, node: ast.AnnAssign, out: list[Stmt]) -> None:
 
 def _spend(c: Checker, kind: Type, node: ast.AST) -> None:
     c.stack += size_of(kind) + -size_of(kind) % 8
-    if c.stack > _STACK:
+    c.function.stack = c.stack
+    if c.stack > STACK:
         c.fail(
             node,
-            f"the variables of {c.function.name} take {c.stack} bytes, and the stack has {_STACK}: keep large ones in a map, "
+            f"the variables of {c.function.name} take {c.stack} bytes, and the stack has {STACK}: keep large ones in a map, "
             "as in scratch = PerCpuArray[u32, Big](max_entries=1)",
         )
 

@@ -57,7 +57,10 @@ def to_c(text: str | bytes, path: str | os.PathLike[str], *, directives: bool = 
         module = check(source, kernel_types())
     except SourceError as error:
         raise error.with_traceback(None) from None  # the way through the checker says nothing about the program
-    return print_program(source, module.program, module.kernel, module.macros, directives=directives)
+    text = print_program(source, module.program, module.kernel, module.macros, directives=directives)
+    if module.kernel.btf is not None:
+        module.kernel.btf.keep_mentions()
+    return text
 
 
 def finish(data: bytes) -> bytes:
@@ -65,16 +68,32 @@ def finish(data: bytes) -> bytes:
     return names_of_python(data)
 
 
+# What the C compiler is the first to see, in words of the language.
+_EXPLAINED = (
+    (
+        r"BPF stack limit|stack arguments are not supported|StackSize|stack size exceeds",
+        "the variables of this function, and of those that are compiled into it, do not fit the stack of 512 bytes: keep large "
+        "ones in a map, as in scratch = PerCpuArray[u32, Big](max_entries=1)",
+    ),
+    (
+        r"too many a(rgs|rguments)|more than 5 arg",
+        "this call has more than five arguments, which the kernel's functions cannot have",
+    ),
+)
+
+
 def explained(error: CompileError, path: str) -> CompileError:
     """What the C compiler refused although the front end let it pass, as an error at the program's own line."""
     found = re.search(rf"^{re.escape(path)}:(\d+)(?::\d+)?: (?:fatal )?error: (.*)$", error.stderr, re.MULTILINE)
     with open(path, encoding="utf-8", errors="replace") as file:
         source = Source(file.read(), path)
+    known = next((text for pattern, text in _EXPLAINED if re.search(pattern, error.stderr)), None)
     what = found[2] if found is not None else next(iter(error.stderr.strip().splitlines()), "no message")
     try:
         source.fail_at(
             int(found[1]) if found is not None else 1,
-            f"the compiler refuses what this becomes: {what}. The front end should have said so itself, and in Python's words: "
+            known
+            or f"the compiler refuses what this becomes: {what}. The front end should have said so itself, and in Python's words: "
             "please report it, with the program",
         )
     except SourceError as refused:

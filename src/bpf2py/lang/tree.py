@@ -18,7 +18,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Local:
     """A parameter or a variable of a function."""
 
@@ -32,7 +32,7 @@ class Local:
     zeroed: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class GlobalVar:
     """A variable of the module. `value` is an int, bytes, or a (nested) list or dict of them; None for zeros."""
 
@@ -46,7 +46,7 @@ class GlobalVar:
     contains: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class MapDecl:
     """A map."""
 
@@ -69,7 +69,7 @@ class MapDecl:
 # -- expressions --------------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Expr:
     """Base. `const` is the value where it is known, `range` the least and greatest where those are."""
 
@@ -78,7 +78,7 @@ class Expr:
     range: tuple[int, int] | None = field(default=None, kw_only=True)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Const(Expr):
     """An integer; `name` where the kernel's enumerator gives it."""
 
@@ -86,35 +86,35 @@ class Const(Expr):
     name: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Str(Expr):
     """Text, as bytes without the final NUL."""
 
     data: bytes = b""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Null(Expr):
     """None."""
 
     type: Type = NONE
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Var(Expr):
     """A local variable."""
 
     local: Local
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Global(Expr):
     """A variable of the module."""
 
     variable: GlobalVar
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class MapAddr(Expr):
     """A map itself."""
 
@@ -122,14 +122,14 @@ class MapAddr(Expr):
     pointer: Expr | None = None  # of an inner map
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class FuncAddr(Expr):
     """A function as a value."""
 
     function: Function
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Unary(Expr):
     """``-x`` or ``~x``."""
 
@@ -137,14 +137,14 @@ class Unary(Expr):
     operand: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Not(Expr):
     """``not x``."""
 
     operand: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Binary(Expr):
     """Arithmetic in `type`; also a pointer and an integer."""
 
@@ -153,7 +153,7 @@ class Binary(Expr):
     right: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Compare(Expr):
     """A comparison of two operands of one type."""
 
@@ -162,7 +162,7 @@ class Compare(Expr):
     right: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Logic(Expr):
     """``and``, ``or``: of type bool, or the value of an operand."""
 
@@ -170,7 +170,7 @@ class Logic(Expr):
     operands: list[Expr]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Cond(Expr):
     """``a if test else b``."""
 
@@ -179,14 +179,14 @@ class Cond(Expr):
     other: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Cast(Expr):
     """A conversion to `type`."""
 
     operand: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class FieldOf(Expr):
     """A field of a struct, or of the struct that a pointer points to."""
 
@@ -196,7 +196,7 @@ class FieldOf(Expr):
     arrow: bool
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Index(Expr):
     """An element of an array or behind a pointer."""
 
@@ -204,21 +204,21 @@ class Index(Expr):
     index: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Deref(Expr):
     """What a pointer points to."""
 
     pointer: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class AddrOf(Expr):
     """The address of a place in memory."""
 
     operand: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class CoreRead(Expr):
     """A read through pointers nobody vouches for: a root and the members from it; `core`: relocated to the running kernel."""
 
@@ -229,7 +229,7 @@ class CoreRead(Expr):
     user: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class CoreQuery(Expr):
     """A question about the running kernel's types."""
 
@@ -239,7 +239,7 @@ class CoreQuery(Expr):
     name: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Call(Expr):
     """A call of a function of the program."""
 
@@ -247,7 +247,7 @@ class Call(Expr):
     arguments: list[Expr]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Helper(Expr):
     """A call of a BPF helper."""
 
@@ -255,7 +255,7 @@ class Helper(Expr):
     arguments: list[Expr]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Kfunc(Expr):
     """A call of a kernel function."""
 
@@ -264,7 +264,7 @@ class Kfunc(Expr):
     macro: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class MapOp(Expr):
     """An operation on a map: its name, and what it is given."""
 
@@ -273,7 +273,7 @@ class MapOp(Expr):
     arguments: list[Expr]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class MapSlot(Expr):
     """An element of an array that cannot be missing; `index` is below max_entries."""
 
@@ -281,7 +281,7 @@ class MapSlot(Expr):
     index: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Atomic(Expr):
     """An atomic operation on a place in memory."""
 
@@ -290,28 +290,28 @@ class Atomic(Expr):
     arguments: list[Expr]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class StructLit(Expr):
     """A new struct, union or array; what is not named is zero."""
 
     fields: list[tuple[str, Expr]]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Table(Expr):
     """Constant integers, as an array."""
 
     values: list[int]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class SizeOf(Expr):
     """The size of a type."""
 
     subject: Type
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Walrus(Expr):
     """``(name := value)``."""
 
@@ -319,7 +319,7 @@ class Walrus(Expr):
     value: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Print(Expr):
     """Formatted output: to the trace pipe, a buffer, a seq_file or a stream."""
 
@@ -332,21 +332,21 @@ class Print(Expr):
 # -- statements ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Stmt:
     """Base; `line` is where it begins."""
 
     line: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Block:
     """Statements in order."""
 
     statements: list[Stmt]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Assign(Stmt):
     """``target op= value``; `op` is empty for a plain assignment."""
 
@@ -355,7 +355,7 @@ class Assign(Stmt):
     op: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Copy(Stmt):
     """Text or an array into an array; the rest is filled with zeros."""
 
@@ -363,14 +363,14 @@ class Copy(Stmt):
     value: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class ExprStmt(Stmt):
     """An expression for what it does."""
 
     value: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class If(Stmt):
     """A choice."""
 
@@ -379,7 +379,7 @@ class If(Stmt):
     other: Block
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class While(Stmt):
     """A loop; `may_goto`: with the verifier's own bound."""
 
@@ -387,7 +387,7 @@ class While(Stmt):
     body: Block
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class For(Stmt):
     """``for x in range(start, stop, step)``; `bounded`: the verifier can walk through it."""
 
@@ -401,7 +401,7 @@ class For(Stmt):
     limit: int | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Each(Stmt):
     """The kernel's iterator of a kind, or the elements of an array."""
 
@@ -411,9 +411,9 @@ class Each(Stmt):
     body: Block
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Closure(Stmt):
-    """A body that the kernel calls for each element: of a map, or of a count (bpf_loop)."""
+    """A body that the kernel calls for each element: of a map (kind "map"), or of a count (bpf_loop, kind "count")."""
 
     kind: str
     subject: Expr
@@ -424,9 +424,11 @@ class Closure(Stmt):
     index: int = 0
     own: list[Local] = field(default_factory=list)
     has_return: bool = False
+    start: Expr | None = None  # of a count, whose end is the subject
+    step: int = 1
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Lock(Stmt):
     """A spin lock (or another pair of calls) held around a body."""
 
@@ -435,19 +437,19 @@ class Lock(Stmt):
     body: Block
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Return(Stmt):
     """The end of a function."""
 
     value: Expr | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Break(Stmt):
     """Leave the loop."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Continue(Stmt):
     """The next round."""
 
@@ -455,7 +457,7 @@ class Continue(Stmt):
 # -- the whole ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Function:
     """A function: `kind` is ``"inline"``, ``"subprogram"``, ``"global"`` or ``"program"``."""
 
@@ -474,13 +476,15 @@ class Function:
     calls: set[str] = field(default_factory=set)
     closures: list[Closure] = field(default_factory=list)
     gives: tuple[str, str] | None = None  # what its result must be given back by (see references)
+    direct: set[str] = field(default_factory=set)  # of `calls`: those it calls itself, not by a timer or the like
+    stack: int = 0  # bytes of its structs and arrays
     helper: str = ""  # a helper that it calls
     passes: int | None = None  # which parameter its result is
     takes: set[str] = field(default_factory=set)  # parameters that it gives back
     tags: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Program:
     """A whole module."""
 

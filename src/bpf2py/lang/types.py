@@ -59,11 +59,19 @@ class Array(Type):
 
 @dataclass(frozen=True)
 class Ptr(Type):
-    """A pointer. `probe`: memory that may only be read through a helper, because nobody vouches for the address."""
+    """A pointer.
+
+    Attributes:
+        target: what it points to.
+        probe: the memory may only be read through a helper, because nobody vouches for the address.
+        arena: it leads into an arena.
+        extent: how many bytes are there from this address on, where that is known: the verifier lets no other be touched.
+    """
 
     target: Type
     probe: bool = field(default=False, compare=False)
     arena: bool = field(default=False, compare=False)
+    extent: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
