@@ -279,7 +279,7 @@ def page(lines: list[dict[str, object]], facts: dict[str, object]) -> str:
         f"Measured on {facts['date']}: {facts['machine']}, Linux {facts['kernel']}, Python {facts['python']}, by `make bench`, "
         "which measures everything in turns in one run, each figure in a fresh process: medians, and in brackets the best, of "
         f"{facts['rounds']} rounds. The last column says how many times slower than C bpf2py is. The load average was "
-        f"{facts['load']}: on a quiet machine all times are shorter, ratios stay.",
+        f"{facts['load']}: on a quiet machine times are shorter, most of all those of whole processes.",
         "",
         "| what | unit | C with libbpf | pylibbpf | bpf2py | of C |",
         "|---|---|---|---|---|---|",

@@ -14,6 +14,7 @@ __all__ = ["Copies", "new_fence"]
 
 WARM = 1 << 22  # bytes made ready; larger buffers have time enough
 FREE = 2  # blocks that are kept
+SMALL = 1 << 16  # bytes up to which a copy into `bytes` is quicker
 
 # os.uname() rather than platform: that module takes longer to import than a map to read.
 _ORDERED = sys.platform == "win32" or (hasattr(os, "uname") and os.uname().machine in ("x86_64", "AMD64"))
@@ -64,6 +65,8 @@ class Copies:
     def copy(self, *parts: memoryview) -> memoryview:
         """The parts in one piece of memory, which is its own as long as somebody has it or a part of it."""
         size = sum(map(len, parts))
+        if size < SMALL:
+            return memoryview(b"".join(parts))
         block = self._take(size)
         held = (ctypes.c_char * size).from_buffer(block)
         end = weakref.finalize(held, self._give_back, block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from functools import cache
 
 from bpf2py.errors import BpfOSError
 from bpf2py.kernel.link import PERF_EVENT_IOC_DISABLE
@@ -17,6 +18,12 @@ PERF_COUNT_SW_BPF_OUTPUT = 10
 WATERMARK_BIT, WRITE_BACKWARD_BIT = 1 << 14, 1 << 27
 # struct perf_event_mmap_page (include/uapi/linux/perf_event.h).
 _HEAD, _TAIL = 1024, 1032
+
+
+@cache
+def _copies(size: int) -> Copies:
+    """Memory for copies out of all buffers of a size: there may be one for each of hundreds of CPUs."""
+    return Copies(size)
 
 
 class DescriptorSource(Owned):
@@ -77,7 +84,7 @@ class PerfBuffer(DescriptorSource):
         self._tail = view[_TAIL : _TAIL + 8].cast("Q")
         self._data = view[mmap.PAGESIZE :]
         self._fence = new_fence()
-        self._copies = Copies(self.size)
+        self._copies = _copies(self.size)
 
     def control(self, request: int, argument: int) -> None:
         """An ioctl, one of PERF_EVENT_IOC_*. Raises BpfOSError."""

@@ -42,7 +42,7 @@ def parse(data: bytes | memoryview) -> tuple[list[Run], int, int | None]:
     runs: list[Run] = []
     lost = at = 0
     end = len(data)
-    strided = data.obj if isinstance(data, memoryview) and isinstance(data.obj, ctypes.Array) else data
+    strided = data.obj if isinstance(data, memoryview) and isinstance(data.obj, bytes | ctypes.Array) else data
     while at + 8 <= end:
         kind, _misc, size = struct.unpack_from("<IHH", data, at)
         if size < 8 or at + size > end or (kind == PERF_RECORD_LOST and size < 24):

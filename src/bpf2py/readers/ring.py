@@ -18,8 +18,6 @@ from bpf2py.shared_memory import Copies, new_fence
 if TYPE_CHECKING:
     from bpf2py.maps.create import Typed, TypeName
 
-SMALL = 1 << 16  # bytes up to which a copy into `bytes` is quicker
-
 
 class Ring(Generic[E]):
     """One mapped ring buffer: the consumer's page, the producer's page and the data twice in a row."""
@@ -91,8 +89,7 @@ class Ring(Generic[E]):
         if not length:
             return None
         base = start % self.size
-        data: Any = self.data[base : base + length]
-        data = bytes(data) if length < SMALL else self._copies.copy(data)
+        data = self._copies.copy(self.data[base : base + length])
         self._fence()  # the space is free only after it was read
         self.position[0] = start + length
         if not runs:
