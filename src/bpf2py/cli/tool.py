@@ -14,6 +14,19 @@ JSON = typer.Option(False, "--json", help="Print a JSON object a line.")
 COMMAND = typer.Argument(None, metavar="[-- COMMAND...]", help="Run this, and watch only it and what it starts.")
 FAILED = typer.Option(False, "--failed", "-x", help="Only those that fail.")
 
+FREQUENCY = typer.Option(99, "--frequency", "-F", min=1, metavar="HZ", help="Samples a second on each CPU.")
+NATIVE = typer.Option(True, "--native/--no-native", help="Show native code and the kernel among the frames of Python.")
+OUTPUT = typer.Option(
+    None,
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="Write the stacks: .html (a flame graph), .folded, .speedscope.json or .pb.gz (pprof).",
+)
+NAMES = (
+    "execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount", "profile", "offcputime", "pyprofile", "pyoffcpu",
+)  # fmt: skip
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -22,7 +35,7 @@ def register(app: typer.Typer) -> None:
         "They watch until Ctrl-C, for --duration seconds, or while COMMAND runs, and say at the end what they lost.",
         no_args_is_help=True,
     )
-    for name in ("execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount"):
+    for name in NAMES:
         tools.later(name, f"tool:{name}")
     app.add_typer(tools, name="tool")
 
@@ -165,3 +178,118 @@ def syscount(
         return Syscount(wanted, by_process=by_process, latency=latency, failed=failed, error=error or "", top=top)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def profile(
+    frequency: int = FREQUENCY,
+    output: str = OUTPUT,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Sample the stacks of what runs on the CPUs, of the kernel (marked _[k]) and of native code, and print them as a tree.
+
+    Examples:
+
+        bpf2py tool profile --duration 10 --output flame.html
+
+        bpf2py tool profile --frequency 999 -- gzip -k big
+    """
+    from bpf2py.tools.stacks import Profile, check_frequency
+
+    rate = check_frequency(frequency)
+
+    def make(wanted: Filter) -> Tool:
+        return Profile(wanted, frequency=rate)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+
+
+def offcputime(
+    least: int = typer.Option(0, "--min", min=0, metavar="US", help="Only waits of at least so many microseconds."),
+    output: str = OUTPUT,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Add up the time that threads are not on a CPU, by the stack with which they left it: what they wait for.
+
+    Waits that last when the tool ends count up to then; those that began before it began do not count.
+
+    Examples:
+
+        bpf2py tool offcputime --pid 1234 --duration 10
+
+        bpf2py tool offcputime --output flame.html -- make
+    """
+    from bpf2py.tools.stacks import Offcputime
+
+    def make(wanted: Filter) -> Tool:
+        return Offcputime(wanted, least_us=least)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+
+
+def pyprofile(
+    frequency: int = FREQUENCY,
+    native: bool = NATIVE,
+    output: str = OUTPUT,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Sample what Python programs do on the CPUs: functions and lines of Python, the native code below them, and the kernel.
+
+    CPython 3.11 to 3.14, without a change to the program or its environment.
+
+    Examples:
+
+        bpf2py tool pyprofile --output flame.html -- python3 script.py
+
+        bpf2py tool pyprofile --pid 1234 --duration 10 --no-native
+    """
+    from bpf2py.tools.python import Pyprofile
+    from bpf2py.tools.stacks import check_frequency
+
+    rate = check_frequency(frequency)
+
+    def make(wanted: Filter) -> Tool:
+        return Pyprofile(wanted, frequency=rate, native=native)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+
+
+def pyoffcpu(
+    least: int = typer.Option(1000, "--min", min=0, metavar="US", help="Only waits of at least so many microseconds."),
+    native: bool = NATIVE,
+    output: str = OUTPUT,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Add up the time that threads of Python programs are not on a CPU, by function and line: what they wait for.
+
+    Examples:
+
+        bpf2py tool pyoffcpu --pid 1234 --duration 10
+
+        bpf2py tool pyoffcpu --no-native -- python3 script.py
+    """
+    from bpf2py.tools.python import Pyoffcpu
+
+    def make(wanted: Filter) -> Tool:
+        return Pyoffcpu(wanted, least_us=least, native=native)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))

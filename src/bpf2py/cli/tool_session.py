@@ -19,6 +19,7 @@ from bpf2py.cli.session import INTERRUPTED, Stop, names_of, say
 from bpf2py.cli.table import terminal_width
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
+from bpf2py.symbols.stacks import ENDINGS
 from bpf2py.tools.framework import Chart, Column, Filter, Flames, Table
 
 if TYPE_CHECKING:
@@ -61,8 +62,18 @@ def asked(
     """The options all tools have."""
     if pid is not None and not os.path.exists(f"/proc/{pid}"):
         raise BpfError(f"there is no process {pid}")
+    if output:
+        _must_be_writable(output)
     wanted = Filter(pid or 0, comm or "", cgroup or "", command=bool(command))
     return Asked(wanted, duration, as_json, command or [], output or "")
+
+
+def _must_be_writable(output: str) -> None:
+    """Now, not after an hour. Raises BpfError, OSError."""
+    if not output.endswith(ENDINGS):
+        raise BpfError(f"--output {output}: its name must end with .html, .folded, .speedscope.json or .pb.gz")
+    with open(output, "ab"):
+        pass
 
 
 def watch(make: Callable[[Filter], Tool], what: Asked) -> None:
@@ -100,16 +111,16 @@ class _Session:
         """Run until the command ends, the time is over, or a signal; the exit status."""
         self.tool.start()
         begin = time.monotonic()
+        if self.columns and not self.what.as_json:
+            self._print_line(_heading(self.columns))
+        elif not self.what.command and not self.what.as_json:
+            say("press Ctrl-C to stop" if self.what.duration is None else f"running for {self.what.duration:g} s")
         child = None
         if self.what.command:
             adopt_orphans()
             out: Any = sys.stderr if self.what.as_json else None
             child = Started(self.what.command, out, None)
             threading.Thread(target=self._wait, args=(child,), daemon=True).start()
-        if self.columns and not self.what.as_json:
-            self._print_line(_heading(self.columns))
-        elif not self.what.command and not self.what.as_json:
-            say("press Ctrl-C to stop" if self.what.duration is None else f"running for {self.what.duration:g} s")
         deadline = None if self.what.duration is None else begin + self.what.duration
         try:
             self._follow(deadline)

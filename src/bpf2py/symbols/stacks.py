@@ -15,6 +15,7 @@ from bpf2py.symbols.tree import Node
 __all__ = ["HasName", "Stacks"]
 
 Names = tuple[str, ...]
+ENDINGS = (".html", ".folded", ".txt", ".json", ".pb.gz", ".pprof")  # of files that `Stacks.save` writes
 
 
 class HasName(Protocol):

@@ -230,6 +230,8 @@ class Tool(Owned):
         found = []
         if "lost" in self.obj.variables and (lost := int(self.obj.variables["lost"].value)):
             found.append(f"{lost} events were lost: they came faster than they were read")
+        if "missed" in self.obj.variables and (missed := int(self.obj.variables["missed"].value)):
+            found.append(f"{missed} waits are missing: the kernel did not report their end")
         if self.followed is not None and (unseen := int(self.followed.variables["unseen"].value)):
             found.append(f"{unseen} processes of the command were not followed: more than {FOLLOWED} lived at once")
         return found
