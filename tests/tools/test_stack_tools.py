@@ -212,11 +212,11 @@ def test_what_runs_after_exec_is_another_program(tmp_path: Path) -> None:
     """A shell becomes Python, and Python becomes Python: neither the processes nor what is known of the first stay."""
     second = tmp_path / "second.py"
     second.write_text(
-        "import time\ndef second():\n  end = time.time() + 0.5\n  while time.time() < end: pass\nsecond()"
+        "import time\ndef second():\n  end = time.process_time() + 0.5\n  while time.process_time() < end: pass\nsecond()"
     )
     first = tmp_path / "first.py"
     first.write_text(
-        "import os, sys, time\ndef first():\n  end = time.time() + 0.5\n  while time.time() < end: pass\n"
+        "import os, sys, time\ndef first():\n  end = time.process_time() + 0.5\n  while time.process_time() < end: pass\n"
         f"first()\nos.execv(sys.executable, [sys.executable, {str(second)!r}])"
     )
     rows = tool("pyprofile", "-F", "499", "--json", "--", "sh", "-c", f"exec {sys.executable} {first}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.errors import BpfError
 from bpf2py.symbols.stacks import Stacks
 from bpf2py.symbols.symbolizer import Symbolizer
 from bpf2py.tools.framework import Filter, Flames, Record, Tool
-from bpf2py.uapi.errno import EEXIST
 
 if TYPE_CHECKING:
     from typing import ClassVar
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Named", "Offcputime", "Profile"]
 
-NO_ROOM = -EEXIST  # bpf_get_stackid(): another stack has the place
 MICROSECOND = 1000
-OWN = ("bpf_prog_", "bpf_trace_run", "__traceiter_", "__bpf_trace_", "bpf_get_stackid")  # how a program is called
+OWN = ("bpf_prog_", "bpf_trace_run", "__traceiter_", "__bpf_trace_", "bpf_get_stack")  # how a program is called
 
 
 class KernelFrame(NamedTuple):
@@ -37,26 +36,22 @@ class KernelFrame(NamedTuple):
 
 
 class Named:
-    """Stacks of a STACK_TRACE map by their numbers, named once for each process.
-
-    Attributes:
-        missing: stacks that found no room in the map.
-    """
+    """Stacks that programs kept in a map, by their numbers; each is named once for each process."""
 
     def __init__(self, obj: Object) -> None:
-        self._stacks = obj.maps["stacks"]
+        self._obj = obj
         self._symbolizer = Symbolizer()
         self._kernel: dict[int, list[KernelFrame]] = {}
         self._user: dict[int, dict[int, list[Frame]]] = {}
-        self.missing = 0
+
+    def _addresses(self, number: int) -> list[int]:
+        found: Any = self._obj.maps["stacks"].get(number) if number else None
+        return list(takewhile(bool, found.frames)) if found is not None else []
 
     def kernel(self, number: int) -> list[KernelFrame]:
         """A stack of the kernel, innermost first; empty where there is none."""
-        if number < 0:
-            self.missing += number == NO_ROOM
-            return []
         if number not in self._kernel:
-            found = self._symbolizer.kernel(self._stacks.get(number) or (), callers=True)
+            found = self._symbolizer.kernel(self._addresses(number), callers=True)
             while found and found[0].name.startswith(OWN):
                 del found[0]
             self._kernel[number] = [KernelFrame(frame) for frame in found]
@@ -64,12 +59,9 @@ class Named:
 
     def user(self, pid: int, number: int) -> list[Frame]:
         """A stack of a process."""
-        if number < 0:
-            self.missing += number == NO_ROOM
-            return []
         known = self._user.setdefault(pid, {})
         if number not in known:
-            frames = self._symbolizer.user(pid, self._stacks.get(number) or (), callers=True)
+            frames = self._symbolizer.user(pid, self._addresses(number), callers=True)
             # Without frame pointers the kernel takes other data for return addresses. What is not code ends the stack.
             strayed = (position for position, frame in enumerate(frames) if position and frame.kind == "unknown")
             known[number] = frames[: next(strayed, None)]
@@ -82,7 +74,8 @@ class Named:
     @property
     def problems(self) -> list[str]:
         """What is missing in what was named."""
-        return [f"{self.missing} stacks are missing: they found no room"] if self.missing else []
+        missing = int(self._obj.variables["no_room"].value)
+        return [f"{missing} stacks are missing: there are too many different ones"] if missing else []
 
 
 class _StackTool(Tool):
@@ -101,7 +94,6 @@ class _StackTool(Tool):
         yield from self.obj.maps["counts"].items()
 
     def results(self) -> Iterator[Flames]:
-        self.named.missing = 0
         stacks = Stacks(self.unit)
         for key, count in self._counts():
             frames: list[KernelFrame | Frame] = [*self.named.kernel(key.kernel), *self.named.user(key.pid, key.user)]

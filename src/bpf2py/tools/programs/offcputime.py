@@ -4,10 +4,18 @@ from bpf2py.lang import *
 from bpf2py.lang.kernel import task_struct
 
 
+DEPTH = 127
+
+
+class CallStack(Struct):
+    frames: array[u64, DEPTH]
+
+
 class Key(Struct):
+    kernel: u64
+    user: u64
     pid: u32
-    kernel: s32
-    user: s32
+    unused: u32
     comm: char[16]
 
 
@@ -18,10 +26,12 @@ class Off(Struct):
 
 counts = Hash[Key, u64](max_entries=65_536)  # nanoseconds
 started = Hash[u32, Off](max_entries=65_536)
-stacks = StackTrace(max_entries=32_768)
+stacks = Hash[u64, CallStack](max_entries=65_536, flags=BPF_F_NO_PREALLOC)
+scratch = PerCpuArray[u32, CallStack](max_entries=1)
 events = RingBuf[Key](size=1 << 20)
 least_ns: Const[u64] = 0
 lost: u64 = 0
+no_room: u64 = 0  # stacks that were not kept
 unnamed: u64 = 0
 missed: u64 = 0  # threads that leave a CPU though nobody saw them come back
 
@@ -61,6 +71,25 @@ def is_wanted() -> bool:
     return not only_cgroup or in_cgroup()
 
 
+def taken(ctx: RawTracepointContext, flags: u64) -> u64:
+    """The number of the stack, which is kept; 0 where there is none."""
+    stack = scratch.get(0)
+    if stack is None:
+        return 0
+    size = get_stack(ctx, stack.frames, DEPTH * 8, flags)
+    if size <= 0:
+        return 0
+    number: u64 = 14695981039346656037  # FNV-1a, of whole addresses: a STACK_TRACE map keeps one of those in a bucket
+    for i in range(DEPTH):
+        if i * 8 < size:
+            number = (number ^ stack.frames[i]) * 1099511628211
+        else:
+            stack.frames[i] = 0
+    if number not in stacks and stacks.put(number, stack) < 0:
+        atomic_add(addr(no_room), 1)
+    return number
+
+
 def add(off: Ptr[Off], took: u64) -> int:
     count = counts.get(off.key)
     if count is not None:
@@ -85,8 +114,8 @@ def on_switch(ctx: RawTracepointContext) -> int:
     if current_pid() and get_current_task_btf().exit_state == 0 and is_wanted():
         off = Off(begin_ns=now)
         off.key.pid = current_tgid()
-        off.key.kernel = s32(stacks.stackid(ctx, 0))
-        off.key.user = s32(stacks.stackid(ctx, BPF_F_USER_STACK))
+        off.key.kernel = taken(ctx, 0)
+        off.key.user = taken(ctx, BPF_F_USER_STACK)
         current_comm(off.key.comm)
         if current_pid() in started:
             atomic_add(addr(missed), 1)

@@ -3,17 +3,27 @@
 from bpf2py.lang import *
 
 
+DEPTH = 127
+
+
+class CallStack(Struct):
+    frames: array[u64, DEPTH]
+
+
 class Key(Struct):
+    kernel: u64  # numbers of stacks, 0 where there is none
+    user: u64
     pid: u32
-    kernel: s32  # numbers of stacks, negative where there is none
-    user: s32
+    unused: u32
     comm: char[16]
 
 
 counts = Hash[Key, u64](max_entries=65_536)
-stacks = StackTrace(max_entries=32_768)
+stacks = Hash[u64, CallStack](max_entries=65_536, flags=BPF_F_NO_PREALLOC)
+scratch = PerCpuArray[u32, CallStack](max_entries=1)
 events = RingBuf[Key](size=1 << 20)  # each key once, when it is new: its process may be gone before the end
 lost: u64 = 0
+no_room: u64 = 0  # stacks that were not kept
 unnamed: u64 = 0  # keys that found no room in events
 
 # Whom to watch: the same lines in every tool, set before it is loaded.
@@ -52,13 +62,32 @@ def is_wanted() -> bool:
     return not only_cgroup or in_cgroup()
 
 
+def taken(ctx: PerfEventContext, flags: u64) -> u64:
+    """The number of the stack, which is kept; 0 where there is none."""
+    stack = scratch.get(0)
+    if stack is None:
+        return 0
+    size = get_stack(ctx, stack.frames, DEPTH * 8, flags)
+    if size <= 0:
+        return 0
+    number: u64 = 14695981039346656037  # FNV-1a, of whole addresses: a STACK_TRACE map keeps one of those in a bucket
+    for i in range(DEPTH):
+        if i * 8 < size:
+            number = (number ^ stack.frames[i]) * 1099511628211
+        else:
+            stack.frames[i] = 0
+    if number not in stacks and stacks.put(number, stack) < 0:
+        atomic_add(addr(no_room), 1)
+    return number
+
+
 @perf_event
 def on_sample(ctx: PerfEventContext) -> int:
     if current_pid() == 0 or not is_wanted():
         return 0
     key = Key(pid=current_tgid())
-    key.kernel = s32(stacks.stackid(ctx, 0))
-    key.user = s32(stacks.stackid(ctx, BPF_F_USER_STACK))
+    key.kernel = taken(ctx, 0)
+    key.user = taken(ctx, BPF_F_USER_STACK)
     current_comm(key.comm)
     count = counts.get(key)
     if count is not None:

@@ -17,18 +17,35 @@ struct {
 	__type(value, __u8);
 } followed SEC(".maps");
 
+#define DEPTH 127
+
+struct native_stack {
+	__u64 frames[DEPTH];
+};
+
+/* A STACK_TRACE map keeps one stack in a bucket; this one all of them. */
 struct {
-	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
-	__uint(max_entries, 32768);
-	__uint(key_size, 4);
-	__uint(value_size, 127 * 8);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct native_stack);
 } stacks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct native_stack);
+} stack_scratch SEC(".maps");
+
+__u64 no_room; /* stacks that were not kept */
 
 struct python_sample {
 	__u64 time_ns;
 	__u64 value; /* nanoseconds, or what else the tool measures */
 	__u32 pid, tid;
-	__s32 kernel, user; /* numbers of stacks, negative where there is none */
+	__u64 kernel, user; /* numbers of stacks, 0 where there is none */
 	char comm[16];
 	struct bpf2py_python_stack python;
 };
@@ -83,6 +100,30 @@ static __always_inline int is_wanted(void)
 	return 1;
 }
 
+static __noinline __u64 taken(void *ctx, __u64 flags)
+{
+	__u64 number = 14695981039346656037ULL; /* FNV-1a, of whole addresses */
+	struct native_stack *stack;
+	__u32 zero = 0;
+	long size;
+
+	stack = bpf_map_lookup_elem(&stack_scratch, &zero);
+	if (!stack)
+		return 0;
+	size = bpf_get_stack(ctx, stack, sizeof(*stack), flags);
+	if (size <= 0)
+		return 0;
+	for (int i = 0; i < DEPTH; i++) {
+		if (i * 8 < size)
+			number = (number ^ stack->frames[i]) * 1099511628211ULL;
+		else
+			stack->frames[i] = 0;
+	}
+	if (!bpf_map_lookup_elem(&stacks, &number) && bpf_map_update_elem(&stacks, &number, stack, BPF_ANY))
+		__sync_fetch_and_add(&no_room, 1);
+	return number;
+}
+
 static __always_inline void fill(void *ctx, struct python_sample *sample)
 {
 	__u64 id = bpf_get_current_pid_tgid();
@@ -91,8 +132,8 @@ static __always_inline void fill(void *ctx, struct python_sample *sample)
 	sample->value = 0;
 	sample->pid = id >> 32;
 	sample->tid = id;
-	sample->kernel = bpf_get_stackid(ctx, &stacks, 0);
-	sample->user = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK);
+	sample->kernel = taken(ctx, 0);
+	sample->user = taken(ctx, BPF_F_USER_STACK);
 	bpf_get_current_comm(sample->comm, sizeof(sample->comm));
 	bpf2py_python_stack(ctx, &sample->python);
 }
