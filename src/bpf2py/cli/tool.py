@@ -23,8 +23,11 @@ OUTPUT = typer.Option(
     metavar="FILE",
     help="Write the stacks: .html (a flame graph), .folded, .speedscope.json or .pb.gz (pprof).",
 )
+BY_PROCESS = typer.Option(False, "--process", "-P", help="A histogram for each process.")
+PORT = typer.Option(None, "--port", min=1, metavar="N", help="Only connections with this port on either side.")
 NAMES = (
     "execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount", "profile", "offcputime", "pyprofile", "pyoffcpu",
+    "runqlat", "cpudist", "tcplife", "tcpconnect",
 )  # fmt: skip
 
 
@@ -293,3 +296,105 @@ def pyoffcpu(
         return Pyoffcpu(wanted, least_us=least, native=native)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+
+
+def runqlat(
+    by_process: bool = BY_PROCESS,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Draw how long threads wait for a CPU, from when they are woken, or lose it, until they run.
+
+    Examples:
+
+        bpf2py tool runqlat --duration 10
+
+        bpf2py tool runqlat -- make -j8
+    """
+    from bpf2py.tools.dists import Runqlat
+
+    def make(wanted: Filter) -> Tool:
+        return Runqlat(wanted, by_process=by_process)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def cpudist(
+    by_process: bool = BY_PROCESS,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Draw how long threads run on a CPU at a time.
+
+    Examples:
+
+        bpf2py tool cpudist --pid 1234 --duration 10
+
+        bpf2py tool cpudist --process -- make -j2
+    """
+    from bpf2py.tools.dists import Cpudist
+
+    def make(wanted: Filter) -> Tool:
+        return Cpudist(wanted, by_process=by_process)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def tcplife(
+    port: int = PORT,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Show TCP connections when they are closed: who had them, how long they were open, and the bytes they carried.
+
+    Those that were open before are not shown. Of an accepted connection the process is the one that closes it.
+
+    Examples:
+
+        bpf2py tool tcplife --port 443
+
+        bpf2py tool tcplife --json -- curl -s https://example.org
+    """
+    from bpf2py.tools.tcp import Tcplife
+
+    def make(wanted: Filter) -> Tool:
+        return Tcplife(wanted, port=port or 0)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def tcpconnect(
+    port: int = PORT,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Show TCP connections that processes open, when that succeeds or fails, with the time it took.
+
+    Examples:
+
+        bpf2py tool tcpconnect
+
+        bpf2py tool tcpconnect --port 5432 --json
+    """
+    from bpf2py.tools.tcp import Tcpconnect
+
+    def make(wanted: Filter) -> Tool:
+        return Tcpconnect(wanted, port=port or 0)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))

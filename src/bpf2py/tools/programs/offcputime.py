@@ -3,7 +3,6 @@
 from bpf2py.lang import *
 from bpf2py.lang.kernel import task_struct
 
-
 DEPTH = 127
 
 
@@ -26,7 +25,7 @@ class Off(Struct):
 
 counts = Hash[Key, u64](max_entries=65_536)  # nanoseconds
 started = Hash[u32, Off](max_entries=65_536)
-stacks = Hash[u64, CallStack](max_entries=65_536, flags=BPF_F_NO_PREALLOC)
+stacks = Hash[u64, CallStack](max_entries=16_384)  # preallocated: in a sample there may be no memory
 scratch = PerCpuArray[u32, CallStack](max_entries=1)
 events = RingBuf[Key](size=1 << 20)
 least_ns: Const[u64] = 0

@@ -2,7 +2,6 @@
 
 from bpf2py.lang import *
 
-
 DEPTH = 127
 
 
@@ -19,7 +18,7 @@ class Key(Struct):
 
 
 counts = Hash[Key, u64](max_entries=65_536)
-stacks = Hash[u64, CallStack](max_entries=65_536, flags=BPF_F_NO_PREALLOC)
+stacks = Hash[u64, CallStack](max_entries=16_384)  # preallocated: in a sample there may be no memory
 scratch = PerCpuArray[u32, CallStack](max_entries=1)
 events = RingBuf[Key](size=1 << 20)  # each key once, when it is new: its process may be gone before the end
 lost: u64 = 0

@@ -6,8 +6,7 @@ __u64 missed; /* threads that leave a CPU though nobody saw them come back */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 8192);
 	__type(key, __u32);
 	__type(value, struct python_sample);
 } started SEC(".maps");

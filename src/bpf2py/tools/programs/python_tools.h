@@ -23,11 +23,10 @@ struct native_stack {
 	__u64 frames[DEPTH];
 };
 
-/* A STACK_TRACE map keeps one stack in a bucket; this one all of them. */
+/* A STACK_TRACE map keeps one stack in a bucket; this one all of them. Preallocated: in a sample there may be no memory. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 16384);
 	__type(key, __u64);
 	__type(value, struct native_stack);
 } stacks SEC(".maps");
