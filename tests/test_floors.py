@@ -244,3 +244,15 @@ def test_any_is_rare_and_has_a_reason() -> None:
     assert set(found) <= set(ANY), set(found) - set(ANY)
     assert set(ANY) <= set(found), "no longer needed"
     assert len(found) <= 30
+
+
+def test_imports_inside_functions_are_few() -> None:
+    """Of the package's own modules: each is for start-up, and there is little more to be had by it."""
+    late = set()
+    for path in ROOT.rglob("*.py"):
+        for function in ast.walk(parsed(path)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bpf2py"):
+                        late.add((path, node.lineno))
+    assert len(late) < 100, len(late)
