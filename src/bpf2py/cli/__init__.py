@@ -40,6 +40,7 @@ COMMANDS = {
     "btf": "bpf2py.cli.btf",
     "struct_ops": "bpf2py.cli.btf",
     "packets": "bpf2py.cli.packets",
+    "lru": "bpf2py.cli.lru",
 }
 
 

@@ -30,6 +30,7 @@ SUMMARIES = {
     "cgroup": "Programs of control groups.",
     "btf": "BTF: types of the kernel, its modules, and of programs and maps.",
     "struct_ops": "Kernel interfaces that programs implement.",
+    "lru": "What LRU maps keep, and how large they have to be.",
 }
 ABOUT = "eBPF for Python: run eBPF programs, read and write the maps of the kernel."
 EXIT_STATUS = "Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted."
