@@ -126,7 +126,7 @@ def size(
     by = {(each.setup.kernel, each.setup.max_entries): each for each in results}
     table = [
         [
-            f"{entries:,}",
+            str(entries),
             f"{sweep.curve.hits(entries) / len(found.keys):.2%}",
             *(f"{by[k, entries].rate:.2%}" for k in wanted),
         ]
