@@ -11,7 +11,7 @@ PICTURE = Path(__file__).parent.parent / "docs" / "contributing" / "rooms.svg"
 FLOORS = (
     ("what people run", (
         ("cli", "one file a command"), ("lang", "programs in Python"), ("codegen", "typed modules"),
-        ("testing", "the pytest plugin"),
+        ("testing", "the pytest plugin"), ("tools", "ready-made tools"),
     )),
     ("the public API", (
         ("object, loading", "a spec loaded"), ("maps", "a file a family"), ("readers", "rings, perf buffers"),

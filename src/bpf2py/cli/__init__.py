@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Command -> the module that registers it, in the order --help lists them.
 COMMANDS = {
     "run": "bpf2py.cli.run",
+    "tool": "bpf2py.cli.tool",
     "examples": "bpf2py.cli.examples",
     "new": "bpf2py.cli.new",
     "doctor": "bpf2py.cli.doctor",
