@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.backends import new_engine
 from bpf2py.errors import EncodeError
+from bpf2py.lab.ideal import Curve
 from bpf2py.maps.base import Map
 from bpf2py.uapi.map_types import MapFlags, MapType
 
@@ -177,7 +178,5 @@ def hits(setup: Setup, keys: Keys, cpus: Keys | None = None, ideal: int | None =
             found += len(piece) - missed.count(1)
         kept = lru.count()
     if ideal is None:
-        from bpf2py.lab.ideal import Curve
-
         ideal = Curve.of(numbers).hits(setup.max_entries)
     return Hits(setup, len(numbers), found, ideal, kept)
