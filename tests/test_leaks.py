@@ -45,7 +45,7 @@ def check(cycle: Callable[[], None], cycles: int) -> None:
     for _ in range(cycles):
         cycle()
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors  # fewer: what an earlier test left was collected
     assert resident_kilobytes() - memory < MEGABYTES * 1024
 
 

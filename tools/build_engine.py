@@ -41,7 +41,8 @@ def compile_library() -> bytes:
             raise SystemExit("build_engine: the compiler failed")
         data = output.read_bytes()
     sys.path.insert(0, str(ROOT / "src"))
-    from bpf2py.spec.elf import SHN_UNDEF, ElfFile
+    from bpf2py.elf.layout import SHN_UNDEF
+    from bpf2py.elf.object_file import ElfFile
 
     missing = [symbol.name for symbol in ElfFile(data, "maps.o").symbols if symbol.section == SHN_UNDEF and symbol.name]
     if missing:

@@ -11,7 +11,7 @@ from bpf2py import Map, MapType
 
 # Each took milliseconds, for objects, programs, networks and tables nobody asked for.
 NOT_NEEDED = {
-    "bpf2py.linker.core", "bpf2py.linker.link", "bpf2py.object", "bpf2py.spec.elf", "bpf2py.spec.object_spec",
+    "bpf2py.linker.core", "bpf2py.linker.link", "bpf2py.object", "bpf2py.elf.object_file", "bpf2py.spec.object_spec",
     "bpf2py.spec.program_spec", "bpf2py.uapi.program_types", "bpf2py.uapi.sections", "bpf2py.kernel.program",
     "bpf2py.kernel.attach", "bpf2py.kernel.inspect", "bpf2py.engine", "ipaddress", "platform", "numpy", "typer", "rich",
 }  # fmt: skip

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from tests.fuzz.test_mutations import MUTATIONS, SEED, SOURCE, mutants, run_pool, try_all
 
+from bpf2py.elf.object_file import ElfFile
 from bpf2py.engine import Engine, Task
 from bpf2py.errors import BpfError
 from bpf2py.loading import load
-from bpf2py.spec.elf import ElfFile
 from bpf2py.spec.object_spec import ObjectSpec
 
 ENGINE_TESTS = Path(__file__).parents[1] / "engine"

@@ -21,12 +21,12 @@ from bpf2py.btf.codec import CodecOptions
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.dtype import dtype_of
 from bpf2py.btf.reader import Btf
+from bpf2py.elf.object_file import ElfFile
 from bpf2py.errors import BpfError, BtfError, ObjectError
 from bpf2py.kernel.btf import kernel_form
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import Linker
 from bpf2py.linker.static import link_objects
-from bpf2py.spec.elf import ElfFile
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.toolchain.compiler import Compiler, compile
 from bpf2py.toolchain.find import ziglang_directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 import time
@@ -187,3 +188,10 @@ def test_a_fault_in_a_translation_names_the_programs_line(tmp_path: Path) -> Non
 def test_mypy_is_content_with_every_example() -> None:
     pytest.importorskip("mypy")
     assert "no issues found" in run("mypy", "--strict", *sorted(EXAMPLES.glob("*.py")))
+
+
+def test_pyright_is_content_with_every_example(tmp_path: Path) -> None:
+    pytest.importorskip("basedpyright")
+    settings = {"typeCheckingMode": "standard", "include": [str(EXAMPLES)], "extraPaths": [str(ROOT / "src")]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    assert "0 errors" in run("basedpyright", "--project", tmp_path, "--pythonpath", sys.executable)

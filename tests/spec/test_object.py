@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bpf2py.btf.values import plain
+from bpf2py.elf.object_file import ElfFile
 from bpf2py.errors import EncodeError, ObjectError, RelocationError
-from bpf2py.spec.elf import ElfFile
 from bpf2py.spec.object_spec import ObjectSpec, object_name
 from bpf2py.spec.program_spec import RefKind
 from bpf2py.uapi.map_types import MapFlags, MapType

@@ -108,8 +108,8 @@ def test_without_debug_information(data: bytes) -> None:
 
 def test_a_small_file_cannot_ask_for_much_work(data: bytes) -> None:
     """Debug information whose entries have thousands of attributes that take no room, or one name of a megabyte."""
+    from bpf2py.elf.object_file import ElfFile
     from bpf2py.spec import dwarf
-    from bpf2py.spec.elf import ElfFile
 
     many = b"\x01\x11\x00" + b"\x03\x19" * 100_000 + b"\0\0\0"
     long_name = b"\x01\x11\x00\x03\x08\0\0\0"

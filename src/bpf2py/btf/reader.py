@@ -146,7 +146,7 @@ class Btf:
     def from_elf_or_raw(cls, data: Blob, base: Btf | None = None, name: str = "BTF") -> Btf:
         """Read a raw BTF file, or the .BTF section of an ELF file (a vmlinux, a module, a BTFHub archive's member)."""
         if data[:4] == b"\x7fELF":
-            from bpf2py.spec.elf import ElfFile
+            from bpf2py.elf.object_file import ElfFile
 
             section = ElfFile(data[:], name).find(".BTF")
             if section is None:

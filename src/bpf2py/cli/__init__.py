@@ -41,6 +41,8 @@ COMMANDS = {
     "btf": "bpf2py.cli.btf",
     "struct_ops": "bpf2py.cli.btf",
     "packets": "bpf2py.cli.packets",
+    "export": "bpf2py.cli.export",
+    "lru": "bpf2py.cli.lru",
 }
 
 

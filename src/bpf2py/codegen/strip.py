@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from bpf2py.spec.elf import ElfFile
+from bpf2py.elf.object_file import ElfFile
 
 # Sections no loader reads: DWARF (types and lines are in .BTF and .BTF.ext), the compiler's name, hints for linkers.
 _DROPPED = (".debug_", ".rel.debug_", ".comment", ".llvm_addrsig")

@@ -15,15 +15,22 @@ import struct
 from collections.abc import Callable, Iterator
 
 from bpf2py._typing import NamedTuple
+from bpf2py.elf.layout import (
+    EHDR,
+    SHDR,
+    SHT_DYNSYM,
+    SHT_GNU_VERDEF,
+    SHT_GNU_VERSYM,
+    SHT_SYMTAB,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STT_FUNC,
+    STT_GNU_IFUNC,
+    SYM,
+)
 from bpf2py.errors import AttachError
 
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_SYM = struct.Struct("<IBBHQQ")
 _VERDEF, _VERDAUX = struct.Struct("<HHHHIII"), struct.Struct("<II")
-SHT_SYMTAB, SHT_DYNSYM, SHT_GNU_VERDEF, SHT_GNU_VERSYM = 2, 11, 0x6FFFFFFD, 0x6FFFFFFF
-STT_FUNC, STT_GNU_IFUNC = 2, 10
-STB_LOCAL, STB_GLOBAL = 0, 1
 VERSYM_HIDDEN = 0x8000  # not the version that a name without one means
 _LIBRARIES = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
 
@@ -154,13 +161,13 @@ def _functions(what: str, path: str, name: str | None) -> list[_Function]:
 def _read(data: mmap.mmap, name: str | None) -> Iterator[_Function]:
     if data[:5] != b"\x7fELF\x02" or data[5] != 1:
         raise ValueError("not a 64-bit little-endian ELF file")
-    header = _EHDR.unpack_from(data)
+    header = EHDR.unpack_from(data)
     offset, size, count = header[6], header[11], header[12]
-    if size != _SHDR.size:
+    if size != SHDR.size:
         return
     sections = []
     for i in range(count):
-        row = _SHDR.unpack_from(data, offset + i * size)
+        row = SHDR.unpack_from(data, offset + i * size)
         sections.append(_Section(row[1], row[3], row[4], row[5], row[6]))
     for number, table in enumerate(sections):
         if table.type not in (SHT_SYMTAB, SHT_DYNSYM) or table.link >= len(sections):
@@ -170,8 +177,8 @@ def _read(data: mmap.mmap, name: str | None) -> Iterator[_Function]:
         if places is not None and not places:
             continue
         version_of = _versions(data, sections, number)
-        rows = data[table.offset : table.offset + table.size // _SYM.size * _SYM.size]
-        for index, (string, info, _other, section, value, _size) in enumerate(_SYM.iter_unpack(rows)):
+        rows = data[table.offset : table.offset + table.size // SYM.size * SYM.size]
+        for index, (string, info, _other, section, value, _size) in enumerate(SYM.iter_unpack(rows)):
             if info & 0xF not in (STT_FUNC, STT_GNU_IFUNC) or not 0 < section < len(sections):
                 continue
             if places is not None and string not in places:

@@ -6,18 +6,19 @@ import mmap
 import struct
 
 from bpf2py._typing import NamedTuple
+from bpf2py.elf.layout import (
+    EHDR,
+    NHDR,
+    PHDR,
+    PT_LOAD,
+    SHDR,
+)
 from bpf2py.errors import AttachError
 
 SECTION, BASE_SECTION = ".note.stapsdt", ".stapsdt.base"
 NOTE_TYPE, NOTE_OWNER = 3, b"stapsdt\0"
-PT_LOAD, PF_X = 1, 1
 EM_X86_64, EM_AARCH64 = 62, 183
 MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
-
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_PHDR = struct.Struct("<IIQQQQQQ")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_NHDR = struct.Struct("<III")
 
 
 class Probe(NamedTuple):
@@ -60,19 +61,19 @@ def read_notes(what: str, path: str) -> Notes:
 def _read(data: mmap.mmap) -> Notes:
     if data[:5] != b"\x7fELF\x02" or data[5] != 1:
         raise ValueError("not a 64-bit little-endian ELF file")
-    header = _EHDR.unpack_from(data)
+    header = EHDR.unpack_from(data)
     machine, phoff, shoff = header[2], header[5], header[6]
     phentsize, phnum, shentsize, shnum, shstr = header[9:14]
     machine_name = MACHINES.get(machine, f"ELF machine {machine}")
-    if shentsize != _SHDR.size or shstr >= shnum:
+    if shentsize != SHDR.size or shstr >= shnum:
         return Notes([], machine_name)
     loads = []
-    if phentsize == _PHDR.size:
-        rows = (_PHDR.unpack_from(data, phoff + i * phentsize) for i in range(phnum))
+    if phentsize == PHDR.size:
+        rows = (PHDR.unpack_from(data, phoff + i * phentsize) for i in range(phnum))
         loads = [
             (flags, offset, address, size) for kind, flags, offset, address, _, size, *_ in rows if kind == PT_LOAD
         ]
-    sections = [_SHDR.unpack_from(data, shoff + i * shentsize) for i in range(shnum)]
+    sections = [SHDR.unpack_from(data, shoff + i * shentsize) for i in range(shnum)]
     names = data[sections[shstr][4] : sections[shstr][4] + sections[shstr][5]]
     notes, base = b"", 0
     for section in sections:
@@ -84,8 +85,8 @@ def _read(data: mmap.mmap) -> Notes:
     probes = []
     at = 0
     while at < len(notes):  # every note has a header, so that this ends
-        name_size, size, kind = _NHDR.unpack_from(notes, at)
-        owner_at = at + _NHDR.size
+        name_size, size, kind = NHDR.unpack_from(notes, at)
+        owner_at = at + NHDR.size
         body_at = owner_at + (name_size + 3) // 4 * 4
         at = body_at + (size + 3) // 4 * 4
         if body_at + size > len(notes):

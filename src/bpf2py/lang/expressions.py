@@ -204,6 +204,8 @@ def _bool_op(c: Checker, node: ast.BoolOp) -> Expr:
 
 
 def _is_truth(found: Expr) -> bool:
+    if isinstance(found, Logic):  # a test makes True or False of numbers, too: what they are joined to has their value
+        return all(map(_is_truth, found.operands))
     return found.type == BOOL
 
 

@@ -15,8 +15,8 @@ from enum import IntEnum
 from bpf2py._typing import Any
 from bpf2py.btf.reader import HEADER, MAGIC, Btf
 from bpf2py.btf.types import Kind
+from bpf2py.elf.object_file import ElfFile
 from bpf2py.errors import BpfError
-from bpf2py.spec.elf import ElfFile
 
 __all__ = ["variable_structs"]
 

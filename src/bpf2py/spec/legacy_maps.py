@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from bpf2py.elf.object_file import Section, Symbol
 from bpf2py.errors import ObjectError
-from bpf2py.spec.elf import Section, Symbol
 from bpf2py.spec.map_spec import MapSpec, Pinning
 
 

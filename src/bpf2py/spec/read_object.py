@@ -8,11 +8,7 @@ from bisect import bisect_left, bisect_right
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Kind, Var
 from bpf2py.btf.types import Ref as RefType
-from bpf2py.errors import ObjectError, RelocationError
-from bpf2py.spec.btf_ext import BtfExt, CoreReloc, LineInfo, read_btf_ext
-from bpf2py.spec.btf_maps import SECTION as MAPS_SECTION
-from bpf2py.spec.btf_maps import BtfMap, read_btf_maps
-from bpf2py.spec.elf import (
+from bpf2py.elf.layout import (
     EM_BPF,
     EM_NONE,
     R_BPF_64_ABS32,
@@ -26,11 +22,12 @@ from bpf2py.spec.elf import (
     STT_SECTION,
     STV_HIDDEN,
     STV_INTERNAL,
-    ElfFile,
-    Reloc,
-    Section,
-    Symbol,
 )
+from bpf2py.elf.object_file import ElfFile, Reloc, Section, Symbol
+from bpf2py.errors import ObjectError, RelocationError
+from bpf2py.spec.btf_ext import BtfExt, CoreReloc, LineInfo, read_btf_ext
+from bpf2py.spec.btf_maps import SECTION as MAPS_SECTION
+from bpf2py.spec.btf_maps import BtfMap, read_btf_maps
 from bpf2py.spec.layout import GlobalSymbol, Layout
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.program_spec import Function, ProgramSpec, Ref, RefKind

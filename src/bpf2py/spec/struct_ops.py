@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import DataSec, Struct, Var
+from bpf2py.elf.object_file import Reloc, Section
 from bpf2py.errors import ObjectError
-from bpf2py.spec.elf import Reloc, Section
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.map_types import MapFlags, MapType
 

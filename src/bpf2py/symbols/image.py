@@ -17,19 +17,28 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from bpf2py.elf.layout import (
+    EHDR,
+    NHDR,
+    NT_GNU_BUILD_ID,
+    PHDR,
+    PT_LOAD,
+    PT_NOTE,
+    SHDR,
+    SHF_COMPRESSED,
+    SHT_DYNSYM,
+    SHT_NOBITS,
+    SHT_NOTE,
+    SHT_SYMTAB,
+    STB_GLOBAL,
+    STB_WEAK,
+    STT_FUNC,
+    STT_GNU_IFUNC,
+    SYM,
+)
+
 __all__ = ["Image", "Load", "address_of_symbol", "build_id_of", "open_file", "read_image"]
 
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_PHDR = struct.Struct("<IIQQQQQQ")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_SYM = struct.Struct("<IBBHQQ")
-_NOTE = struct.Struct("<III")
-PT_LOAD, PT_NOTE = 1, 4
-SHT_SYMTAB, SHT_NOTE, SHT_NOBITS, SHT_DYNSYM = 2, 7, 8, 11
-SHF_ALLOC, SHF_COMPRESSED = 2, 0x800
-STT_FUNC, STT_GNU_IFUNC = 2, 10
-STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
-NT_GNU_BUILD_ID = 3
 MOST_DEBUGDATA = 256 << 20  # bytes of .gnu_debugdata unpacked
 MOST_HEADERS = 1 << 16
 ENCLOSING = 32  # functions before an address that are asked whether they still cover it
@@ -61,27 +70,27 @@ class _File:
 
     def __init__(self, data: Buffer) -> None:
         self.data = data
-        if len(data) < _EHDR.size or data[:6] != b"\x7fELF\x02\x01":
+        if len(data) < EHDR.size or data[:6] != b"\x7fELF\x02\x01":
             raise ValueError("not a 64-bit little-endian ELF file")
-        header = _EHDR.unpack_from(data)
+        header = EHDR.unpack_from(data)
         phoff, shoff, phentsize, phnum, shentsize, shnum, shstr = header[5], header[6], *header[9:14]
         self.loads: list[Load] = []
         self.notes: list[tuple[int, int]] = []
-        if phentsize == _PHDR.size:
-            for at in range(phoff, min(phoff + phnum * phentsize, len(data) - _PHDR.size + 1), phentsize):
-                kind, _flags, offset, address, _physical, size, _memory, _align = _PHDR.unpack_from(data, at)
+        if phentsize == PHDR.size:
+            for at in range(phoff, min(phoff + phnum * phentsize, len(data) - PHDR.size + 1), phentsize):
+                kind, _flags, offset, address, _physical, size, _memory, _align = PHDR.unpack_from(data, at)
                 if kind == PT_LOAD:
                     self.loads.append(Load(offset, address, size))
                 elif kind == PT_NOTE:
                     self.notes.append((offset, size))
         rows = []
-        if shentsize == _SHDR.size and shoff:
+        if shentsize == SHDR.size and shoff:
             if not shnum:  # more than fit into the header: the first section says how many (elf(5))
-                shnum = _SHDR.unpack_from(data, shoff)[5] if shoff + _SHDR.size <= len(data) else 0
+                shnum = SHDR.unpack_from(data, shoff)[5] if shoff + SHDR.size <= len(data) else 0
             for at in range(
-                shoff, min(shoff + min(shnum, MOST_HEADERS) * shentsize, len(data) - _SHDR.size + 1), shentsize
+                shoff, min(shoff + min(shnum, MOST_HEADERS) * shentsize, len(data) - SHDR.size + 1), shentsize
             ):
-                rows.append(_SHDR.unpack_from(data, at))
+                rows.append(SHDR.unpack_from(data, at))
         names = rows[shstr][4:6] if shstr < len(rows) else (0, 0)
         self.sections = [
             _Section(self.text(names[0] + row[0], 64), row[1], row[2], row[3], row[4], row[5], row[6]) for row in rows
@@ -106,9 +115,9 @@ class _File:
         places = self.notes or [(s.offset, s.size) for s in self.sections if s.type == SHT_NOTE]
         for at, size in places:
             end = min(at + size, len(self.data))
-            while at + _NOTE.size <= end:
-                name_size, size_of_note, kind = _NOTE.unpack_from(self.data, at)
-                name_at = at + _NOTE.size
+            while at + NHDR.size <= end:
+                name_size, size_of_note, kind = NHDR.unpack_from(self.data, at)
+                name_at = at + NHDR.size
                 note_at = name_at + (name_size + 3 & ~3)
                 if kind == NT_GNU_BUILD_ID and self.data[name_at : name_at + 4] == b"GNU\0" and size_of_note <= 64:
                     return bytes(self.data[note_at : note_at + size_of_note]).hex()
@@ -121,9 +130,7 @@ class _File:
             if table.type not in kinds or table.link >= len(self.sections) or table.flags & SHF_COMPRESSED:
                 continue
             rows, names = self.bytes(table), self.bytes(self.sections[table.link])
-            for name, info, _other, section, value, size in _SYM.iter_unpack(
-                rows[: len(rows) // _SYM.size * _SYM.size]
-            ):
+            for name, info, _other, section, value, size in SYM.iter_unpack(rows[: len(rows) // SYM.size * SYM.size]):
                 if info & 15 not in (STT_FUNC, STT_GNU_IFUNC) or not section or not name < len(names):
                     continue
                 end = names.find(b"\0", name)
@@ -213,8 +220,8 @@ def address_of_symbol(data: Buffer, name: str) -> DataSymbol | None:
             if not at:
                 continue
             rows = file.bytes(table)
-            for string, _info, _other, section, value, size in _SYM.iter_unpack(
-                rows[: len(rows) // _SYM.size * _SYM.size]
+            for string, _info, _other, section, value, size in SYM.iter_unpack(
+                rows[: len(rows) // SYM.size * SYM.size]
             ):
                 if string == at and section:
                     first = min((load.address - load.offset for load in file.loads if not load.offset), default=0)

@@ -6,26 +6,28 @@ section at most once, and answers any damage with `ObjectError`. Layout: the Sys
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 from bpf2py._typing import NamedTuple
+from bpf2py.elf.layout import (
+    EHDR,
+    REL,
+    SHDR,
+    SHF_ALLOC,
+    SHF_COMPRESSED,
+    SHF_EXECINSTR,
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    SHT_NULL,
+    SHT_PROGBITS,
+    SHT_REL,
+    SHT_RELA,
+    SHT_SYMTAB,
+    STT_SECTION,
+    SYM,
+)
 from bpf2py.errors import ObjectError
-
-EM_NONE, EM_BPF = 0, 247
-ET_REL = 1
-SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS, SHT_REL = 0, 1, 2, 3, 4, 8, 9
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 1, 2, 4, 0x800
-SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2
-STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
-STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
-STV_DEFAULT, STV_INTERNAL, STV_HIDDEN = 0, 1, 2
-R_BPF_64_64, R_BPF_64_ABS64, R_BPF_64_ABS32, R_BPF_64_NODYLD32, R_BPF_64_32 = 1, 2, 3, 4, 10
-
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_SYM = struct.Struct("<IBBHQQ")
-_REL = struct.Struct("<QQ")
 
 MAX_NOBITS = 1 << 30  # the largest plausible .bss
 MAX_OVERLAP = 8  # sections do not overlap; without a limit a small file could ask for much memory
@@ -96,7 +98,7 @@ class ElfFile:
             raise ObjectError(
                 f"{name}: not an ELF file (an object compiled with clang -target bpf is expected)", offset=0
             )
-        if len(data) < _EHDR.size:
+        if len(data) < EHDR.size:
             raise ObjectError(f"{name}: the ELF header is cut short: {len(data)} bytes", offset=0)
         (
             ident,
@@ -113,17 +115,17 @@ class ElfFile:
             shentsize,
             shnum,
             shstr,
-        ) = _EHDR.unpack_from(data)
+        ) = EHDR.unpack_from(data)
         if ident[4] != 2:
             raise ObjectError(f"{name}: a 64-bit ELF file is expected, not a 32-bit one", offset=4)
         if ident[5] != 1:
             raise ObjectError(f"{name}: big-endian objects are not supported; compile with -target bpfel", offset=5)
         self.machine = machine
-        if shentsize != _SHDR.size or not shnum:
+        if shentsize != SHDR.size or not shnum:
             raise ObjectError(f"{name}: there are no section headers", offset=0x3A)
         if shoff + shnum * shentsize > len(data):
             raise ObjectError(f"{name}: the section headers lie outside the file; is it truncated?", offset=0x28)
-        headers = [_SHDR.unpack_from(data, shoff + i * shentsize) for i in range(shnum)]
+        headers = [SHDR.unpack_from(data, shoff + i * shentsize) for i in range(shnum)]
         if shstr >= shnum:
             raise ObjectError(f"{name}: the section name table's index {shstr} is out of range", offset=0x3E)
         names = self._contents(data, "section names", *headers[shstr][1:6])
@@ -171,10 +173,10 @@ class ElfFile:
         table = next((s for s in self.sections if s.type == SHT_SYMTAB), None)
         if table is None:
             return
-        if table.size % _SYM.size:
+        if table.size % SYM.size:
             raise ObjectError(f"{self.name}: the symbol table is cut short", section=table.name)
         strings = self.section(table.link).data
-        for index, (name_off, info, other, section, value, size) in enumerate(_SYM.iter_unpack(table.data)):
+        for index, (name_off, info, other, section, value, size) in enumerate(SYM.iter_unpack(table.data)):
             symbol_name = _string(strings, name_off, self.name, table.name)
             if not symbol_name and info & 0xF == STT_SECTION and 0 < section < len(self.sections):
                 symbol_name = self.sections[section].name
@@ -189,12 +191,12 @@ class ElfFile:
                     raise ObjectError(f"{self.name}: RELA relocations are not used by BPF", section=section.name)
             if section.type != SHT_REL:
                 continue
-            if section.size % _REL.size:
+            if section.size % REL.size:
                 raise ObjectError(f"{self.name}: the relocations are cut short", section=section.name)
             target = self.section(section.info)
             if not target.flags & SHF_ALLOC and target.name != ".BTF":
                 continue  # debug information and .BTF.ext, many and of no use: nothing of theirs moves
-            relocs = [Reloc(offset, info >> 32, info & 0xFFFFFFFF) for offset, info in _REL.iter_unpack(section.data)]
+            relocs = [Reloc(offset, info >> 32, info & 0xFFFFFFFF) for offset, info in REL.iter_unpack(section.data)]
             yield target, sorted(relocs)
 
 
