@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli import declared as typer
 from bpf2py.cli.tool_session import asked, watch
 from bpf2py.tools.framework import Filter, Tool
+
+if TYPE_CHECKING:
+    from bpf2py.tools import dists as dists_tool
+    from bpf2py.tools import execsnoop as execsnoop_tool
+    from bpf2py.tools import exitsnoop as exitsnoop_tool
+    from bpf2py.tools import killsnoop as killsnoop_tool
+    from bpf2py.tools import opensnoop as opensnoop_tool
+    from bpf2py.tools import pycalls as pycalls_tool
+    from bpf2py.tools import python as python_tool
+    from bpf2py.tools import stacks as stacks_tool
+    from bpf2py.tools import syscount as syscount_tool
+    from bpf2py.tools import tcp as tcp_tool
+else:
+    dists_tool = module("bpf2py.tools.dists")
+    execsnoop_tool = module("bpf2py.tools.execsnoop")
+    exitsnoop_tool = module("bpf2py.tools.exitsnoop")
+    killsnoop_tool = module("bpf2py.tools.killsnoop")
+    opensnoop_tool = module("bpf2py.tools.opensnoop")
+    pycalls_tool = module("bpf2py.tools.pycalls")
+    python_tool = module("bpf2py.tools.python")
+    stacks_tool = module("bpf2py.tools.stacks")
+    syscount_tool = module("bpf2py.tools.syscount")
+    tcp_tool = module("bpf2py.tools.tcp")
 
 PID = typer.Option(None, "--pid", "-p", min=1, help="Only this process.")
 COMM = typer.Option(None, metavar="NAME", help="Only threads of this name, of which 15 bytes count.")
@@ -27,7 +52,7 @@ BY_PROCESS = typer.Option(False, "--process", "-P", help="A histogram for each p
 PORT = typer.Option(None, "--port", min=1, metavar="N", help="Only connections with this port on either side.")
 NAMES = (
     "execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount", "profile", "offcputime", "pyprofile", "pyoffcpu",
-    "runqlat", "cpudist", "tcplife", "tcpconnect",
+    "runqlat", "cpudist", "tcplife", "tcpconnect", "pyopens", "pyconnects",
 )  # fmt: skip
 
 
@@ -62,10 +87,9 @@ def execsnoop(
 
         bpf2py tool execsnoop --json -- make -j2 | jq -r '.args | join(" ")'
     """
-    from bpf2py.tools.execsnoop import Execsnoop
 
     def make(wanted: Filter) -> Tool:
-        return Execsnoop(wanted, failed=failed)
+        return execsnoop_tool.Execsnoop(wanted, failed=failed)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -89,10 +113,9 @@ def opensnoop(
 
         bpf2py tool opensnoop --pid 1234 --json
     """
-    from bpf2py.tools.opensnoop import Opensnoop
 
     def make(wanted: Filter) -> Tool:
-        return Opensnoop(wanted, failed=failed)
+        return opensnoop_tool.Opensnoop(wanted, failed=failed)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -116,10 +139,9 @@ def exitsnoop(
 
         bpf2py tool exitsnoop -- make test
     """
-    from bpf2py.tools.exitsnoop import Exitsnoop
 
     def make(wanted: Filter) -> Tool:
-        return Exitsnoop(wanted, failed=failed)
+        return exitsnoop_tool.Exitsnoop(wanted, failed=failed)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -144,10 +166,9 @@ def killsnoop(
 
         bpf2py tool killsnoop --signal 9 --json
     """
-    from bpf2py.tools.killsnoop import Killsnoop
 
     def make(wanted: Filter) -> Tool:
-        return Killsnoop(wanted, failed=failed, number=number)
+        return killsnoop_tool.Killsnoop(wanted, failed=failed, number=number)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -175,10 +196,11 @@ def syscount(
 
         bpf2py tool syscount --latency -- python3 -c 'import asyncio'
     """
-    from bpf2py.tools.syscount import Syscount
 
     def make(wanted: Filter) -> Tool:
-        return Syscount(wanted, by_process=by_process, latency=latency, failed=failed, error=error or "", top=top)
+        return syscount_tool.Syscount(
+            wanted, by_process=by_process, latency=latency, failed=failed, error=error or "", top=top
+        )
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -201,12 +223,10 @@ def profile(
 
         bpf2py tool profile --frequency 999 -- gzip -k big
     """
-    from bpf2py.tools.stacks import Profile, check_frequency
-
-    rate = check_frequency(frequency)
+    rate = stacks_tool.check_frequency(frequency)
 
     def make(wanted: Filter) -> Tool:
-        return Profile(wanted, frequency=rate)
+        return stacks_tool.Profile(wanted, frequency=rate)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
 
@@ -231,10 +251,9 @@ def offcputime(
 
         bpf2py tool offcputime --output flame.html -- make
     """
-    from bpf2py.tools.stacks import Offcputime
 
     def make(wanted: Filter) -> Tool:
-        return Offcputime(wanted, least_us=least)
+        return stacks_tool.Offcputime(wanted, least_us=least)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
 
@@ -260,13 +279,10 @@ def pyprofile(
 
         bpf2py tool pyprofile --pid 1234 --duration 10 --no-native
     """
-    from bpf2py.tools.python import Pyprofile
-    from bpf2py.tools.stacks import check_frequency
-
-    rate = check_frequency(frequency)
+    rate = stacks_tool.check_frequency(frequency)
 
     def make(wanted: Filter) -> Tool:
-        return Pyprofile(wanted, frequency=rate, native=native)
+        return python_tool.Pyprofile(wanted, frequency=rate, native=native)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
 
@@ -290,10 +306,9 @@ def pyoffcpu(
 
         bpf2py tool pyoffcpu --no-native -- python3 script.py
     """
-    from bpf2py.tools.python import Pyoffcpu
 
     def make(wanted: Filter) -> Tool:
-        return Pyoffcpu(wanted, least_us=least, native=native)
+        return python_tool.Pyoffcpu(wanted, least_us=least, native=native)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
 
@@ -315,10 +330,9 @@ def runqlat(
 
         bpf2py tool runqlat -- make -j8
     """
-    from bpf2py.tools.dists import Runqlat
 
     def make(wanted: Filter) -> Tool:
-        return Runqlat(wanted, by_process=by_process)
+        return dists_tool.Runqlat(wanted, by_process=by_process)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -340,10 +354,9 @@ def cpudist(
 
         bpf2py tool cpudist --process -- make -j2
     """
-    from bpf2py.tools.dists import Cpudist
 
     def make(wanted: Filter) -> Tool:
-        return Cpudist(wanted, by_process=by_process)
+        return dists_tool.Cpudist(wanted, by_process=by_process)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -367,10 +380,9 @@ def tcplife(
 
         bpf2py tool tcplife --json -- curl -s https://example.org
     """
-    from bpf2py.tools.tcp import Tcplife
 
     def make(wanted: Filter) -> Tool:
-        return Tcplife(wanted, port=port or 0)
+        return tcp_tool.Tcplife(wanted, port=port or 0)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
 
@@ -392,9 +404,60 @@ def tcpconnect(
 
         bpf2py tool tcpconnect --port 5432 --json
     """
-    from bpf2py.tools.tcp import Tcpconnect
 
     def make(wanted: Filter) -> Tool:
-        return Tcpconnect(wanted, port=port or 0)
+        return tcp_tool.Tcpconnect(wanted, port=port or 0)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def pyopens(
+    failed: bool = FAILED,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Show files that Python programs open, or try to: the path, and the function and line that opens it.
+
+    WHERE is the innermost function that is not of Python's standard library; --json has the whole stack.
+
+    Examples:
+
+        bpf2py tool pyopens --failed -- python3 -c 'import json'
+
+        bpf2py tool pyopens --json -- python3 script.py
+    """
+
+    def make(wanted: Filter) -> Tool:
+        return pycalls_tool.Pyopens(wanted, failed=failed)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def pyconnects(
+    failed: bool = FAILED,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Show addresses that Python programs connect to, and the function and line that does it.
+
+    WHERE is the innermost function that is not of Python's standard library; --json has the whole stack.
+
+    Examples:
+
+        bpf2py tool pyconnects --pid 1234
+
+        bpf2py tool pyconnects --json -- python3 script.py
+    """
+
+    def make(wanted: Filter) -> Tool:
+        return pycalls_tool.Pyconnects(wanted, failed=failed)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))

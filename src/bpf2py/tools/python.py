@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.readers.ring import RingReader
@@ -35,8 +35,15 @@ class PythonTool(Tool):
 
     unit: ClassVar[str] = "samples"
 
-    def __init__(self, wanted: Filter, variables: dict[str, Any] | None = None, *, native: bool = True) -> None:
-        super().__init__(wanted, variables)
+    def __init__(
+        self,
+        wanted: Filter,
+        variables: dict[str, Any] | None = None,
+        *,
+        native: bool = True,
+        autoload: Mapping[str, bool] | None = None,
+    ) -> None:
+        super().__init__(wanted, variables, autoload=autoload)
         self._questions: RingReader[int] | None = None
         self.stacks = Stacks(self.unit)
         self._native = native

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Iterable
 
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.tools.framework import Column, Filter, Record, Tool
@@ -16,7 +17,7 @@ __all__ = ["Tcpconnect", "Tcplife"]
 OPENED, FAILED, CLOSED = 0, 1, 2  # kinds of tcplife.py
 
 
-def address(family: int, data: Any) -> str:
+def address(family: int, data: Iterable[int]) -> str:
     """An address as text; of IPv4 also where IPv6 carries it."""
     if family == socket.AF_INET:
         return str(ipaddress.IPv4Address(bytes(data)[:4]))

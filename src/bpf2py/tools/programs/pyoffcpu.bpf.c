@@ -25,7 +25,7 @@ static __always_inline void leaves(void *ctx)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct python_sample *sample;
 
-	if (!tid || !is_wanted() || BPF_CORE_READ(task, exit_state) || !runs_python())
+	if (!tid || !is_wanted() || BPF_CORE_READ(task, exit_state) || !runs_python(1))
 		return;
 	sample = bpf_map_lookup_elem(&scratch, &zero);
 	if (!sample)

@@ -6,7 +6,7 @@ int on_sample(struct bpf_perf_event_data *ctx)
 {
 	struct python_sample *sample;
 
-	if (!(__u32)bpf_get_current_pid_tgid() || !is_wanted() || !runs_python())
+	if (!(__u32)bpf_get_current_pid_tgid() || !is_wanted() || !runs_python(1))
 		return 0;
 	sample = bpf_ringbuf_reserve(&events, sizeof(*sample), 0);
 	if (!sample) {

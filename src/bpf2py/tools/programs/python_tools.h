@@ -40,6 +40,10 @@ struct {
 
 __u64 no_room; /* stacks that were not kept */
 
+#ifndef RECORD
+#define RECORD struct python_sample
+#endif
+
 struct python_sample {
 	__u64 time_ns;
 	__u64 value; /* nanoseconds, or what else the tool measures */
@@ -52,7 +56,7 @@ struct python_sample {
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 16 << 20);
-	__type(value, struct python_sample);
+	__type(value, RECORD);
 } events SEC(".maps");
 
 /* Processes of which user space has not told yet whether they run Python: it is asked at the 1st, 2nd, 4th, 8th ... event. */
@@ -137,14 +141,15 @@ static __always_inline void fill(void *ctx, struct python_sample *sample)
 	bpf2py_python_stack(ctx, &sample->python);
 }
 
-static __always_inline int runs_python(void)
+static __always_inline int runs_python(int counts)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32;
 	__u64 *count, one = 1;
 
 	if (bpf_map_lookup_elem(&bpf2py_python_processes, &pid))
 		return 1;
-	__sync_fetch_and_add(&others, 1);
+	if (counts)
+		__sync_fetch_and_add(&others, 1);
 	count = bpf_map_lookup_elem(&asked, &pid);
 	if (count)
 		*count += 1;
