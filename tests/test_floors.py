@@ -152,7 +152,10 @@ def test_only_backends_names_a_backend() -> None:
     """Above the seam: the API does not know which it has. Features, symbols and the machine's metrics are the running kernel's."""
     for name, path in modules().items():
         room = name.removeprefix("bpf2py.").split(".")[0]
-        if room in ("kernel", "engine", "backends", "cli", "testing", "features", "export") or name == "bpf2py":
+        if (
+            room in ("kernel", "engine", "backends", "cli", "testing", "tools", "features", "export")
+            or name == "bpf2py"
+        ):
             continue
         used = imported(path, for_checkers=True)
         assert not [each for each in used if each.startswith(("bpf2py.kernel", "bpf2py.engine"))], name

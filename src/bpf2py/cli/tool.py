@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bpf2py.tools import dists as dists_tool
     from bpf2py.tools import execsnoop as execsnoop_tool
     from bpf2py.tools import exitsnoop as exitsnoop_tool
+    from bpf2py.tools import functions as functions_tool
     from bpf2py.tools import killsnoop as killsnoop_tool
     from bpf2py.tools import opensnoop as opensnoop_tool
     from bpf2py.tools import pycalls as pycalls_tool
@@ -23,6 +24,7 @@ else:
     dists_tool = module("bpf2py.tools.dists")
     execsnoop_tool = module("bpf2py.tools.execsnoop")
     exitsnoop_tool = module("bpf2py.tools.exitsnoop")
+    functions_tool = module("bpf2py.tools.functions")
     killsnoop_tool = module("bpf2py.tools.killsnoop")
     opensnoop_tool = module("bpf2py.tools.opensnoop")
     pycalls_tool = module("bpf2py.tools.pycalls")
@@ -36,6 +38,9 @@ COMM = typer.Option(None, metavar="NAME", help="Only threads of this name, of wh
 CGROUP = typer.Option(None, metavar="DIRECTORY", help="Only this control group (version 2) and those below it.")
 DURATION = typer.Option(None, "--duration", "-d", min=0.0, help="Stop after this many seconds.")
 JSON = typer.Option(False, "--json", help="Print a JSON object a line.")
+FUNCTION = typer.Argument(
+    ..., metavar="BINARY:FUNCTION", help="A function of a program or library, such as libc:malloc."
+)
 COMMAND = typer.Argument(None, metavar="[-- COMMAND...]", help="Run this, and watch only it and what it starts.")
 FAILED = typer.Option(False, "--failed", "-x", help="Only those that fail.")
 
@@ -52,7 +57,7 @@ BY_PROCESS = typer.Option(False, "--process", "-P", help="A histogram for each p
 PORT = typer.Option(None, "--port", min=1, metavar="N", help="Only connections with this port on either side.")
 NAMES = (
     "execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount", "profile", "offcputime", "pyprofile", "pyoffcpu",
-    "runqlat", "cpudist", "tcplife", "tcpconnect", "pyopens", "pyconnects",
+    "runqlat", "cpudist", "tcplife", "tcpconnect", "pyopens", "pyconnects", "funccount", "funclatency",
 )  # fmt: skip
 
 
@@ -459,5 +464,56 @@ def pyconnects(
 
     def make(wanted: Filter) -> Tool:
         return pycalls_tool.Pyconnects(wanted, failed=failed)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def funccount(
+    function: str = FUNCTION,
+    command: list[str] = COMMAND,
+    top: int = typer.Option(20, "--top", "-T", min=1, help="Rows."),
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+) -> None:
+    """Count calls of functions of programs and libraries: of one, or of all that match a pattern with * and ? (Linux 6.6).
+
+    Examples:
+
+        bpf2py tool funccount 'libc:str*' -- ls
+
+        bpf2py tool funccount libc:malloc --pid 1234 --duration 5
+    """
+
+    def make(wanted: Filter) -> Tool:
+        return functions_tool.Funccount(wanted, function, top=top)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def funclatency(
+    function: str = FUNCTION,
+    command: list[str] = COMMAND,
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+) -> None:
+    """Draw how long calls of a function take, from when it is called until it returns.
+
+    Calls count when they return, recursive ones each; one that is left by longjmp or an exception does not count.
+
+    Examples:
+
+        bpf2py tool funclatency libc:getaddrinfo --duration 60
+
+        bpf2py tool funclatency libc:fread -- sort file
+    """
+
+    def make(wanted: Filter) -> Tool:
+        return functions_tool.Funclatency(wanted, function)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))

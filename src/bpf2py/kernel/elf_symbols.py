@@ -124,17 +124,25 @@ def symbol_offset(what: str, path: str, name: str) -> int:
     return fit[0].offset
 
 
-def matching_offsets(what: str, path: str, pattern: str) -> list[int]:
-    """Offsets of the functions whose names match a pattern with ``*`` and ``?``; indirect ones are left out.
+def matching_functions(what: str, path: str, pattern: str) -> dict[int, str]:
+    """Names by offset of the functions whose names match a pattern with ``*`` and ``?``; indirect ones are left out.
 
-    Raises AttachError when the file is no 64-bit ELF file, or none matches.
+    Raises AttachError when the file is not a 64-bit ELF file, or none matches.
     """
     # Brackets are not part of such patterns, but may be of a name.
     accepts = re.compile(fnmatch.translate(pattern.replace("[", "[[]"))).match
-    found = sorted({f.offset for f in _functions(what, path, None) if not f.indirect and accepts(f.name)})
+    found: dict[int, str] = {}
+    for function in sorted(_functions(what, path, None), key=lambda f: (-_rank(f), f.name.startswith("_"), f.name)):
+        if not function.indirect and accepts(function.name):
+            found.setdefault(function.offset, function.name)
     if not found:
         raise AttachError(f"{what}: no function of {path} matches {pattern!r}")
-    return found
+    return dict(sorted(found.items()))
+
+
+def matching_offsets(what: str, path: str, pattern: str) -> list[int]:
+    """Offsets of the functions whose names match; see `matching_functions`."""
+    return list(matching_functions(what, path, pattern))
 
 
 def _rank(function: _Function) -> int:

@@ -1,0 +1,91 @@
+"""How long calls of a function take, recursive ones and those that are left by longjmp or exceptions included."""
+
+from bpf2py.lang import *
+
+SLOTS = 40
+
+
+class Call(Struct):
+    stack: u64  # where its return address is: no two calls of a thread that have not returned have the same
+    thread: u32
+    unused: u32
+
+
+class Latency(Struct):
+    total_ns: u64
+    count: u64
+    slots: array[u64, SLOTS]
+
+
+started = LruHash[Call, u64](max_entries=65_536)
+latency = Array[u32, Latency](max_entries=1)
+return_address: Const[u64] = 8  # bytes of the stack that returning takes off: on x86-64 8, on aarch64 0
+
+# Whom to watch: the same lines in every tool, set before it is loaded.
+only_pid: Const[u32] = 0
+only_comm: Const[char[16]] = ""
+only_cgroup: Const[u64] = 0
+only_followed: Const[u32] = 0
+followed = Hash[u32, u8](max_entries=1)  # processes of the command that is run, shared with tree.py
+
+
+def comm_is_wanted() -> bool:
+    comm = char[16]()
+    current_comm(comm)
+    for i in range(16):
+        if comm[i] != only_comm[i]:
+            return False
+        if comm[i] == 0:
+            break
+    return True
+
+
+def in_cgroup() -> bool:
+    for level in range(16):
+        if get_current_ancestor_cgroup_id(level) == only_cgroup:
+            return True
+    return False
+
+
+def is_wanted() -> bool:
+    if only_pid and current_tgid() != only_pid:
+        return False
+    if only_followed and current_tgid() not in followed:
+        return False
+    if only_comm[0] and not comm_is_wanted():
+        return False
+    return not only_cgroup or in_cgroup()
+
+
+def log2(value: u64) -> u32:
+    """The highest bit that is set."""
+    result: u32 = 0
+    for shift in (32, 16, 8, 4, 2, 1):
+        if value >> shift:
+            value >>= shift
+            result += shift
+    return result
+
+
+@uprobe
+def on_entry(ctx: KprobeContext) -> int:
+    if is_wanted():
+        started[Call(stack=PT_REGS_SP(ctx), thread=current_pid())] = ktime_get_ns()
+    return 0
+
+
+@uretprobe
+def on_return(ctx: KprobeContext) -> int:
+    now = ktime_get_ns()
+    call = Call(stack=PT_REGS_SP(ctx) - return_address, thread=current_pid())
+    begin = started.get(call)
+    if begin is None:
+        return 0
+    took = now - begin.value
+    started.delete(call)
+    found = latency.get(0)
+    if found is not None:
+        atomic_add(addr(found.total_ns), took)
+        atomic_add(addr(found.count), 1)
+        atomic_add(addr(found.slots[min(log2(took), SLOTS - 1)]), 1)
+    return 0
