@@ -9,6 +9,7 @@ from bpf2py.cli.tool_session import asked, watch
 from bpf2py.tools.framework import Filter, Tool
 
 if TYPE_CHECKING:
+    from bpf2py.tools import block as block_tool
     from bpf2py.tools import dists as dists_tool
     from bpf2py.tools import execsnoop as execsnoop_tool
     from bpf2py.tools import exitsnoop as exitsnoop_tool
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bpf2py.tools import syscount as syscount_tool
     from bpf2py.tools import tcp as tcp_tool
 else:
+    block_tool = module("bpf2py.tools.block")
     dists_tool = module("bpf2py.tools.dists")
     execsnoop_tool = module("bpf2py.tools.execsnoop")
     exitsnoop_tool = module("bpf2py.tools.exitsnoop")
@@ -58,6 +60,7 @@ PORT = typer.Option(None, "--port", min=1, metavar="N", help="Only connections w
 NAMES = (
     "execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount", "profile", "offcputime", "pyprofile", "pyoffcpu",
     "runqlat", "cpudist", "tcplife", "tcpconnect", "pyopens", "pyconnects", "funccount", "funclatency",
+    "biosnoop", "biolatency",
 )  # fmt: skip
 
 
@@ -515,5 +518,53 @@ def funclatency(
 
     def make(wanted: Filter) -> Tool:
         return functions_tool.Funclatency(wanted, function)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def biosnoop(
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Show requests to disks when they are done: who made them, where, how large, and how long they took.
+
+    QUE is the time until the driver had it, LAT all of it. What is written later is of a thread of the kernel.
+
+    Examples:
+
+        bpf2py tool biosnoop
+
+        bpf2py tool biosnoop --json -- dd if=big of=/dev/null iflag=direct
+    """
+
+    def make(wanted: Filter) -> Tool:
+        return block_tool.Biosnoop(wanted)
+
+    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+
+
+def biolatency(
+    pid: int = PID,
+    comm: str = COMM,
+    cgroup: str = CGROUP,
+    duration: float = DURATION,
+    as_json: bool = JSON,
+    command: list[str] = COMMAND,
+) -> None:
+    """Draw how long requests to disks take, queues included: a histogram for each disk.
+
+    Examples:
+
+        bpf2py tool biolatency --duration 10
+
+        bpf2py tool biolatency -- sync
+    """
+
+    def make(wanted: Filter) -> Tool:
+        return block_tool.Biolatency(wanted)
 
     watch(make, asked(pid, comm, cgroup, duration, as_json, command))
