@@ -11,7 +11,7 @@ PICTURE = Path(__file__).parent.parent / "docs" / "contributing" / "rooms.svg"
 FLOORS = (
     ("what people run", (
         ("cli", "one file a command"), ("lang", "programs in Python"), ("codegen", "typed modules"),
-        ("testing", "the pytest plugin"),
+        ("symbols", "names, stacks"), ("testing", "the pytest plugin"),
     )),
     ("the public API", (
         ("object, loading", "a spec loaded"), ("maps", "a file a family"), ("readers", "rings, perf buffers"),
@@ -20,7 +20,7 @@ FLOORS = (
     ("two backends", (("kernel", "bpf() and its hooks"), ("engine", "the same, in this process"))),
     ("pure", (
         ("seam", "the contract"), ("spec", "an object file as data"), ("linker", "CO-RE, static linking"),
-        ("toolchain", "compiler, headers, cache"),
+        ("toolchain", "compiler, headers"), ("elf", "the file format"),
     )),
     ("facts", (
         ("uapi", "tables of kernel facts"), ("btf", "types, codecs"), ("isa", "instructions, helpers"), ("errors", "the tree"),
