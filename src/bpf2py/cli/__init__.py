@@ -43,6 +43,11 @@ COMMANDS = {
 }
 
 
+# What an exception says that is raised where the engine would have done, and what the command line says.
+_IN_PYTHON = '; or, to test without privileges, backend="engine"'
+_IN_THE_SHELL = "; or, to test without privileges, --backend engine"
+
+
 def declare(wanted: Sequence[str]) -> Typer:
     """The commands asked for, as they are declared."""
     commands = Typer()
@@ -112,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _discard_output()
         sys.exit(1)
     except BpfError as error:
-        _complain(str(error))
+        _complain(str(error).replace(_IN_PYTHON, _IN_THE_SHELL if argv[:1] == ["run"] else ""))
         sys.exit(1)
     except OSError as error:
         _discard_output()

@@ -21,6 +21,14 @@ def object_info(fd: int, size: int, initial: bytes = b"") -> tuple[int, Any]:
     return bpf(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd & 0xFFFFFFFF, size, ctypes.addressof(info))), info
 
 
+_LISTED = {
+    Command.MAP_GET_NEXT_ID: "maps",
+    Command.PROG_GET_NEXT_ID: "programs",
+    Command.LINK_GET_NEXT_ID: "links",
+    Command.BTF_GET_NEXT_ID: "BTF",
+}
+
+
 def ids(command: Command) -> Iterator[int]:
     """Every id of a kind of object, by BPF_*_GET_NEXT_ID."""
     current = 0
@@ -29,7 +37,7 @@ def ids(command: Command) -> Iterator[int]:
         result = bpf_inout(command, buffer)
         if result == -ENOENT:
             return
-        check(result, command, "ids")
+        check(result, command, f"list {_LISTED.get(command, 'ids')}")
         current = int.from_bytes(buffer.raw[4:8], "little")
         yield current
 
