@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 import warnings
 
@@ -71,9 +70,7 @@ def build(wanted: Sequence[str]) -> typer.Typer:
 
     def show_version(asked: bool) -> None:
         if asked:
-            from importlib.metadata import version
-
-            typer.echo(f"bpf2py {version('bpf2py')}")
+            typer.echo(f"bpf2py {_version()}")
             raise typer.Exit
 
     @app.callback()
@@ -85,6 +82,12 @@ def build(wanted: Sequence[str]) -> typer.Typer:
         pass
 
     return declare(wanted).made(app, EXIT_STATUS)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("bpf2py")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -127,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _ends() -> None:
     """There is nothing left to interrupt: one more Ctrl-C would only show where the interpreter was when it ended."""
+    signal = import_module("_signal")  # what `signal` wraps in enumerations, which take longer than many a command
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:
@@ -141,6 +145,9 @@ def _run(argv: list[str]) -> None:
         if reference is not None:
             json_dump.run(reference)
             return
+    if argv == ["--version"]:
+        print(f"bpf2py {_version()}")
+        return
     if argv in (["--help"], ["-h"]) and "_BPF2PY_COMPLETE" not in os.environ and print_overview():
         return
     wanted = argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS)
