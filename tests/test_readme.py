@@ -79,5 +79,18 @@ def test_the_lines_on_attaching_attach(compile_bpf: Callable[[str], bytes], cgro
     in_new_network(run)
 
 
+def test_links_work_elsewhere_too() -> None:
+    """A package index shows the README by itself: it needs whole addresses, of files that are here, and has no anchors."""
+    text = (ROOT / "README.md").read_text()
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)]*)\)", prose) + re.findall(r'src="([^"]*)"', prose)
+    assert len(links) >= 5
+    here = ("https://github.com/bpf2py/bpf2py/blob/main/", "https://raw.githubusercontent.com/bpf2py/bpf2py/main/")
+    for link in links:
+        assert link.startswith("https://"), link
+        for root in here:
+            assert not link.startswith(root) or (ROOT / link.removeprefix(root)).is_file(), link
+
+
 def test_there_are_blocks_to_run() -> None:
     assert len(RUNNABLE) >= 3

@@ -1,15 +1,17 @@
-"""Write the types of bpf2py.lang's hooks and helpers for type checkers, from the tables: ``--check`` only compares."""
+"""Write the types of bpf2py.lang's hooks and helpers for type checkers, and the page of its names: ``--check`` only compares."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import bpf2py.lang
 from bpf2py.isa.helpers import HELPERS_BY_NAME, Helper
 from bpf2py.lang.helpers import __all__ as helper_names
-from bpf2py.lang.hooks_table import HOOKS
+from bpf2py.lang.hooks_table import CONTEXT_CLASSES, HOOKS
 
-ROOM = Path(__file__).parent.parent / "src" / "bpf2py" / "lang"
+ROOT = Path(__file__).parent.parent
+ROOM, PAGE = ROOT / "src" / "bpf2py" / "lang", ROOT / "docs" / "reference" / "python-names.md"
 HEAD = "# Written by tools/lang_stubs.py from {table}; not to be changed by hand.\n"
 
 
@@ -55,10 +57,54 @@ def hooks() -> str:
     return "".join(lines)
 
 
+def page() -> str:
+    """Every name of the language that the tables or the kernel's headers give it."""
+    lines = [
+        "<!-- Written by tools/lang_stubs.py; not to be changed by hand. -->",
+        "# Names of programs in Python",
+        "",
+        "What `from bpf2py.lang import *` brings beside [the language](python.md) itself.",
+        "Kernel functions (kfuncs) go by the names the kernel has for them.",
+        "",
+        "## Hooks",
+        "",
+        'A decorator for each section name; what follows the slash is its argument: `@kprobe("do_unlinkat")`.',
+        "`@section(name)` takes any name.",
+        "",
+        "| decorator | section | program type |",
+        "|---|---|---|",
+        *(f"| `@{name}` | `{each.name}` | {each.program_type.name} |" for name, each in sorted(HOOKS.items())),
+        "",
+        "## Contexts",
+        "",
+        "| class | struct of the kernel |",
+        "|---|---|",
+        *(
+            f"| `{name}` | {f'`{struct}`' if struct else 'what the hook has'} |"
+            for name, struct in CONTEXT_CLASSES.items()
+        ),
+        "",
+        "## Helpers",
+        "",
+        "In the order of their numbers. Those marked GPL are for programs with a licence that is compatible with it.",
+        "",
+        "| helper | returns | since | |",
+        "|---|---|---|---|",
+    ]
+    for name in helper_names:
+        helper = HELPERS_BY_NAME[name]
+        parameters = ", ".join(parameter.name or "..." for parameter in helper.parameters)
+        lines.append(f"| `{name}({parameters})` | `{helper.returns}` | {helper.since} | {'GPL' * helper.gpl_only} |")
+    constants = [name for name in vars(bpf2py.lang)["__all__"] if type(getattr(bpf2py.lang, name)) is int]
+    lines += ["", "## Constants", "", "From the kernel's headers.", "", "| | |", "|---|---|"]
+    lines += [f"| `{name}` | {getattr(bpf2py.lang, name)} |" for name in sorted(constants)]
+    return "\n".join([*lines, ""])
+
+
 def main() -> int:
     """Write, or compare."""
     stale = 0
-    for path, text in ((ROOM / "helpers.pyi", helpers()), (ROOM / "hooks.pyi", hooks())):
+    for path, text in ((ROOM / "helpers.pyi", helpers()), (ROOM / "hooks.pyi", hooks()), (PAGE, page())):
         if "--check" in sys.argv:
             stale |= not path.exists() or path.read_text() != text
         else:

@@ -1,20 +1,30 @@
-"""Draw the pictures of the documentation: the live view of `bpf2py run`, and a histogram; ``--check`` only compares them.
+"""Draw the pictures of the documentation; ``--check`` only compares them.
 
-They come from programs that run on the engine, so they are the same everywhere.
+They come from programs that run on the engine, so they are the same everywhere. Two were recorded once: the terminal, which
+``--record`` records anew (with root, for it shows the kernel), and the flame graph, whose stacks are in busy.folded.
 """
 
 from __future__ import annotations
 
+import html
 import io
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
 import bpf2py
 from bpf2py.engine import Engine, Task
+from bpf2py.symbols import Stacks
+from tools import drawings
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
+HERE = Path(__file__).parent
+IMAGES = HERE.parent / "docs" / "images"
+EXACT = ("logo.svg", "lru.svg", "flame-graph.svg", "flame-graph.html")
 SOURCE = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -60,6 +70,30 @@ SEC("tracepoint/syscalls/sys_enter_openat") int on_open(void *ctx)
 }
 char LICENSE[] SEC("license") = "GPL";
 """
+RECORDED = "recorded.svg"
+PROGRAM = """\
+from bpf2py.lang import *
+
+class Name(Struct):
+    comm: char[16]
+
+opens = Hash[Name, u64](max_entries=1024)
+
+@tracepoint("syscalls/sys_enter_openat")
+def on_open(ctx: TracepointContext) -> int:
+    name = Name()
+    current_comm(name.comm)
+    opens[name] += 1
+    return 0
+"""
+TEST = """\
+def test_opens_are_counted(bpf2py):
+    obj = bpf2py.load("opens.py")
+    bpf2py.fire("tracepoint/syscalls/sys_enter_openat")
+    assert len(obj.maps["opens"]) == 1
+"""
+# What is typed in the recorded terminal.
+TYPED = ("cat opens.py", "sudo bpf2py run opens.py -- make", "cat test_opens.py", "pytest -q test_opens.py   # no root")
 COMMANDS = {"cc1": 410, "make": 88, "as": 61, "git": 33, "sh": 24, "ld": 17, "python": 9, "sshd": 3}
 
 
@@ -73,6 +107,15 @@ def loaded(engine: Engine) -> Any:
             with engine.cpu(turn & 3):
                 engine.fire("tracepoint/syscalls/sys_enter_openat")
     return obj
+
+
+def theme() -> Any:
+    """The colours of the recorded terminal, for rich."""
+    from rich.terminal_theme import TerminalTheme
+
+    colours = ("0f1b2a", "f87171", "4ade80", "facc15", "60a5fa", "c084fc", "7dd3fc", "d5dce5")
+    ansi = [(int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in colours]
+    return TerminalTheme(ansi[0], ansi[-1], ansi)
 
 
 def live_view(obj: Any, width: int, height: int) -> str:
@@ -95,21 +138,86 @@ def live_view(obj: Any, width: int, height: int) -> str:
         console.print(Text("running for 12 s", style="dim"))
         for row in screen(session.blocks(width), height - len(said) - 2)[0]:
             console.print(row)
-    return console.export_svg(title="bpf2py run opens.bpf.c", unique_id=f"live{width}")
+    drawn = console.export_svg(title="bpf2py run opens.bpf.c", theme=theme(), unique_id=f"live{width}")
+    drawn = re.sub(r"\s*@font-face \{[^}]*\}", "", drawn).replace("Fira Code, monospace", drawings.MONO)
+    return re.sub(r"[ \t]+$", "", drawn, flags=re.MULTILINE) + "\n"
+
+
+def record() -> str:
+    """The commands of `TYPED`, run now, and what they answered."""
+    rows: list[tuple[str, str]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        (work / "opens.py").write_text(PROGRAM)
+        (work / "test_opens.py").write_text(TEST)
+        (work / "hello.c").write_text('#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n')
+        (work / "Makefile").write_text("hello: hello.c\n\tcc -O2 -o hello hello.c\n")
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
+        for command in TYPED:
+            done = subprocess.run(
+                ["sh", "-c", command.removeprefix("sudo ")], cwd=work, env=environment, text=True, check=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            rows.append(("command", command))
+            for line in done.stdout.rstrip().splitlines():
+                kind = "note" if line.startswith("bpf2py:") else "head" if line.startswith("opens (") else "output"
+                rows += [(kind, part) for part in re.findall(r".{1,80}(?:\s|$)", line) or [""]]
+            rows.append(("pause", ""))
+    return drawings.terminal("eBPF in Python", rows[:-1])
+
+
+def survivors(kernel: str, cpus: int, max_entries: int) -> float:
+    """Percent of an LRU map's max_entries that are there after one key more was inserted on one CPU."""
+    engine = Engine(kernel=kernel, possible_cpus=cpus)
+    with bpf2py.Map.create("LRU_HASH", key="u32", value="u32", max_entries=max_entries, backend=engine) as lru:
+        for key in range(max_entries + 1):
+            lru[key] = key
+        return 100 * lru.count() / max_entries
+
+
+def lru_plot() -> str:
+    """What LRU maps keep, by size and kernel."""
+    machines = {"6.1, any CPUs": ("6.1", 4), **{f"6.12, {n} CPU{'s' * (n > 1)}": ("6.12", n) for n in (1, 2, 4, 8)}}
+    sizes = (10, 20, 50, 100, 200, 500, 1000, 2000, 4096)
+    curves = {name: [(size, survivors(*machine, size)) for size in sizes] for name, machine in machines.items()}
+    return drawings.lines("Keys left after inserting max_entries + 1", "max_entries", curves, 100, " %")
 
 
 def pictures() -> dict[str, str]:
-    """All of them, by file name."""
+    """All of them but the recorded one, by file name."""
     obj = loaded(Engine(possible_cpus=4, seed=7))
     found = {"live-view.svg": live_view(obj, 80, 40)}
-    found["histogram.svg"] = str(obj.maps["latency_hist_ns"].log2_hist("ns").plot("Latency of openat()"))
+    histogram = str(obj.maps["latency_hist_ns"].log2_hist("ns").plot("Latency of openat()"))
+    found["histogram.svg"] = histogram.replace(' fill="currentColor">', f"><style>{drawings.SCHEME}</style>")
     obj.close()
+    found["logo.svg"] = drawings.logo()
+    found["lru.svg"] = lru_plot()
+    stacks = Stacks.from_folded((HERE / "busy.folded").read_text().splitlines())
+    found["flame-graph.svg"] = drawings.flame_graph(stacks, "busy.py: Python by line, and the native code it calls")
+    found["flame-graph.html"] = stacks.flame_graph("busy.py")
     return found
 
 
-def words(svg: str) -> list[str]:
+def words(picture: str) -> list[str]:
     """What a picture says; how it is drawn depends on the version of rich."""
-    return re.findall(r">([^<>]+)</text>", svg)
+    return re.findall(r">([^<>]+)</t(?:ext|span)>", picture)
+
+
+def is_fresh(name: str, made: str) -> bool:
+    """Whether the file says what it should."""
+    path = IMAGES / name
+    if not path.exists():
+        return False
+    text = path.read_text()
+    return text == made if name in EXACT else words(text) == words(made)
+
+
+def recorded_is_fresh() -> bool:
+    """Whether the recorded terminal shows today's commands and files; what they answer is another each time."""
+    lines = re.findall(r"<text [^>]*>(.*)</text>", (IMAGES / RECORDED).read_text())
+    said = [html.unescape(re.sub(r"<[^>]*>", "", line)) for line in lines]
+    files = [line for line in (PROGRAM + TEST).splitlines() if line]
+    return [line for line in said if line[:2] == "$ "] == [f"$ {line}" for line in TYPED] and set(files) <= set(said)
 
 
 def main() -> None:
@@ -118,12 +226,17 @@ def main() -> None:
         sys.stdout.reconfigure(encoding="utf-8")  # bars are drawn as the terminal can
     made = pictures()
     IMAGES.mkdir(exist_ok=True)
+    if "--check" in sys.argv[1:]:
+        stale = [name for name, text in made.items() if not is_fresh(name, text)]
+        if stale:
+            sys.exit(f"{', '.join(stale)} not up to date: run python tools/pictures.py")
+        if not recorded_is_fresh():
+            sys.exit(f"{RECORDED} is not up to date: run python tools/pictures.py --record")
+        return
+    if "--record" in sys.argv[1:]:
+        made[RECORDED] = record()
     for name, text in made.items():
-        path = IMAGES / name
-        if "--check" not in sys.argv[1:]:
-            path.write_text(text + "\n")
-        elif not path.exists() or words(path.read_text()) != words(text):
-            sys.exit(f"{name} is not up to date: run python tools/pictures.py")
+        (IMAGES / name).write_text(text)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,8 @@ def test_only_the_maps_asked_for(counter: str) -> None:
 
 def test_errors_take_a_line_or_two(counter: str, tmp_path: Path, tracefs: Path) -> None:
     failed(bpf2py("run", str(tmp_path / "none.bpf.c"), "--", "true"), "none.bpf.c", "no such source file")
-    failed(bpf2py("run", str(tmp_path / "none.bpf.o"), "--", "true"), "none.bpf.o", "No such file")
+    failed(bpf2py("run", str(tmp_path / "none.bpf.o"), "--", "true"), "none.bpf.o", "no such file")
+    failed(bpf2py("run", "opens.py"), "opens.py", "no such source file", "`bpf2py examples opens.py --copy .` writes")
     (tmp_path / "text.o").write_text("hello\n" * 50)
     failed(bpf2py("run", str(tmp_path / "text.o"), "--", "true"), "not an ELF file")
     failed(bpf2py("run", str(tmp_path), "--", "true"), str(tmp_path))

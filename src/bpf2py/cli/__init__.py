@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 import warnings
 
@@ -46,6 +45,11 @@ COMMANDS = {
 }
 
 
+# What an exception says that is raised where the engine would have done, and what the command line says.
+_IN_PYTHON = '; or, to test without privileges, backend="engine"'
+_IN_THE_SHELL = "; or, to test without privileges, --backend engine"
+
+
 def declare(wanted: Sequence[str]) -> Typer:
     """The commands asked for, as they are declared."""
     commands = Typer()
@@ -69,9 +73,7 @@ def build(wanted: Sequence[str]) -> typer.Typer:
 
     def show_version(asked: bool) -> None:
         if asked:
-            from importlib.metadata import version
-
-            typer.echo(f"bpf2py {version('bpf2py')}")
+            typer.echo(f"bpf2py {_version()}")
             raise typer.Exit
 
     @app.callback()
@@ -83,6 +85,12 @@ def build(wanted: Sequence[str]) -> typer.Typer:
         pass
 
     return declare(wanted).made(app, EXIT_STATUS)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("bpf2py")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -115,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _discard_output()
         sys.exit(1)
     except BpfError as error:
-        _complain(str(error))
+        _complain(str(error).replace(_IN_PYTHON, _IN_THE_SHELL if argv[:1] == ["run"] else ""))
         sys.exit(1)
     except OSError as error:
         _discard_output()
@@ -125,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _ends() -> None:
     """There is nothing left to interrupt: one more Ctrl-C would only show where the interpreter was when it ended."""
+    signal = import_module("_signal")  # what `signal` wraps in enumerations, which take longer than many a command
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:
@@ -139,6 +148,9 @@ def _run(argv: list[str]) -> None:
         if reference is not None:
             json_dump.run(reference)
             return
+    if argv == ["--version"]:
+        print(f"bpf2py {_version()}")
+        return
     if argv in (["--help"], ["-h"]) and "_BPF2PY_COMPLETE" not in os.environ and print_overview():
         return
     wanted = argv[:1] if argv and argv[0] in COMMANDS else list(COMMANDS)

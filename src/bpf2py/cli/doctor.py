@@ -75,10 +75,12 @@ def _print(rows: list[Finding]) -> None:
         mark, style = MARKS[row.state]
         table.add_row(Text(mark, style=style), Text(row.name), Text(row.value))
     console.print(table)
+    said = set()
     for row in rows:
         if row.state != "ok":
             mark, style = MARKS[row.state]
             # No wrapping: what follows the arrow is to be copied into a shell.
             console.print(Text.assemble("\n", (mark, style), f" {row.name}: {row.effect}"), soft_wrap=True)
-            if row.remedy:
-                console.print(Text.assemble("  -> ", (row.remedy, "bold")), soft_wrap=True)
+            for number, remedy in enumerate(row.remedy.splitlines() if row.remedy not in said else ()):
+                console.print(Text.assemble("  or " if number else "  -> ", (remedy, "bold")), soft_wrap=True)
+            said.add(row.remedy)

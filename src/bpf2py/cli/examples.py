@@ -38,6 +38,12 @@ def names() -> list[str]:
     return list(programs())
 
 
+def hint(file: str) -> str:
+    """Where a file that is not there may be found, as a clause to put after the message, or nothing."""
+    name = file.removesuffix(SUFFIX)
+    return f"; `bpf2py examples {name} --copy .` writes the example of that name" if name in names() else ""
+
+
 def summary(text: str) -> str:
     """The first sentence of the comment or docstring a source begins with, without its full stop."""
     quote = '"""'

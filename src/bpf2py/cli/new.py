@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from bpf2py.cli import declared as typer
@@ -217,4 +218,5 @@ def new(
     write(made)
     for path in (*files, *made):
         typer.echo(f"bpf2py: wrote {path}", err=True)
-    typer.echo(f"bpf2py: next: cd {root} && python -m pytest, then bpf2py run {name}/program.bpf.c", err=True)
+    install = "" if find_spec("pytest") else "python -m pip install pytest && "
+    typer.echo(f"bpf2py: next: cd {root} && {install}python -m pytest, then bpf2py run {name}/program.bpf.c", err=True)

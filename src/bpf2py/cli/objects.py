@@ -8,19 +8,21 @@ from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.cli.declared import echo
 from bpf2py.cli.text import printable
-from bpf2py.kernel.owners import owners, pins
 
 if TYPE_CHECKING:
     import json
+
+    from bpf2py.kernel import owners
 else:
     json = module("json")
+    owners = module("bpf2py.kernel.owners")
 
 LONG_HELP = "Tell more: processes that hold it, pins, and of programs when and by whom they were loaded."
 
 
 def held(kind: str, rows: list[dict[str, Any]]) -> None:
     """Add the processes that hold the objects, and the paths they are pinned to, to rows with an ``id``."""
-    processes, paths = owners(kind), pins(kind) if kind != "btf" else {}
+    processes, paths = owners.owners(kind), owners.pins(kind) if kind != "btf" else {}
     for row in rows:
         row["pids"] = [{"pid": owner.pid, "comm": owner.comm} for owner in processes.get(row["id"], [])]
         if kind != "btf":

@@ -11,6 +11,7 @@ from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli import declared as typer
 from bpf2py.cli.attaching import attach_all, wanted
 from bpf2py.cli.charts import chosen
+from bpf2py.cli.examples import hint as example_hint
 from bpf2py.cli.follow import Sources, record_codecs
 from bpf2py.cli.oneliner import program
 from bpf2py.cli.session import Session, Shown, say
@@ -184,9 +185,10 @@ def read(file: str, text: str | None, cflags: tuple[str, ...]) -> tuple[ObjectSp
             data = _compiled(program(text), cflags)
         elif file == "-":
             data = _compiled(sys.stdin.read() + "\n", cflags)
+        elif not os.path.exists(name):
+            kind = "source file" if name.endswith((".c", ".py")) else "file"
+            raise FileNotFoundError(2, f"no such {kind}{example_hint(name)}", name)
         elif name.endswith((".c", ".py")):
-            if not os.path.exists(name):
-                raise FileNotFoundError(2, "no such source file", name)
             data = _compiled(name, cflags)
         else:
             with open(name, "rb") as opened:

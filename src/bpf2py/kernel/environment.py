@@ -187,16 +187,17 @@ class Environment(NamedTuple):
 
 
 def grant(environment: Environment) -> str:
-    """How the process gets the capabilities bpf() asks for."""
+    """How the process gets the capabilities bpf() asks for: a way a line."""
     if environment.uid == 0:  # root without them: something took them away
         return "grant them to the container or service (docker run --cap-add BPF --cap-add PERFMON --cap-add NET_ADMIN)"
     names = ",".join(name.lower() for name in WANTED)
-    advice = 'run as root (sudo "$(command -v bpf2py)" ...), or let a service have them (systemd: AmbientCapabilities='
-    advice += f"{' '.join(WANTED)})"
+    ways = ['sudo "$(command -v bpf2py)" ...', f"systemd, for a service: AmbientCapabilities={' '.join(WANTED)}"]
     # Rights given to a Python that others use are given to all of them.
     if sys.prefix != sys.base_prefix and not os.path.islink(sys.executable):
-        return f"{advice}, or: sudo setcap {names}+ep {sys.executable}"
-    return f"{advice}, or a Python of your own: python3 -m venv --copies DIR && sudo setcap {names}+ep DIR/bin/python3"
+        ways.append(f"sudo setcap {names}+ep {sys.executable}")
+    else:
+        ways.append(f"python3 -m venv --copies DIR && sudo setcap {names}+ep DIR/bin/python3")
+    return "\n".join(ways)
 
 
 def explain_eperm(command: str, environment: Environment | None = None) -> str:
@@ -228,7 +229,9 @@ def explain_eperm(command: str, environment: Environment | None = None) -> str:
     if missing == ["CAP_SYS_ADMIN"]:
         return "the process lacks CAP_SYS_ADMIN; run it as root"
     if missing:
-        return f"the process lacks {' and '.join(missing)}{sysctl}; {grant(found)}"
+        lacks = f"{', '.join(missing[:-1])} and {missing[-1]}" if missing[1:] else missing[0]
+        remedy = grant(found) if found.uid == 0 else "run it as root, or see `bpf2py doctor` for other ways"
+        return f"the process lacks {lacks}{sysctl}; {remedy}"
     if found.lockdown == "confidentiality":
         return "the kernel is locked down (confidentiality): boot without lockdown=confidentiality"
     if found.seccomp == 2:

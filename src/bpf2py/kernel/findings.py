@@ -59,7 +59,7 @@ def _judge_kernel(found: Environment) -> Finding:
 def _judge_bpf(found: Environment, probes: Probes) -> Finding:
     for command, code in (("BPF_MAP_CREATE", probes.map_create), ("BPF_PROG_LOAD", probes.prog_load)):
         if code:
-            why = explain_eperm(command, found) if code in (1, 13) else "the kernel refuses it"
+            why = explain_eperm(command, found).partition("; ")[0] if code in (1, 13) else "the kernel refuses it"
             if code == 38:  # ENOSYS
                 why = "a seccomp filter refuses the system call, or the kernel was built without CONFIG_BPF_SYSCALL"
                 return Finding("bpf()", "not there", "missing", why, "docker run --security-opt seccomp=unconfined")

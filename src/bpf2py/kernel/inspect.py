@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, NamedTuple
-from bpf2py.kernel.map import map_info
-from bpf2py.kernel.objects import ids, object_info, open_id
+from bpf2py.kernel.objects import ids, map_info, object_info, open_id
 from bpf2py.kernel.program_fd import PROG_INFO_SIZE, ProgramFd
 from bpf2py.kernel.syscall import Fd, bpf_open, check, check_open
 from bpf2py.seam.info import MapInfo, ProgramInfo

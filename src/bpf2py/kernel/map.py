@@ -13,7 +13,7 @@ from functools import cache, partial
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
-from bpf2py.kernel.objects import must_be, object_info, open_id, open_pinned, pin
+from bpf2py.kernel.objects import map_info, must_be, open_id, open_pinned, pin
 from bpf2py.kernel.quick_bpf import LOOKUP, UPDATE, quick_bpf
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
@@ -24,7 +24,6 @@ from bpf2py.kernel.syscall import (
     bpf,
     bpf_inout,
     bpf_open,
-    check,
     check_open,
     environment_error,
     error_for,
@@ -34,7 +33,7 @@ from bpf2py.kernel.syscall import (
 )
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.owned import Owned
-from bpf2py.seam.info import MapInfo, spec_of
+from bpf2py.seam.info import spec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
@@ -59,7 +58,6 @@ _ELEM = struct.Struct("<IxxxxQQQ")
 _BATCH = struct.Struct("<QQQQIIQQ")
 MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; older kernels take the address as a hint
 QUICK = 4096  # bytes of a value that are copied without giving up the interpreter lock
-_MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
 
 
 @cache
@@ -428,16 +426,6 @@ def open_map_pin(path: str, read_only: bool = False) -> KernelMap:
     """A pinned map. Raises PermissionDenied or BpfOSError."""
     what = f"pinned map {path}: open"
     return KernelMap(must_be("map", open_pinned(path, what, MapFlags.RDONLY if read_only else 0), what))
-
-
-def map_info(fd: int) -> MapInfo:
-    """struct bpf_map_info of a map descriptor. Raises BpfOSError when it is not a map's."""
-    result, buffer = object_info(fd, _MAP_INFO.size)
-    check(result, Command.OBJ_GET_INFO_BY_FD, f"map fd {fd}: info")
-    row = _MAP_INFO.unpack(buffer.raw)
-    kind, ident, key_size, value_size, max_entries, flags, name = row[:7]
-    text = name.split(b"\0", 1)[0].decode("ascii", "replace")
-    return MapInfo(kind, ident, key_size, value_size, max_entries, flags, text, row[15], row[11], row[12], row[13])
 
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from bpf2py._typing import Any
 from bpf2py.errors import BpfOSError, PermissionDenied
 from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf, bpf_inout, bpf_open, check, check_open
+from bpf2py.seam.info import MapInfo
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import EACCES, EINVAL, ENOENT
 from bpf2py.uapi.pins import pin_path
@@ -21,6 +22,15 @@ def object_info(fd: int, size: int, initial: bytes = b"") -> tuple[int, Any]:
     return bpf(Command.OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", fd & 0xFFFFFFFF, size, ctypes.addressof(info))), info
 
 
+_MAP_INFO = struct.Struct("<6I16sIIQQIIIIQ")
+_LISTED = {
+    Command.MAP_GET_NEXT_ID: "maps",
+    Command.PROG_GET_NEXT_ID: "programs",
+    Command.LINK_GET_NEXT_ID: "links",
+    Command.BTF_GET_NEXT_ID: "BTF",
+}
+
+
 def ids(command: Command) -> Iterator[int]:
     """Every id of a kind of object, by BPF_*_GET_NEXT_ID."""
     current = 0
@@ -29,9 +39,19 @@ def ids(command: Command) -> Iterator[int]:
         result = bpf_inout(command, buffer)
         if result == -ENOENT:
             return
-        check(result, command, "ids")
+        check(result, command, f"list {_LISTED.get(command, 'ids')}")
         current = int.from_bytes(buffer.raw[4:8], "little")
         yield current
+
+
+def map_info(fd: int) -> MapInfo:
+    """struct bpf_map_info of a map descriptor. Raises BpfOSError when it is not a map's."""
+    result, buffer = object_info(fd, _MAP_INFO.size)
+    check(result, Command.OBJ_GET_INFO_BY_FD, f"map fd {fd}: info")
+    row = _MAP_INFO.unpack(buffer.raw)
+    kind, ident, key_size, value_size, max_entries, flags, name = row[:7]
+    text = name.split(b"\0", 1)[0].decode("ascii", "replace")
+    return MapInfo(kind, ident, key_size, value_size, max_entries, flags, text, row[15], row[11], row[12], row[13])
 
 
 def pin(fd: int, path: str) -> int:

@@ -40,6 +40,7 @@ from bpf2py.uapi import usdt
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import E2BIG, EACCES, EAGAIN, EINVAL, ENOSPC, EPERM
 from bpf2py.uapi.program_types import AttachType, ProgramType
+from bpf2py.uapi.sections import unknown
 
 if TYPE_CHECKING:
     from bpf2py.kernel import features, suggest, verifier_log
@@ -94,8 +95,7 @@ class ProgramLoader:
     ) -> None:
         if program.type == ProgramType.UNSPEC:
             raise ObjectError(
-                f"program {program.name}: the section name {program.section!r} is not known; correct SEC(...) or set the "
-                "program's `type` before loading",
+                f"program {program.name}: its section name is not known; {unknown(program.section)}",
                 section=program.section,
             )
         self.program = program

@@ -62,12 +62,13 @@ class Map(Owned, Generic[K, V]):
     """A BPF map. Which operations there are depends on the type: see the subclasses.
 
     Keys and values are Python values of their BTF types (see `bpf2py.btf.codec`), bytes where no type is known.
-    A map is a context manager; closing it gives up this process' descriptor, the kernel keeps the map as long as programs, pins or
+    A map is a context manager; closing it closes this process's descriptor; the kernel keeps the map as long as programs, pins or
     other descriptors use it.
 
     Attributes:
         name: name in the object (the kernel keeps 15 characters of it).
-        key_codec, value_codec: translate keys and values.
+        key_codec: translates keys.
+        value_codec: translates values.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from bpf2py._typing import NamedTuple
 from bpf2py.uapi.program_types import AttachType as A
 from bpf2py.uapi.program_types import ProgramType as P
 
-__all__ = ["SECTIONS", "SectionDef", "SectionMatch", "lookup", "match"]
+__all__ = ["SECTIONS", "SectionDef", "SectionMatch", "lookup", "match", "unknown"]
 
 
 class SectionDef(NamedTuple):
@@ -223,6 +223,22 @@ def match(section_name: str) -> SectionMatch | None:
     if definition is None or not slash or not definition.prefix:
         return None
     return SectionMatch(definition, target, autoload)
+
+
+def unknown(section_name: str) -> str:
+    """What to do about a section name that means nothing, as a clause to put after a semicolon.
+
+    >>> unknown("tracepont/sched/sched_switch")
+    'did you mean SEC("tracepoint/sched/sched_switch")?'
+    """
+    import difflib
+
+    head, slash, target = section_name.removeprefix("?").partition("/")
+    whole = difflib.get_close_matches(section_name.removeprefix("?"), _BY_NAME, 1, 0.8)
+    near = difflib.get_close_matches(head, [name for name, each in _BY_NAME.items() if each.prefix == bool(slash)], 1)
+    if (whole or near) and match(section_name) is None:
+        return f'did you mean SEC("{whole[0] if whole else near[0] + slash + target}")?'
+    return "correct SEC(...) or set the program's `type` before loading"
 
 
 def lookup(section_name: str) -> SectionDef | None:

@@ -24,6 +24,7 @@ from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.program_types import ProgramType as P
+from bpf2py.uapi.sections import unknown
 
 if TYPE_CHECKING:
     from bpf2py.engine.code.code import Code
@@ -54,8 +55,7 @@ def load(
     """
     if program.type == P.UNSPEC:
         raise ObjectError(
-            f"program {program.name}: the section name {program.section!r} is not known; correct SEC(...) or set the program's "
-            "`type` before loading",
+            f"program {program.name}: its section name is not known; {unknown(program.section)}",
             section=program.section,
         )
     placer = Placer(engine, program, linked, spec, maps)
