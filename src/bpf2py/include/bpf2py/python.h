@@ -157,9 +157,11 @@ __weak int bpf2py_python_remember(struct bpf2py_python_code_key *key, struct bpf
 	__u32 zero = 0;
 	struct bpf2py_python_code *code = bpf_map_lookup_elem(&bpf2py_python_scratch, &zero);
 	__u64 size;
+	struct bpf2py_python_code_key own; /* before Linux 6.2 a parameter is not taken as a key */
 
 	if (!code || !key || !process)
 		return 0;
+	own = *key;
 	__builtin_memset(code->filename, 0, sizeof(code->filename));
 	__builtin_memset(code->qualname, 0, sizeof(code->qualname));
 	bpf_probe_read_user(&code->firstlineno, sizeof(code->firstlineno), (void *)key->code + process->firstlineno);
@@ -170,7 +172,7 @@ __weak int bpf2py_python_remember(struct bpf2py_python_code_key *key, struct bpf
 	if (size > sizeof(code->linetable))
 		size = sizeof(code->linetable);
 	bpf_probe_read_user(code->linetable, size, (void *)key->linetable + process->bytes_data);
-	bpf_map_update_elem(&bpf2py_python_codes, key, code, BPF_ANY);
+	bpf_map_update_elem(&bpf2py_python_codes, &own, code, BPF_ANY);
 	return 0;
 }
 

@@ -83,7 +83,7 @@ def is_wanted() -> bool:
 
 
 def report(sk: Ptr[sock], kind: u32, birth: Ptr[Birth], now: u64) -> int:
-    local_port = ntohs(core_cast(sk, inet_sock).inet_sport)
+    local_port = ntohs(Ptr[inet_sock](u64(sk)).inet_sport)
     remote_port = ntohs(sk.__sk_common.skc_dport)
     if not what >> kind & 1 or not (all_wanted or birth.wanted):
         return 0
@@ -93,7 +93,7 @@ def report(sk: Ptr[sock], kind: u32, birth: Ptr[Birth], now: u64) -> int:
     if event is None:
         atomic_add(addr(lost), 1)
         return 0
-    tcp = core_cast(sk, tcp_socket)
+    tcp = Ptr[tcp_socket](u64(sk))
     event.time_ns = now
     event.lasted_ns = now - birth.time_ns
     # A SYN and a FIN count as a byte each; one of the other side is known by a flag.
