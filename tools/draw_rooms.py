@@ -10,20 +10,23 @@ PICTURE = Path(__file__).parent.parent / "docs" / "contributing" / "rooms.svg"
 # Floors from the top: (heading, rooms as (name, what it holds)).
 FLOORS = (
     ("what people run", (
-        ("cli", "one file a command"), ("lang", "programs in Python"), ("codegen", "typed modules"),
-        ("symbols", "names, stacks"), ("testing", "the pytest plugin"),
+        ("cli", "one file a command"), ("tools", "ready-made tools"), ("export", "metrics"), ("testing", "the pytest plugin"),
     )),
+    ("programs made", (("lang", "programs in Python"), ("codegen", "typed modules"), ("lab", "experiments, LRU"))),
     ("the public API", (
         ("object, loading", "a spec loaded"), ("maps", "a file a family"), ("readers", "rings, perf buffers"),
         ("programs", "and their links"), ("backends", "chooses one"),
     )),
-    ("two backends", (("kernel", "bpf() and its hooks"), ("engine", "the same, in this process"))),
+    ("two backends", (
+        ("kernel", "bpf() and its hooks"), ("engine", "the same, in this process"), ("symbols", "names, stacks"),
+    )),
     ("pure", (
         ("seam", "the contract"), ("spec", "an object file as data"), ("linker", "CO-RE, static linking"),
-        ("toolchain", "compiler, headers"), ("elf", "the file format"),
+        ("toolchain", "compiler, headers"),
     )),
     ("facts", (
-        ("uapi", "tables of kernel facts"), ("btf", "types, codecs"), ("isa", "instructions, helpers"), ("errors", "the tree"),
+        ("uapi", "tables of kernel facts"), ("btf", "types, codecs"), ("isa", "instructions, helpers"), ("elf", "the file format"),
+        ("errors", "the tree"),
     )),
 )  # fmt: skip
 WIDTH, HEIGHT, LEFT, GAP = 960, 92, 130, 12

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tools import drawings
-
 import bpf2py
 from bpf2py.engine import Engine, Task
 from bpf2py.symbols import Stacks
+from tools import drawings
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parent / "docs" / "images"

@@ -49,11 +49,11 @@ def resolve_backend(backend: BackendChoice = None) -> Backend:
     raise NotSupported(f"there is no backend {backend!r}; choose kernel, engine or auto", feature=backend)
 
 
-def new_engine() -> Engine:
+def new_engine(kernel: str | None = None, possible_cpus: int = 4) -> Engine:
     """An engine of one's own: with maps, a clock and hooks that nobody else has."""
     from bpf2py.engine.engine import Engine
 
-    return Engine()
+    return Engine(kernel, possible_cpus) if kernel is not None else Engine(possible_cpus=possible_cpus)
 
 
 def _the_kernel() -> KernelBackend:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Command -> the module that registers it, in the order --help lists them.
 COMMANDS = {
     "run": "bpf2py.cli.run",
+    "tool": "bpf2py.cli.tool",
     "examples": "bpf2py.cli.examples",
     "new": "bpf2py.cli.new",
     "doctor": "bpf2py.cli.doctor",
@@ -39,6 +40,8 @@ COMMANDS = {
     "btf": "bpf2py.cli.btf",
     "struct_ops": "bpf2py.cli.btf",
     "packets": "bpf2py.cli.packets",
+    "export": "bpf2py.cli.export",
+    "lru": "bpf2py.cli.lru",
 }
 
 

@@ -10,13 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 
+from bpf2py._lazy import module
 from bpf2py._typing import IO, TYPE_CHECKING, Any
 from bpf2py.cli.guard import PATIENCE, Guard, guards
-from bpf2py.engine.trace.child import TracedChild
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
+    from bpf2py.engine.trace import child as traced_child
+else:
+    traced_child = module("bpf2py.engine.trace.child")
 
 __all__ = ["Started", "Traced", "adopt_orphans", "end_all", "living"]
 
@@ -141,7 +144,7 @@ class Traced:
         out = writer if writer >= 0 else None
         self.stdout: IO[bytes] | None = os.fdopen(reader, "rb") if piped else None
         self.returncode: int | None = None
-        self._child = TracedChild(engine, command, stdout=out, stderr=out if piped else None)
+        self._child = traced_child.TracedChild(engine, command, stdout=out, stderr=out if piped else None)
         self._error: BaseException | None = None
         self._writer = writer if piped else -1
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -24,12 +24,15 @@ SUMMARIES = {
     "net": "List the programs of this network namespace: XDP, tcx, netkit and clsact by device, flow dissectors and "
     "socket lookups.",
     "packets": "Run a program on captured packets in the embedded engine, count its verdicts, and show its maps.",
+    "export": "Serve metrics of all maps, programs and links of the machine for Prometheus, until Ctrl-C. Needs CAP_SYS_ADMIN.",
+    "tool": "Ready-made tools: what the machine, a process or a command does.",
     "map": "Maps of the machine, by id, name or pin path, typed by their BTF.",
     "prog": "Programs of the machine.",
     "link": "Links of the machine: programs where they are attached.",
     "cgroup": "Programs of control groups.",
     "btf": "BTF: types of the kernel, its modules, and of programs and maps.",
     "struct_ops": "Kernel interfaces that programs implement.",
+    "lru": "What LRU maps keep, and how large they have to be.",
 }
 ABOUT = "eBPF for Python: run eBPF programs, read and write the maps of the kernel."
 EXIT_STATUS = "Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted."

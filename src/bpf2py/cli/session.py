@@ -185,13 +185,13 @@ class Session:
             asked = self.stop.asked
             ended = end_all(lambda: self.stop.asked > asked)
             if ended:
-                say(f"ended the command: {_names(ended)}")
+                say(f"ended the command: {names_of(ended)}")
             return 0
         for warning in child.report():
             say(f"warning: {warning}")
         left = living()
         if left:
-            say(f"still running, started by the command: {_names(left)}")
+            say(f"still running, started by the command: {names_of(left)}")
         return child.returncode
 
     def _detach(self) -> None:
@@ -373,7 +373,7 @@ def say(text: str) -> None:
     print(f"bpf2py: {printable(text)}", file=sys.stderr, flush=True)
 
 
-def _names(processes: Mapping[int, str], most: int = 8) -> str:
+def names_of(processes: Mapping[int, str], most: int = 8) -> str:
     """Processes for a message: ``sleep (412), make (413), 3 more``."""
     shown = [f"{name if name.isprintable() else ascii(name)} ({pid})" for pid, name in sorted(processes.items())[:most]]
     return ", ".join([*shown, f"{len(processes) - most} more"] if len(processes) > most else shown)

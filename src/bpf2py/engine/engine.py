@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ from bpf2py.btf.types import Kind
 from bpf2py.engine.machine import Machine
 from bpf2py.engine.maps import create
 from bpf2py.engine.maps.handle import EngineMap
+from bpf2py.engine.memory import ENGINE
 from bpf2py.engine.programs.hooks import can_attach, fire
 from bpf2py.engine.programs.program import load
 from bpf2py.engine.refusals import no_pins
 from bpf2py.engine.version import NEWEST_PATCH
-from bpf2py.errors import BpfOSError, NotSupported
+from bpf2py.errors import BpfOSError, EncodeError, NotSupported
 from bpf2py.linker.core import CoreTarget
 from bpf2py.owned import Owned
 from bpf2py.seam.info import MapInfo
@@ -117,6 +119,45 @@ class Engine(Machine):
             fields: of the tracepoint's or context's struct, by name.
         """
         return fire(self, hook, arguments, fields)
+
+    def replay(self, bpf_map: MapHandle, keys: bytes, cpus: bytes = b"") -> bytes:
+        """Use keys of a map one after another, as a program uses a cache: look each up, insert it where it is not there.
+
+        Args:
+            bpf_map: of this engine, with values of any kind.
+            keys: of `key_size` bytes each.
+            cpus: the CPU each use happens on, two bytes each, little-endian; all on the current one where it is empty.
+
+        Returns:
+            A byte for each use: 1 where the key was not there.
+
+        Raises EncodeError for keys or CPUs that do not fit.
+        """
+        core = own_map(bpf_map, "replay").core
+        count, rest = divmod(len(keys), core.info.key_size or 1)
+        if rest or (cpus and len(cpus) != 2 * count):
+            raise EncodeError(
+                f"engine: replay: {len(keys)} bytes of keys, {len(cpus)} of CPUs: those are not as many of each"
+            )
+        if cpus and max(memoryview(cpus).cast("H")) >= self.possible_cpus:
+            raise EncodeError(f"engine: replay: there are {self.possible_cpus} CPUs")
+        memory = self.memory
+        blocks: list[int] = []
+        with self.lock:
+            before = memory.u32[ENGINE >> 2]
+            try:
+                for size in (len(keys), len(cpus), core.value_bytes, count, 40):
+                    blocks.append(memory.allocate(max(size, 8)))
+                keys_at, cpus_at, value_at, missed_at, call = blocks
+                memory.write(keys_at, keys)
+                memory.write(cpus_at, cpus)
+                struct.pack_into("<5Q", memory.view, call, keys_at, cpus_at if cpus else 0, count, value_at, missed_at)
+                self.operation("map_replay")(core.header, call, 0, 0, 0)
+                return memory.read(missed_at, count)
+            finally:
+                memory.u32[ENGINE >> 2] = before
+                for block in blocks:
+                    memory.free(block)
 
     def map_btf(self, info: MapInfo) -> Btf | None:
         """The types of a map opened by its number."""

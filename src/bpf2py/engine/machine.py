@@ -115,6 +115,11 @@ class Machine(Owned):
         """Programs get the registers they were compiled for."""
 
     @property
+    def lru_batch_is_fixed(self) -> bool:
+        """Whether the simulated kernel's LRU maps give CPUs batches of 128 elements, whatever their size."""
+        return has_fixed_lru(self.version)
+
+    @property
     def possible_cpus(self) -> int:
         """CPUs a per-CPU value has slots for."""
         return self._possible_cpus

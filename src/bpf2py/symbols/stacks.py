@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from bpf2py.symbols.flame import page
-from bpf2py.symbols.pprof import profile as pprof_profile
-from bpf2py.symbols.speedscope import profile as speedscope_profile
+from bpf2py._lazy import module
 from bpf2py.symbols.tree import Node
+
+if TYPE_CHECKING:
+    from bpf2py.symbols import flame, pprof, speedscope
+else:
+    flame = module("bpf2py.symbols.flame")
+    pprof = module("bpf2py.symbols.pprof")
+    speedscope = module("bpf2py.symbols.speedscope")
 
 __all__ = ["HasName", "Stacks"]
 
 Names = tuple[str, ...]
+ENDINGS = (".html", ".folded", ".txt", ".json", ".pb.gz", ".pprof")  # of files that `Stacks.save` writes
 
 
 class HasName(Protocol):
@@ -120,7 +126,7 @@ class Stacks:
             before: other stacks to compare with: what became more is red, what became less blue.
             icicle: the outermost function on top.
         """
-        return page(self.tree(before), title, self.unit, compared=before is not None, icicle=icicle)
+        return flame.page(self.tree(before), title, self.unit, compared=before is not None, icicle=icicle)
 
     def save(self, path: str | os.PathLike[str], title: str = "", **options: object) -> None:
         """Write a file; the end of its name says which: .html, .folded (.txt), .speedscope.json, .pb.gz (for pprof).
@@ -133,9 +139,9 @@ class Stacks:
         elif name.endswith((".folded", ".txt")):
             data = "".join(f"{line}\n" for line in self.folded()).encode("utf-8", "replace")
         elif name.endswith(".json"):
-            data = speedscope_profile(self.counts, title or name, self.unit)
+            data = speedscope.profile(self.counts, title or name, self.unit)
         elif name.endswith((".pb.gz", ".pprof")):
-            data = pprof_profile(self.counts, self.unit)
+            data = pprof.profile(self.counts, self.unit)
         else:
             raise ValueError(
                 f"{name}: its name must end with .html, .folded, .speedscope.json or .pb.gz, which say what to write"

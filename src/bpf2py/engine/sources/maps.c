@@ -187,3 +187,33 @@ EXPORT s64 sys_delete_batch(struct map *m, struct batch *b)
 	}
 	return 0;
 }
+
+/* -- many uses in a row ------------------------------------------------------------------------------------------------ */
+
+/* Keys one after another, as a program uses a cache: looked up, and inserted where they are not there. */
+struct replay {
+	u64 keys;
+	u64 cpus;   /* u16 for each use, the CPU it happens on; 0: all on this one */
+	u64 count;
+	u64 value;  /* what is inserted */
+	u64 missed; /* u8 for each use, set where the key was not there; 0: not wanted */
+};
+
+EXPORT s64 map_replay(struct map *m, const struct replay *r)
+{
+	const void *key = (const void *)r->keys;
+	u64 hits = 0;
+
+	for (u64 i = 0; i < r->count; i++, key += m->key_size) {
+		if (r->cpus)
+			ENGINE->cpu = ((const u16 *)r->cpus)[i];
+		if (map_lookup_elem(m, key)) {
+			hits++;
+			continue;
+		}
+		if (r->missed)
+			((u8 *)r->missed)[i] = 1;
+		map_update_elem(m, key, (const void *)r->value, ANY);
+	}
+	return hits;
+}

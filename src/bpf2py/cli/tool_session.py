@@ -1,0 +1,248 @@
+"""One run of a tool: its command, its records as they come, and what it says at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
+from bpf2py.cli import declared as typer
+from bpf2py.cli.child import Started, adopt_orphans, end_all, living
+from bpf2py.cli.session import INTERRUPTED, Stop, names_of, say
+from bpf2py.cli.table import terminal_width
+from bpf2py.cli.text import printable
+from bpf2py.errors import BpfError
+from bpf2py.symbols.stacks import ENDINGS
+from bpf2py.tools.framework import Chart, Column, Filter, Flames, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bpf2py.tools.framework import Record, Result, Tool
+
+__all__ = ["Asked", "watch"]
+
+LOOK = 0.25  # seconds between two looks at rings that are not full enough to wake anybody
+
+
+class Asked(NamedTuple):
+    """What every tool is asked for.
+
+    Attributes:
+        filter: whom to watch.
+        duration: seconds, None until the command ends or Ctrl-C.
+        as_json: an object a line.
+        command: what to run.
+        output: a file for stacks, whose name says in what form.
+    """
+
+    filter: Filter
+    duration: float | None
+    as_json: bool
+    command: list[str]
+    output: str = ""
+
+
+def asked(
+    pid: int | None,
+    comm: str | None,
+    cgroup: str | None,
+    duration: float | None,
+    as_json: bool,
+    command: list[str] | None,
+    output: str | None = None,
+) -> Asked:
+    """The options all tools have."""
+    if pid is not None and not os.path.exists(f"/proc/{pid}"):
+        raise BpfError(f"there is no process {pid}")
+    if output:
+        _must_be_writable(output)
+    wanted = Filter(pid or 0, comm or "", cgroup or "", command=bool(command))
+    return Asked(wanted, duration, as_json, command or [], output or "")
+
+
+def _must_be_writable(output: str) -> None:
+    """Now, not after an hour. Raises BpfError, OSError."""
+    if not output.endswith(ENDINGS):
+        raise BpfError(f"--output {output}: its name must end with .html, .folded, .speedscope.json or .pb.gz")
+    with open(output, "ab"):
+        pass
+
+
+def watch(make: Callable[[Filter], Tool], what: Asked) -> None:
+    """Run a tool; ends the command line with its exit status."""
+    with make(what.filter) as tool:
+        session = _Session(tool, what)
+        with session.signals():
+            status = session.run()
+        session.finish()
+    raise typer.Exit(status)
+
+
+class _Session:
+    def __init__(self, tool: Tool, what: Asked) -> None:
+        self.tool, self.what = tool, what
+        self.stop = Stop()
+        self.columns = [Column("time", "TIME", 8), *tool.columns] if tool.columns else []
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the run."""
+        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, signal.SIG_DFL if self.stop.asked else handler)
+
+    def _interrupt(self, number: int, _frame: object) -> None:
+        self.stop.asked += 1
+        self.stop.interrupted |= number == signal.SIGINT
+        self.stop.set()
+
+    def run(self) -> int:
+        """Run until the command ends, the time is over, or a signal; the exit status."""
+        self.tool.start()
+        begin = time.monotonic()
+        if self.columns and not self.what.as_json:
+            self._print_line(_heading(self.columns))
+        elif not self.what.command and not self.what.as_json:
+            say("press Ctrl-C to stop" if self.what.duration is None else f"running for {self.what.duration:g} s")
+        child = None
+        if self.what.command:
+            adopt_orphans()
+            out: Any = sys.stderr if self.what.as_json else None
+            child = Started(self.what.command, out, None)
+            threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+        deadline = None if self.what.duration is None else begin + self.what.duration
+        try:
+            self._follow(deadline)
+        finally:
+            self._end(child)
+            self.tool.stop()
+        self._show()
+        if self.stop.interrupted:
+            return INTERRUPTED
+        return child.returncode or 0 if child is not None and not self._ended else 0
+
+    _ended = False
+
+    def _wait(self, child: Started) -> None:
+        child.wait()
+        self.stop.set()
+
+    def _end(self, child: Started | None) -> None:
+        if child is None:
+            return
+        if child.returncode is None:
+            asked = self.stop.asked
+            ended = end_all(lambda: self.stop.asked > asked)
+            self._ended = True
+            if ended:
+                say(f"ended the command: {names_of(ended)}")
+        elif left := living():
+            say(f"still running, started by the command: {names_of(left)}")
+
+    def _follow(self, deadline: float | None) -> None:
+        poll = select.poll()
+        for fd in (self.stop.fileno(), *(source.fileno() for source in self.tool.sources)):
+            poll.register(fd, select.POLLIN)
+        while not self.stop.is_set():
+            left = LOOK if self.tool.ticks else 3600.0
+            if deadline is not None:
+                left = min(left, deadline - time.monotonic())
+            if left > 0:
+                poll.poll(int(left * 1000 + 0.999))
+            self.tool.tick()
+            self._show()
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+
+    def _show(self) -> None:
+        lines = []
+        for record in self.tool.records():
+            lines.append(json.dumps(record) if self.what.as_json else _line(self.columns, record))
+        if lines and sys.stdout is not None:
+            self._print_line("\n".join(lines))
+
+    def _print_line(self, text: str) -> None:
+        print(text, flush=True)
+
+    def finish(self) -> None:
+        """Print what is said at the end, and what is missing in it."""
+        for result in self.tool.results():
+            for line in (_json_lines if self.what.as_json else self._lines)(result):
+                print(line)
+        problems = self.tool.problems
+        if problems and self.what.as_json:
+            print(json.dumps({"problems": problems}))
+        sys.stdout.flush()
+        for problem in problems:
+            say(f"warning: {problem}")
+
+    def _lines(self, result: Result) -> Iterator[str]:
+        if isinstance(result, Table):
+            yield _heading(result.columns)
+            yield from (_line(result.columns, row) for row in result.rows)
+        elif isinstance(result, Chart):
+            if result.title:
+                yield printable(result.title)
+            yield from result.histogram.lines()
+            yield ""
+        elif not self.what.output:
+            yield str(result.stacks)
+        if isinstance(result, Flames) and self.what.output:
+            result.stacks.save(self.what.output, " ".join(self.what.command) or "bpf2py")
+            say(f"wrote {self.what.output}: {result.stacks.total} {result.stacks.unit}")
+
+
+def _json_lines(result: Result) -> Iterator[str]:
+    if isinstance(result, Table):
+        yield from (json.dumps(row) for row in result.rows)
+    elif isinstance(result, Chart):
+        buckets = [bucket._asdict() for bucket in result.histogram.buckets]
+        yield json.dumps(result.fields | {"unit": result.histogram.unit, "buckets": buckets})
+    else:
+        unit = result.stacks.unit
+        yield from (json.dumps({"stack": list(names), unit: count}) for names, count in result.stacks.items())
+
+
+def _heading(columns: Sequence[Column]) -> str:
+    return _aligned(columns, [column.heading for column in columns])
+
+
+def _line(columns: Sequence[Column], record: Record) -> str:
+    return _aligned(columns, [_cell(column.name, record[column.name]) for column in columns])
+
+
+def _aligned(columns: Sequence[Column], cells: Sequence[str]) -> str:
+    line = " ".join(
+        cell.rjust(column.width) if column.right else cell.ljust(column.width)
+        for column, cell in zip(columns, cells, strict=True)
+    ).rstrip()
+    width = terminal_width()
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _cell(name: str, value: object) -> str:
+    if name == "time":
+        return time.strftime("%H:%M:%S", time.localtime(value))  # type: ignore[arg-type]
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list):
+        return printable(" ".join(_quoted(str(each)) for each in value))
+    return "?" if value is None else printable(str(value))
+
+
+def _quoted(word: str) -> str:
+    """A word of a command line as a shell would take it."""
+    import shlex
+
+    return shlex.quote(word)

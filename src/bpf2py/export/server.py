@@ -1,0 +1,64 @@
+"""The exporter's web server: ``/metrics``, ``/healthz``; a bearer token and TLS where they are wanted."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIServer
+
+from bpf2py.errors import BpfError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["serve"]
+
+Start = Callable[..., Any]
+
+
+def serve(
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    *,
+    token: str | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
+) -> tuple[WSGIServer, Any]:
+    """Serve a registry from a thread: (the server, its thread). `shutdown()` ends it; port 0 is any free one.
+
+    Args:
+        token: who asks for metrics must send it: ``Authorization: Bearer TOKEN``.
+        certificate, key: files for TLS.
+
+    Raises BpfError when the address or the files cannot be used.
+    """
+    from prometheus_client import make_wsgi_app, start_http_server
+
+    try:
+        server, thread = start_http_server(port, host, registry, certificate, key)
+    except (OSError, ValueError) as error:
+        raise BpfError(f"cannot serve on {host}:{port}: {error}") from None
+    server.set_app(guarded(make_wsgi_app(registry), token))
+    return server, thread
+
+
+def guarded(metrics: Callable[..., Iterable[bytes]], token: str | None) -> Callable[..., Iterable[bytes]]:
+    """The application: what is asked for without the token is refused, ``/healthz`` is answered to anybody."""
+
+    def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/healthz":
+            start("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"ok\n"]
+        if path not in ("/", "/metrics"):
+            start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"there are /metrics and /healthz\n"]
+        given = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace")
+        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            start("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain; charset=utf-8")])
+            return [b"a bearer token is needed\n"]
+        return metrics(environ, start)
+
+    return answer

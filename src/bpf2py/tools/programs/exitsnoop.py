@@ -1,0 +1,80 @@
+"""Processes that end: how, and how long they lived."""
+
+from bpf2py.lang import *
+from bpf2py.lang.kernel import task_struct
+
+SIGNAL_GROUP_EXIT = 4  # include/linux/sched/signal.h
+
+
+class Exit(Struct):
+    time_ns: u64
+    age_ns: u64
+    pid: u32
+    ppid: u32
+    uid: u32
+    status: u32  # as wait() gives it
+    comm: char[16]
+
+
+events = RingBuf[Exit](size=1 << 20)
+only_failed: Const[u32] = 0
+lost: u64 = 0
+
+# Whom to watch: the same lines in every tool, set before it is loaded.
+only_pid: Const[u32] = 0
+only_comm: Const[char[16]] = ""
+only_cgroup: Const[u64] = 0
+only_followed: Const[u32] = 0
+followed = Hash[u32, u8](max_entries=1)  # processes of the command that is run, shared with tree.py
+
+
+def comm_is_wanted() -> bool:
+    comm = char[16]()
+    current_comm(comm)
+    for i in range(16):
+        if comm[i] != only_comm[i]:
+            return False
+        if comm[i] == 0:
+            break
+    return True
+
+
+def in_cgroup() -> bool:
+    for level in range(16):
+        if get_current_ancestor_cgroup_id(level) == only_cgroup:
+            return True
+    return False
+
+
+def is_wanted() -> bool:
+    if only_pid and current_tgid() != only_pid:
+        return False
+    if only_followed and current_tgid() not in followed:
+        return False
+    if only_comm[0] and not comm_is_wanted():
+        return False
+    return not only_cgroup or in_cgroup()
+
+
+@tp_btf("sched_process_exit")
+def on_exit(task: Ptr[task_struct]) -> int:
+    if task.signal.live.counter != 0 or not is_wanted():
+        return 0  # other threads of the process go on
+    status = u32(task.group_leader.exit_code)
+    if task.signal.flags & SIGNAL_GROUP_EXIT:
+        status = u32(task.signal.group_exit_code)
+    if only_failed and status == 0:
+        return 0
+    event = events.reserve()
+    if event is None:
+        atomic_add(addr(lost), 1)
+        return 0
+    event.time_ns = ktime_get_ns()
+    event.age_ns = event.time_ns - task.group_leader.start_time
+    event.pid = task.tgid
+    event.ppid = task.real_parent.tgid
+    event.uid = current_uid()
+    event.status = status
+    read_kernel_str(event.comm, task.group_leader.comm)
+    events.submit(event)
+    return 0

@@ -1,0 +1,107 @@
+"""System calls, counted by number or by process; with their time, where that is asked for."""
+
+from bpf2py.lang import *
+from bpf2py.lang.kernel import pt_regs
+
+
+class Key(Struct):
+    number: s32  # -1 where calls are counted by process
+    pid: u32  # 0 where they are counted by number
+
+
+class Count(Struct):
+    count: u64
+    failed: u64
+    total_ns: u64
+    comm: char[16]
+
+
+class Call(Struct):
+    begin_ns: u64
+    number: s64
+
+
+by_process: Const[u32] = 0
+with_result: Const[u32] = 0  # then they are counted when they return
+only_failed: Const[u32] = 0
+only_errno: Const[s32] = 0
+counts = Hash[Key, Count](max_entries=10_240)
+started = LruHash[u32, Call](max_entries=65_536)
+lost: u64 = 0  # calls that found no room in counts
+
+# Whom to watch: the same lines in every tool, set before it is loaded.
+only_pid: Const[u32] = 0
+only_comm: Const[char[16]] = ""
+only_cgroup: Const[u64] = 0
+only_followed: Const[u32] = 0
+followed = Hash[u32, u8](max_entries=1)  # processes of the command that is run, shared with tree.py
+
+
+def comm_is_wanted() -> bool:
+    comm = char[16]()
+    current_comm(comm)
+    for i in range(16):
+        if comm[i] != only_comm[i]:
+            return False
+        if comm[i] == 0:
+            break
+    return True
+
+
+def in_cgroup() -> bool:
+    for level in range(16):
+        if get_current_ancestor_cgroup_id(level) == only_cgroup:
+            return True
+    return False
+
+
+def is_wanted() -> bool:
+    if only_pid and current_tgid() != only_pid:
+        return False
+    if only_followed and current_tgid() not in followed:
+        return False
+    if only_comm[0] and not comm_is_wanted():
+        return False
+    return not only_cgroup or in_cgroup()
+
+
+def count(number: s64, took: u64, failed: bool) -> int:
+    key = Key(number=s32(number))
+    if by_process:
+        key.number = -1
+        key.pid = current_tgid()
+    found = counts.setdefault(key)
+    if found is None:
+        atomic_add(addr(lost), 1)
+        return 0
+    if by_process and not found.count:
+        current_comm(found.comm)
+    atomic_add(addr(found.count), 1)
+    atomic_add(addr(found.total_ns), took)
+    if failed:
+        atomic_add(addr(found.failed), 1)
+    return 0
+
+
+@raw_tp("sys_enter")
+def on_enter(regs: Ptr[pt_regs], number: s64) -> int:
+    if not is_wanted():
+        return 0
+    if not with_result:
+        return count(number, 0, False)
+    started[current_pid()] = Call(begin_ns=ktime_get_ns(), number=number)
+    return 0
+
+
+@raw_tp("sys_exit", autoload=False)
+def on_exit(regs: Ptr[pt_regs], result: s64) -> int:
+    call = started.get(current_pid())
+    if call is None:
+        return 0
+    took = ktime_get_ns() - call.begin_ns
+    number = call.number
+    del started[current_pid()]
+    failed = -4096 < result < 0
+    if (only_failed and not failed) or (only_errno and result != -only_errno):
+        return 0
+    return count(number, took, failed)

@@ -1,0 +1,39 @@
+"""Tools run as a user runs them; what they say is compared with what the programs they watch say themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+
+class Seen(NamedTuple):
+    """What a tool said, and what the program it watched wrote to the file `told`."""
+
+    records: list[dict[str, Any]]
+    told: Any
+    status: int
+    said: str
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Callable[..., Seen]:
+    """(tool and options, source of a Python program that calls `tell(...)`) -> what was seen."""
+
+    def watch(words: str, source: str, python: str = sys.executable) -> Seen:
+        told = tmp_path / "told"
+        program = tmp_path / "watched.py"
+        program.write_text(f"import json\ndef tell(it): open({str(told)!r}, 'w').write(json.dumps(it))\n{source}")
+        argv = [sys.executable, "-m", "bpf2py", "tool", *words.split(), "--json", "--", python, "-I", str(program)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=100, env=os.environ)
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        assert told.exists(), done.stderr
+        return Seen(records, json.loads(told.read_text()), done.returncode, done.stderr)
+
+    return watch
