@@ -17,6 +17,7 @@ from tests.cli.command_line import run
 
 import bpf2py
 from bpf2py.cli.completion import complete_link, complete_map, complete_program, complete_section
+from bpf2py.cli.tool import NAMES
 
 pytestmark = pytest.mark.kernel
 
@@ -306,6 +307,8 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
     packets = tmp_path / "empty.pcap"
     packets.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
     obj.maps["obj_counts"][1] = {"pid": 1, "count": 1}
+    keys = tmp_path / "keys"
+    keys.write_text("1\n2\n1\n")
     for index in range(2):
         assert run("map", "push", str(bpffs / "queue"), f"hex:0{index} 00 00 00").returncode == 0
     link = str(obj.links[0].info["id"])
@@ -317,6 +320,8 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
         "prog list": [], "prog show": [program], "prog top": ["--interval", "0.1"], "prog profile": [program, "--duration", "0.1"],
         "link list": [], "link show": [link], "net": [], "cgroup list": ["/"], "cgroup tree": [], "btf list": [],
         "struct_ops list": [], "packets": [source, str(packets), "--program", "obj_xdp"],
+        "lru predict": ["-n", "10"], "lru size": [str(keys), "--processes", "1"],
+        **{f"tool {name}": ["--duration", "0.1"] for name in NAMES},
     }  # fmt: skip
     assert with_json() == set(arguments)
     for command, given in arguments.items():
@@ -324,7 +329,8 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
             continue  # it needs a ring of its own: tests/cli/test_map.py
         done = run(*command.split(), *given, "--json")
         assert done.returncode == 0, f"{command}: {done.stderr}"
-        for line in [done.stdout] if command not in ("run", "trace") else done.stdout.splitlines():
+        several = command in ("run", "trace") or command.startswith("tool ")
+        for line in done.stdout.splitlines() if several else [done.stdout]:
             json.loads(line)
 
 

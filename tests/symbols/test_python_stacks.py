@@ -27,10 +27,14 @@ SOURCE = """
 #include <bpf2py/python.h>
 struct event { __u32 tid; struct bpf2py_python_stack stack; };
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); __type(value, struct event); } events SEC(".maps");
+__u32 watched;
 SEC("tracepoint/syscalls/sys_enter_getpgid") int asked(void *ctx)
 {
-    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    struct event *event;
 
+    if (bpf_get_current_pid_tgid() >> 32 != watched) /* others may ask all the time */
+        return 0;
+    event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
     if (!event)
         return 0;
     event->tid = bpf_get_current_pid_tgid();
@@ -136,6 +140,7 @@ def test_the_kernel_sees_what_python_sees(
     ):
         assert process.stdin is not None
         assert process.stdout is not None
+        obj.variables["watched"].value = process.pid
         obj.attach()
         stacks = PythonStacks(obj)
         while not stacks.watch(process.pid):  # it starts
@@ -171,6 +176,7 @@ def test_the_kernel_sees_what_python_sees(
 @pytest.mark.kernel
 def test_processes_that_are_not_known(compile_bpf: Callable[[str], bytes], tracefs: Path) -> None:
     with bpf2py.load(compile_bpf(SOURCE)) as obj, RingReader(obj.maps["events"]) as reader:
+        obj.variables["watched"].value = os.getpid()
         obj.attach()
         os.getpgid(0)
         events: list[Any] = [event for event in reader.events(timeout=0) if event.stack.pid == os.getpid()]

@@ -42,9 +42,12 @@ for argv in commands:
     process = subprocess.Popen(argv)
     process.wait()
     ran.append([process.pid, os.getpid(), argv])
-script = "(setsid /bin/echo orphan $$ >/dev/null &) ; exec /bin/true last"
-process = subprocess.Popen(["/bin/sh", "-c", script])
+reader, writer = os.pipe()
+script = f"(setsid /bin/echo orphan $$ >&{writer} &) ; exec /bin/true last"
+process = subprocess.Popen(["/bin/sh", "-c", script], pass_fds=[writer])
 process.wait()
+os.close(writer)
+while os.read(reader, 4096): pass  # the orphan, which is another's child by now, has run
 while True:
     try: os.wait()
     except ChildProcessError: break

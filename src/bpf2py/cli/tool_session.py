@@ -173,7 +173,8 @@ class _Session:
             self._print_line("\n".join(lines))
 
     def _print_line(self, text: str) -> None:
-        print(text, flush=True)
+        sys.stdout.write(f"{text}\n")  # at once: the command writes to the same terminal or pipe
+        sys.stdout.flush()
 
     def finish(self) -> None:
         """Print what is said at the end, and what is missing in it."""

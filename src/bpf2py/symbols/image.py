@@ -145,7 +145,8 @@ class Image:
     Attributes:
         loads: what of the file is mapped where.
         build_id: in hexadecimal, or empty.
-        source: where the symbols come from: ``"symtab"``, ``"debug file"``, ``"dynsym"`` or ``""`` (there are none).
+        source: where the symbols come from: ``"symtab"``, ``"debug file"``, ``"gnu_debugdata"``, ``"dynsym"`` or ``""`` (there
+            are none).
     """
 
     __slots__ = ("_ends", "_names", "_starts", "build_id", "loads", "source")
@@ -268,8 +269,8 @@ def read_image(data: Buffer, directory: str = "", root: str = "") -> Image:
             with debug:
                 return Image(file.loads, build_id, _File(debug).functions((SHT_SYMTAB,)), "debug file")
         functions = list(file.functions((SHT_DYNSYM,)))
-        functions += _mini_debug(file)
-        return Image(file.loads, build_id, iter(functions), "dynsym")
+        more = _mini_debug(file)
+        return Image(file.loads, build_id, iter(functions + more), "gnu_debugdata" if more else "dynsym")
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"a damaged ELF file: {error}") from None
 
