@@ -1,4 +1,4 @@
-"""Drawings in SVG for the documentation: the logo, a recorded terminal, a plot of lines, a flame graph.
+"""Drawings in SVG for the documentation: the logo, a recorded terminal, a flame graph.
 
 They name no fonts or files from elsewhere. What is drawn on the page's own background follows the reader's colour scheme.
 """
@@ -6,7 +6,7 @@ They name no fonts or files from elsewhere. What is drawn on the page's own back
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from bpf2py.symbols import Stacks
@@ -19,7 +19,6 @@ SCHEME = (
     "text{fill:#1b1f24}.faint{fill:#57606a}.grid{stroke:#d0d7de}"
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.faint{fill:#9da7b3}.grid{stroke:#3d444d}}"
 )
-LINES = ("#d97706", "#2563eb", "#0d9488", "#9333ea", "#dc2626")
 
 
 def logo() -> str:
@@ -76,57 +75,6 @@ def terminal(title: str, rows: Sequence[tuple[str, str]], width: int = 80) -> st
                 f'<text class="{kind[0]} t" style="animation-delay:{now:.2f}s" {place}{extent}>{escape(text)}</text>'
             )
             now += 0.04
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def lines(title: str, x_label: str, curves: Mapping[str, Sequence[tuple[int, float]]], highest: int, unit: str) -> str:
-    """Curves over a logarithmic axis, named at their right ends.
-
-    Args:
-        title: above all.
-        x_label: below the axis.
-        curves: points (x, y) by name, with the same x in each.
-        highest: end of the y axis, which begins at 0.
-        unit: put after the numbers on the y axis.
-    """
-    width, height, left, right, top, bottom = 720, 380, 60, 160, 52, 52
-    places = [x for x, _ in next(iter(curves.values()))]
-    span = math.log(places[-1] / places[0])
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = left + (width - left - right) * math.log(x / places[0]) / span
-        return across, height - bottom - (height - top - bottom) * y / highest
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" font-family="{SANS}" font-size="13">',
-        f"<title>{escape(title)}</title><style>{SCHEME}</style>",
-        f'<text x="{left}" y="24" font-size="16" font-weight="600">{escape(title)}</text>',
-    ]
-    for value in range(0, highest + 1, highest // 4):
-        y = at(places[0], value)[1]
-        parts.append(f'<path class="grid" d="M{left} {y:.1f}H{width - right}"/>')
-        parts.append(f'<text class="faint" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{value}{unit}</text>')
-    for x in places:
-        parts.append(
-            f'<text class="faint" x="{at(x, 0)[0]:.1f}" y="{height - bottom + 20}" text-anchor="middle">{x}</text>'
-        )
-    parts.append(
-        f'<text class="faint" x="{(left + width - right) / 2}" y="{height - 10}" text-anchor="middle">{escape(x_label)}</text>'
-    )
-    labels = sorted(((at(*points[-1])[1], name) for name, points in curves.items()))
-    heights: dict[str, float] = {}
-    for y, name in labels:
-        heights[name] = max([y, *(other + 17 for other in heights.values())])
-    for (name, points), colour in zip(curves.items(), LINES, strict=False):
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*point) for point in points))
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2.5" stroke-linejoin="round"/>')
-        parts += [
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in (at(*point) for point in points)
-        ]
-        parts.append(
-            f'<path d="M{width - right + 8} {heights[name]:.1f}h14" stroke="{colour}" stroke-width="3"/>'
-            f'<text x="{width - right + 28}" y="{heights[name] + 4:.1f}">{escape(name)}</text>'
-        )
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -19,6 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import bpf2py
 from bpf2py.engine import Engine, Task
+from bpf2py.lab.lru import Setup, survivors
+from bpf2py.lab.plot import hit_rates
 from bpf2py.symbols import Stacks
 from tools import drawings
 
@@ -70,6 +72,7 @@ SEC("tracepoint/syscalls/sys_enter_openat") int on_open(void *ctx)
 }
 char LICENSE[] SEC("license") = "GPL";
 """
+SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 4096)
 RECORDED = "recorded.svg"
 PROGRAM = """\
 from bpf2py.lang import *
@@ -166,21 +169,14 @@ def record() -> str:
     return drawings.terminal("eBPF in Python", rows[:-1])
 
 
-def survivors(kernel: str, cpus: int, max_entries: int) -> float:
-    """Percent of an LRU map's max_entries that are there after one key more was inserted on one CPU."""
-    engine = Engine(kernel=kernel, possible_cpus=cpus)
-    with bpf2py.Map.create("LRU_HASH", key="u32", value="u32", max_entries=max_entries, backend=engine) as lru:
-        for key in range(max_entries + 1):
-            lru[key] = key
-        return 100 * lru.count() / max_entries
-
-
 def lru_plot() -> str:
-    """What LRU maps keep, by size and kernel."""
+    """What LRU maps keep of one key more than they have room for, inserted on one CPU: by size and kernel."""
     machines = {"6.1, any CPUs": ("6.1", 4), **{f"6.12, {n} CPU{'s' * (n > 1)}": ("6.12", n) for n in (1, 2, 4, 8)}}
-    sizes = (10, 20, 50, 100, 200, 500, 1000, 2000, 4096)
-    curves = {name: [(size, survivors(*machine, size)) for size in sizes] for name, machine in machines.items()}
-    return drawings.lines("Keys left after inserting max_entries + 1", "max_entries", curves, 100, " %")
+    curves = {
+        name: [(size, len(survivors(Setup(size, cpus, kernel), size + 1, [0])[0]) / size) for size in SIZES]
+        for name, (kernel, cpus) in machines.items()
+    }
+    return hit_rates(curves, "Keys that are left of max_entries + 1")
 
 
 def pictures() -> dict[str, str]:

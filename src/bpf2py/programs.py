@@ -454,7 +454,8 @@ class Program(Owned):
         """Take everything out of an output stream: 1 is the standard output, 2 the errors (Linux 6.17).
 
         Programs write with ``bpf_stream_printk(BPF_STDOUT, "...")``; the kernel reports faults and timeouts at run time to 2.
-        A stream holds 100,000 bytes; what is written while it is full is lost.
+        A stream holds 100,000 bytes; what is written while it is full is lost, and so is what the kernel has no memory for:
+        ``bpf_stream_printk()`` returns a negative error then.
 
         Raises NotSupported on older kernels, BpfOSError when there is no such stream.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -12,9 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.file_proxy import FileProxy
 
 from bpf2py.cli.render import Block, apart
-from bpf2py.cli.screen import DOWN, HOME, PAGE_DOWN, QUIT, UP, Keys, moved, rows_of, screen, share
+from bpf2py.cli.screen import DOWN, HOME, PAGE_DOWN, QUIT, SOLID, UP, Keys, moved, rows_of, screen, share
 from bpf2py.cli.table import aligned
 
 
@@ -73,6 +76,15 @@ def test_lines_fit_the_terminal() -> None:
     assert apart(["a", "b"], ["b", "c"]) == ["a", "key.b", "value.b", "c"]
 
 
+def test_bars_are_solid_while_the_live_view_stands_before_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = Block("hist (3 values)", None, ["1 : 3 |****    |"], bars=True)
+    for encoding, drawn in (("utf-8", SOLID * 4), ("ascii", "****")):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        for out in (sys.stdout, FileProxy(Console(file=sys.stdout), sys.stdout)):
+            monkeypatch.setattr(sys, "stdout", out)
+            assert drawn in rows_of([bars])[1].plain
+
+
 SOURCE = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -105,7 +117,7 @@ def test_a_live_view_of_several_maps(tmp_path: Path) -> None:
     source = tmp_path / "several.bpf.c"
     source.write_text(SOURCE)
     parent, child = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", "PYTHONUTF8": "1"}
     argv = [sys.executable, "-m", "bpf2py", "run", str(source), "--interval", "0.05", "--rows", "40"]
     process = subprocess.Popen(argv, stdin=child, stdout=child, stderr=child, env=environment, preexec_fn=own_terminal)
     os.close(child)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import bpf2py
+from bpf2py.cli import main
 
 pytestmark = pytest.mark.kernel
 
@@ -49,6 +50,22 @@ def test_streams_are_read_and_emptied(build: Callable[[str], bpf2py.ObjectSpec],
         assert obj.variables["failed"].value == 0
     with pytest.raises(bpf2py.ClosedError):
         program.stdout()
+
+
+@pytest.mark.since("6.17")
+def test_the_command_line_prints_them(
+    build: Callable[[str], bpf2py.ObjectSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bpf2py.load(build(SOURCE)) as obj:
+        program = obj.programs["print"]
+        program.test_run()
+        written = obj.variables["failed"].value != -errno.ENOMEM  # else the kernel had no memory for it
+        for options, text in (([], "plain\n-7 text 10000000000\n"), (["--stderr"], "wrong\n")):
+            main(["prog", "stream", str(program.info.id), *options])
+            assert capsys.readouterr().out == (text if written else "")
+        assert program.stdout() == ""
+        with pytest.raises(SystemExit):
+            main(["prog", "stream", "no such program"])
 
 
 def test_kernels_without_streams(build: Callable[[str], bpf2py.ObjectSpec]) -> None:

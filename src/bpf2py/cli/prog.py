@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     programs.later("dump", "prog_objects:dump")
     programs.later("top", "top:top")
     programs.later("profile", "prog_objects:profile")
+    programs.later("stream", "prog_objects:stream")
     programs.later("load", "prog_objects:load_programs")
     programs.later("attach", "prog_objects:attach")
     programs.later("detach", "prog_objects:detach")

@@ -196,6 +196,24 @@ def pin(program: str = PROGRAM, path: str = typer.Argument(..., help="A new file
         found.pin(path)
 
 
+def stream(
+    program: str = PROGRAM,
+    errors: bool = typer.Option(
+        False, "--stderr", help="The other stream, which also has what the kernel says of faults."
+    ),
+) -> None:
+    """Print what a program wrote with bpf_stream_printk() since somebody last read it (Linux 6.17).
+
+    Reading takes it out of the stream. A stream holds 100,000 bytes; what is written while it is full is lost.
+
+    Examples:
+
+        bpf2py prog stream count_exec --stderr
+    """
+    with open_program(program) as found:
+        typer.echo(printable(found.stderr() if errors else found.stdout(), keep="\n\t"), nl=False)
+
+
 def profile(
     program: str = PROGRAM,
     duration: float = typer.Option(5.0, min=0.05, help="Seconds to measure."),
@@ -203,7 +221,8 @@ def profile(
 ) -> None:
     """Measure how often a program runs and how long it takes, from the kernel's run statistics (Linux 5.8, CAP_SYS_ADMIN).
 
-    The statistics are enabled meanwhile, which costs each run of every program some nanoseconds.
+    The statistics are enabled meanwhile, which costs each run of every program some nanoseconds. Hardware counters (cycles, cache
+    misses) are not read, so this works in virtual machines, too.
 
     Examples:
 
@@ -225,6 +244,8 @@ def profile(
     }
     if as_json:
         typer.echo(json.dumps(row))
+    elif not runs:
+        typer.echo(f"{after.name}: did not run in {seconds:.1f} s")
     else:
         typer.echo(
             f"{after.name}: {runs} runs in {seconds:.1f} s ({row['runs_per_second']} a second), {row['ns_per_run']} ns each, "

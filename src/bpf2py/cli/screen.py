@@ -53,7 +53,8 @@ def rows_of(blocks: Sequence[Block], apart: bool = False) -> list[Any]:
     from rich.text import Text
 
     rows: list[Any] = []
-    solid = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    out = getattr(sys.stdout, "rich_proxied_file", sys.stdout)  # the live view's stand-in has no encoding
+    solid = (getattr(out, "encoding", None) or "").lower().startswith("utf")
     for block in blocks:
         if rows and apart:
             rows.append(Text())

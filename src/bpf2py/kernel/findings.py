@@ -167,5 +167,7 @@ def find_compiler_row() -> Finding:
         compiler = find_compiler()
     except CompilerNotFound as error:
         effect = "C sources cannot be compiled; objects (.o) can be loaded"
-        return Finding("compiler", "none", "note", f"{effect}: {error}", "pip install 'bpf2py[cc]'")
+        return Finding(
+            "compiler", "none", "note", f"{effect}: {str(error).partition(': install')[0]}", "pip install 'bpf2py[cc]'"
+        )
     return Finding("compiler", f"{compiler.kind} {compiler.version} ({compiler.argv[0]})")
