@@ -322,7 +322,7 @@ class _Dumper:
     # -- names ---------------------------------------------------------------------------------------------------
 
     def unique(self, space: dict[str, int], name: str, type_id: int) -> str:
-        """The name, or with a flavour behind it when another type has it already."""
+        """The name, or with a flavour after it when another type has it already."""
         known = self.names.get(type_id)
         if known is not None:
             return known
@@ -477,7 +477,7 @@ class _Dumper:
             return 0
 
     def natural(self, at: int, member: Member, packed: bool) -> int:
-        """Where C puts a member behind bit `at`."""
+        """Where C puts a member after bit `at`."""
         if member.bits:
             unit = self.size(member.type_id) * 8
             if packed or at % unit + member.bits <= unit:

@@ -34,7 +34,7 @@ def gen(
     ),
     cc: str = typer.Option(None, envvar="BPF2PY_CC", help="The compiler: a command, or ziglang."),
     more_cflags: str = typer.Option(
-        "", "--cflags", envvar="BPF2PY_CFLAGS", help="Compiler flags as one string; those behind -- come after them."
+        "", "--cflags", envvar="BPF2PY_CFLAGS", help="Compiler flags as one string; those after -- come after them."
     ),
     strip: bool = typer.Option(True, envvar="BPF2PY_STRIP", help="Leave debug information out of the object."),
     makebase: Path = typer.Option(

@@ -39,7 +39,7 @@ __all__ = ["DEFAULT_KERNEL", "Machine"]
 
 TRACE_LINES, CLONED_PACKETS = 1 << 16, 1 << 12
 DEFAULT_KERNEL = "6.18"
-_PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid behind it
+_PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid after it
 _M64 = (1 << 64) - 1
 _PER_RUN = (Slot.STACK_TOP, Slot.STACK_LOW, Slot.TAIL_CALLS, Slot.FAULT)
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes

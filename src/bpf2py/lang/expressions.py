@@ -411,7 +411,7 @@ def attribute_of(c: Checker, base: Expr, name: str, node: ast.AST) -> Expr:
 
 
 def _within(c: Checker, node: ast.AST, kind: Ptr, offset: int, size: int) -> None:
-    """Refuse an access behind the memory that is known to be there, as the verifier would."""
+    """Refuse an access beyond the memory that is known to be there, as the verifier would."""
     if kind.extent is not None and offset + size > kind.extent:
         there = f"{max(kind.extent, 0)} bytes are" if kind.extent != 1 else "1 byte is"
         c.fail(

@@ -39,7 +39,7 @@ def build(
     """Lay out and fill the section.
 
     Args:
-        lookup: the text behind ``CONFIG_X=``, None where it is not set.
+        lookup: the text after ``CONFIG_X=``, None where it is not set.
         special: values of the LINUX_* names, None for ones not known.
         overrides: values to take instead, by name.
 

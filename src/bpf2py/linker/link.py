@@ -1,4 +1,4 @@
-"""Linking a program: its subprograms behind it, calls resolved, CO-RE applied; maps and externs stay named."""
+"""Linking a program: its subprograms after it, calls resolved, CO-RE applied; maps and externs stay named."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _REFERRING = frozenset(
         Kind.TYPE_TAG,
     }
 )
-# Words of a row behind the fixed part that starts with a name; whether a type follows the name.
+# Words of a row after the fixed part that starts with a name; whether a type follows the name.
 _ROWS = {
     Kind.STRUCT: (3, True),
     Kind.UNION: (3, True),

@@ -1,7 +1,7 @@
 """Static linking: several objects become one, as `bpftool gen object` does it, but on specs instead of files.
 
 Global names are resolved across the objects: functions, variables and maps that one declares ``extern`` and another
-defines; a definition wins over weak ones of the same name. Data sections of the same name are put behind each other.
+defines; a definition wins over weak ones of the same name. Data sections of the same name are put one after another.
 """
 
 from __future__ import annotations

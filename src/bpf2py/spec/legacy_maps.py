@@ -32,7 +32,7 @@ def read_legacy_maps(section: Section, symbols: Iterable[Symbol], file: str) -> 
             )
         if any(raw[20:]):
             raise ObjectError(
-                f"{file}: map {name}: unknown non-zero fields behind the first five; define it in .maps instead",
+                f"{file}: map {name}: unknown non-zero fields after the first five; define it in .maps instead",
                 section=section.name,
             )
         kind, key_size, value_size, max_entries, flags = struct.unpack_from("<IIIII", raw)

@@ -86,7 +86,7 @@ class ProgramSpec:
         section: its SEC() name, without a leading ``?``.
         type: the program type (UNSPEC when the section name is unknown: set it before loading).
         attach_type: expected attach type, or None.
-        target: what stands behind the section's prefix, such as ``syscalls/sys_enter_execve``.
+        target: what follows the section's prefix, such as ``syscalls/sys_enter_execve``.
         autoload: False: `load()` skips the program.
         autoattach: False: `Object.attach()` skips it.
         flags: BPF_F_* flags of BPF_PROG_LOAD.

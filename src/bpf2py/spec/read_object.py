@@ -484,7 +484,7 @@ class ObjectReader:
             if reloc.offset + 8 > found.size:
                 raise self._fail("a relocation lies outside the section", found, reloc.offset)
             symbol = self.elf.symbol(reloc.symbol)
-            # The values are a flexible array: they go on behind the definition's end.
+            # The values are a flexible array: they go on after the definition's end.
             position = bisect_right(starts, reloc.offset) - 1
             owner = self._btf_maps[position] if position >= 0 else None
             if owner is None or owner.values_offset < 0:

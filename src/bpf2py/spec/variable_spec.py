@@ -69,7 +69,7 @@ class VariableSpec:
             encoded = self.codec.encode(value)
         except EncodeError as error:
             raise EncodeError(f"variable {self.name}: {error.message}") from None
-        # A struct with a flexible member is longer than its type: what is behind stays.
+        # A struct with a flexible member is longer than its type: what follows stays.
         self.map.data[self.offset : self.offset + len(encoded)] = encoded
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
 """eBPF to Python source: for processors without an emitter, where no memory may be executable, and for debuggers.
 
-A function of the program becomes a Python function, an instruction a line of it; the instruction stands behind it as a comment.
+A function of the program becomes a Python function, an instruction a line of it; the instruction stands after it as a comment.
 Registers are unsigned 64-bit numbers, addresses offsets in the engine's memory, as for machine code.
 """
 

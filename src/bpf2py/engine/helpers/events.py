@@ -36,7 +36,7 @@ def _output(engine: Machine, header: int, flags: int, data: bytes) -> int:
 
 
 def skb_output(engine: Machine, _context: int, header: int, flags: int, data: int, size: int, *_: int) -> int:
-    """The same with part of the packet behind the data: bits 32 to 51 of the flags say how much."""
+    """The same with part of the packet after the data: bits 32 to 51 of the flags say how much."""
     packet = engine.current.packet
     length = flags >> 32 & BPF_F_CTXLEN
     if flags & ~(BPF_F_CTXLEN << 32 | BPF_F_INDEX_MASK):

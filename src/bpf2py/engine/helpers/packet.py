@@ -105,7 +105,7 @@ ENCAP_L2_SHIFT = 56
 
 
 def skb_adjust_room(engine: Machine, _skb: int, difference: int, mode: int, flags: int, *_: int) -> int:
-    """Room behind the link layer header (mode 1, BPF_ADJ_ROOM_MAC) or the network header (mode 0, BPF_ADJ_ROOM_NET)."""
+    """Room after the link layer header (mode 1, BPF_ADJ_ROOM_MAC) or the network header (mode 0, BPF_ADJ_ROOM_NET)."""
     packet: SkBuff = _packet(engine)
     change, mode = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), mode & 0xFFFFFFFF
     if flags & ~(0x1FF | 0xFF << ENCAP_L2_SHIFT):
@@ -414,7 +414,7 @@ def _mtu(ifindex: int) -> int | None:
 
 
 def check_mtu(engine: Machine, _context: int, ifindex: int, length: int, difference: int, flags: int, *_: int) -> int:
-    """Whether the packet fits a device behind its link layer header; -ENODEV where there is no such device."""
+    """Whether the packet fits a device after its link layer header; -ENODEV where there is no such device."""
     packet = _packet(engine)
     given = int.from_bytes(engine.read(length, 4), "little")
     change, ifindex = (difference & 0xFFFFFFFF ^ 1 << 31) - (1 << 31), ifindex & 0xFFFFFFFF

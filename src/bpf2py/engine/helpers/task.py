@@ -170,7 +170,7 @@ def get_func_arg(engine: Machine, context: int, number: int, value: int, *_: int
 
 
 def get_func_ret(engine: Machine, context: int, value: int, *_: int) -> int:
-    """The result of the traced function, which stands behind its arguments."""
+    """The result of the traced function, which stands after its arguments."""
     engine.write(value, engine.read(context + 8 * engine.current.arguments, 8))
     return 0
 

@@ -1,6 +1,6 @@
 """Iterator programs of the engine: run for each object there is, and what they write (Linux 5.8).
 
-As in the kernel, the program runs once more behind the last object, with null in its place (kernel/bpf/bpf_iter.c).
+As in the kernel, the program runs once more after the last object, with null in its place (kernel/bpf/bpf_iter.c).
 """
 
 from __future__ import annotations

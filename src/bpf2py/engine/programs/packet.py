@@ -1,4 +1,4 @@
-"""Packets: memory with room in front and behind, and the contexts that point into it."""
+"""Packets: memory with room before and after it, and the contexts that point into it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _GIVEN_BACK = ((8, 4), (32, 4), (36, 8), (48, 20), (152, 8), (160, 4), (164, 4),
 SKB_TYPES = (
     P.SOCKET_FILTER, P.SCHED_CLS, P.SCHED_ACT, P.CGROUP_SKB, P.LWT_IN, P.LWT_OUT, P.LWT_XMIT, P.LWT_SEG6LOCAL, P.SK_SKB,
 )  # fmt: skip
-L2_TYPES = (P.SCHED_CLS, P.SCHED_ACT)  # see the Ethernet header; others start behind it
+L2_TYPES = (P.SCHED_CLS, P.SCHED_ACT)  # see the Ethernet header; others start after it
 
 
 class Packet:
@@ -82,7 +82,7 @@ class Packet:
         self.memory.u32[self.context + offset >> 2] = value & 0xFFFFFFFF
 
     def resize(self, front: int, back: int) -> bool:
-        """Add room in front (drop bytes where negative) and behind; new bytes are zero. False when there is no room."""
+        """Add room in front (drop bytes where negative) and after; new bytes are zero. False when there is no room."""
         data, end = self.data - front, self.end + back
         if end < data:
             return False

@@ -86,7 +86,7 @@ def sys_exit(pid: int, name: str, call: SyscallStop, result: int, registers: Reg
 
 
 def sched_process_exec(pid: int, filename: str, interp: str, old_pid: int, task: dict[str, object]) -> Event:
-    """Another program is run; the file's name stands behind the record."""
+    """Another program is run; the file's name stands after the record."""
     text = filename.encode("utf-8", "surrogateescape") + b"\0"
     record = _common(pid) + struct.pack("<Iii", len(text) << 16 | 20, pid, old_pid) + text
     binary = KnownMembers({"__type__": "linux_binprm", "filename": filename, "interp": interp})
@@ -96,7 +96,7 @@ def sched_process_exec(pid: int, filename: str, interp: str, old_pid: int, task:
 def sched_process_fork(
     parent: int, parent_comm: str, child: int, child_comm: str, tasks: tuple[dict[str, object], ...], dynamic: bool
 ) -> Event:
-    """A new task. From Linux 6.16 on the names stand behind the record, before that within it."""
+    """A new task. From Linux 6.16 on the names stand after the record, before that within it."""
     if dynamic:
         first, second = parent_comm.encode() + b"\0", child_comm.encode() + b"\0"
         start = 8 + 16

@@ -88,7 +88,7 @@ def throw(emitter: Emitter, slot: int) -> None:
 
 
 def tail_call(emitter: Emitter, slot: int) -> None:
-    """Jump to the program in slot R3 of the map in R2, on this function's own frame; go on behind when there is none."""
+    """Jump to the program in slot R3 of the map in R2, on this function's own frame; go on after it when there is none."""
     out = emitter.out
     out += b"\x57"  # push rdi: the context
     out += rr(0x89, RSI, RDI) + rr(0x89, RDX, RSI, False)
