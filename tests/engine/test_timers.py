@@ -167,10 +167,10 @@ def test_other_clocks(code: Callable[[str], bytes], clock: str) -> None:
         threads = [thread for thread in threading.enumerate() if thread.name == "bpf2py timers"]
         assert len(threads) == (clock == "real")
     del obj, reader, engine
-    gc.collect()
     for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+        while thread.is_alive():  # it may have had the engine in its hands when that was to be collected
+            gc.collect()
+            thread.join(0.1)
 
 
 WORK = """
