@@ -138,7 +138,7 @@ def run(
         options = wanted(obj, attach or [], {flag: value for flag, value in given.items() if value is not None})
         with Sources(obj, types) as sources:
             session = Session(obj, sources, Shown(only or [], rows, as_json, per_cpu, histograms, live, interval))
-            with session.signals():
+            with session.stop.signals():
                 links, left = attach_all(obj, options, name)
                 hooks = ", ".join(link.hook for link in links)
                 attached = len({link.program for link in links if link.program in obj.programs})

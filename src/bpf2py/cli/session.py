@@ -71,6 +71,22 @@ class Stop:
         """Whether `set` was called."""
         return self._set
 
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask to stop within the block."""
+        previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                # Who asked again while the run ended does not wait for what is left, nor is told where the interpreter was.
+                signal.signal(number, signal.SIG_DFL if self.asked else handler)
+
+    def _ask(self, number: int, _frame: object) -> None:
+        self.asked += 1
+        self.interrupted |= number == signal.SIGINT
+        self.set()
+
 
 class Shown(NamedTuple):
     """How things are shown.
@@ -123,17 +139,6 @@ class Session:
             self.unreadable.pop(bpf_map.name, None)
             yield bpf_map, made
 
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run, which then shows the maps for the last time."""
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                # Who asked again while the run ended does not wait for what is left, nor is told where the interpreter was.
-                signal.signal(number, signal.SIG_DFL if self.stop.asked else handler)
-
     def run(self, command: list[str], duration: float | None) -> int:
         """Run until the command ends, the time is over, or SIGINT or SIGTERM; the exit status."""
         terminal = self.shown.live and is_terminal() and not self.shown.as_json
@@ -168,11 +173,6 @@ class Session:
 
     def _wait(self, child: Started | Traced) -> None:
         child.wait()
-        self.stop.set()
-
-    def _interrupt(self, number: int, _frame: object) -> None:
-        self.stop.asked += 1
-        self.stop.interrupted |= number == signal.SIGINT
         self.stop.set()
 
     def _end(self, child: Started | Traced | None) -> int:

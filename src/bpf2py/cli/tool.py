@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli import declared as typer
 from bpf2py.cli.tool_session import asked, watch
-from bpf2py.tools.framework import Filter, Tool
 
 if TYPE_CHECKING:
     from bpf2py.tools import block as block_tool
@@ -95,11 +96,7 @@ def execsnoop(
 
         bpf2py tool execsnoop --json -- make -j2 | jq -r '.args | join(" ")'
     """
-
-    def make(wanted: Filter) -> Tool:
-        return execsnoop_tool.Execsnoop(wanted, failed=failed)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(execsnoop_tool.Execsnoop, failed=failed), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def opensnoop(
@@ -121,11 +118,7 @@ def opensnoop(
 
         bpf2py tool opensnoop --pid 1234 --json
     """
-
-    def make(wanted: Filter) -> Tool:
-        return opensnoop_tool.Opensnoop(wanted, failed=failed)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(opensnoop_tool.Opensnoop, failed=failed), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def exitsnoop(
@@ -147,11 +140,7 @@ def exitsnoop(
 
         bpf2py tool exitsnoop -- make test
     """
-
-    def make(wanted: Filter) -> Tool:
-        return exitsnoop_tool.Exitsnoop(wanted, failed=failed)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(exitsnoop_tool.Exitsnoop, failed=failed), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def killsnoop(
@@ -174,11 +163,10 @@ def killsnoop(
 
         bpf2py tool killsnoop --signal 9 --json
     """
-
-    def make(wanted: Filter) -> Tool:
-        return killsnoop_tool.Killsnoop(wanted, failed=failed, number=number)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(
+        partial(killsnoop_tool.Killsnoop, failed=failed, number=number),
+        asked(pid, comm, cgroup, duration, as_json, command),
+    )
 
 
 def syscount(
@@ -204,13 +192,12 @@ def syscount(
 
         bpf2py tool syscount --latency -- python3 -c 'import asyncio'
     """
-
-    def make(wanted: Filter) -> Tool:
-        return syscount_tool.Syscount(
-            wanted, by_process=by_process, latency=latency, failed=failed, error=error or "", top=top
-        )
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(
+        partial(
+            syscount_tool.Syscount, by_process=by_process, latency=latency, failed=failed, error=error or "", top=top
+        ),
+        asked(pid, comm, cgroup, duration, as_json, command),
+    )
 
 
 def profile(
@@ -232,11 +219,7 @@ def profile(
         bpf2py tool profile --frequency 999 -- gzip -k big
     """
     rate = stacks_tool.check_frequency(frequency)
-
-    def make(wanted: Filter) -> Tool:
-        return stacks_tool.Profile(wanted, frequency=rate)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+    watch(partial(stacks_tool.Profile, frequency=rate), asked(pid, comm, cgroup, duration, as_json, command, output))
 
 
 def offcputime(
@@ -259,11 +242,7 @@ def offcputime(
 
         bpf2py tool offcputime --output flame.html -- make
     """
-
-    def make(wanted: Filter) -> Tool:
-        return stacks_tool.Offcputime(wanted, least_us=least)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+    watch(partial(stacks_tool.Offcputime, least_us=least), asked(pid, comm, cgroup, duration, as_json, command, output))
 
 
 def pyprofile(
@@ -288,11 +267,10 @@ def pyprofile(
         bpf2py tool pyprofile --pid 1234 --duration 10 --no-native
     """
     rate = stacks_tool.check_frequency(frequency)
-
-    def make(wanted: Filter) -> Tool:
-        return python_tool.Pyprofile(wanted, frequency=rate, native=native)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+    watch(
+        partial(python_tool.Pyprofile, frequency=rate, native=native),
+        asked(pid, comm, cgroup, duration, as_json, command, output),
+    )
 
 
 def pyoffcpu(
@@ -314,11 +292,10 @@ def pyoffcpu(
 
         bpf2py tool pyoffcpu --no-native -- python3 script.py
     """
-
-    def make(wanted: Filter) -> Tool:
-        return python_tool.Pyoffcpu(wanted, least_us=least, native=native)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command, output))
+    watch(
+        partial(python_tool.Pyoffcpu, least_us=least, native=native),
+        asked(pid, comm, cgroup, duration, as_json, command, output),
+    )
 
 
 def runqlat(
@@ -338,11 +315,7 @@ def runqlat(
 
         bpf2py tool runqlat -- make -j8
     """
-
-    def make(wanted: Filter) -> Tool:
-        return dists_tool.Runqlat(wanted, by_process=by_process)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(dists_tool.Runqlat, by_process=by_process), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def cpudist(
@@ -362,11 +335,7 @@ def cpudist(
 
         bpf2py tool cpudist --process -- make -j2
     """
-
-    def make(wanted: Filter) -> Tool:
-        return dists_tool.Cpudist(wanted, by_process=by_process)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(dists_tool.Cpudist, by_process=by_process), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def tcplife(
@@ -388,11 +357,7 @@ def tcplife(
 
         bpf2py tool tcplife --json -- curl -s https://example.org
     """
-
-    def make(wanted: Filter) -> Tool:
-        return tcp_tool.Tcplife(wanted, port=port or 0)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(tcp_tool.Tcplife, port=port or 0), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def tcpconnect(
@@ -412,11 +377,7 @@ def tcpconnect(
 
         bpf2py tool tcpconnect --port 5432 --json
     """
-
-    def make(wanted: Filter) -> Tool:
-        return tcp_tool.Tcpconnect(wanted, port=port or 0)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(tcp_tool.Tcpconnect, port=port or 0), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def pyopens(
@@ -438,11 +399,7 @@ def pyopens(
 
         bpf2py tool pyopens --json -- python3 script.py
     """
-
-    def make(wanted: Filter) -> Tool:
-        return pycalls_tool.Pyopens(wanted, failed=failed)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(pycalls_tool.Pyopens, failed=failed), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def pyconnects(
@@ -464,11 +421,7 @@ def pyconnects(
 
         bpf2py tool pyconnects --json -- python3 script.py
     """
-
-    def make(wanted: Filter) -> Tool:
-        return pycalls_tool.Pyconnects(wanted, failed=failed)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(pycalls_tool.Pyconnects, failed=failed), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def funccount(
@@ -489,11 +442,8 @@ def funccount(
 
         bpf2py tool funccount libc:malloc --pid 1234 --duration 5
     """
-
-    def make(wanted: Filter) -> Tool:
-        return functions_tool.Funccount(wanted, function, top=top)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    tool = partial(functions_tool.Funccount, function=function, top=top)
+    watch(tool, asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def funclatency(
@@ -515,11 +465,7 @@ def funclatency(
 
         bpf2py tool funclatency libc:fread -- sort file
     """
-
-    def make(wanted: Filter) -> Tool:
-        return functions_tool.Funclatency(wanted, function)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(partial(functions_tool.Funclatency, function=function), asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def biosnoop(
@@ -540,11 +486,7 @@ def biosnoop(
 
         bpf2py tool biosnoop --json -- dd if=big of=/dev/null iflag=direct
     """
-
-    def make(wanted: Filter) -> Tool:
-        return block_tool.Biosnoop(wanted)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(block_tool.Biosnoop, asked(pid, comm, cgroup, duration, as_json, command))
 
 
 def biolatency(
@@ -563,8 +505,4 @@ def biolatency(
 
         bpf2py tool biolatency -- sync
     """
-
-    def make(wanted: Filter) -> Tool:
-        return block_tool.Biolatency(wanted)
-
-    watch(make, asked(pid, comm, cgroup, duration, as_json, command))
+    watch(block_tool.Biolatency, asked(pid, comm, cgroup, duration, as_json, command))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.cli import declared as typer
@@ -80,7 +78,7 @@ def watch(make: Callable[[Filter], Tool], what: Asked) -> None:
     """Run a tool; ends the command line with its exit status."""
     with make(what.filter) as tool:
         session = _Session(tool, what)
-        with session.signals():
+        with session.stop.signals():
             status = session.run()
         session.finish()
     raise typer.Exit(status)
@@ -90,22 +88,8 @@ class _Session:
     def __init__(self, tool: Tool, what: Asked) -> None:
         self.tool, self.what = tool, what
         self.stop = Stop()
+        self._ended = False  # the command was ended here
         self.columns = [Column("time", "TIME", 8), *tool.columns] if tool.columns else []
-
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run."""
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, signal.SIG_DFL if self.stop.asked else handler)
-
-    def _interrupt(self, number: int, _frame: object) -> None:
-        self.stop.asked += 1
-        self.stop.interrupted |= number == signal.SIGINT
-        self.stop.set()
 
     def run(self) -> int:
         """Run until the command ends, the time is over, or a signal; the exit status."""
@@ -131,8 +115,6 @@ class _Session:
         if self.stop.interrupted:
             return INTERRUPTED
         return child.returncode or 0 if child is not None and not self._ended else 0
-
-    _ended = False
 
     def _wait(self, child: Started) -> None:
         child.wait()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.kernel import inspect
 from bpf2py.maps.base import Map
@@ -72,7 +73,7 @@ class MachineCollector:
             if series + 4 > self._most:
                 self._left_out += 1
                 continue
-            labels = (str(info.id), _text(info.name), type_name(info.type))
+            labels = (str(info.id), printable(info.name), type_name(info.type))
             entries.add_metric(labels, info.max_entries)
             held = inspect.map_memory(info.id)
             if held is not None:
@@ -87,7 +88,7 @@ class MachineCollector:
                 self._left_out += 1
                 continue
             kind = program_type_name(program.type)
-            known = (str(program.id), _text(program.name), kind, program.tag.hex())
+            known = (str(program.id), printable(program.name), kind, program.tag.hex())
             runs.add_metric(known, program.run_count)
             seconds.add_metric(known, program.run_time_ns / 1e9)
             series += 2
@@ -95,7 +96,7 @@ class MachineCollector:
             if series + 1 > self._most:
                 self._left_out += 1
                 continue
-            where = {_label(key): _text(str(value)) for key, value in link.details.items()}
+            where = {_label(key): printable(str(value)) for key, value in link.details.items()}
             links.add_metric((str(link.id), str(link.program_id), link.type), where)
             series += 1
         yield from (entries, elements, pressure, memory, runs, seconds, links)
@@ -134,11 +135,6 @@ class MachineCollector:
         except BpfError:
             self._errors += 1  # gone meanwhile, or it may not be read
             return None
-
-
-def _text(value: str) -> str:
-    """A name as a label's value: those of the kernel may be anything."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
 
 
 def _label(name: str) -> str:

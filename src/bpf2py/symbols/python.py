@@ -110,22 +110,22 @@ def find_interpreter(pid: int) -> Interpreter | None:
                 continue
             with opened:
                 runtime = address_of_symbol(opened, "_PyRuntime")
+                base = process.base_of(mapping) if runtime is not None else None
+                if runtime is None or base is None:
+                    break
+                data = process.read_memory(base + runtime.address, DEBUG_OFFSETS_SIZE)
+                if not data:
+                    break
+                if data[:8] == COOKIE:
+                    try:
+                        version, offsets = debug_offsets(data)
+                    except ValueError:
+                        return None
+                    return Interpreter(pid, version, base + runtime.address, offsets)
                 version_at = address_of_symbol(opened, "Py_Version")
-            if runtime is None:
-                break
-            base = process.base_of(mapping)
-            data = process.read_memory(base + runtime.address, DEBUG_OFFSETS_SIZE) if base is not None else b""
-            if base is None or not data:
-                break
-            if data[:8] == COOKIE:
-                try:
-                    version, offsets = debug_offsets(data)
-                except ValueError:
-                    return None
-                return Interpreter(pid, version, base + runtime.address, offsets)
             number = int.from_bytes(process.read_memory(base + version_at.address, 8), "little") if version_at else 0
-            version = (number >> 24 & 0xFF, number >> 16 & 0xFF) if number else (0, 0)
-            if version == (0, 0):
+            version = (number >> 24 & 0xFF, number >> 16 & 0xFF)
+            if not number:
                 raise NotSupported(f"process {pid}: its Python is older than 3.11", feature="Python stacks")
             return Interpreter(pid, version, base + runtime.address, known_offsets(version))
     return None

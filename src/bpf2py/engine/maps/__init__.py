@@ -46,13 +46,11 @@ def create(engine: Machine, spec: MapSpec, inner: EngineMap | None = None) -> En
     builder = BUILDERS.get(spec.type)
     if builder is None:
         # Imported when such a map is made: most programs have none.
-        from bpf2py.engine.maps.cgroup_storage import CGROUP_STORAGE, build_cgroup_storage
+        from bpf2py.engine.maps.cgroup_storage import CGROUP_BUILDERS
         from bpf2py.engine.maps.devices import DEVICE_BUILDERS
         from bpf2py.engine.maps.objects import OBJECT_BUILDERS
 
-        builder = OBJECT_BUILDERS.get(spec.type) or DEVICE_BUILDERS.get(spec.type)
-        if spec.type in CGROUP_STORAGE:
-            builder = build_cgroup_storage
+        builder = (OBJECT_BUILDERS | DEVICE_BUILDERS | CGROUP_BUILDERS).get(spec.type)
     if builder is None:
         raise NotSupported(
             f"{where}: the engine has no {spec.type_name} maps, which need a kernel's own objects; use the kernel backend",

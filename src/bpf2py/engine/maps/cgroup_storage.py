@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.maps.core import MapCore
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.spec.map_spec import MapSpec
 
-__all__ = ["CGROUP_STORAGE", "attached", "build_cgroup_storage", "cgroup_number", "local_storage"]
+__all__ = ["CGROUP_BUILDERS", "CGROUP_STORAGE", "attached", "cgroup_number", "local_storage"]
 
 CGROUP_STORAGE = (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE)
 _U64 = 8
@@ -123,3 +123,8 @@ def build_cgroup_storage(engine: Machine, spec: MapSpec, fields: Fields) -> MapC
     core.slot_type = CgroupStorageSlot
     core.by_hand = True
     return core
+
+
+CGROUP_BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = dict.fromkeys(
+    CGROUP_STORAGE, build_cgroup_storage
+)

@@ -72,10 +72,11 @@ class EngineLink(Owned):
         hook: the hook's name.
         program: the attached program.
         cookie: what bpf_get_attach_cookie gives.
+        cgroup: the id of the cgroup it is attached to, 0 where it is not attached to one.
         options: the others that `attach` was given.
     """
 
-    __slots__ = ("_open", "_users", "cookie", "engine", "hook", "ident", "number", "options", "program")
+    __slots__ = ("_open", "_users", "cgroup", "cookie", "engine", "hook", "ident", "number", "options", "program")
 
     def __init__(
         self, engine: Machine, program: EngineProgram, hook: str, cookie: int, options: Mapping[str, Any]
@@ -84,6 +85,7 @@ class EngineLink(Owned):
         self.program = program.duplicate()
         self.hook = hook
         self.cookie = cookie
+        self.cgroup = cgroup_number(options)
         self.options = options
         self.ident = engine.next_id()
         self.number = engine.next_fd()
@@ -253,8 +255,9 @@ def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: 
         from bpf2py.engine.programs.iterators import check_options
 
         check_options(program, options)
-    attached(program, cgroup_number(options))
-    return [EngineLink(engine, program, hook, cookie, options)]
+    link = EngineLink(engine, program, hook, cookie, options)
+    attached(program, link.cgroup)
+    return [link]
 
 
 def fire(engine: Machine, hook: str, arguments: Sequence[Any], fields: Mapping[str, Any]) -> list[int]:
@@ -264,8 +267,6 @@ def fire(engine: Machine, hook: str, arguments: Sequence[Any], fields: Mapping[s
     others = {key: value for key, value in fields.items() if key != "data"} if data else fields
     results = []
     for link in [link for link in engine.hooks if link.hook == name]:
-        done = run_program(
-            engine, link.program, None, data, arguments, others, link.cookie, cgroup_number(link.options)
-        )
+        done = run_program(engine, link.program, None, data, arguments, others, link.cookie, link.cgroup)
         results.append(done.return_value)
     return results
