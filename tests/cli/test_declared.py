@@ -14,6 +14,9 @@ from typer.main import get_command
 from bpf2py.cli import COMMANDS, build, declare, declared
 
 PLAIN = [
+    "tool execsnoop",
+    "tool syscount --top 3 -p 1 --json -- ls -l",
+    "tool funccount libc:malloc --duration 2 -- ls",
     "map list",
     "map list -l --json",
     "map show counts",
@@ -91,9 +94,9 @@ def test_plain_lines_mean_what_typer_reads(line: str, monkeypatch: pytest.Monkey
     words = line.split()
     found = declared.call(declare(words[:1]), words, {})
     assert found is not None
-    function, given = found.func, found.keywords
+    (function,), given = found.args, found.keywords
     assert given == by_typer(words, monkeypatch)
-    assert set(given) == set(inspect.signature(function).parameters)
+    assert set(given) == set(declared._parameters(function))
 
 
 @pytest.mark.parametrize("line", LEFT)
@@ -113,8 +116,7 @@ def test_every_command_can_be_read_without_typer() -> None:
     for group in (commands, *commands.groups.values()):
         for declaration, _ in group.commands.values():
             function = declared.imported(declaration)
-            parameters = inspect.signature(function).parameters.values()
-            if any(each.default.default is ... for each in parameters):
+            if any(each.default is ... for _, each in declared._parameters(function).values()):
                 with pytest.raises(declared.NotPlain, match="it must be given"):
                     declared._read(function, [], {})
             else:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     Function = Callable[..., object]
 
-__all__ = ["Argument", "Exit", "Option", "Typer", "call", "echo", "imported", "is_wrong_usage", "secho", "wrong_usage"]
+__all__ = [
+    "Argument", "Exit", "Option", "Options", "Typer", "call", "echo", "imported", "is_wrong_usage", "secho", "wrong_usage",
+]  # fmt: skip
 
 _PLAIN = {"help", "metavar", "min", "autocompletion", "envvar"}  # what is known of options besides their names
 
@@ -51,6 +53,16 @@ def Option(default: object = ..., *names: str, **said: Any) -> Any:
 def Argument(default: object = ..., **said: Any) -> Any:
     """An argument of a command, as typer's."""
     return Declared("Argument", default, (), said)
+
+
+def Options(make: Function, **more: Any) -> Any:
+    """Options that several commands have, as one parameter: those `make` declares, whose result the command is given.
+
+    Args:
+        make: its parameters that are declared are options of the command.
+        more: declarations of parameters that only some commands have.
+    """
+    return Declared("Options", None, (), {"make": make, "more": more})
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -121,24 +133,79 @@ def imported(function: Function | str) -> Function:
     return command
 
 
+def _own(function: Function) -> dict[str, tuple[str, Any]]:
+    """The parameters of a function: (type, declaration) by name."""
+    assert isinstance(function, FunctionType)
+    code, defaults = function.__code__, function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount]
+    if len(names) != len(defaults) or code.co_kwonlyargcount:
+        raise NotPlain
+    return {name: (str(function.__annotations__[name]), each) for name, each in zip(names, defaults, strict=True)}
+
+
+def _parameters(function: Function) -> dict[str, tuple[str, Any]]:
+    """The same with those of `Options` in their place."""
+    found: dict[str, tuple[str, Any]] = {}
+    for name, (kind, declared) in _own(function).items():
+        if isinstance(declared, Declared) and declared.kind == "Options":
+            found |= _of_options(declared)
+        else:
+            found[name] = kind, declared
+    return found
+
+
+def _of_options(options: Declared) -> dict[str, tuple[str, Any]]:
+    make, more = options.said["make"], options.said["more"]
+    found = {}
+    for name, (kind, declared) in _own(make).items():
+        declared = more.get(name, declared)
+        if isinstance(declared, Declared):
+            found[name] = kind.removesuffix(" | None"), declared
+    return found
+
+
+def _started(function: Function, **given: object) -> object:
+    """Call a command with what its parameters are given, those of `Options` too."""
+    whole = {}
+    for name, (_, declared) in _own(function).items():
+        if isinstance(declared, Declared) and declared.kind == "Options":
+            whole[name] = declared.said["make"](**{each: given[each] for each in _of_options(declared)})
+        else:
+            whole[name] = given[name]
+    return function(**whole)
+
+
 def _with_defaults(function: Function) -> Function:
-    """The same function, with the declarations as typer has them for defaults."""
+    """A function that does the same, with the declarations as typer has them for defaults."""
+    import inspect
     from pathlib import Path
 
     import typer
 
     types: dict[str, object] = {
-        "str": str, "int": int, "float": float, "bool": bool, "Path": Path, "list[str]": list[str], "None": None
+        "str": str, "int": int, "float": float, "bool": bool, "Path": Path, "list[str]": list[str]
     }  # fmt: skip
-    assert isinstance(function, FunctionType)
+    declared = _parameters(function)
+
+    def command(**given: object) -> object:
+        return _started(function, **given)
+
     made = [
-        getattr(typer, each.kind)(each.default, *each.names, **each.said) if isinstance(each, Declared) else each
-        for each in function.__defaults__ or ()
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=getattr(typer, each.kind)(each.default, *each.names, **each.said)
+            if isinstance(each, Declared)
+            else each,
+            annotation=types[kind],
+        )
+        for name, (kind, each) in declared.items()
     ]
-    copy = FunctionType(function.__code__, function.__globals__, function.__name__, tuple(made), function.__closure__)
-    copy.__annotations__ = {name: types[str(kind)] for name, kind in function.__annotations__.items()}
-    copy.__doc__ = function.__doc__
-    return copy
+    command.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
+    command.__annotations__ = {name: types[kind] for name, (kind, _) in declared.items()}
+    assert isinstance(function, FunctionType)
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
+    return command
 
 
 # -- without typer ---------------------------------------------------------------------------------------------------
@@ -160,18 +227,14 @@ def call(app: Typer, words: Sequence[str], environment: Mapping[str, str] = os.e
         given = _read(imported(function), words[at + 1 :], environment)
     except NotPlain:
         return None
-    return partial(imported(function), **given)
+    return partial(_started, imported(function), **given)
 
 
 def _read(function: Function, words: Sequence[str], environment: Mapping[str, str]) -> dict[str, object]:
     """What the parameters of a command are given."""
-    assert isinstance(function, FunctionType)
-    code, defaults = function.__code__, function.__defaults__ or ()
-    names = code.co_varnames[: code.co_argcount]
-    if len(names) != len(defaults) or code.co_kwonlyargcount:
-        raise NotPlain
-    parameters = dict(zip(names, defaults, strict=True))
-    types: dict[str, str] = {name: str(function.__annotations__[name]) for name in names}
+    declarations = _parameters(function)
+    parameters = {name: declared for name, (_, declared) in declarations.items()}
+    types = {name: kind for name, (kind, _) in declarations.items()}
     flags: dict[str, tuple[str, bool]] = {}
     options: dict[str, str] = {}
     arguments: list[str] = []

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bpf2py.tools.framework import Record, Result, Tool
 
-__all__ = ["Asked", "watch"]
+__all__ = ["Asked", "asked", "watch"]
 
 LOOK = 0.25  # seconds between two looks at rings that are not full enough to wake anybody
 
@@ -49,13 +49,17 @@ class Asked(NamedTuple):
 
 
 def asked(
-    pid: int | None,
-    comm: str | None,
-    cgroup: str | None,
-    duration: float | None,
-    as_json: bool,
-    command: list[str] | None,
+    pid: int | None = typer.Option(None, "--pid", "-p", min=1, help="Only this process."),
+    comm: str | None = typer.Option(None, metavar="NAME", help="Only threads of this name, of which 15 bytes count."),
+    cgroup: str | None = typer.Option(
+        None, metavar="DIRECTORY", help="Only this control group (version 2) and those below it."
+    ),
+    duration: float | None = typer.Option(None, "--duration", "-d", min=0.0, help="Stop after this many seconds."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON object a line."),
     output: str | None = None,
+    command: list[str] | None = typer.Argument(
+        None, metavar="[-- COMMAND...]", help="Run this, and watch only it and what it starts."
+    ),
 ) -> Asked:
     """The options all tools have."""
     if pid is not None and not os.path.exists(f"/proc/{pid}"):
