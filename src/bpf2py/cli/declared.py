@@ -164,7 +164,7 @@ def _of_options(options: Declared) -> dict[str, tuple[str, Any]]:
     return found
 
 
-def _started(function: Function, **given: object) -> object:
+def _started(function: Function, /, **given: object) -> object:
     """Call a command with what its parameters are given, those of `Options` too."""
     whole = {}
     for name, (_, declared) in _own(function).items():

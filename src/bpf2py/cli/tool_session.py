@@ -18,7 +18,8 @@ from bpf2py.cli.table import terminal_width
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 from bpf2py.symbols.stacks import ENDINGS
-from bpf2py.tools.framework import Chart, Column, Filter, Flames, Table
+from bpf2py.tools.containers import Containers, find_container
+from bpf2py.tools.framework import CONTAINER, Chart, Column, Filter, Flames, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,7 @@ class Asked(NamedTuple):
         as_json: an object a line.
         command: what to run.
         output: a file for stacks, whose name says in what form.
+        containers: whether records are to name the container.
     """
 
     filter: Filter
@@ -46,6 +48,7 @@ class Asked(NamedTuple):
     as_json: bool
     command: list[str]
     output: str = ""
+    containers: bool = False
 
 
 def asked(
@@ -53,6 +56,12 @@ def asked(
     comm: str | None = typer.Option(None, metavar="NAME", help="Only threads of this name, of which 15 bytes count."),
     cgroup: str | None = typer.Option(
         None, metavar="DIRECTORY", help="Only this control group (version 2) and those below it."
+    ),
+    container: str | None = typer.Option(
+        None, metavar="NAME", help="Only this container, pod or systemd unit: its name, or the beginning of its id."
+    ),
+    containers: bool = typer.Option(
+        False, "--containers", help="Name the container, or systemd unit, of each process."
     ),
     duration: float | None = typer.Option(None, "--duration", "-d", min=0.0, help="Stop after this many seconds."),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON object a line."),
@@ -66,8 +75,12 @@ def asked(
         raise BpfError(f"there is no process {pid}")
     if output:
         _must_be_writable(output)
+    if container is not None:
+        if cgroup:
+            raise BpfError("--container and --cgroup: give one of them")
+        cgroup = find_container(container)
     wanted = Filter(pid or 0, comm or "", cgroup or "", command=bool(command))
-    return Asked(wanted, duration, as_json, command or [], output or "")
+    return Asked(wanted, duration, as_json, command or [], output or "", containers)
 
 
 def _must_be_writable(output: str) -> None:
@@ -81,6 +94,8 @@ def _must_be_writable(output: str) -> None:
 def watch(make: Callable[[Filter], Tool], what: Asked) -> None:
     """Run a tool; ends the command line with its exit status."""
     with make(what.filter) as tool:
+        if what.containers:
+            tool.containers = Containers()
         session = _Session(tool, what)
         with session.stop.signals():
             status = session.run()
@@ -93,7 +108,8 @@ class _Session:
         self.tool, self.what = tool, what
         self.stop = Stop()
         self._ended = False  # the command was ended here
-        self.columns = [Column("time", "TIME", 8), *tool.columns] if tool.columns else []
+        named = (CONTAINER,) if what.containers else ()
+        self.columns = [Column("time", "TIME", 8), *named, *tool.columns] if tool.columns else []
 
     def run(self) -> int:
         """Run until the command ends, the time is over, or a signal; the exit status."""
@@ -225,7 +241,9 @@ def _cell(name: str, value: object) -> str:
         return f"{value:.3f}"
     if isinstance(value, list):
         return printable(" ".join(_quoted(str(each)) for each in value))
-    return "?" if value is None else printable(str(value))
+    if value is None:
+        return "-" if name == "container" else "?"
+    return printable(str(value))
 
 
 def _quoted(word: str) -> str:

@@ -23,8 +23,9 @@ class _Distribution(Tool):
             if not self._by_process:
                 yield Chart("", {}, histogram)
                 continue
-            fields: Record = {"pid": pid, "comm": value.comm}
-            yield Chart(f"{pid} {fields['comm']}: {histogram.total} times", fields, histogram)
+            fields: Record = {"pid": pid, "comm": value.comm} | self.container(value.cgroup)
+            where = f" in {fields['container']}" if fields.get("container") else ""
+            yield Chart(f"{pid} {fields['comm']}{where}: {histogram.total} times", fields, histogram)
 
 
 class Runqlat(_Distribution):

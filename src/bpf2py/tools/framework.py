@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bpf2py.programs import Link
     from bpf2py.seam.protocol import EventSource
     from bpf2py.symbols.stacks import Stacks
+    from bpf2py.tools.containers import Containers
 
 __all__ = ["Chart", "Column", "Filter", "Flames", "Result", "Table", "Tool", "program_path"]
 
@@ -42,6 +43,9 @@ class Column(NamedTuple):
     heading: str
     width: int
     right: bool = False
+
+
+CONTAINER = Column("container", "CONTAINER", 16)
 
 
 class Table(NamedTuple):
@@ -118,6 +122,7 @@ class Tool(Owned):
     Attributes:
         obj: its program.
         followed: the program that follows a command's processes, where the filter asks for it.
+        containers: set before it starts where records are to name the container; None for records without.
     """
 
     program: ClassVar[str]  # its file's name, without the ending
@@ -134,6 +139,7 @@ class Tool(Owned):
     ) -> None:
         given = wanted.variables() | dict(variables or {})
         self.followed: Object | None = None
+        self.containers: Containers | None = None
         self._reader: RingReader[Any] | None = None
         self._offset_ns = time.time_ns() - time.monotonic_ns()
         shared = {}
@@ -214,11 +220,25 @@ class Tool(Owned):
             for event in batch:
                 record = self._record(event)
                 if record is not None:
-                    yield record
+                    yield record | self.container(self._cgroup(event))
 
     def _record(self, event: Any) -> Record | None:
         """What a program reported, as it is shown; None for what is only counted."""
         raise NotImplementedError
+
+    @staticmethod
+    def _cgroup(event: Any) -> int:
+        """The control group of an event."""
+        return int(event.cgroup)
+
+    def container(self, cgroup: int) -> Record:
+        """The field of a record that names the container of a control group; nothing where records are to have none."""
+        return {} if self.containers is None else {"container": self.containers.shown(cgroup)}
+
+    def root(self, comm: str, cgroup: int) -> str:
+        """The outermost frame of a stack: the thread's name, and its container where that is to be named."""
+        container = self.container(cgroup).get("container")
+        return f"{comm} in {container}" if container else comm
 
     def results(self) -> Iterable[Result]:
         """What is said at the end."""

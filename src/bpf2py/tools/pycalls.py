@@ -53,6 +53,10 @@ class _Calls(PythonTool):
             "stack": [{"file": f.file, "line": f.line, "function": f.function} for f in frames],
         } | self._details(event)
 
+    @staticmethod
+    def _cgroup(event: Any) -> int:
+        return int(event.at.cgroup)
+
     def _details(self, event: Any) -> Record:
         raise NotImplementedError
 

@@ -86,7 +86,7 @@ class PythonTool(Tool):
         return None
 
     def _count(self, event: Any, value: int) -> None:
-        self.stacks.add(self._frames(event), value, root=event.comm)
+        self.stacks.add(self._frames(event), value, root=self.root(event.comm, event.cgroup))
 
     def _frames(self, event: Any) -> list[Any]:
         error = self.python.error_of(event.python)

@@ -97,7 +97,7 @@ class _StackTool(Tool):
         stacks = Stacks(self.unit)
         for key, count in self._counts():
             frames: list[KernelFrame | Frame] = [*self.named.kernel(key.kernel), *self.named.user(key.pid, key.user)]
-            stacks.add(frames, count, root=key.comm)
+            stacks.add(frames, count, root=self.root(key.comm, key.cgroup))
         yield Flames(stacks)
 
     @property

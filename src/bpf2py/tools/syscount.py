@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 
 from bpf2py.errors import BpfError
-from bpf2py.tools.framework import Column, Filter, Record, Table, Tool
+from bpf2py.tools.framework import CONTAINER, Column, Filter, Record, Table, Tool
 from bpf2py.uapi.syscalls import syscall_name
 
 
@@ -54,7 +54,9 @@ class Syscount(Tool):
         rows = []
         for key, value in self.obj.maps["counts"].items():
             row: Record = (
-                {"pid": key.pid, "comm": value.comm} if self._by_process else {"syscall": syscall_name(key.number)}
+                {"pid": key.pid, "comm": value.comm} | self.container(value.cgroup)
+                if self._by_process
+                else {"syscall": syscall_name(key.number)}
             )
             row["count"] = value.count
             if self._with_result:
@@ -72,6 +74,8 @@ class Syscount(Tool):
             if self._by_process
             else [Column("syscall", "SYSCALL", 22)]
         )
+        if self._by_process and self.containers is not None:
+            found.append(CONTAINER)
         found.append(Column("count", "COUNT", 9, True))
         if self._with_result:
             found.append(Column("failed", "FAILED", 9, True))

@@ -8,6 +8,7 @@ SLOTS = 27
 
 class Request(Struct):
     time_ns: u64
+    cgroup: u64
     queued_ns: u64  # from its beginning until the driver had it
     took_ns: u64  # from then until it was done
     sector: u64
@@ -21,6 +22,7 @@ class Request(Struct):
 
 class Begun(Struct):
     begin_ns: u64
+    cgroup: u64
     issue_ns: u64
     bytes: u32
     wanted: u32
@@ -91,6 +93,7 @@ def log2(value: u64) -> u32:
 
 def begins(rq: Ptr[request]) -> int:
     found = Begun(begin_ns=ktime_get_ns(), pid=current_tgid(), wanted=u32(is_wanted()))
+    found.cgroup = get_current_cgroup_id()
     current_comm(found.comm)
     if begun.put(u64(rq), found) < 0:
         atomic_add(addr(lost), 1)
@@ -142,6 +145,7 @@ def on_complete(rq: Ptr[request], error: s32, nr_bytes: u32) -> int:
         begun.delete(u64(rq))
         return 0
     event.time_ns = now
+    event.cgroup = found.cgroup
     event.queued_ns = found.issue_ns - found.begin_ns
     event.took_ns = now - found.issue_ns
     event.sector = rq.__sector

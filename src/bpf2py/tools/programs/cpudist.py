@@ -7,6 +7,7 @@ SLOTS = 27
 
 
 class Runs(Struct):
+    cgroup: u64
     comm: char[16]
     slots: array[u64, SLOTS]
 
@@ -78,6 +79,7 @@ def on_switch(preempt: bool, previous: Ptr[task_struct], following: Ptr[task_str
             else:
                 if by_process:
                     current_comm(found.comm)
+                    found.cgroup = get_current_cgroup_id()
                 atomic_add(addr(found.slots[min(log2(ran // 1000), SLOTS - 1)]), 1)
     if following.pid and running.put(u32(following.pid), now) < 0:
         atomic_add(addr(lost), 1)

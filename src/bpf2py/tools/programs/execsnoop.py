@@ -8,6 +8,7 @@ ARGS = 4096
 
 class Exec(Struct):
     time_ns: u64
+    cgroup: u64
     pid: u32
     ppid: u32
     uid: u32
@@ -72,6 +73,7 @@ def on_exec(task: Ptr[task_struct], old_pid: s32, bprm: Ptr[linux_binprm]) -> in
         atomic_add(addr(lost), 1)
         return 0
     event.time_ns = ktime_get_ns()
+    event.cgroup = get_current_cgroup_id()
     event.pid = task.tgid
     event.ppid = task.real_parent.tgid
     event.uid = current_uid()
@@ -114,6 +116,7 @@ def failed(result: s64) -> int:
         return 0
     task = get_current_task_btf()
     event.time_ns = ktime_get_ns()
+    event.cgroup = get_current_cgroup_id()
     event.pid = current_tgid()
     event.ppid = task.real_parent.tgid
     event.uid = current_uid()

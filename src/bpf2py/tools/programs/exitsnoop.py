@@ -8,6 +8,7 @@ SIGNAL_GROUP_EXIT = 4  # include/linux/sched/signal.h
 
 class Exit(Struct):
     time_ns: u64
+    cgroup: u64
     age_ns: u64
     pid: u32
     ppid: u32
@@ -70,6 +71,7 @@ def on_exit(task: Ptr[task_struct]) -> int:
         atomic_add(addr(lost), 1)
         return 0
     event.time_ns = ktime_get_ns()
+    event.cgroup = get_current_cgroup_id()
     event.age_ns = event.time_ns - task.group_leader.start_time
     event.pid = task.tgid
     event.ppid = task.real_parent.tgid

@@ -5,6 +5,7 @@ from bpf2py.lang import *
 
 class Kill(Struct):
     time_ns: u64
+    cgroup: u64
     pid: u32
     tid: u32
     uid: u32
@@ -102,6 +103,7 @@ def finished(result: s64) -> int:
         del attempts[current_pid()]
         return 0
     event.time_ns = ktime_get_ns()
+    event.cgroup = get_current_cgroup_id()
     event.pid = current_tgid()
     event.tid = current_pid()
     event.uid = current_uid()

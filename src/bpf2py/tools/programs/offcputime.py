@@ -13,6 +13,7 @@ class CallStack(Struct):
 class Key(Struct):
     kernel: u64
     user: u64
+    cgroup: u64
     pid: u32
     unused: u32
     comm: char[16]
@@ -113,6 +114,7 @@ def on_switch(ctx: RawTracepointContext) -> int:
     if current_pid() and get_current_task_btf().exit_state == 0 and is_wanted():
         off = Off(begin_ns=now)
         off.key.pid = current_tgid()
+        off.key.cgroup = get_current_cgroup_id()
         off.key.kernel = taken(ctx, 0)
         off.key.user = taken(ctx, BPF_F_USER_STACK)
         current_comm(off.key.comm)

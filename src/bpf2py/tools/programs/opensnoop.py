@@ -7,6 +7,7 @@ PATH = 4096
 
 class Open(Struct):
     time_ns: u64
+    cgroup: u64
     took_ns: u64
     pid: u32
     tid: u32
@@ -112,6 +113,7 @@ def finished(result: s64) -> int:
         del attempts[current_pid()]
         return 0
     event.time_ns = ktime_get_ns()
+    event.cgroup = get_current_cgroup_id()
     event.took_ns = event.time_ns - attempt.begin_ns
     event.pid = current_tgid()
     event.tid = current_pid()

@@ -12,6 +12,7 @@ class CallStack(Struct):
 class Key(Struct):
     kernel: u64  # numbers of stacks, 0 where there is none
     user: u64
+    cgroup: u64
     pid: u32
     unused: u32
     comm: char[16]
@@ -85,6 +86,7 @@ def on_sample(ctx: PerfEventContext) -> int:
     if current_pid() == 0 or not is_wanted():
         return 0
     key = Key(pid=current_tgid())
+    key.cgroup = get_current_cgroup_id()
     key.kernel = taken(ctx, 0)
     key.user = taken(ctx, BPF_F_USER_STACK)
     current_comm(key.comm)

@@ -62,6 +62,7 @@ static __noinline int leave(void *ctx, __s64 result)
 	call->at.value = call->at.time_ns - attempt->begin_ns;
 	call->at.pid = bpf_get_current_pid_tgid() >> 32;
 	call->at.tid = tid;
+	call->at.cgroup = bpf_get_current_cgroup_id();
 	call->at.kernel = 0;
 	call->at.user = 0;
 	bpf_get_current_comm(call->at.comm, sizeof(call->at.comm));

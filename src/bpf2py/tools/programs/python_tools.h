@@ -46,6 +46,7 @@ __u64 no_room; /* stacks that were not kept */
 
 struct python_sample {
 	__u64 time_ns;
+	__u64 cgroup;
 	__u64 value; /* nanoseconds, or what else the tool measures */
 	__u32 pid, tid;
 	__u64 kernel, user; /* numbers of stacks, 0 where there is none */
@@ -133,6 +134,7 @@ static __always_inline void fill(void *ctx, struct python_sample *sample)
 
 	sample->time_ns = bpf_ktime_get_ns();
 	sample->value = 0;
+	sample->cgroup = bpf_get_current_cgroup_id();
 	sample->pid = id >> 32;
 	sample->tid = id;
 	sample->kernel = taken(ctx, 0);

@@ -7,6 +7,7 @@ SLOTS = 27
 
 
 class Waits(Struct):
+    cgroup: u64
     comm: char[16]
     slots: array[u64, SLOTS]
 
@@ -126,5 +127,6 @@ def on_switch(preempt: bool, previous: Ptr[task_struct], following: Ptr[task_str
         return 0
     if by_process:
         read_kernel_str(found.comm, following.comm)
+        found.cgroup = following.cgroups.dfl_cgrp.kn.id
     atomic_add(addr(found.slots[min(log2(waited // 1000), SLOTS - 1)]), 1)
     return 0

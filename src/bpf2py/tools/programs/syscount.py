@@ -13,6 +13,7 @@ class Count(Struct):
     count: u64
     failed: u64
     total_ns: u64
+    cgroup: u64
     comm: char[16]
 
 
@@ -76,6 +77,7 @@ def count(number: s64, took: u64, failed: bool) -> int:
         return 0
     if by_process and not found.count:
         current_comm(found.comm)
+        found.cgroup = get_current_cgroup_id()
     atomic_add(addr(found.count), 1)
     atomic_add(addr(found.total_ns), took)
     if failed:

@@ -16,6 +16,7 @@ IPPROTO_TCP = 6
 
 class Connection(Struct):
     time_ns: u64
+    cgroup: u64
     lasted_ns: u64
     sent: u64  # bytes the other side has acknowledged
     received: u64
@@ -32,6 +33,7 @@ class Connection(Struct):
 
 class Birth(Struct):
     time_ns: u64
+    cgroup: u64
     pid: u32
     opened: u32  # whether this side opened it
     wanted: u32
@@ -95,6 +97,7 @@ def report(sk: Ptr[sock], kind: u32, birth: Ptr[Birth], now: u64) -> int:
         return 0
     tcp = Ptr[tcp_socket](u64(sk))
     event.time_ns = now
+    event.cgroup = birth.cgroup
     event.lasted_ns = now - birth.time_ns
     # A SYN and a FIN count as a byte each; one of the other side is known by a flag.
     fin_acked = birth.fin != 0 and tcp.snd_una == tcp.write_seq
@@ -131,6 +134,7 @@ def owned(sk: Ptr[sock], fin: u32) -> int:
     birth = births.get(u64(sk))
     if birth is not None:
         birth.pid = current_tgid()
+        birth.cgroup = get_current_cgroup_id()
         current_comm(birth.comm)
         birth.fin = fin
         birth.wanted = u32(is_wanted())
