@@ -13,10 +13,12 @@ from bpf2py.cli.tool_session import watch
 if TYPE_CHECKING:
     from bpf2py.cli.tool_session import Asked
     from bpf2py.tools import pycalls as pycalls_tool
+    from bpf2py.tools import pygc as pygc_tool
     from bpf2py.tools import python as python_tool
     from bpf2py.tools import stacks as stacks_tool
 else:
     pycalls_tool = module("bpf2py.tools.pycalls")
+    pygc_tool = module("bpf2py.tools.pygc")
     python_tool = module("bpf2py.tools.python")
     stacks_tool = module("bpf2py.tools.stacks")
 
@@ -94,3 +96,22 @@ def pyconnects(
         bpf2py tool pyconnects --json -- python3 script.py
     """
     watch(partial(pycalls_tool.Pyconnects, failed=failed), what)
+
+
+def pygc(
+    least: float = typer.Option(
+        0.0, "--min", min=0.0, metavar="MS", help="Only those of at least so many milliseconds."
+    ),
+    what: Asked = COMMON,
+) -> None:
+    """Show garbage collections of Python programs: generation, objects found, how long it took, and the line that was interrupted.
+
+    By probes of the interpreter (--with-dtrace), else by a function in its symbols. CPython 3.11 to 3.14.
+
+    Examples:
+
+        bpf2py tool pygc --min 10
+
+        bpf2py tool pygc --json -- python3 script.py
+    """
+    watch(partial(pygc_tool.Pygc, least_ms=least, program=what.command[0] if what.command else ""), what)

@@ -37,7 +37,7 @@ from bpf2py.elf.layout import (
     SYM,
 )
 
-__all__ = ["Image", "Load", "address_of_symbol", "build_id_of", "open_file", "read_image"]
+__all__ = ["Image", "Load", "address_of_symbol", "bytes_of_symbol", "build_id_of", "open_file", "read_image"]
 
 MOST_DEBUGDATA = 256 << 20  # bytes of .gnu_debugdata unpacked
 MOST_HEADERS = 1 << 16
@@ -230,6 +230,20 @@ def address_of_symbol(data: Buffer, name: str) -> DataSymbol | None:
     except (ValueError, struct.error, IndexError, OverflowError):
         pass
     return None
+
+
+def bytes_of_symbol(data: Buffer, name: str, size: int) -> bytes:
+    """What a variable of an ELF file begins with before it is changed; nothing where it is not there, or begins as zeros."""
+    found = address_of_symbol(data, name)
+    if found is None:
+        return b""
+    loads = _File(data).loads
+    first = min((load.address - load.offset for load in loads if not load.offset), default=0)
+    for load in loads:
+        into = found.address + first - load.address
+        if 0 <= into < load.size:
+            return bytes(data[load.offset + into : load.offset + min(into + size, load.size)])
+    return b""
 
 
 def open_file(path: str) -> mmap.mmap | None:

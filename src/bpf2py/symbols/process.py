@@ -79,7 +79,11 @@ class Process:
         return self._executable[1]
 
     def base_of(self, mapping: Mapping) -> int | None:
-        """Where the first byte of a mapping's file is: what is added to addresses that count from there."""
+        """Where the first byte of a mapping's file is: what is added to addresses that count from there.
+
+        The file may be mapped a second time, by somebody who reads it: that which is loaded stands before its code.
+        """
+        found = None
         try:
             with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
                 for line in file:
@@ -90,10 +94,12 @@ class Process:
                         and parts[3] == mapping.device
                         and not int(parts[2], 16)
                     ):
-                        return int(parts[0].partition("-")[0], 16)
+                        start = int(parts[0].partition("-")[0], 16)
+                        if start <= mapping.start:
+                            found = start
         except (OSError, ValueError):
             pass
-        return None
+        return found
 
     def at(self, address: int) -> Mapping | None:
         """The mapping an address lies in."""

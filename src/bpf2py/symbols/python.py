@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, MutableMapping
+from collections.abc import Mapping as MappingOf
 from typing import NamedTuple, Protocol
 
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.symbols.image import address_of_symbol, open_file
-from bpf2py.symbols.process import Process, start_time
+from bpf2py.symbols.process import Mapping, Process, start_time
 from bpf2py.symbols.python_code import line_of, text_of
 from bpf2py.symbols.python_offsets import COOKIE, DEBUG_OFFSETS_SIZE, Offsets, debug_offsets, known_offsets
 from bpf2py.symbols.symbolizer import Frame
@@ -62,12 +63,15 @@ class Interpreter(NamedTuple):
         version: (major, minor).
         runtime: the address of ``_PyRuntime``.
         offsets: where its structures keep what.
+        path: its program or library: its own path where this process sees the same file there, else one that can be opened while
+            the process lives.
     """
 
     pid: int
     version: tuple[int, int]
     runtime: int
     offsets: Offsets
+    path: str = ""
 
 
 class _Frame(Protocol):
@@ -91,7 +95,7 @@ class _Stack(Protocol):
 
 class _HasMaps(Protocol):
     @property
-    def maps(self) -> Mapping[str, MutableMapping[object, object]]: ...
+    def maps(self) -> MappingOf[str, MutableMapping[object, object]]: ...
 
 
 def find_interpreter(pid: int) -> Interpreter | None:
@@ -121,14 +125,24 @@ def find_interpreter(pid: int) -> Interpreter | None:
                         version, offsets = debug_offsets(data)
                     except ValueError:
                         return None
-                    return Interpreter(pid, version, base + runtime.address, offsets)
+                    return Interpreter(pid, version, base + runtime.address, offsets, _lasting(mapping, path))
                 version_at = address_of_symbol(opened, "Py_Version")
-            number = int.from_bytes(process.read_memory(base + version_at.address, 8), "little") if version_at else 0
-            version = (number >> 24 & 0xFF, number >> 16 & 0xFF)
-            if not number:
+            if version_at is None:
                 raise NotSupported(f"process {pid}: its Python is older than 3.11", feature="Python stacks")
-            return Interpreter(pid, version, base + runtime.address, known_offsets(version))
+            number = int.from_bytes(process.read_memory(base + version_at.address, 8), "little")
+            if not number:
+                return None  # it has ended meanwhile
+            version = (number >> 24 & 0xFF, number >> 16 & 0xFF)
+            return Interpreter(pid, version, base + runtime.address, known_offsets(version), _lasting(mapping, path))
     return None
+
+
+def _lasting(mapping: Mapping, path: str) -> str:
+    try:
+        there, here = os.stat(path), os.stat(mapping.path)
+    except (OSError, ValueError):
+        return path
+    return mapping.path if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) else path
 
 
 class PythonStacks:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bpf2py.errors import NotSupported
 
-__all__ = ["COOKIE", "DEBUG_OFFSETS_SIZE", "Offsets", "debug_offsets", "known_offsets"]
+__all__ = ["COOKIE", "DEBUG_OFFSETS_SIZE", "Offsets", "debug_offsets", "generation_counters", "known_offsets"]
 
 COOKIE = b"xdebugpy"
 
@@ -86,6 +86,7 @@ _LAYOUTS = {
 }
 _HEAD = struct.Struct("<8sQQ")
 DEBUG_OFFSETS_SIZE = _HEAD.size + 8 * max(len(layout.replace("|", " ").split()) for layout in _LAYOUTS.values())
+_GENERATION_STATS = 128  # 3.11 to 3.13, Include/internal/pycore_gc.h: offset in struct _gc_runtime_state
 MOST = 1 << 24  # no structure is larger
 
 
@@ -96,31 +97,7 @@ def debug_offsets(data: bytes) -> tuple[tuple[int, int], Offsets]:
         NotSupported: a free-threaded build, or a version this library does not know.
         ValueError: there are none: an older interpreter, or not one.
     """
-    if len(data) < _HEAD.size or data[:8] != COOKIE:
-        raise ValueError("there are no debug offsets")
-    _, number, free_threaded = _HEAD.unpack_from(data)
-    version = (number >> 24 & 0xFF, number >> 16 & 0xFF)
-    if free_threaded:
-        raise NotSupported(
-            f"Python {version[0]}.{version[1]} without the GIL: its stacks cannot be read while it runs",
-            feature="free threading",
-        )
-    layout = _LAYOUTS.get(version)
-    if layout is None:
-        raise NotSupported(
-            f"Python {version[0]}.{version[1]}: where it keeps its stacks is not known to this version of bpf2py, which knows "
-            f"3.11 to {max(_LAYOUTS)[0]}.{max(_LAYOUTS)[1]}",
-            feature="Python stacks",
-        )
-    found: dict[str, int] = {}
-    at = _HEAD.size
-    for part in layout.split("|"):
-        name, _, members = part.partition(":")
-        for member in members.split():
-            found[f"{name}.{member}"] = int.from_bytes(data[at : at + 8], "little")
-            at += 8
-    if at > len(data) or any(value > MOST for value in found.values()):
-        raise ValueError("the debug offsets are not plausible")
+    version, found = _published(data)
     ascii_size = found["unicode.asciiobject_size"]
     return version, Offsets(
         interpreters_head=found["runtime.interpreters_head"],
@@ -147,6 +124,50 @@ def debug_offsets(data: bytes) -> tuple[tuple[int, int], Offsets]:
         bytes_size=found["bytes.ob_size"],
         bytes_data=found["bytes.ob_sval"],
     )
+
+
+def _published(data: bytes) -> tuple[tuple[int, int], dict[str, int]]:
+    if len(data) < _HEAD.size or data[:8] != COOKIE:
+        raise ValueError("there are no debug offsets")
+    _, number, free_threaded = _HEAD.unpack_from(data)
+    version = (number >> 24 & 0xFF, number >> 16 & 0xFF)
+    if free_threaded:
+        raise NotSupported(
+            f"Python {version[0]}.{version[1]} without the GIL: its stacks cannot be read while it runs",
+            feature="free threading",
+        )
+    layout = _LAYOUTS.get(version)
+    if layout is None:
+        raise NotSupported(
+            f"Python {version[0]}.{version[1]}: where it keeps its stacks is not known to this version of bpf2py, which knows "
+            f"3.11 to {max(_LAYOUTS)[0]}.{max(_LAYOUTS)[1]}",
+            feature="Python stacks",
+        )
+    found: dict[str, int] = {}
+    at = _HEAD.size
+    for part in layout.split("|"):
+        name, _, members = part.partition(":")
+        for member in members.split():
+            found[f"{name}.{member}"] = int.from_bytes(data[at : at + 8], "little")
+            at += 8
+    if at > len(data) or any(value > MOST for value in found.values()):
+        raise ValueError("the debug offsets are not plausible")
+    return version, found
+
+
+def generation_counters(data: bytes) -> int:
+    """From what ``_PyRuntime`` begins with: where 3.13 counts its garbage collections, by generation.
+
+    Its collector chooses the generation itself. Returns the offset of ``interp`` in the thread's state in the upper 32 bits, and
+    that of the counters (``gc.generation_stats``) in the interpreter's in the lower ones; 0 for other versions.
+    """
+    try:
+        version, found = _published(data)
+    except (NotSupported, ValueError):
+        return 0
+    if version != (3, 13):
+        return 0
+    return found["thread.interp"] << 32 | found["interpreter.gc"] + _GENERATION_STATS
 
 
 def known_offsets(version: tuple[int, int]) -> Offsets:

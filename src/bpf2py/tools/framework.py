@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "Column", "Filter", "Flames", "Result", "Table", "Tool", "program_path"]
 
 COMM_SIZE = 16  # include/linux/sched.h: TASK_COMM_LEN, with its NUL
+RETURN_ADDRESS = (
+    8 if os.uname().machine == "x86_64" else 0
+)  # bytes of the stack that returning from a function takes off
 FOLLOWED = 65_536  # processes of a command that can live at once
 Record = dict[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,7 +9,7 @@ from bpf2py._typing import Any
 from bpf2py.errors import BpfError
 from bpf2py.kernel.elf_symbols import find_binary, matching_functions
 from bpf2py.maps.histogram import Histogram
-from bpf2py.tools.framework import Chart, Column, Filter, Record, Table, Tool
+from bpf2py.tools.framework import RETURN_ADDRESS, Chart, Column, Filter, Record, Table, Tool
 
 __all__ = ["Funccount", "Funclatency"]
 
@@ -73,7 +72,7 @@ class Funclatency(Tool):
 
     def __init__(self, wanted: Filter, function: str) -> None:
         self._function = checked(function)
-        super().__init__(wanted, {"return_address": 8 if os.uname().machine == "x86_64" else 0})
+        super().__init__(wanted, {"return_address": RETURN_ADDRESS})
 
     def attach(self) -> None:
         # First who returns: what began before is not known, and what begins from then on is seen to end.

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.tools.framework import Column, Filter, Flames, Record, text_of
@@ -18,28 +18,22 @@ if TYPE_CHECKING:
 
     from bpf2py.symbols.python import PythonFrame
 
-__all__ = ["Pyconnects", "Pyopens"]
+__all__ = ["Located", "Pyconnects", "Pyopens"]
 
 STANDARD_LIBRARY = re.compile(r"^<frozen |/lib(?:64)?/python\d[\d.]*t?/(?!site-packages/|dist-packages/)")
 OPENS = ("enter_open", "exit_open", "enter_openat", "exit_openat", "enter_openat2", "exit_openat2")
 CONNECTS = ("enter_connect", "exit_connect", "enter_openat")
 
 
-class _Calls(PythonTool):
-    program = "pycalls"
-    optional = ("enter_open", "exit_open", "enter_openat2", "exit_openat2")
-    programs: ClassVar[tuple[str, ...]]
+class Located(PythonTool):
+    """What reports records with the line of Python where it happened; `_details()` gives what is the tool's own."""
 
-    def __init__(self, wanted: Filter, *, failed: bool = False) -> None:
-        autoload = {name: name in self.programs for name in (*OPENS, *CONNECTS)}
-        super().__init__(
-            wanted,
-            {"only_failed": int(failed), "connects": int(self.programs is CONNECTS)},
-            native=False,
-            autoload=autoload,
-        )
+    def __init__(
+        self, wanted: Filter, variables: dict[str, Any] | None = None, *, autoload: Mapping[str, bool] | None = None
+    ) -> None:
+        super().__init__(wanted, variables, native=False, autoload=autoload)
 
-    def _record(self, event: Any) -> Record:
+    def _record(self, event: Any) -> Record | None:
         at = event.at
         frames = self._frames(at)
         return {
@@ -47,11 +41,10 @@ class _Calls(PythonTool):
             "pid": at.pid,
             "tid": at.tid,
             "comm": at.comm,
-            "error": errno.errorcode.get(-event.result, str(-event.result)) if event.result < 0 else "",
-            "took_us": round(at.value / 1000, 3),
+            **self._details(event),
             "where": where(frames),
             "stack": [{"file": f.file, "line": f.line, "function": f.function} for f in frames],
-        } | self._details(event)
+        }
 
     @staticmethod
     def _cgroup(event: Any) -> int:
@@ -62,6 +55,26 @@ class _Calls(PythonTool):
 
     def results(self) -> Iterator[Flames]:
         yield from ()
+
+
+class _Calls(Located):
+    program = "pycalls"
+    optional = ("enter_open", "exit_open", "enter_openat2", "exit_openat2")
+    programs: ClassVar[tuple[str, ...]]
+
+    def __init__(self, wanted: Filter, *, failed: bool = False) -> None:
+        autoload = {name: name in self.programs for name in (*OPENS, *CONNECTS)}
+        super().__init__(
+            wanted,
+            {"only_failed": int(failed), "connects": int(self.programs is CONNECTS)},
+            autoload=autoload,
+        )
+
+    def _details(self, event: Any) -> Record:
+        return {
+            "error": errno.errorcode.get(-event.result, str(-event.result)) if event.result < 0 else "",
+            "took_us": round(event.at.value / 1000, 3),
+        }
 
 
 class Pyopens(_Calls):
@@ -78,7 +91,7 @@ class Pyopens(_Calls):
     )
 
     def _details(self, event: Any) -> Record:
-        return {
+        return super()._details(event) | {
             "fd": event.result if event.result >= 0 else -1,
             "path": text_of(event.data, event.size) if event.size > 0 else None,
         }
@@ -99,7 +112,7 @@ class Pyconnects(_Calls):
 
     def _details(self, event: Any) -> Record:
         address = socket_address(bytes(event.data)[: event.size]) if event.size > 0 else None
-        return {"fd": event.fd, "address": address}
+        return super()._details(event) | {"fd": event.fd, "address": address}
 
 
 def where(frames: Sequence[PythonFrame]) -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
     from bpf2py.seam.protocol import EventSource
+    from bpf2py.symbols.python import Interpreter
 
 __all__ = ["Pyoffcpu", "Pyprofile", "PythonTool"]
 
@@ -78,8 +79,12 @@ class PythonTool(Tool):
             for batch in self._questions.flush():
                 for pid in set(batch):
                     self.named.forget(pid)
-                    self.python.watch(pid)
+                    if self.python.watch(pid):
+                        self._found(self.python.interpreters[pid])
         yield from super().records()
+
+    def _found(self, interpreter: Interpreter) -> None:
+        """What is to be done for a process that turned out to run Python."""
 
     def _record(self, event: Any) -> Record | None:
         self._count(event, event.value)
