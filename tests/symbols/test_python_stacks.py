@@ -6,12 +6,12 @@ import json
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pythons import interpreters
 
 import bpf2py
 from bpf2py.errors import NotSupported
@@ -109,22 +109,6 @@ for number in range(4):
 print(json.dumps(lines), flush=True)
 sys.stdin.readline()
 '''
-
-
-def interpreters() -> list[str]:
-    """One of each version there is, this one among them."""
-    found: dict[tuple[int, int], str] = {sys.version_info[:2]: sys.executable}
-    candidates = [Path("/usr/bin/python3"), *Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python3")]
-    for path in candidates:
-        if not path.exists():
-            continue
-        done = subprocess.run(
-            [str(path), "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True
-        )
-        version = tuple(int(part) for part in done.stdout.split())
-        if len(version) == 2 and version >= (3, 11):
-            found.setdefault(version, str(path))
-    return [found[version] for version in sorted(found)]
 
 
 @pytest.mark.kernel

@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pythons import interpreters
 
 from bpf2py.symbols.python import find_interpreter
 from bpf2py.tools.framework import Filter
@@ -48,19 +48,7 @@ os._exit(0)
 """
 
 
-def interpreters() -> list[str]:
-    candidates = [Path("/usr/bin/python3"), *sorted(Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python3"))]
-    found = {str(path) for path in candidates if path.exists()} | {sys.executable}
-    versions = {
-        path: subprocess.run(
-            [path, "-c", "import sys; print(sys.version_info[:2] >= (3, 11))"], capture_output=True, text=True
-        )
-        for path in found
-    }
-    return sorted(path for path, done in versions.items() if done.stdout.strip() == "True")
-
-
-@pytest.mark.parametrize("python", interpreters())
+@pytest.mark.parametrize("python", interpreters(builds=True))
 def test_every_collection_of_every_generation(watch: Watch, python: str) -> None:
     """Those the program asked for, and those that came by themselves; of threads, and one asked for within another."""
     seen = watch("pygc", COLLECTS, python=python)

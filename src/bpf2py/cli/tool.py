@@ -8,7 +8,7 @@ from bpf2py.cli import declared as typer
 HOMES = {
     "processes": ("execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount"),
     "stacks": ("profile", "offcputime"),
-    "python": ("pyprofile", "pyoffcpu", "pyopens", "pyconnects", "pygc"),
+    "python": ("pyprofile", "pyoffcpu", "pyopens", "pyconnects", "pygc", "asyncio-block"),
     "cpu": ("runqlat", "cpudist", "biosnoop", "biolatency"),
     "network": ("tcplife", "tcpconnect"),
     "functions": ("funccount", "funclatency"),

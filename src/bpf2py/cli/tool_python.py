@@ -12,11 +12,13 @@ from bpf2py.cli.tool_session import watch
 
 if TYPE_CHECKING:
     from bpf2py.cli.tool_session import Asked
+    from bpf2py.tools import asyncio_block as asyncio_block_tool
     from bpf2py.tools import pycalls as pycalls_tool
     from bpf2py.tools import pygc as pygc_tool
     from bpf2py.tools import python as python_tool
     from bpf2py.tools import stacks as stacks_tool
 else:
+    asyncio_block_tool = module("bpf2py.tools.asyncio_block")
     pycalls_tool = module("bpf2py.tools.pycalls")
     pygc_tool = module("bpf2py.tools.pygc")
     python_tool = module("bpf2py.tools.python")
@@ -115,3 +117,23 @@ def pygc(
         bpf2py tool pygc --json -- python3 script.py
     """
     watch(partial(pygc_tool.Pygc, least_ms=least, program=what.command[0] if what.command else ""), what)
+
+
+def asyncio_block(
+    threshold: float = typer.Option(
+        100.0, "--threshold", "-t", min=0.001, metavar="MS", help="Only those of at least so many milliseconds."
+    ),
+    what: Asked = COMMON,
+) -> None:
+    """Show what blocks event loops of Python programs (asyncio, uvloop): for how long, the line, and the callback.
+
+    MS is the time between two of the loop's waits for events, CPU how much of it the thread ran; the rest it waited, for a lock, a
+    file, another thread that has the GIL. WHERE is the line that took most of it.
+
+    Examples:
+
+        bpf2py tool asyncio-block --pid 1234
+
+        bpf2py tool asyncio-block --threshold 20 --json -- python3 server.py
+    """
+    watch(partial(asyncio_block_tool.AsyncioBlock, threshold_ms=threshold), what)

@@ -180,10 +180,14 @@ class Tool(Owned):
         """Attach every program to what its section says."""
         for name, program in self.obj.programs.items():
             try:
-                program.attach()
+                program.attach(**self._options(name))
             except AttachError:
                 if name not in self.optional:
                     raise
+
+    def _options(self, name: str) -> dict[str, Any]:
+        """How one of its programs is attached."""
+        return {}
 
     def stop(self) -> None:
         """Detach; what was seen is still there."""

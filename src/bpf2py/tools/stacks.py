@@ -149,13 +149,18 @@ class Offcputime(_StackTool):
                 yield off.key, waited // MICROSECOND
 
 
-def check_frequency(frequency: int) -> int:
-    """Raises BpfError for one the kernel would not take."""
+def most_samples() -> int | None:
+    """Samples a second the kernel allows; None where that is not known."""
     try:
         with open("/proc/sys/kernel/perf_event_max_sample_rate") as file:
-            most = int(file.read())
+            return int(file.read())
     except (OSError, ValueError):
-        return frequency
-    if frequency > most:
+        return None
+
+
+def check_frequency(frequency: int) -> int:
+    """Raises BpfError for one the kernel would not take."""
+    most = most_samples()
+    if most is not None and frequency > most:
         raise BpfError(f"{frequency} samples a second are more than kernel.perf_event_max_sample_rate allows: {most}")
     return frequency

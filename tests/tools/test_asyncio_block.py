@@ -1,0 +1,133 @@
+"""asyncio-block: against a program that times itself what blocks its loops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.pythons import interpreters
+
+from bpf2py.tools.asyncio_block import AsyncioBlock, callback_of
+from bpf2py.tools.framework import Filter
+
+Watch = Callable[..., Any]
+
+BLOCKS = """
+import asyncio, os, selectors, sys, threading, time
+told = []
+class Timed:
+    def __init__(self, callback): self.callback = callback
+    def __enter__(self): self.begin = time.monotonic(); self.line = sys._getframe(1).f_lineno + 1
+    def __exit__(self, *_):
+        told.append([threading.get_native_id(), (time.monotonic() - self.begin) * 1000, self.line, self.callback])
+def burn():
+    end = time.thread_time() + 0.1
+    with Timed("call"):
+        while time.thread_time() < end: pass
+def call(): burn()
+async def short():
+    for _ in range(10):
+        await asyncio.sleep(0.001)
+        with Timed("main"):
+            time.sleep(0.002)
+async def sleeps(callback):
+    with Timed(callback):
+        time.sleep(0.12)
+async def main():
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(0.02)
+    await sleeps("main")
+    await short()
+    await asyncio.create_task(sleeps("sleeps"))
+    loop.call_soon(call)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    lock = threading.Lock(); lock.acquire()
+    threading.Timer(0.12, lock.release).start()
+    with Timed("main"):
+        lock.acquire()
+    await asyncio.sleep(0.01)
+def other():  # not of asyncio: as long as it likes
+    selector = selectors.EpollSelector()
+    for _ in range(3): selector.select(0.01); time.sleep(0.1)
+threads = [threading.Thread(target=asyncio.run, args=[main()]), threading.Thread(target=other)]
+for t in threads: t.start()
+asyncio.run(main())
+time.sleep(0.1)
+for t in threads: t.join()
+tell(told)
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("python", interpreters())
+def test_what_blocks_loops_of_several_threads(watch: Watch, python: str) -> None:
+    seen = watch("asyncio-block --threshold 50", BLOCKS, python=python)
+    by_thread: dict[int, list[dict[str, Any]]] = {}
+    for record in seen.records:
+        if "problems" not in record:
+            by_thread.setdefault(record["tid"], []).append(record)
+    threads = {tid for tid, *_ in seen.told}
+    assert set(by_thread) == threads
+    for tid in threads:
+        blocks = [[ms, line, callback] for each, ms, line, callback in seen.told if each == tid]
+        assert len([ms for ms, *_ in blocks if ms > 50]) >= 4
+        records = iter(by_thread[tid])
+        for ms, line, callback in blocks:
+            if ms < 50:
+                continue
+            record = next(record for record in records if record["ms"] >= ms)
+            assert record["where"].endswith(f"(watched.py:{line})")
+            assert (record["callback"], record["ended"]) == (callback, True)
+            # Only what burns has the CPU; the waits have it for a moment.
+            assert (record["cpu_ms"] > record["ms"] / 4) == (callback == "call")
+    assert "lost" not in seen.said
+
+
+@pytest.mark.kernel
+def test_what_lasts_when_the_tool_ends() -> None:
+    source = """
+import asyncio, time
+async def hangs():
+    await asyncio.sleep(0.01)
+    time.sleep(1000)
+input()
+asyncio.run(hangs())
+"""
+    process = subprocess.Popen([sys.executable, "-I", "-c", source], stdin=subprocess.PIPE)
+    try:
+        with AsyncioBlock(Filter(pid=process.pid), threshold_ms=5) as tool:
+            tool.start()
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            records: list[dict[str, Any]] = []
+            deadline = time.monotonic() + 60
+            while (
+                not any(loop.begin_ns for loop in tool.obj.maps["loops"].values()) or not tool.obj.maps["off"].count()
+            ):
+                records += tool.records()
+                assert time.monotonic() < deadline
+            threading.Event().wait(0.01)
+            tool.stop()
+            records += tool.records()
+    finally:
+        process.kill()
+        process.communicate()
+    (record,) = [record for record in records if not record["ended"]]
+    assert (record["pid"], record["where"], record["ended"]) == (process.pid, "hangs (<string>:5)", False)
+    assert record["ms"] > 5
+
+
+def test_callbacks_are_what_the_loop_called() -> None:
+    from bpf2py.symbols import PythonFrame
+
+    own = [PythonFrame("/a.py", name) for name in ("inner", "outer")]
+    loop = [PythonFrame("/usr/lib/python3.12/asyncio/events.py", "Handle._run"), PythonFrame("/a.py", "<module>")]
+    assert callback_of([*own, *loop]) == "outer"
+    assert callback_of(loop) == "Handle._run"
