@@ -321,8 +321,9 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
         "link list": [], "link show": [link], "net": [], "cgroup list": ["/"], "cgroup tree": [], "btf list": [],
         "struct_ops list": [], "packets": [source, str(packets), "--program", "obj_xdp"],
         "lru predict": ["-n", "10"], "lru size": [str(keys), "--processes", "1"],
-        **{f"tool {name}": ["--duration", "0.1"] for name in NAMES if not name.startswith("func")},
-        **{f"tool {name}": ["--duration", "0.1", "libc:getpgid"] for name in ("funccount", "funclatency")},
+        **{f"tool {name}": ["--duration", "0.1"] for name in NAMES},
+        **{f"tool {name}": ["--duration", "0.1", "libc:getpgid"] for name in ("funccount", "funclatency", "stackcount")},
+        "tool argdist": ["--duration", "0.1", "libc:getpgid", "--value", "arg1"],
     }  # fmt: skip
     assert with_json() == set(arguments)
     for command, given in arguments.items():

@@ -11,7 +11,7 @@ HOMES = {
     "python": ("pyprofile", "pyoffcpu", "pyopens", "pyconnects", "pygc", "asyncio-block"),
     "cpu": ("runqlat", "cpudist", "biosnoop", "biolatency"),
     "network": ("tcplife", "tcpconnect"),
-    "functions": ("funccount", "funclatency"),
+    "functions": ("funccount", "funclatency", "stackcount", "argdist"),
 }
 NAMES = tuple(name for names in HOMES.values() for name in names)
 

@@ -6,7 +6,7 @@ from bpf2py.cli import declared as typer
 from bpf2py.cli.tool_session import asked
 
 __all__ = [
-    "BY_PROCESS", "COMMON", "FAILED", "FREQUENCY", "FUNCTION", "NATIVE", "PORT", "STACKS",
+    "BY_PROCESS", "COMMON", "FAILED", "FREQUENCY", "NATIVE", "POINT", "PORT", "STACKS",
 ]  # fmt: skip
 
 COMMON = typer.Options(asked)
@@ -20,8 +20,10 @@ STACKS = typer.Options(
         help="Write the stacks: .html (a flame graph), .folded, .speedscope.json or .pb.gz (pprof).",
     ),
 )
-FUNCTION = typer.Argument(
-    ..., metavar="BINARY:FUNCTION", help="A function of a program or library, such as libc:malloc."
+POINT = typer.Argument(
+    ...,
+    metavar="POINT",
+    help="A function, such as libc:malloc or vfs_read, or a tracepoint: tracepoint:sched:sched_switch.",
 )
 FAILED = typer.Option(False, "--failed", "-x", help="Only those that fail.")
 FREQUENCY = typer.Option(99, "--frequency", "-F", min=1, metavar="HZ", help="Samples a second on each CPU.")

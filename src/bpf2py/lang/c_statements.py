@@ -101,8 +101,11 @@ class CStatements(CExpressions):
             if function.returns != VOID and isinstance(function.returns, Int) and function.returns.bits == 64:
                 kind = self.names.integer(function.returns)
             head = [f'SEC("{function.section}")']
+            if function.definition is not None and function.definition.name.startswith("usdt"):
+                self.headers.add("bpf/usdt.bpf.h")  # attaching needs its map, also where no argument is asked for
             if function.macro:
-                self.headers.add("bpf/usdt.bpf.h" if function.macro == "BPF_USDT" else "bpf/bpf_tracing.h")
+                if function.macro != "BPF_USDT":
+                    self.headers.add("bpf/bpf_tracing.h")
                 rest = parameters[1:] if function.parameters and function.parameters[0].name == "ctx" else parameters
                 return [*head, f"{kind} {function.macro}({', '.join([name, *rest])})"]
             return [*head, f"{kind} {name}({', '.join(parameters) or 'void *ctx'})"]

@@ -151,7 +151,7 @@ class Tool(Owned):
             shared = {"followed": self.followed.maps["followed"]}
         try:
             self.obj = load(
-                program_path(self.program),
+                self._path(),
                 "kernel",
                 variables=given,
                 maps=shared,
@@ -163,6 +163,10 @@ class Tool(Owned):
         except BaseException:
             self.close()
             raise
+
+    def _path(self) -> str:
+        """The file of its program."""
+        return program_path(self.program)
 
     # -- from begin to end ---------------------------------------------------------------------------------------
 

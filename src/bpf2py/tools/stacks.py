@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from bpf2py.object import Object
     from bpf2py.symbols.symbolizer import Frame
 
-__all__ = ["Named", "Offcputime", "Profile"]
+__all__ = ["Named", "Offcputime", "Profile", "StackTool"]
 
 MICROSECOND = 1000
-OWN = ("bpf_prog_", "bpf_trace_run", "__traceiter_", "__bpf_trace_", "bpf_get_stack")  # how a program is called
+# How a program is called.
+OWN = (
+    "bpf_prog_", "bpf_trace_run", "__traceiter_", "__bpf_trace_", "bpf_get_stack", "trace_call_bpf", "perf_trace_", "perf_syscall_",
+    "syscall_trace_enter", "syscall_trace_exit", "trace_syscall_", "syscall_exit_work", "kprobe_", "kretprobe_", "fprobe_",
+)  # fmt: skip
 
 
 class KernelFrame(NamedTuple):
@@ -43,6 +47,7 @@ class Named:
         self._symbolizer = Symbolizer()
         self._kernel: dict[int, list[KernelFrame]] = {}
         self._user: dict[int, dict[int, list[Frame]]] = {}
+        self._too_late = 0
 
     def _addresses(self, number: int) -> list[int]:
         found: Any = self._obj.maps["stacks"].get(number) if number else None
@@ -63,6 +68,8 @@ class Named:
         if number not in known:
             frames = self._symbolizer.user(pid, self._addresses(number), callers=True)
             # Without frame pointers the kernel takes other data for return addresses. What is not code ends the stack.
+            if frames and all(frame.kind == "unknown" for frame in frames):
+                self._too_late += 1
             strayed = (position for position, frame in enumerate(frames) if position and frame.kind == "unknown")
             known[number] = frames[: next(strayed, None)]
         return known[number]
@@ -74,15 +81,23 @@ class Named:
     @property
     def problems(self) -> list[str]:
         """What is missing in what was named."""
-        missing = int(self._obj.variables["no_room"].value)
-        return [f"{missing} stacks are missing: there are too many different ones"] if missing else []
+        found = []
+        if missing := int(self._obj.variables["no_room"].value):
+            found.append(f"{missing} stacks are missing: there are too many different ones")
+        if self._too_late:
+            found.append(f"{self._too_late} stacks have no names: their processes had ended before they were looked at")
+        return found
 
 
-class _StackTool(Tool):
+class StackTool(Tool):
+    """What counts stacks in the kernel, and names each when it is new."""
+
     unit: ClassVar[str]
 
-    def __init__(self, wanted: Filter, variables: dict[str, Any] | None = None) -> None:
-        super().__init__(wanted, variables)
+    def __init__(
+        self, wanted: Filter, variables: dict[str, Any] | None = None, *, autoload: Mapping[str, bool] | None = None
+    ) -> None:
+        super().__init__(wanted, variables, autoload=autoload)
         self.named = Named(self.obj)
 
     def _record(self, event: Any) -> Record | None:
@@ -93,10 +108,18 @@ class _StackTool(Tool):
     def _counts(self) -> Iterable[tuple[Any, int]]:
         yield from self.obj.maps["counts"].items()
 
+    def _leaf(self, key: Any) -> list[str]:
+        """What stands innermost, beyond the frames."""
+        return []
+
     def results(self) -> Iterator[Flames]:
         stacks = Stacks(self.unit)
         for key, count in self._counts():
-            frames: list[KernelFrame | Frame] = [*self.named.kernel(key.kernel), *self.named.user(key.pid, key.user)]
+            frames: list[KernelFrame | Frame | str] = [
+                *self._leaf(key),
+                *self.named.kernel(key.kernel),
+                *self.named.user(key.pid, key.user),
+            ]
             stacks.add(frames, count, root=self.root(key.comm, key.cgroup))
         yield Flames(stacks)
 
@@ -108,7 +131,7 @@ class _StackTool(Tool):
         return found
 
 
-class Profile(_StackTool):
+class Profile(StackTool):
     """Samples of what runs on the CPUs, idle ones left out, `frequency` times a second on each."""
 
     program = "profile"
@@ -122,7 +145,7 @@ class Profile(_StackTool):
         self.obj.programs["on_sample"].attach(event="cpu-clock", frequency=self._frequency)
 
 
-class Offcputime(_StackTool):
+class Offcputime(StackTool):
     """Time that threads are not on a CPU, in microseconds, by the stack with which they left it.
 
     Waits that last when the tool ends count up to then; those that began before it do not count.

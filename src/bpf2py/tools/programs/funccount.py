@@ -56,3 +56,23 @@ def on_functions(ctx: KprobeContext) -> int:
 @uprobe(autoload=False)
 def on_function(ctx: KprobeContext) -> int:
     return called(0)
+
+
+@kprobe_multi(autoload=False)
+def on_kernel_functions(ctx: KprobeContext) -> int:
+    return called(get_attach_cookie(ctx))
+
+
+@kprobe(autoload=False)
+def on_kernel_function(ctx: KprobeContext) -> int:
+    return called(get_attach_cookie(ctx))
+
+
+@tracepoint(autoload=False)
+def on_tracepoint(ctx: TracepointContext) -> int:
+    return called(get_attach_cookie(ctx))
+
+
+@usdt(autoload=False)
+def on_usdt(ctx: KprobeContext) -> int:
+    return called(0)

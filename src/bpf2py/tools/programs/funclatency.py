@@ -67,17 +67,16 @@ def log2(value: u64) -> u32:
     return result
 
 
-@uprobe
+@uprobe(autoload=False)
 def on_entry(ctx: KprobeContext) -> int:
     if is_wanted():
         started[Call(stack=PT_REGS_SP(ctx), thread=current_pid())] = ktime_get_ns()
     return 0
 
 
-@uretprobe
-def on_return(ctx: KprobeContext) -> int:
+def returned(stack: u64) -> int:
     now = ktime_get_ns()
-    call = Call(stack=PT_REGS_SP(ctx) - return_address, thread=current_pid())
+    call = Call(stack=stack, thread=current_pid())
     begin = started.get(call)
     if begin is None:
         return 0
@@ -89,3 +88,20 @@ def on_return(ctx: KprobeContext) -> int:
         atomic_add(addr(found.count), 1)
         atomic_add(addr(found.slots[min(log2(took), SLOTS - 1)]), 1)
     return 0
+
+
+@uretprobe(autoload=False)
+def on_return(ctx: KprobeContext) -> int:
+    return returned(PT_REGS_SP(ctx) - return_address)
+
+
+@kprobe(autoload=False)
+def on_kernel_entry(ctx: KprobeContext) -> int:
+    if is_wanted():
+        started[Call(stack=PT_REGS_SP(ctx), thread=current_pid())] = ktime_get_ns()
+    return 0
+
+
+@kretprobe(autoload=False)
+def on_kernel_return(ctx: KprobeContext) -> int:
+    return returned(PT_REGS_SP(ctx) - return_address)

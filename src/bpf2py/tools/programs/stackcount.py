@@ -1,0 +1,143 @@
+"""Stacks with which functions are called and tracepoints reached, counted."""
+
+from bpf2py.lang import *
+
+DEPTH = 127
+
+
+class CallStack(Struct):
+    frames: array[u64, DEPTH]
+
+
+class Key(Struct):
+    kernel: u64  # numbers of stacks, 0 where there is none
+    user: u64
+    cgroup: u64
+    pid: u32
+    number: u32  # of the function, by its cookie
+    comm: char[16]
+
+
+counts = Hash[Key, u64](max_entries=65_536)
+stacks = Hash[u64, CallStack](max_entries=16_384)  # preallocated: in a probe there may be no memory
+scratch = PerCpuArray[u32, CallStack](max_entries=1)
+events = RingBuf[Key](size=1 << 20)  # each key once, when it is new: its process may be gone before the end
+lost: u64 = 0
+no_room: u64 = 0  # stacks that were not kept
+unnamed: u64 = 0  # keys that found no room in events
+
+# Whom to watch: the same lines in every tool, set before it is loaded.
+only_pid: Const[u32] = 0
+only_comm: Const[char[16]] = ""
+only_cgroup: Const[u64] = 0
+only_followed: Const[u32] = 0
+followed = Hash[u32, u8](max_entries=1)  # processes of the command that is run, shared with tree.py
+
+
+def comm_is_wanted() -> bool:
+    comm = char[16]()
+    current_comm(comm)
+    for i in range(16):
+        if comm[i] != only_comm[i]:
+            return False
+        if comm[i] == 0:
+            break
+    return True
+
+
+def in_cgroup() -> bool:
+    for level in range(16):
+        if get_current_ancestor_cgroup_id(level) == only_cgroup:
+            return True
+    return False
+
+
+def is_wanted() -> bool:
+    if only_pid and current_tgid() != only_pid:
+        return False
+    if only_followed and current_tgid() not in followed:
+        return False
+    if only_comm[0] and not comm_is_wanted():
+        return False
+    return not only_cgroup or in_cgroup()
+
+
+def kept(stack: Ptr[CallStack], size: s64) -> u64:
+    """The number of the stack, which is kept; 0 where there is none."""
+    if size <= 0:
+        return 0
+    number: u64 = 14695981039346656037  # FNV-1a, of whole addresses: a STACK_TRACE map keeps one of those in a bucket
+    for i in range(DEPTH):
+        if i * 8 < size:
+            number = (number ^ stack.frames[i]) * 1099511628211
+        else:
+            stack.frames[i] = 0
+    if number not in stacks and stacks.put(number, stack) < 0:
+        atomic_add(addr(no_room), 1)
+    return number
+
+
+def counted(key: Ptr[Key]) -> int:
+    key.pid = current_tgid()
+    key.cgroup = get_current_cgroup_id()
+    current_comm(key.comm)
+    count = counts.get(key)
+    if count is not None:
+        atomic_add(count, 1)
+        return 0
+    if counts.put(key, 1, BPF_NOEXIST) < 0:
+        count = counts.get(key)  # another CPU was faster, or there is no room
+        if count is None:
+            atomic_add(addr(lost), 1)
+            return 0
+        atomic_add(count, 1)
+        return 0
+    if events.output(key) < 0:
+        atomic_add(addr(unnamed), 1)
+    return 0
+
+
+def reached(ctx: KprobeContext, number: u64) -> int:
+    stack = scratch.get(0)
+    if stack is None or not is_wanted():
+        return 0
+    key = Key(number=u32(number))
+    key.kernel = kept(stack, get_stack(ctx, stack.frames, DEPTH * 8, 0))
+    key.user = kept(stack, get_stack(ctx, stack.frames, DEPTH * 8, BPF_F_USER_STACK))
+    return counted(addr(key))
+
+
+@uprobe_multi(autoload=False)
+def on_functions(ctx: KprobeContext) -> int:
+    return reached(ctx, get_attach_cookie(ctx))
+
+
+@uprobe(autoload=False)
+def on_function(ctx: KprobeContext) -> int:
+    return reached(ctx, 0)
+
+
+@kprobe_multi(autoload=False)
+def on_kernel_functions(ctx: KprobeContext) -> int:
+    return reached(ctx, get_attach_cookie(ctx))
+
+
+@kprobe(autoload=False)
+def on_kernel_function(ctx: KprobeContext) -> int:
+    return reached(ctx, get_attach_cookie(ctx))
+
+
+@usdt(autoload=False)
+def on_usdt(ctx: KprobeContext) -> int:
+    return reached(ctx, 0)
+
+
+@tracepoint(autoload=False)
+def on_tracepoint(ctx: TracepointContext) -> int:
+    stack = scratch.get(0)
+    if stack is None or not is_wanted():
+        return 0
+    key = Key(number=u32(get_attach_cookie(ctx)))
+    key.kernel = kept(stack, get_stack(ctx, stack.frames, DEPTH * 8, 0))
+    key.user = kept(stack, get_stack(ctx, stack.frames, DEPTH * 8, BPF_F_USER_STACK))
+    return counted(addr(key))
