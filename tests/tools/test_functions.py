@@ -170,7 +170,9 @@ def test_tracepoints_are_counted_with_their_stacks_and_values() -> None:
     rows, _ = tool("funccount", "tracepoint:syscalls:sys_*_kill", *command)
     assert rows == [{"function": f"syscalls:sys_{end}_kill", "count": 10} for end in ("enter", "exit")]
     rows, _ = tool("stackcount", "tracepoint:syscalls:sys_enter_kill", *command)
-    stacks = [row for row in rows if "stack" in row]  # a process this short may have ended before its functions were named
+    stacks = [
+        row for row in rows if "stack" in row
+    ]  # a process this short may have ended before its functions were named
     assert sum(row["calls"] for row in stacks) == 10
     assert {row["stack"][-1] for row in stacks} == {"syscalls:sys_enter_kill"}
     rows, _ = tool("argdist", "tracepoint:syscalls:sys_enter_kill", "-v", "sig", "-v", "pid == tid", *command)

@@ -6,11 +6,11 @@ from bpf2py.cli import declared as typer
 
 # Names of the commands, by the module that has them (tool_stacks ...).
 HOMES = {
-    "processes": ("execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount"),
-    "stacks": ("profile", "offcputime"),
+    "processes": ("execsnoop", "opensnoop", "exitsnoop", "killsnoop", "syscount", "filetop", "bashreadline"),
+    "stacks": ("profile", "offcputime", "memleak"),
     "python": ("pyprofile", "pyoffcpu", "pyopens", "pyconnects", "pygc", "asyncio-block"),
     "cpu": ("runqlat", "cpudist", "biosnoop", "biolatency"),
-    "network": ("tcplife", "tcpconnect"),
+    "network": ("tcplife", "tcpconnect", "tcptop", "tcpstates", "tcpretrans", "tcprtt", "dnssnoop"),
     "functions": ("funccount", "funclatency", "stackcount", "argdist"),
 }
 NAMES = tuple(name for names in HOMES.values() for name in names)

@@ -6,7 +6,7 @@ from bpf2py.cli import declared as typer
 from bpf2py.cli.tool_session import asked
 
 __all__ = [
-    "BY_PROCESS", "COMMON", "FAILED", "FREQUENCY", "NATIVE", "POINT", "PORT", "STACKS",
+    "BY_PROCESS", "COMMON", "FAILED", "LIVE", "TOP", "FREQUENCY", "NATIVE", "POINT", "PORT", "STACKS",
 ]  # fmt: skip
 
 COMMON = typer.Options(asked)
@@ -20,6 +20,14 @@ STACKS = typer.Options(
         help="Write the stacks: .html (a flame graph), .folded, .speedscope.json or .pb.gz (pprof).",
     ),
 )
+LIVE = typer.Options(
+    asked,
+    live=typer.Option(
+        False, "--live", "-l", help="Show what is counted in each interval, refreshed in place; q leaves, keys scroll."
+    ),
+    interval=typer.Option(1.0, "--interval", "-i", min=0.05, help="Of --live: seconds between two looks."),
+)
+TOP = typer.Option(20, "--top", "-T", min=1, help="Rows.")
 POINT = typer.Argument(
     ...,
     metavar="POINT",

@@ -7,17 +7,21 @@ from functools import partial
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli import declared as typer
-from bpf2py.cli.tool_options import COMMON, FAILED
+from bpf2py.cli.tool_options import COMMON, FAILED, LIVE, TOP
 from bpf2py.cli.tool_session import watch
 
 if TYPE_CHECKING:
     from bpf2py.cli.tool_session import Asked
+    from bpf2py.tools import bashreadline as bashreadline_tool
     from bpf2py.tools import execsnoop as execsnoop_tool
     from bpf2py.tools import exitsnoop as exitsnoop_tool
+    from bpf2py.tools import filetop as filetop_tool
     from bpf2py.tools import killsnoop as killsnoop_tool
     from bpf2py.tools import opensnoop as opensnoop_tool
     from bpf2py.tools import syscount as syscount_tool
 else:
+    bashreadline_tool = module("bpf2py.tools.bashreadline")
+    filetop_tool = module("bpf2py.tools.filetop")
     execsnoop_tool = module("bpf2py.tools.execsnoop")
     exitsnoop_tool = module("bpf2py.tools.exitsnoop")
     killsnoop_tool = module("bpf2py.tools.killsnoop")
@@ -103,7 +107,7 @@ def syscount(
     failed: bool = FAILED,
     error: str = typer.Option(None, "--errno", "-e", metavar="NAME", help="Only those that fail so, such as ENOENT."),
     top: int = typer.Option(10, "--top", "-T", min=1, help="Rows."),
-    what: Asked = COMMON,
+    what: Asked = LIVE,
 ) -> None:
     """Count system calls, by name or by process.
 
@@ -113,6 +117,8 @@ def syscount(
 
         bpf2py tool syscount --duration 5
 
+        bpf2py tool syscount --live --process
+
         bpf2py tool syscount --latency -- python3 -c 'import asyncio'
     """
     watch(
@@ -121,3 +127,41 @@ def syscount(
         ),
         what,
     )
+
+
+def filetop(
+    every: bool = typer.Option(False, "--all", "-a", help="Also pipes, sockets, terminals and devices."),
+    top: int = TOP,
+    what: Asked = LIVE,
+) -> None:
+    """Count what processes read from and write to files: by read and write and their like, when they return.
+
+    What is read through a mapping, by sendfile, splice, copy_file_range or io_uring does not count. FILE is the file, and the
+    directory it is in.
+
+    Examples:
+
+        bpf2py tool filetop --live
+
+        bpf2py tool filetop -- make
+    """
+    watch(partial(filetop_tool.Filetop, every=every, top=top), what)
+
+
+def bashreadline(
+    binary: str = typer.Option(
+        "bash", metavar="BINARY", help="What has readline(): a program, or a library such as libreadline.so.8."
+    ),
+    what: Asked = COMMON,
+) -> None:
+    """Show the lines that people type into bash, on any terminal.
+
+    Of a shell that waits for a line when the tool begins, that line is not seen, but those after it are.
+
+    Examples:
+
+        bpf2py tool bashreadline
+
+        bpf2py tool bashreadline --binary libreadline.so.8 --json
+    """
+    watch(partial(bashreadline_tool.Bashreadline, binary=binary), what)

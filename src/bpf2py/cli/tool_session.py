@@ -13,18 +13,18 @@ from collections.abc import Callable, Iterator
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.cli import declared as typer
 from bpf2py.cli.child import Started, adopt_orphans, end_all, living
+from bpf2py.cli.live import Live
 from bpf2py.cli.session import INTERRUPTED, Stop, names_of, say
-from bpf2py.cli.table import terminal_width
 from bpf2py.cli.text import printable
+from bpf2py.cli.tool_lines import heading, line_of
 from bpf2py.errors import BpfError
 from bpf2py.symbols.stacks import ENDINGS
 from bpf2py.tools.containers import Containers, find_container
 from bpf2py.tools.framework import CONTAINER, Chart, Column, Filter, Flames, Table
+from bpf2py.tools.ranking import Ranking
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bpf2py.tools.framework import Record, Result, Tool
+    from bpf2py.tools.framework import Result, Tool
 
 __all__ = ["Asked", "asked", "watch"]
 
@@ -41,6 +41,7 @@ class Asked(NamedTuple):
         command: what to run.
         output: a file for stacks, whose name says in what form.
         containers: whether records are to name the container.
+        live: seconds between two tables of what was counted meanwhile; 0 for one at the end.
     """
 
     filter: Filter
@@ -49,6 +50,7 @@ class Asked(NamedTuple):
     command: list[str]
     output: str = ""
     containers: bool = False
+    live: float = 0.0
 
 
 def asked(
@@ -66,6 +68,8 @@ def asked(
     duration: float | None = typer.Option(None, "--duration", "-d", min=0.0, help="Stop after this many seconds."),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON object a line."),
     output: str | None = None,
+    live: bool = False,
+    interval: float = 1.0,
     command: list[str] | None = typer.Argument(
         None, metavar="[-- COMMAND...]", help="Run this, and watch only it and what it starts."
     ),
@@ -80,7 +84,7 @@ def asked(
             raise BpfError("--container and --cgroup: give one of them")
         cgroup = find_container(container)
     wanted = Filter(pid or 0, comm or "", cgroup or "", command=bool(command))
-    return Asked(wanted, duration, as_json, command or [], output or "", containers)
+    return Asked(wanted, duration, as_json, command or [], output or "", containers, interval if live else 0.0)
 
 
 def _must_be_writable(output: str) -> None:
@@ -108,6 +112,7 @@ class _Session:
         self.tool, self.what = tool, what
         self.stop = Stop()
         self._ended = False  # the command was ended here
+        self.live: Live | None = None
         named = (CONTAINER,) if what.containers else ()
         self.columns = [Column("time", "TIME", 8), *named, *tool.columns] if tool.columns else []
 
@@ -116,8 +121,8 @@ class _Session:
         self.tool.start()
         begin = time.monotonic()
         if self.columns and not self.what.as_json:
-            self._print_line(_heading(self.columns))
-        elif not self.what.command and not self.what.as_json:
+            self._print_line(heading(self.columns))
+        elif not self.what.command and not self.what.as_json and not self.what.live:
             say("press Ctrl-C to stop" if self.what.duration is None else f"running for {self.what.duration:g} s")
         child = None
         if self.what.command:
@@ -126,11 +131,16 @@ class _Session:
             child = Started(self.what.command, out, None)
             threading.Thread(target=self._wait, args=(child,), daemon=True).start()
         deadline = None if self.what.duration is None else begin + self.what.duration
+        if self.what.live:
+            assert isinstance(self.tool, Ranking)
+            self.live = Live(self.tool, self.what.live, as_json=self.what.as_json)
         try:
             self._follow(deadline)
         finally:
             self._end(child)
             self.tool.stop()
+            if self.live is not None:
+                self.live.close()
         self._show()
         if self.stop.interrupted:
             return INTERRUPTED
@@ -156,21 +166,27 @@ class _Session:
         poll = select.poll()
         for fd in (self.stop.fileno(), *(source.fileno() for source in self.tool.sources)):
             poll.register(fd, select.POLLIN)
+        if self.live is not None and self.live.keys is not None:
+            poll.register(self.live.keys.fd, select.POLLIN)
         while not self.stop.is_set():
             left = LOOK if self.tool.ticks else 3600.0
             if deadline is not None:
                 left = min(left, deadline - time.monotonic())
+            if self.live is not None:
+                left = min(left, self.live.due - time.monotonic())
             if left > 0:
                 poll.poll(int(left * 1000 + 0.999))
             self.tool.tick()
             self._show()
+            if self.live is not None and self.live.look():
+                return
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
     def _show(self) -> None:
         lines = []
         for record in self.tool.records():
-            lines.append(json.dumps(record) if self.what.as_json else _line(self.columns, record))
+            lines.append(json.dumps(record) if self.what.as_json else line_of(self.columns, record))
         if lines and sys.stdout is not None:
             self._print_line("\n".join(lines))
 
@@ -180,7 +196,7 @@ class _Session:
 
     def finish(self) -> None:
         """Print what is said at the end, and what is missing in it."""
-        for result in self.tool.results():
+        for result in self.tool.results() if self.live is None else ():
             for line in (_json_lines if self.what.as_json else self._lines)(result):
                 print(line)
         problems = self.tool.problems
@@ -191,9 +207,9 @@ class _Session:
             say(f"warning: {problem}")
 
     def _lines(self, result: Result) -> Iterator[str]:
-        if isinstance(result, Table):
-            yield _heading(result.columns)
-            yield from (_line(result.columns, row) for row in result.rows)
+        if isinstance(result, Table) or (isinstance(result, Flames) and result.columns and not self.what.output):
+            yield heading(result.columns)
+            yield from (line_of(result.columns, row) for row in result.rows)
         elif isinstance(result, Chart):
             if result.title:
                 yield printable(result.title)
@@ -207,7 +223,7 @@ class _Session:
 
 
 def _json_lines(result: Result) -> Iterator[str]:
-    if isinstance(result, Table):
+    if isinstance(result, Table) or (isinstance(result, Flames) and result.columns):
         yield from (json.dumps(row) for row in result.rows)
     elif isinstance(result, Chart):
         buckets = [bucket._asdict() for bucket in result.histogram.buckets]
@@ -215,39 +231,3 @@ def _json_lines(result: Result) -> Iterator[str]:
     else:
         unit = result.stacks.unit
         yield from (json.dumps({"stack": list(names), unit: count}) for names, count in result.stacks.items())
-
-
-def _heading(columns: Sequence[Column]) -> str:
-    return _aligned(columns, [column.heading for column in columns])
-
-
-def _line(columns: Sequence[Column], record: Record) -> str:
-    return _aligned(columns, [_cell(column.name, record[column.name]) for column in columns])
-
-
-def _aligned(columns: Sequence[Column], cells: Sequence[str]) -> str:
-    line = " ".join(
-        cell.rjust(column.width) if column.right else cell.ljust(column.width)
-        for column, cell in zip(columns, cells, strict=True)
-    ).rstrip()
-    width = terminal_width()
-    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
-
-
-def _cell(name: str, value: object) -> str:
-    if name == "time":
-        return time.strftime("%H:%M:%S", time.localtime(value))  # type: ignore[arg-type]
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, list):
-        return printable(" ".join(_quoted(str(each)) for each in value))
-    if value is None:
-        return "-" if name == "container" else "?"
-    return printable(str(value))
-
-
-def _quoted(word: str) -> str:
-    """A word of a command line as a shell would take it."""
-    import shlex
-
-    return shlex.quote(word)

@@ -12,8 +12,10 @@ from bpf2py.cli.tool_session import watch
 
 if TYPE_CHECKING:
     from bpf2py.cli.tool_session import Asked
+    from bpf2py.tools import memleak as memleak_tool
     from bpf2py.tools import stacks as stacks_tool
 else:
+    memleak_tool = module("bpf2py.tools.memleak")
     stacks_tool = module("bpf2py.tools.stacks")
 
 
@@ -48,3 +50,30 @@ def offcputime(
         bpf2py tool offcputime --output flame.html -- make
     """
     watch(partial(stacks_tool.Offcputime, least_us=least), what)
+
+
+def memleak(
+    older: float = typer.Option(
+        0.0, "--older", min=0.0, metavar="MS", help="Only what is at least so many milliseconds old."
+    ),
+    least: int = typer.Option(0, "--min", min=0, metavar="BYTES", help="Only allocations of at least so many bytes."),
+    most: int = typer.Option(0, "--max", min=0, metavar="BYTES", help="Only allocations of at most so many bytes."),
+    library: str = typer.Option(
+        "libc", metavar="BINARY", help="What has malloc() and the others: a library, or a program."
+    ),
+    top: int = typer.Option(10, "--top", "-T", min=1, help="Stacks."),
+    what: Asked = STACKS,
+) -> None:
+    """Show memory that was allocated while the tool ran and not given back, by the stack that asked for it.
+
+    Of a process, control group or command: malloc, calloc, realloc, aligned_alloc, memalign, posix_memalign and free, which take
+    about a microsecond longer.
+
+    Examples:
+
+        bpf2py tool memleak --pid 1234 --duration 60 --older 10000
+
+        bpf2py tool memleak --output leaks.html -- ./program
+    """
+    tool = partial(memleak_tool.Memleak, older_ms=older, least=least, most=most, top=top, library=library)
+    watch(tool, what)

@@ -40,12 +40,14 @@ class Column(NamedTuple):
         heading: above it.
         width: characters; longer text moves what follows.
         right: whether it stands at the right, as numbers do.
+        counter: whether it only grows, so that differences make sense.
     """
 
     name: str
     heading: str
     width: int
     right: bool = False
+    counter: bool = False
 
 
 CONTAINER = Column("container", "CONTAINER", 16)
@@ -67,9 +69,11 @@ class Chart(NamedTuple):
 
 
 class Flames(NamedTuple):
-    """Stacks that were counted."""
+    """Stacks that were counted; with rows where these say more than the tree."""
 
     stacks: Stacks
+    columns: Sequence[Column] = ()
+    rows: Sequence[Record] = ()
 
 
 Result = Table | Chart | Flames
@@ -130,6 +134,7 @@ class Tool(Owned):
 
     program: ClassVar[str]  # its file's name, without the ending
     columns: ClassVar[Sequence[Column]] = ()  # of its records; none: it says everything at the end
+    of_processes: ClassVar[bool] = True  # else nobody does what it watches: it knows control groups alone
     optional: ClassVar[Sequence[str]] = ()  # programs whose hooks some kernels or machines lack
 
     def __init__(
@@ -140,7 +145,9 @@ class Tool(Owned):
         autoload: Mapping[str, bool] | None = None,
         max_entries: Mapping[str, int] | None = None,
     ) -> None:
-        given = wanted.variables() | dict(variables or {})
+        if not self.of_processes:
+            wanted = self._of_sockets(wanted)
+        given = self._variables(wanted) | dict(variables or {})
         self.followed: Object | None = None
         self.containers: Containers | None = None
         self._reader: RingReader[Any] | None = None
@@ -164,6 +171,17 @@ class Tool(Owned):
             self.close()
             raise
 
+    def _variables(self, wanted: Filter) -> dict[str, Any]:
+        found = wanted.variables()
+        return found if self.of_processes else {"only_cgroup": found["only_cgroup"]}
+
+    def _of_sockets(self, wanted: Filter) -> Filter:
+        if wanted.pid or wanted.comm:
+            raise BpfError(
+                f"{self.program}: this is done by no process: --pid and --comm choose nothing; --port, --cgroup and --container do"
+            )
+        return wanted._replace(command=False)
+
     def _path(self) -> str:
         """The file of its program."""
         return program_path(self.program)
@@ -182,9 +200,12 @@ class Tool(Owned):
 
     def attach(self) -> None:
         """Attach every program to what its section says."""
-        for name, program in self.obj.programs.items():
+        self._attach_in_turn(self.obj.programs)
+
+    def _attach_in_turn(self, names: Iterable[str]) -> None:
+        for name in names:
             try:
-                program.attach(**self._options(name))
+                self.obj.programs[name].attach(**self._options(name))
             except AttachError:
                 if name not in self.optional:
                     raise

@@ -51,7 +51,7 @@ class Stackcount(StackTool):
 
     def __init__(self, wanted: Filter, function: str) -> None:
         self.points = parse(function)
-        super().__init__(wanted, autoload=self.points.autoload())
+        super().__init__(wanted, {"return_address": RETURN_ADDRESS}, autoload=self.points.autoload())
 
     def attach(self) -> None:
         self.points.attach(self.obj)

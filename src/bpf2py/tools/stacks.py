@@ -51,7 +51,10 @@ class Named:
 
     def _addresses(self, number: int) -> list[int]:
         found: Any = self._obj.maps["stacks"].get(number) if number else None
-        return list(takewhile(bool, found.frames)) if found is not None else []
+        addresses = list(takewhile(bool, found.frames)) if found is not None else []
+        if len(addresses) > 2 and addresses[1] == addresses[2]:
+            del addresses[1]  # where a call returns to, of which both the program and the kernel told
+        return addresses
 
     def kernel(self, number: int) -> list[KernelFrame]:
         """A stack of the kernel, innermost first; empty where there is none."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 from bpf2py.errors import BpfError
-from bpf2py.tools.framework import CONTAINER, Column, Filter, Record, Table, Tool
+from bpf2py.tools.framework import CONTAINER, Column, Filter, Record, Table
+from bpf2py.tools.ranking import Ranking
 from bpf2py.uapi.syscalls import syscall_name
 
 
-class Syscount(Tool):
+class Syscount(Ranking):
     """Counts of system calls, by name or by process; the most frequent, or longest, first.
 
     Args:
@@ -38,7 +38,8 @@ class Syscount(Tool):
         if number is None:
             raise BpfError(f"there is no error {error!r}: write it as in ENOENT")
         with_result = latency or failed or bool(error)
-        self._by_process, self._latency, self._with_result, self._top = by_process, latency, with_result, top
+        self.top = top
+        self._by_process, self._latency, self._with_result = by_process, latency, with_result
         super().__init__(
             wanted,
             {
@@ -50,7 +51,7 @@ class Syscount(Tool):
             autoload={"on_exit": with_result},
         )
 
-    def results(self) -> Iterator[Table]:
+    def table(self) -> Table:
         rows = []
         for key, value in self.obj.maps["counts"].items():
             row: Record = (
@@ -64,9 +65,10 @@ class Syscount(Tool):
             if self._latency:
                 row["time_us"] = round(value.total_ns / 1000, 3)
             rows.append(row)
-        order = "time_us" if self._latency else "count"
-        rows.sort(key=lambda row: row[order], reverse=True)
-        yield Table(self._columns(), rows[: self._top])
+        return Table(self._columns(), rows)
+
+    def sorted_by(self) -> tuple[str]:
+        return ("time_us",) if self._latency else ("count",)
 
     def _columns(self) -> list[Column]:
         found = (
@@ -76,9 +78,9 @@ class Syscount(Tool):
         )
         if self._by_process and self.containers is not None:
             found.append(CONTAINER)
-        found.append(Column("count", "COUNT", 9, True))
+        found.append(Column("count", "COUNT", 9, True, True))
         if self._with_result:
-            found.append(Column("failed", "FAILED", 9, True))
+            found.append(Column("failed", "FAILED", 9, True, True))
         if self._latency:
-            found.append(Column("time_us", "TIME(us)", 16, True))
+            found.append(Column("time_us", "TIME(us)", 16, True, True))
         return found
