@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.cli import declared as typer
 from bpf2py.cli.child import Started, adopt_orphans, end_all, living
-from bpf2py.cli.live import Live
 from bpf2py.cli.session import INTERRUPTED, Stop, names_of, say
 from bpf2py.cli.text import printable
 from bpf2py.cli.tool_lines import heading, line_of
@@ -24,7 +24,10 @@ from bpf2py.tools.framework import CONTAINER, Chart, Column, Filter, Flames, Tab
 from bpf2py.tools.ranking import Ranking
 
 if TYPE_CHECKING:
+    from bpf2py.cli import live
     from bpf2py.tools.framework import Result, Tool
+else:
+    live = module("bpf2py.cli.live")
 
 __all__ = ["Asked", "asked", "watch"]
 
@@ -112,7 +115,7 @@ class _Session:
         self.tool, self.what = tool, what
         self.stop = Stop()
         self._ended = False  # the command was ended here
-        self.live: Live | None = None
+        self.live: live.Live | None = None
         named = (CONTAINER,) if what.containers else ()
         self.columns = [Column("time", "TIME", 8), *named, *tool.columns] if tool.columns else []
 
@@ -133,7 +136,7 @@ class _Session:
         deadline = None if self.what.duration is None else begin + self.what.duration
         if self.what.live:
             assert isinstance(self.tool, Ranking)
-            self.live = Live(self.tool, self.what.live, as_json=self.what.as_json)
+            self.live = live.Live(self.tool, self.what.live, as_json=self.what.as_json)
         try:
             self._follow(deadline)
         finally:
