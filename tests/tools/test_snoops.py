@@ -169,6 +169,28 @@ sys.exit(5)
     assert seen.status == 5
 
 
+def test_a_process_is_followed_until_its_last_thread_ends(watch: Watch) -> None:
+    """Its threads are counted, also hundreds of them: those who end do not take it along, and it ends once."""
+    source = """
+import os, threading
+go = threading.Event()
+threads = [threading.Thread(target=go.wait) for _ in range(300)]
+for t in threads: t.start()
+go.set()
+for t in threads: t.join()
+for _ in range(123): os.getppid()
+stays = [threading.Thread(target=threading.Event().wait, daemon=True) for _ in range(20)]
+for t in stays: t.start()
+tell(os.getpid())
+os._exit(3)
+"""
+    seen = watch("syscount --top 1000", source)
+    assert {r["syscall"]: r["count"] for r in seen.records}["getppid"] == 123
+    seen = watch("exitsnoop", source)
+    assert [(r["pid"], r["code"]) for r in seen.records] == [(seen.told, 3)]
+    assert "not followed" not in seen.said
+
+
 def test_killsnoop_shows_every_signal_sent(watch: Watch) -> None:
     seen = watch(
         "killsnoop",

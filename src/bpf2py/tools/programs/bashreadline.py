@@ -23,7 +23,7 @@ only_pid: Const[u32] = 0
 only_comm: Const[char[16]] = ""
 only_cgroup: Const[u64] = 0
 only_followed: Const[u32] = 0
-followed = Hash[u32, u8](max_entries=1)  # processes of the command that is run, shared with tree.py
+followed = Hash[u32, u32](max_entries=1)  # processes of the command that is run, shared with tree.py
 
 
 def comm_is_wanted() -> bool:

@@ -3,6 +3,7 @@
 from bpf2py.lang import *
 from bpf2py.lang.kernel import task_struct
 
+EEXIST = 17
 SIGNAL_GROUP_EXIT = 4  # include/linux/sched/signal.h
 
 
@@ -17,7 +18,14 @@ class Exit(Struct):
     comm: char[16]
 
 
+class Ended(Struct):
+    start_ns: u64
+    pid: u32
+    unused: u32
+
+
 events = RingBuf[Exit](size=1 << 20)
+ended = LruHash[Ended, u8](max_entries=4096)  # two threads that end at a time may both be the last
 only_failed: Const[u32] = 0
 lost: u64 = 0
 
@@ -26,7 +34,7 @@ only_pid: Const[u32] = 0
 only_comm: Const[char[16]] = ""
 only_cgroup: Const[u64] = 0
 only_followed: Const[u32] = 0
-followed = Hash[u32, u8](max_entries=1)  # processes of the command that is run, shared with tree.py
+followed = Hash[u32, u32](max_entries=1)  # processes of the command that is run, shared with tree.py
 
 
 def comm_is_wanted() -> bool:
@@ -61,6 +69,8 @@ def is_wanted() -> bool:
 def on_exit(task: Ptr[task_struct]) -> int:
     if task.signal.live.counter != 0 or not is_wanted():
         return 0  # other threads of the process go on
+    if ended.put(Ended(pid=task.tgid, start_ns=task.group_leader.start_time), 1, BPF_NOEXIST) == -EEXIST:
+        return 0
     status = u32(task.group_leader.exit_code)
     if task.signal.flags & SIGNAL_GROUP_EXIT:
         status = u32(task.signal.group_exit_code)
