@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation; ``--check`` only compares them.
 
-They come from programs that run on the engine, so they are the same everywhere. Two were recorded once: the terminal, which
-``--record`` records anew (with root, for it shows the kernel), and the flame graph, whose stacks are in busy.folded.
+They come from programs that run on the engine, so they are the same everywhere. Some were recorded once: the terminals, which
+``--record NAME`` records anew (with root, for they show the kernel), and the flame graph, whose stacks are in busy.folded.
 """
 
 from __future__ import annotations
@@ -95,8 +95,46 @@ def test_opens_are_counted(bpf2py):
     bpf2py.fire("tracepoint/syscalls/sys_enter_openat")
     assert len(obj.maps["opens"]) == 1
 """
-# What is typed in the recorded terminal.
+# What is typed in the recorded terminals, after a file is made of each of these.
 TYPED = ("cat opens.py", "sudo bpf2py run opens.py -- make", "cat test_opens.py", "pytest -q test_opens.py   # no root")
+SERVER = """\
+import asyncio, gc, time
+
+def query():
+    time.sleep(0.2)
+
+async def handler():
+    await asyncio.sleep(0.1)
+    query()
+    gc.collect()
+
+asyncio.run(handler())
+"""
+TRANSFER = """\
+import socket, threading
+server = socket.create_server(("127.0.0.1", 0))
+def serve():
+    with server.accept()[0] as connection:
+        connection.sendall(bytes(7_000_000))
+thread = threading.Thread(target=serve)
+thread.start()
+with socket.create_connection(server.getsockname()) as client:
+    while client.recv(65536):
+        pass
+thread.join()
+"""
+TOOLS_TYPED = (
+    "cat server.py",
+    "sudo bpf2py tool asyncio-block -- python3 server.py",
+    "sudo bpf2py tool pygc --min 0.2 -- python3 server.py | grep -v '?'",
+    "sudo bpf2py tool tcptop -- python3 transfer.py",
+    "sudo bpf2py tool argdist libc:malloc -v arg1 -H --unit bytes -- make",
+)
+TERMINALS = {
+    RECORDED: ("eBPF in Python", TYPED, {"opens.py": PROGRAM, "test_opens.py": TEST}, 80),
+    "tools.svg": ("bpf2py tool", TOOLS_TYPED, {"server.py": SERVER, "transfer.py": TRANSFER}, 96),
+}
+SHOWN = {RECORDED: ("opens.py", "test_opens.py"), "tools.svg": ("server.py",)}
 COMMANDS = {"cc1": 410, "make": 88, "as": 61, "git": 33, "sh": 24, "ld": 17, "python": 9, "sshd": 3}
 
 
@@ -146,27 +184,37 @@ def live_view(obj: Any, width: int, height: int) -> str:
     return re.sub(r"[ \t]+$", "", drawn, flags=re.MULTILINE) + "\n"
 
 
-def record() -> str:
-    """The commands of `TYPED`, run now, and what they answered."""
+def record(name: str) -> str:
+    """The commands of a terminal, run now, and what they answered."""
+    title, typed, files, width = TERMINALS[name]
     rows: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
-        (work / "opens.py").write_text(PROGRAM)
-        (work / "test_opens.py").write_text(TEST)
+        for file, text in files.items():
+            (work / file).write_text(text)
         (work / "hello.c").write_text('#include <stdio.h>\nint main(void) { return puts("hello") < 0; }\n')
         (work / "Makefile").write_text("hello: hello.c\n\tcc -O2 -o hello hello.c\n")
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80"}
-        for command in TYPED:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COLUMNS": str(width),
+        }
+        for command in typed:
+            (work / "hello").unlink(missing_ok=True)
             done = subprocess.run(
                 ["sh", "-c", command.removeprefix("sudo ")], cwd=work, env=environment, text=True, check=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             rows.append(("command", command))
             for line in done.stdout.rstrip().splitlines():
-                kind = "note" if line.startswith("bpf2py:") else "head" if line.startswith("opens (") else "output"
-                rows += [(kind, part) for part in re.findall(r".{1,80}(?:\s|$)", line) or [""]]
+                kind = "note" if line.startswith("bpf2py:") else "head" if _is_head(line) else "output"
+                rows += [(kind, part) for part in re.findall(rf".{{1,{width}}}(?:\s|$)", line) or [""]]
             rows.append(("pause", ""))
-    return drawings.terminal("eBPF in Python", rows[:-1])
+    return drawings.terminal(title, rows[:-1], width)
+
+
+def _is_head(line: str) -> bool:
+    return line.startswith("opens (") or re.match(r"(?:TIME |\s+PID |arg1:)", line) is not None
 
 
 def lru_plot() -> str:
@@ -208,12 +256,13 @@ def is_fresh(name: str, made: str) -> bool:
     return text == made if name in EXACT else words(text) == words(made)
 
 
-def recorded_is_fresh() -> bool:
-    """Whether the recorded terminal shows today's commands and files; what they answer is another each time."""
-    lines = re.findall(r"<text [^>]*>(.*)</text>", (IMAGES / RECORDED).read_text())
+def recorded_is_fresh(name: str) -> bool:
+    """Whether a recorded terminal shows today's commands and files; what they answer is another each time."""
+    _, typed, files, _ = TERMINALS[name]
+    lines = re.findall(r"<text [^>]*>(.*)</text>", (IMAGES / name).read_text())
     said = [html.unescape(re.sub(r"<[^>]*>", "", line)) for line in lines]
-    files = [line for line in (PROGRAM + TEST).splitlines() if line]
-    return [line for line in said if line[:2] == "$ "] == [f"$ {line}" for line in TYPED] and set(files) <= set(said)
+    shown = [line for file in SHOWN[name] for line in files[file].splitlines() if line]
+    return [line for line in said if line[:2] == "$ "] == [f"$ {line}" for line in typed] and set(shown) <= set(said)
 
 
 def main() -> None:
@@ -226,11 +275,12 @@ def main() -> None:
         stale = [name for name, text in made.items() if not is_fresh(name, text)]
         if stale:
             sys.exit(f"{', '.join(stale)} not up to date: run python tools/pictures.py")
-        if not recorded_is_fresh():
-            sys.exit(f"{RECORDED} is not up to date: run python tools/pictures.py --record")
+        stale = [name for name in TERMINALS if not recorded_is_fresh(name)]
+        if stale:
+            sys.exit(f"{', '.join(stale)} not up to date: run python tools/pictures.py --record {' '.join(stale)}")
         return
     if "--record" in sys.argv[1:]:
-        made[RECORDED] = record()
+        made |= {name: record(name) for name in TERMINALS if name in sys.argv[1:]}
     for name, text in made.items():
         (IMAGES / name).write_text(text)
 
