@@ -84,6 +84,7 @@ class TestGuest:
         pids = [p for p in os.listdir("/proc") if p.isdigit() and place in _arguments(p)]
         for pid in pids:
             _wait_for_end(int(pid))
+        assert not os.path.exists(place)
         assert not [p for p in os.listdir("/proc") if p.isdigit() and place in _arguments(p)]
 
 

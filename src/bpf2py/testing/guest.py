@@ -28,12 +28,14 @@ from bpf2py.testing.verdicts import STATISTICS, ProgramReport, object_of, report
 __all__ = ["Guest"]
 
 SHELL = "sh"
-# Ends the emulator when the pipe does that this process holds the other end of, however this process ends.
+# Ends the emulator when the pipe does that this process holds the other end of, however this process ends; and removes the files
+# of one that was killed.
 SUPERVISED = """
+scratch=$1; shift
 exec 3<&0
 "$@" </dev/null 3<&- &
 qemu=$!
-{ cat <&3 >/dev/null; kill -9 $qemu; } 2>/dev/null &
+{ cat <&3 >/dev/null; kill -9 $qemu; kill -0 $PPID || rm -rf "$scratch"; } 2>/dev/null &
 wait $qemu
 status=$?
 kill $! 2>/dev/null
@@ -247,7 +249,7 @@ class Guest:
             listener.bind(str(path))
             listener.listen(1)
             argv = [
-                "sh", "-c", SUPERVISED, "sh", emulator, "-accel", way, "-cpu", "host" if way == "kvm" else "max",
+                "sh", "-c", SUPERVISED, "sh", str(place), emulator, "-accel", way, "-cpu", "host" if way == "kvm" else "max",
                 "-smp", str(self._cpus), "-m", str(self._memory), "-display", "none", "-monitor", "none", "-nic", "none",
                 "-no-reboot", "-kernel", str(self.kernel.image), "-initrd", str(place / "initrd"),
                 "-append", "console=ttyS0 quiet rdinit=/init panic=-1",
