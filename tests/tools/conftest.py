@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,3 +38,18 @@ def watch(tmp_path: Path) -> Callable[..., Seen]:
         return Seen(records, json.loads(told.read_text()), done.returncode, done.stderr)
 
     return watch
+
+
+@pytest.fixture(scope="session")
+def c_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """(source in C, compiler options) -> the program."""
+
+    def compiled(source: str, *options: str, name: str = "program") -> Path:
+        folder = tmp_path_factory.mktemp("c")
+        (folder / "program.c").write_text(source)
+        cc = shutil.which("cc")
+        command = [cc] if cc is not None else [sys.executable, "-m", "ziglang", "cc"]
+        subprocess.run([*command, *options, str(folder / "program.c"), "-o", str(folder / name)], check=True)
+        return folder / name
+
+    return compiled

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,8 @@ int main(int argc, char **argv)
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("functions")
-    (folder / "calls.c").write_text(PROGRAM)
-    cc = shutil.which("cc")
-    command = [cc] if cc is not None else [sys.executable, "-m", "ziglang", "cc"]
-    subprocess.run([*command, "-O0", "-pthread", str(folder / "calls.c"), "-o", str(folder / "calls")], check=True)
-    return folder / "calls"
+def program(c_program: Callable[..., Path]) -> Path:
+    return c_program(PROGRAM, "-O0", "-pthread", name="calls")
 
 
 def tool(*words: str) -> tuple[list[dict[str, Any]], str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import pty
-import shutil
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +83,9 @@ int main(void)
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("memory")
-    (folder / "memory.c").write_text(PROGRAM)
-    cc = shutil.which("cc")
-    command = [cc] if cc is not None else [sys.executable, "-m", "ziglang", "cc"]
+def program(c_program: Callable[..., Path]) -> Path:
     flags = ["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-builtin", "-fno-inline"]
-    subprocess.run([*command, *flags, str(folder / "memory.c"), "-o", str(folder / "memory")], check=True)
-    return folder / "memory"
+    return c_program(PROGRAM, *flags)
 
 
 def outstanding(tool: Memleak) -> dict[str, tuple[int, int]]:

@@ -87,6 +87,8 @@ class Named:
         found = []
         if missing := int(self._obj.variables["no_room"].value):
             found.append(f"{missing} stacks are missing: there are too many different ones")
+        if unnamed := int(self._obj.variables["unnamed"].value) if "unnamed" in self._obj.variables else 0:
+            found.append(f"{unnamed} stacks were not named while their processes lived: they came faster than that")
         if self._too_late:
             found.append(f"{self._too_late} stacks have no names: their processes had ended before they were looked at")
         return found
@@ -128,10 +130,7 @@ class StackTool(Tool):
 
     @property
     def problems(self) -> list[str]:
-        found = [*super().problems, *self.named.problems]
-        if unnamed := int(self.obj.variables["unnamed"].value):
-            found.append(f"{unnamed} stacks were not named while their processes lived: they came faster than that")
-        return found
+        return [*super().problems, *self.named.problems]
 
 
 class Profile(StackTool):

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Iterator
 
-from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py._typing import TYPE_CHECKING, Any, Protocol
 from bpf2py.maps.histogram import Histogram
 from bpf2py.tools.framework import Chart, Column, Filter, Record, Tool
 
@@ -22,6 +22,12 @@ STATES = {
     1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5: "FIN_WAIT2", 6: "TIME_WAIT", 7: "CLOSE", 8: "CLOSE_WAIT",
     9: "LAST_ACK", 10: "LISTEN", 11: "CLOSING", 12: "NEW_SYN_RECV",
 }  # fmt: skip
+ENDS = (
+    Column("local", "LADDR", 15),
+    Column("local_port", "LPORT", 5, True),
+    Column("remote", "RADDR", 15),
+    Column("remote_port", "RPORT", 5, True),
+)
 
 
 def address(family: int, data: Iterable[int]) -> str:
@@ -30,6 +36,16 @@ def address(family: int, data: Iterable[int]) -> str:
         return str(ipaddress.IPv4Address(bytes(data)[:4]))
     found = ipaddress.IPv6Address(bytes(data))
     return str(found.ipv4_mapped or found)
+
+
+class _HasEnds(Protocol):
+    """An event of a connection."""
+
+    family: int
+    local: Iterable[int]
+    remote: Iterable[int]
+    local_port: int
+    remote_port: int
 
 
 class _Tcp(Tool):
@@ -59,10 +75,7 @@ class Tcplife(_Tcp):
     columns = (
         Column("pid", "PID", 7, True),
         Column("comm", "COMM", 15),
-        Column("local", "LADDR", 15),
-        Column("local_port", "LPORT", 5, True),
-        Column("remote", "RADDR", 15),
-        Column("remote_port", "RPORT", 5, True),
+        *ENDS,
         Column("sent", "TX", 9, True),
         Column("received", "RX", 9, True),
         Column("ms", "MS", 9, True),
@@ -109,10 +122,7 @@ class Tcpstates(Tool):
     columns = (
         Column("pid", "PID", 7, True),
         Column("comm", "COMM", 15),
-        Column("local", "LADDR", 15),
-        Column("local_port", "LPORT", 5, True),
-        Column("remote", "RADDR", 15),
-        Column("remote_port", "RPORT", 5, True),
+        *ENDS,
         Column("old", "OLD", 11),
         Column("new", "NEW", 11),
         Column("ms", "MS", 9, True),
@@ -145,10 +155,7 @@ class Tcpretrans(Tool):
     program = "tcpretrans"
     of_processes = False
     columns = (
-        Column("local", "LADDR", 15),
-        Column("local_port", "LPORT", 5, True),
-        Column("remote", "RADDR", 15),
-        Column("remote_port", "RPORT", 5, True),
+        *ENDS,
         Column("state", "STATE", 11),
         Column("bytes", "BYTES", 7, True),
         Column("total", "TOTAL", 6, True),
@@ -203,7 +210,7 @@ class Tcprtt(Tool):
             yield Chart(title, fields, histogram)
 
 
-def ends(event: Any) -> Record:
+def ends(event: _HasEnds) -> Record:
     """The addresses of a connection."""
     return {
         "ip": 4 if event.family == socket.AF_INET else 6,

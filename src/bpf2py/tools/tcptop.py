@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.tools.framework import CONTAINER, Column, Filter, Record, Table
 from bpf2py.tools.ranking import Ranking
-from bpf2py.tools.tcp import address
+from bpf2py.tools.tcp import ENDS, ends
 
 if TYPE_CHECKING:
     from bpf2py.programs import Link
@@ -77,10 +75,7 @@ class Tcptop(Ranking):
             Column("pid", "PID", 7, True),
             Column("comm", "COMM", 15),
             *([CONTAINER] if self.containers is not None else []),
-            Column("local", "LADDR", 15),
-            Column("local_port", "LPORT", 5, True),
-            Column("remote", "RADDR", 15),
-            Column("remote_port", "RPORT", 5, True),
+            *ENDS,
             Column("sent", "TX", 11, True, True),
             Column("received", "RX", 11, True, True),
         ]
@@ -97,11 +92,7 @@ class Tcptop(Ranking):
             "pid": owner.pid if owner is not None else None,
             "comm": owner.comm if owner is not None else None,
             **self.container(owner.cgroup if owner is not None else 0),
-            "ip": 4 if each.family == socket.AF_INET else 6,
-            "local": address(each.family, each.local),
-            "local_port": each.local_port,
-            "remote": address(each.family, each.remote),
-            "remote_port": each.remote_port,
+            **ends(each),
             "sent": max(0, each.sent - each.base_sent),
             "received": max(0, each.received - each.base_received),
         }
