@@ -324,6 +324,7 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
         "lru predict": ["-n", "10"], "lru size": [str(keys), "--processes", "1"],
         **{f"tool {name}": ["--duration", "0.1"] for name in NAMES},
         **{f"tool {name}": ["--duration", "0.1", "libc:getpgid"] for name in ("funccount", "funclatency", "stackcount")},
+        "tool memleak": ["--duration", "0.1", "--pid", str(os.getpid())],
         "tool argdist": ["--duration", "0.1", "libc:getpgid", "--value", "arg1"],
     }  # fmt: skip
     assert with_json() == set(arguments)
