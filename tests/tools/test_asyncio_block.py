@@ -78,14 +78,17 @@ def test_what_blocks_loops_of_several_threads(watch: Watch, python: str) -> None
         blocks = [[ms, line, callback] for each, ms, line, callback in seen.told if each == tid]
         assert len([ms for ms, *_ in blocks if ms > 50]) >= 4
         records = iter(by_thread[tid])
+        on_cpu: dict[str, list[float]] = {}
         for ms, line, callback in blocks:
             if ms < 50:
                 continue
-            record = next(record for record in records if record["ms"] >= ms)
-            assert record["where"].endswith(f"(watched.py:{line})")
+            # Between them may be others, where the thread waited for the CPU or the GIL.
+            place = f"(watched.py:{line})"
+            record = next(each for each in records if each["ms"] >= ms and each["where"].endswith(place))
             assert (record["callback"], record["ended"]) == (callback, True)
-            # Only what burns has the CPU; the waits have it for a moment.
-            assert (record["cpu_ms"] > record["ms"] / 4) == (callback == "call")
+            on_cpu.setdefault(callback, []).append(record["cpu_ms"])
+        # What burns has the CPU for a tenth of a second; the waits have it for a moment.
+        assert min(on_cpu["call"]) > max(cpu for callback, cpus in on_cpu.items() if callback != "call" for cpu in cpus)
     assert "lost" not in seen.said
 
 

@@ -66,8 +66,8 @@ def memleak(
 ) -> None:
     """Show memory that was allocated while the tool ran and not given back, by the stack that asked for it.
 
-    Of a process, control group or command: malloc, calloc, realloc, aligned_alloc, memalign, posix_memalign and free, which take
-    about a microsecond longer.
+    Of a process, control group or command: malloc, calloc, realloc, aligned_alloc, memalign, posix_memalign and free, which become
+    slower.
 
     Examples:
 
