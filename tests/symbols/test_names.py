@@ -125,6 +125,24 @@ def test_a_deleted_program(compile_native: Callable[..., Path], tmp_path: Path) 
         assert [frame.name for frame in Symbolizer().user(pid, addresses)] == ["inner", "outer", "main"]
 
 
+def test_a_process_that_ends_while_its_file_is_opened(
+    compile_native: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = compile_native("ends", SOURCE, "-O1")
+    stat = os.stat
+
+    def gone(path: str, *arguments: object) -> os.stat_result:
+        if "/map_files/" in str(path):
+            raise ProcessLookupError(3, "No such process", path)
+        return stat(path, *arguments)
+
+    with running(program) as (pid, (inner, *_)):
+        monkeypatch.setattr(os, "stat", gone)
+        names = Symbolizer()
+        assert [frame.name for frame in names.user(pid, [inner])] == ["inner"]
+        assert names.problems == {}
+
+
 @pytest.mark.skipif(OBJCOPY is None, reason="there is no objcopy to strip with")
 @pytest.mark.parametrize("kind", ["debug link", "debug directory", "gnu_debugdata"])
 def test_a_stripped_program(compile_native: Callable[..., Path], tmp_path: Path, kind: str) -> None:

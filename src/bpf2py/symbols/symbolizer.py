@@ -166,7 +166,11 @@ class Symbolizer:
                 continue
             with opened:
                 # Some file systems (overlayfs, btrfs) show another device in maps: the inode decides.
-                if os.stat(path).st_ino == mapping.inode:
+                try:
+                    same = os.stat(path).st_ino == mapping.inode
+                except OSError:  # the process has ended since it was opened; what was opened by its place there is the file
+                    same = path == process.paths_of(mapping)[0]
+                if same:
                     key = build_id_of(opened) or path
                     return self._known(key, opened, mapping, f"/proc/{process.pid}/root")
         self.problems[mapping.path] = "it cannot be opened, or another file has its name by now"
