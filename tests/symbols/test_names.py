@@ -131,10 +131,10 @@ def test_a_process_that_ends_while_its_file_is_opened(
     program = compile_native("ends", SOURCE, "-O1")
     stat = os.stat
 
-    def gone(path: str, *arguments: object) -> os.stat_result:
+    def gone(path: str, *arguments: object, follow_symlinks: bool = True) -> os.stat_result:
         if "/map_files/" in str(path):
             raise ProcessLookupError(3, "No such process", path)
-        return stat(path, *arguments)
+        return stat(path, *arguments, follow_symlinks=follow_symlinks)
 
     with running(program) as (pid, (inner, *_)):
         monkeypatch.setattr(os, "stat", gone)
