@@ -1,6 +1,7 @@
 /* What an event loop of Python does between two waits for events, where that takes long: its stacks, on the CPU and off it. */
 struct block_event;
 #define RECORD struct block_event
+#define ASKS_EARLY
 #include "python_tools.h"
 
 enum { SAMPLE, WAIT, END };

@@ -1,6 +1,7 @@
 /* Garbage collections of Python programs: by the interpreter's own probes, or by its function that collects. */
 struct pygc_event;
 #define RECORD struct pygc_event
+#define ASKS_EARLY
 #include "python_tools.h"
 #include <bpf/usdt.bpf.h>
 
@@ -130,15 +131,6 @@ SEC("uretprobe")
 int on_collected(struct pt_regs *ctx)
 {
 	return ends(ctx, PT_REGS_SP(ctx) - return_address, PT_REGS_RC(ctx));
-}
-
-/* Files are opened before anything is collected: then it is found out in time which interpreter a process runs. */
-SEC("tracepoint/syscalls/sys_enter_openat")
-int enter_openat(void *ctx)
-{
-	if (is_wanted())
-		runs_python(0);
-	return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -172,3 +172,14 @@ int on_exec(void *ctx)
 	bpf_map_delete_elem(&bpf2py_python_processes, &pid);
 	return 0;
 }
+
+#ifdef ASKS_EARLY
+/* Files are opened before anything else is done: then it is found out in time which processes run Python. */
+SEC("tracepoint/syscalls/sys_enter_openat")
+int enter_openat(void *ctx)
+{
+	if (is_wanted())
+		runs_python(0);
+	return 0;
+}
+#endif
