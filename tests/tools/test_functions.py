@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections import Counter
@@ -174,6 +175,19 @@ def test_tracepoints_are_counted_with_their_stacks_and_values() -> None:
     assert rows == [{"count": 7, "sig": 0, "pid == tid": 1}, {"count": 3, "sig": 28, "pid == tid": 1}]
     rows, _ = tool("argdist", "tracepoint:sched:sched_process_exec", "-v", "filename", "-v", "comm", *command)
     assert [(row["count"], row["filename"]) for row in rows] == [(1, sys.executable)]
+
+
+@pytest.mark.kernel
+def test_usdt_probes_are_counted_with_their_values(c_program: Callable[..., Path]) -> None:
+    """Also those that are there only while somebody listens."""
+    source = (Path(__file__).parents[1] / "attach" / "usdt_target.c").read_text()
+    options = ["-O1", *(["-mno-red-zone"] if platform.machine() == "x86_64" else [])]
+    target = c_program(source, *options)
+    command = ("--json", "--", "sh", "-c", f"printf '\\3\\3\\5' | {target} > /dev/null")
+    rows, said = tool("funccount", f"usdt:{target}:demo:heeded", *command)
+    assert rows == [{"function": "demo:heeded", "count": 3}], said
+    rows, _ = tool("argdist", f"usdt:{target}:demo:heeded", "-v", "arg1", *command)
+    assert rows == [{"count": 2, "arg1": -3}, {"count": 1, "arg1": -5}]
 
 
 @pytest.mark.kernel
