@@ -168,7 +168,9 @@ class Symbolizer:
                 # Some file systems (overlayfs, btrfs) show another device in maps: the inode decides.
                 try:
                     same = os.stat(path).st_ino == mapping.inode
-                except OSError:  # the process has ended since it was opened; what was opened by its place there is the file
+                except (
+                    OSError
+                ):  # the process has ended since it was opened; what was opened by its place there is the file
                     same = path == process.paths_of(mapping)[0]
                 if same:
                     key = build_id_of(opened) or path

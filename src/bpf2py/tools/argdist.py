@@ -6,15 +6,15 @@ What is counted is written as expressions, of which a program in Python (`bpf2py
 from __future__ import annotations
 
 import ast
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from bpf2py._typing import NamedTuple
 from bpf2py.errors import BpfError, SourceError
 from bpf2py.kernel.tracefs import Tracefs
+from bpf2py.lang.translate import CFLAGS, finish, to_c
 from bpf2py.maps.histogram import Histogram
+from bpf2py.toolchain.compiler import compile
 from bpf2py.tools.framework import RETURN_ADDRESS, Chart, Column, Filter, Record, Table, Tool, program_path
 from bpf2py.tools.points import Points, parse
 
@@ -74,18 +74,16 @@ class Argdist(Tool):
         if self._point.many:
             raise BpfError(f"{point!r}: values of one function or tracepoint can be counted, not of a pattern")
         made = _Maker(self._point, self._expressions, condition, histogram)
-        with tempfile.TemporaryDirectory() as folder:
-            self._made = os.path.join(folder, "argdist.py")
-            with open(self._made, "w") as file:
-                file.write(made.source())
-            try:
-                super().__init__(wanted)
-            except SourceError as error:
-                raise BpfError(f"{' '.join([*expressions, condition]).strip()}: {error.msg}") from None
+        try:
+            text = to_c(made.source(), "argdist.py", directives=False)
+        except SourceError as error:
+            raise BpfError(f"{' '.join([*expressions, condition]).strip()}: {error.msg}") from None
+        self._object = finish(compile(text, cflags=CFLAGS))
+        super().__init__(wanted)
         self._texts = made.texts
 
-    def _path(self) -> str:
-        return self._made
+    def _source(self) -> bytes:
+        return self._object
 
     def attach(self) -> None:
         # First who returns: what began before is not known, and what begins from then on is seen to end.

@@ -158,7 +158,7 @@ class Tool(Owned):
             shared = {"followed": self.followed.maps["followed"]}
         try:
             self.obj = load(
-                self._path(),
+                self._source(),
                 "kernel",
                 variables=given,
                 maps=shared,
@@ -182,8 +182,8 @@ class Tool(Owned):
             )
         return wanted._replace(command=False)
 
-    def _path(self) -> str:
-        """The file of its program."""
+    def _source(self) -> str | bytes:
+        """The file of its program, or the object."""
         return program_path(self.program)
 
     # -- from begin to end ---------------------------------------------------------------------------------------
