@@ -112,6 +112,8 @@ for t in threads: t.start()
 for t in threads: t.join()
 directory = os.open(base, os.O_PATH)
 os.close(os.open("t0-1", os.O_RDONLY, dir_fd=directory))
+try: os.open("", os.O_RDONLY)
+except FileNotFoundError: pass
 tell([os.getpid(), directory, done])
 """,
     )
@@ -123,6 +125,7 @@ tell([os.getpid(), directory, done])
     assert {r["pid"] for r in seen.records} == {pid}
     created = next(r for r in found if not r["error"])
     assert (created["flags"] & 0o3, created["flags"] & os.O_CREAT, created["mode"]) == (os.O_RDWR, os.O_CREAT, 0o640)
+    assert [(r["fd"], r["error"]) for r in seen.records if r["path"] == ""] == [(-1, "ENOENT")]
     (relative,) = [r for r in seen.records if r["path"] == "t0-1"]
     assert relative["directory"] == directory
 

@@ -45,5 +45,5 @@ class Bashreadline(Tool):
             "pid": event.pid,
             "uid": event.uid,
             "comm": event.comm,
-            "line": text_of(event.line, event.size) if event.size > 0 else None,
+            "line": text_of(event.line, event.size) if event.size >= 0 else None,
         }

@@ -40,5 +40,5 @@ class Opensnoop(Tool):
             "mode": event.mode,
             "directory": event.directory if relative else None,
             "took_us": round(event.took_ns / 1000, 3),
-            "path": text_of(event.path, event.length) if event.length > 0 else None,
+            "path": text_of(event.path, event.length) if event.length >= 0 else None,
         }

@@ -93,7 +93,7 @@ class Pyopens(_Calls):
     def _details(self, event: Any) -> Record:
         return super()._details(event) | {
             "fd": event.result if event.result >= 0 else -1,
-            "path": text_of(event.data, event.size) if event.size > 0 else None,
+            "path": text_of(event.data, event.size) if event.size >= 0 else None,
         }
 
 
