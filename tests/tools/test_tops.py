@@ -113,6 +113,38 @@ def test_live_tables_add_up_to_the_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
+def test_live_without_a_terminal_has_one_heading() -> None:
+    """And connections that change are shown with their difference."""
+    source = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 0)); here = socket.create_connection(server.getsockname()); there, _ = server.accept()
+for size in (1000, 2000, 3000):
+    here.sendall(bytes(size)); there.recv(size, socket.MSG_WAITALL); time.sleep(0.15)
+"""
+    argv = [
+        sys.executable,
+        "-m",
+        "bpf2py",
+        "tool",
+        "tcptop",
+        "--live",
+        "--interval",
+        "0.1",
+        "--",
+        sys.executable,
+        "-I",
+        "-c",
+    ]
+    done = subprocess.run([*argv, source], capture_output=True, text=True, timeout=60)
+    heading, *lines = done.stdout.splitlines()
+    assert heading.split() == ["TIME", "PID", "COMM", "LADDR", "LPORT", "RADDR", "RPORT", "TX", "RX"]
+    sent = [int(line.split()[-2]) for line in lines]
+    received = [int(line.split()[-1]) for line in lines]
+    assert (sum(sent), sum(received)) == (6000, 6000)
+    assert max(sent) < 6000
+
+
+@pytest.mark.kernel
 def test_live_on_a_terminal_is_refreshed_and_left() -> None:
     parent, child = pty.openpty()
     argv = [

@@ -80,15 +80,18 @@ class Live:
 
     def _take(self) -> None:
         table = self._tool.table()
-        rows = self._tool.ranked(changes(self._before, table))
+        first, rows = self._before is None, self._tool.ranked(changes(self._before, table))
         self._before = table
         now = time.time()
         if self._as_json:
             for row in rows[: self._tool.top]:
                 print(json.dumps({"time": round(now, 6)} | row))
         elif self._view is None:
+            columns = [Column("time", "TIME", 8), *table.columns]
+            if first:
+                print(heading(columns))
             for row in rows[: self._tool.top]:
-                print(line_of([Column("time", "TIME", 8), *table.columns], {"time": now} | row))
+                print(line_of(columns, {"time": now} | row))
         else:
             width = self._console.width
             lines = [line_of(table.columns, row, width) for row in rows]
