@@ -14,6 +14,7 @@ import functools
 import gc
 import os
 import platform
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from bpf2py.errors import GuestError
+from bpf2py.testing import Guest
 
 # No deadlines: the time an example takes says nothing. Emulated kernels, 20 times slower, get fewer examples.
 settings.register_profile("bpf2py", deadline=None)
@@ -103,6 +107,12 @@ def uses_kernel(file: str) -> bool:
     return "/engine/" not in file and ("mark.kernel" in text or "mark.kprobe" in text)
 
 
+@functools.cache
+def uses_guest(file: str) -> bool:
+    """Whether a file's tests run in the virtual machine of the fixture `guest`: one process starts it for all of them."""
+    return "guest: Guest" in Path(file).read_text()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With ``pytest -n 2``: files with kernel tests run one after another in one process, as there is just one kernel."""
@@ -111,7 +121,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
-            return "kernel" if uses_kernel(os.path.join(config.rootpath, file)) else file
+            path = os.path.join(config.rootpath, file)
+            return "kernel" if uses_kernel(path) else "guest" if uses_guest(path) else file
 
     return Scheduling(config, log)
 
@@ -220,3 +231,22 @@ char LICENSE[] SEC("license") = "GPL";
 def assert_no_leaks() -> Callable[[], contextlib.AbstractContextManager[None]]:
     """The leak check as a context manager: ``with assert_no_leaks(): ...``."""
     return no_leaks
+
+
+@pytest.fixture(scope="session")
+def guest() -> Iterator[Guest]:
+    """A virtual machine with Debian's 6.12, where kprobes and trampolines work, or with the kernel BPF2PY_GUEST_KERNEL names."""
+    if os.environ.get("BPF2PY_EMULATED"):
+        pytest.skip("a virtual machine in a virtual machine")
+    if shutil.which("qemu-system-x86_64") is None and not os.environ.get("CI"):
+        pytest.skip("qemu-system-x86 is not installed")
+    try:
+        started = Guest(
+            os.environ.get("BPF2PY_GUEST_KERNEL", "6.12"), programs=["cat"], files={"/tmp/given": b"given\n"}
+        )
+    except GuestError as error:
+        if os.environ.get("CI") or "download" not in str(error):
+            raise
+        pytest.skip(str(error))
+    with started:
+        yield started

@@ -35,10 +35,11 @@ scratch=$1; shift
 exec 3<&0
 "$@" </dev/null 3<&- &
 qemu=$!
-{ cat <&3 >/dev/null; kill -9 $qemu; kill -0 $PPID || rm -rf "$scratch"; } 2>/dev/null &
+{ cat <&3 >/dev/null; kill -9 $qemu; } 2>/dev/null &
 wait $qemu
 status=$?
 kill $! 2>/dev/null
+kill -0 $PPID 2>/dev/null || rm -rf "$scratch"
 exit $status
 """
 INIT = "#!{python} -S\nimport sys\nsys.path.insert(0, {site!r})\nfrom bpf2py.testing.guest_agent import main\nmain({line!r})\n"
