@@ -234,19 +234,28 @@ def assert_no_leaks() -> Callable[[], contextlib.AbstractContextManager[None]]:
 
 
 @pytest.fixture(scope="session")
-def guest() -> Iterator[Guest]:
+def start_guest() -> Callable[..., Guest]:
+    """Starts a virtual machine. Where there is no emulator the test is skipped, but not in CI, which installs one."""
+
+    def start(kernel: str, **options: Any) -> Guest:
+        if os.environ.get("BPF2PY_EMULATED"):
+            pytest.skip("a virtual machine in a virtual machine")
+        emulator = f"qemu-system-{options.get('arch', 'x86_64')}"
+        if shutil.which(emulator) is None and not os.environ.get("CI"):
+            pytest.skip(f"{emulator} is not installed")
+        try:
+            return Guest(kernel, **options)
+        except GuestError as error:
+            if os.environ.get("CI") or "download" not in str(error):
+                raise
+            pytest.skip(str(error))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def guest(start_guest: Callable[..., Guest]) -> Iterator[Guest]:
     """A virtual machine with Debian's 6.12, where kprobes and trampolines work, or with the kernel BPF2PY_GUEST_KERNEL names."""
-    if os.environ.get("BPF2PY_EMULATED"):
-        pytest.skip("a virtual machine in a virtual machine")
-    if shutil.which("qemu-system-x86_64") is None and not os.environ.get("CI"):
-        pytest.skip("qemu-system-x86 is not installed")
-    try:
-        started = Guest(
-            os.environ.get("BPF2PY_GUEST_KERNEL", "6.12"), programs=["cat"], files={"/tmp/given": b"given\n"}
-        )
-    except GuestError as error:
-        if os.environ.get("CI") or "download" not in str(error):
-            raise
-        pytest.skip(str(error))
-    with started:
+    kernel = os.environ.get("BPF2PY_GUEST_KERNEL", "6.12")
+    with start_guest(kernel, programs=["cat"], files={"/tmp/given": b"given\n"}) as started:
         yield started

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,11 +21,7 @@ CALLS = 7  # as in in_arm_guest.py
 
 
 @pytest.fixture(scope="module")
-def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    if os.environ.get("BPF2PY_EMULATED"):
-        pytest.skip("a virtual machine in a virtual machine")
-    if shutil.which("qemu-system-aarch64") is None and not os.environ.get("CI"):
-        pytest.skip("qemu-system-arm is not installed")
+def arm(start_guest: Callable[..., Guest], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     library = tmp_path_factory.mktemp("arm") / "libprobe.so"
     subprocess.run([*CC, str(HERE / "arm_probe.c"), "-o", str(library)], check=True)
     files: dict[str, bytes | Path] = {
@@ -35,13 +29,7 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
         "/root/libprobe.so": library,
         "/opt/bpf2py/in_arm_guest.py": HERE / "in_arm_guest.py",
     }
-    try:
-        started = Guest("6.12", arch="aarch64", files=files)
-    except GuestError as error:
-        if os.environ.get("CI") or "download" not in str(error):
-            raise
-        pytest.skip(str(error))
-    with started:
+    with start_guest("6.12", arch="aarch64", files=files) as started:
         yield started
 
 
