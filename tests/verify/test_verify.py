@@ -270,6 +270,8 @@ class TestCommand:
             (["--sort", "nothing"], "no column 'nothing'"),
             (["--kernels", ","], "names none"),
             (["--kernels", "/nothing/here"], "neither a series"),
+            (["--arch", "aarch64"], "not of aarch64: name another kernel"),
+            (["--kernels", "6.12", "--arch", "riscv64"], "x86_64 or aarch64"),
             (["--baseline", "/nothing/here"], "No such file"),
             (["--baseline", __file__], "not a file that --save wrote"),
             (["--save", "/nothing/here"], "No such file"),

@@ -83,6 +83,18 @@ MACHINES = {
 _kvm_works: bool | None = None  # found out by the first guest of this process that tries
 
 
+def compiled_for(arch: str | None) -> str:
+    """What the compiler calls an architecture, by default this machine's. Raises GuestError for one there are no guests of."""
+    return _machine(arch).compiled_for
+
+
+def _machine(arch: str | None) -> Machine:
+    name = arch or platform.machine()
+    if name not in MACHINES:
+        raise GuestError(f"guest: there are none of {name}: x86_64 or aarch64")
+    return MACHINES[name]
+
+
 class Guest:
     """A running virtual machine; a context manager that ends it.
 
@@ -127,11 +139,9 @@ class Guest:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         own = platform.machine()
-        if (arch or own) not in MACHINES:
-            raise GuestError(f"guest: there are none of {arch or own}: x86_64 or aarch64")
+        self._machine = _machine(arch)
         self.arch = arch or own
         self._is_foreign = self.arch != own
-        self._machine = MACHINES[self.arch]
         self.kernel: GuestKernel = find_kernel(kernel, self.arch, say)
         emulator = f"qemu-system-{self.arch}"
         if shutil.which(emulator) is None:
