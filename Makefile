@@ -22,7 +22,7 @@ help:
 	@echo 'make check     lint, type check, and the quick tests that need no rights: about a minute'
 	@echo 'make coverage  which lines of src the tests run: with rights, without, and in the virtual machine'
 	@echo 'make test-pythons   the tests on every Python >= 3.11 found here'
-	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1'
+	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1; ARCH=aarch64 for the tests of that'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
 	@echo 'make fuzz      damaged objects, types, links (100,000 each) and other input (10,000 each): typed errors only'
 	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000, in Python LANG_PROGRAMS=100000), compared'
@@ -101,8 +101,13 @@ demo: $(DEMO)/.installed
 	@echo 'bpf2py run counts the programs this shell starts; it says on the next line which backend it uses:'
 	$(DEMO)/bin/bpf2py run examples/exec_counts.bpf.c -- sh -c 'for i in 1 2 3; do date; uname -r; done; ls examples; id -un'
 
+ifeq ($(ARCH),aarch64)
+test-vm: venv
+	$(BIN)/python -m pytest tests/verify/test_aarch64.py $(PYTEST_ARGS)
+else
 test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) $(VM_FLAGS) -- $(PYTEST_ARGS)
+endif
 
 # The theme warns of a version of mkdocs that pyproject.toml excludes.
 docs: $(VENV)/.installed-docs

@@ -14,6 +14,7 @@ import functools
 import gc
 import os
 import platform
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from bpf2py.errors import GuestError
+from bpf2py.testing import Guest
 
 # No deadlines: the time an example takes says nothing. Emulated kernels, 20 times slower, get fewer examples.
 settings.register_profile("bpf2py", deadline=None)
@@ -103,6 +107,12 @@ def uses_kernel(file: str) -> bool:
     return "/engine/" not in file and ("mark.kernel" in text or "mark.kprobe" in text)
 
 
+@functools.cache
+def uses_guest(file: str) -> bool:
+    """Whether a file's tests run in the virtual machine of the fixture `guest`: one process starts it for all of them."""
+    return "guest: Guest" in Path(file).read_text()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With ``pytest -n 2``: files with kernel tests run one after another in one process, as there is just one kernel."""
@@ -111,7 +121,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
-            return "kernel" if uses_kernel(os.path.join(config.rootpath, file)) else file
+            path = os.path.join(config.rootpath, file)
+            return "kernel" if uses_kernel(path) else "guest" if uses_guest(path) else file
 
     return Scheduling(config, log)
 
@@ -220,3 +231,31 @@ char LICENSE[] SEC("license") = "GPL";
 def assert_no_leaks() -> Callable[[], contextlib.AbstractContextManager[None]]:
     """The leak check as a context manager: ``with assert_no_leaks(): ...``."""
     return no_leaks
+
+
+@pytest.fixture(scope="session")
+def start_guest() -> Callable[..., Guest]:
+    """Starts a virtual machine. Where there is no emulator the test is skipped, but not in CI, which installs one."""
+
+    def start(kernel: str, **options: Any) -> Guest:
+        if os.environ.get("BPF2PY_EMULATED"):
+            pytest.skip("a virtual machine in a virtual machine")
+        emulator = f"qemu-system-{options.get('arch', 'x86_64')}"
+        if shutil.which(emulator) is None and not os.environ.get("CI"):
+            pytest.skip(f"{emulator} is not installed")
+        try:
+            return Guest(kernel, **options)
+        except GuestError as error:
+            if os.environ.get("CI") or "download" not in str(error):
+                raise
+            pytest.skip(str(error))
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def guest(start_guest: Callable[..., Guest]) -> Iterator[Guest]:
+    """A virtual machine with Debian's 6.12, where kprobes and trampolines work, or with the kernel BPF2PY_GUEST_KERNEL names."""
+    kernel = os.environ.get("BPF2PY_GUEST_KERNEL", "6.12")
+    with start_guest(kernel, programs=["cat"], files={"/tmp/given": b"given\n"}) as started:
+        yield started

@@ -309,6 +309,7 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
     obj.maps["obj_counts"][1] = {"pid": 1, "count": 1}
     keys = tmp_path / "keys"
     keys.write_text("1\n2\n1\n")
+    lru = bpf2py.Map.create("LRU_HASH", 4, 4, 8, backend="kernel")
     for index in range(2):
         assert run("map", "push", str(bpffs / "queue"), f"hex:0{index} 00 00 00").returncode == 0
     link = str(obj.links[0].info["id"])
@@ -322,6 +323,7 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
         "link list": [], "link show": [link], "net": [], "cgroup list": ["/"], "cgroup tree": [], "btf list": [],
         "struct_ops list": [], "packets": [source, str(packets), "--program", "obj_xdp"],
         "lru predict": ["-n", "10"], "lru size": [str(keys), "--processes", "1"],
+        "lru watch": [str(lru.info.id), "--count", "1", "--interval", "0.05"],
         **{f"tool {name}": ["--duration", "0.1"] for name in NAMES},
         **{f"tool {name}": ["--duration", "0.1", "libc:getpgid"] for name in ("funccount", "funclatency", "stackcount")},
         "tool memleak": ["--duration", "0.1", "--pid", str(os.getpid())],

@@ -224,3 +224,12 @@ def test_numbers_are_not_cut_off(fields: dict[str, Any], message: str, refused: 
 def test_misspelt_types() -> None:
     with pytest.raises(bpf2py.EncodeError, match="there is no map type 'lru_hahs'; did you mean LRU_HASH"):
         Map.create("lru_hahs", key="u32", value="u32", max_entries=1)
+
+
+@pytest.mark.parametrize("backend", ["kernel", "engine"])
+@pytest.mark.parametrize(
+    ("sizes", "field"), [(("u32", "u64", 10), "key_size"), ((4, "u64", 10), "value_size"), ((4, 8, 1.5), "max_entries")]
+)
+def test_types_in_place_of_sizes(backend: str, sizes: Any, field: str) -> None:
+    with pytest.raises(bpf2py.EncodeError, match=f'{field} is a number.*key="u32"'):
+        Map.create(MapType.HASH, *sizes, backend=backend)

@@ -24,37 +24,10 @@ from bpf2py.lab.lru import Setup, hits, largest_batch, predict, survivors
 from bpf2py.lab.plot import hit_rates
 from bpf2py.lab.size import Sweep, workers
 from bpf2py.lab.traces import read_trace
+from bpf2py.lab.watch import Evictions
 from bpf2py.uapi.cpus import possible_cpus
 
-REPLAY = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 100); __type(key, __u64); __type(value, __u64); }
-    lru SEC(".maps");
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 65536); __type(key, __u32); __type(value, __u64); }
-    keys SEC(".maps");
-__u32 first, count;
-__u64 hits;
-static int use(__u32 i, void *ctx)
-{
-    __u32 at = first + i;
-    __u64 *key = bpf_map_lookup_elem(&keys, &at), zero = 0;
-
-    if (!key)
-        return 1;
-    if (bpf_map_lookup_elem(&lru, key))
-        hits++;
-    else
-        bpf_map_update_elem(&lru, key, &zero, BPF_ANY);
-    return 0;
-}
-SEC("syscall") int replay(void *ctx)
-{
-    bpf_loop(count, use, (void *)0, 0);
-    return 0;
-}
-char LICENSE[] SEC("license") = "GPL";
-"""
+REPLAY = (Path(__file__).parent / "replay.bpf.c").read_text()
 
 
 def exact(keys: list[int], size: int) -> int:
@@ -177,6 +150,72 @@ def test_a_trace_hits_as_on_the_kernel(compile_bpf: Callable[[str], bytes], entr
     with Map.create("LRU_HASH", 8, 8, entries, backend=engine) as lru:
         engine.replay(lru._handle, keys.tobytes(), cpus.tobytes())
         assert sorted(int.from_bytes(key, "little") for key in lru) == real_keys
+
+
+@pytest.mark.kernel
+def test_evictions_on_this_kernel() -> None:
+    """Counted where that is allowed; else by the keys that are gone, which the deleted ones are among."""
+    with Map.create("LRU_HASH", key="u32", value="u32", max_entries=64, backend="kernel") as lru:
+        for key in range(40):
+            lru[key] = key
+        before = set(lru)
+        with Evictions(lru) as evictions:
+            for key in range(1000, 1064):
+                lru[key] = key
+            gone, there = len(before - set(lru)), len(lru)
+            reading = evictions.read()
+            assert reading.elements == there
+            if evictions.how == "at least":
+                assert reading.evicted == gone > 0
+            else:
+                assert reading.evicted == len(before) + 64 - there
+            assert evictions.read().evicted == 0
+
+
+@pytest.mark.kernel
+def test_watching_from_the_shell(compile_bpf: Callable[[str], bytes], tmp_path: Path) -> None:
+    with Map.create("LRU_HASH", key="u32", value="u32", max_entries=16, name="watched", backend="kernel") as lru:
+        lru[1] = 1
+        ident = str(lru.info.id)
+        (line,) = run("watch", ident, "--count", "1", "--interval", "0.05", "--json").stdout.splitlines()
+        told = json.loads(line)
+        assert (told["elements"], told["evicted"]) == (1, 0)
+        assert "watched: max_entries 16" in run("watch", ident, "--count", "1", "--interval", "0.05").stdout
+        done = run("trace", ident, "-o", str(tmp_path / "no" / "keys.csv"))
+        assert (done.returncode, "No such file" in done.stderr) == (1, True)
+    with Map.create("HASH", key="u32", value="u32", max_entries=16, backend="kernel") as plain:
+        done = run("watch", str(plain.info.id), "--count", "1")
+        assert done.returncode == 1
+        assert "it is not an LRU_HASH" in done.stderr
+
+
+@pytest.mark.kernel
+def test_a_trace_from_a_ring_of_ones_own(compile_bpf: Callable[[str], bytes], tmp_path: Path) -> None:
+    source = """
+    #include <linux/bpf.h>
+    #include <bpf/bpf_helpers.h>
+    struct event { __u64 when; __u32 address; };
+    struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 65536); __type(value, struct event); } events SEC(".maps");
+    SEC("syscall") int say(__u32 *wanted)
+    {
+        struct event event = { .address = *wanted };
+        return bpf_ringbuf_output(&events, &event, sizeof(event), 0);
+    }
+    char LICENSE[] SEC("license") = "GPL";
+    """
+    path = tmp_path / "keys.csv"
+    with bpf2py.load(compile_bpf(source), "kernel") as obj:
+        for address in (7, 9, 7, 7):
+            obj.programs["say"].test_run(context=address.to_bytes(4, "little"))
+        ident = str(obj.maps["events"].info.id)
+        done = run("trace", ident, "--type", "event", "--field", "nothing", "-o", str(path), "--duration", "0")
+        assert (done.returncode, "they have: address, when" in done.stderr) == (1, True), done.stderr
+        for address in (7, 9, 7, 7):
+            obj.programs["say"].test_run(context=address.to_bytes(4, "little"))
+        done = run("trace", ident, "--type", "event", "--field", "address", "-o", str(path), "--count", "4")
+        assert done.returncode == 0, done.stderr
+    assert read_trace(str(path), "key", "cpu").keys.tolist() == [7, 9, 7, 7]
+    assert "4 uses of 2 keys" in run("size", str(path), "--column", "key", "--sizes", "1", "--processes", "1").stdout
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,11 @@ from bpf2py.testing import Guest
 from bpf2py.testing.guest_files import Archive, distribution_files, program_files
 from bpf2py.testing.guest_kernels import find_kernel
 
-ONE_PROCESS = pytest.mark.xdist_group("guest")
+NEEDS_EMULATOR = pytest.mark.skipif(
+    shutil.which("qemu-system-x86_64") is None and not os.environ.get("CI"), reason="qemu-system-x86 is not installed"
+)
 
 
-@ONE_PROCESS
 class TestGuest:
     def test_it_runs_the_kernel_asked_for(self, guest: Guest) -> None:
         assert guest.release.startswith("6.12.")
@@ -70,6 +72,7 @@ class TestGuest:
         done = guest.run(["python", "-c", source])
         assert (done.stdout, done.stderr) == ("{1: 2}\n", "")
 
+    @NEEDS_EMULATOR
     def test_nothing_is_left_of_a_guest(self) -> None:
         if os.environ.get("BPF2PY_EMULATED"):
             pytest.skip("a virtual machine in a virtual machine")
@@ -189,6 +192,7 @@ class TestKernels:
         with pytest.raises(GuestError):
             find_kernel("6.1", "x86_64")
 
+    @NEEDS_EMULATOR
     def test_a_kernel_that_does_not_boot_is_said_with_its_console(self, tmp_path: Path) -> None:
         (tmp_path / "vmlinuz").write_bytes(b"not a kernel")
         with pytest.raises(GuestError, match="did not start"):

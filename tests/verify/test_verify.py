@@ -19,56 +19,11 @@ from bpf2py.errors import EncodeError, ObjectError
 from bpf2py.loading import read_spec
 from bpf2py.seam.verifier_stats import VerifierStats, verifier_stats
 from bpf2py.spec.needs import Need, needs, release_key
-from bpf2py.testing import Guest, first_difference, verify, verify_on
+from bpf2py.testing import first_difference, verify
 from bpf2py.testing.verdicts import from_json, to_json
 from bpf2py.uapi.kfuncs import KFUNC_SINCE
 
-pytest_plugins = ["pytester"]
-
-MIXED = """
-#include <vmlinux.h>
-#include <bpf/bpf_helpers.h>
-struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 64); __type(key, __u32); __type(value, __u64); } m SEC(".maps");
-extern void bpf_preempt_disable(void) __ksym;
-extern void bpf_preempt_enable(void) __ksym;
-SEC("tracepoint/syscalls/sys_enter_getpid") int good(void *ctx)
-{
-    __u32 key = 1;
-    __u64 value = 2;
-
-    bpf_map_update_elem(&m, &key, &value, 0);
-    return 0;
-}
-SEC("tracepoint/syscalls/sys_enter_getpid") int newer(void *ctx)
-{
-    bpf_preempt_disable();
-    bpf_preempt_enable();
-    return 0;
-}
-SEC("tracepoint/syscalls/sys_enter_getpid") int bad(void *ctx)
-{
-    __u32 key = 1;
-    __u64 *value = bpf_map_lookup_elem(&m, &key);
-
-    return *value;
-}
-SEC("?tracepoint/syscalls/sys_enter_getpid") int asked_for(void *ctx) { return 0; }
-SEC("tracepoint/syscalls/nothing_such") int no_hook(void *ctx) { return 0; }
-static __noinline int twice(int n)
-{
-    volatile char room[64] = {};
-    return n * 2 + room[n & 63];
-}
-SEC("raw_tp/sys_enter") int calls(void *ctx) { return twice(bpf_get_smp_processor_id() & 7); }
-char LICENSE[] SEC("license") = "GPL";
-"""
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("verify") / "mixed.bpf.c"
-    path.write_text(MIXED)
-    return path
+MIXED = (Path(__file__).parent / "mixed.bpf.c").read_text()
 
 
 def command(*arguments: object, status: int = 0) -> str:
@@ -315,6 +270,8 @@ class TestCommand:
             (["--sort", "nothing"], "no column 'nothing'"),
             (["--kernels", ","], "names none"),
             (["--kernels", "/nothing/here"], "neither a series"),
+            (["--arch", "aarch64"], "not of aarch64: name another kernel"),
+            (["--kernels", "6.12", "--arch", "riscv64"], "x86_64 or aarch64"),
             (["--baseline", "/nothing/here"], "No such file"),
             (["--baseline", __file__], "not a file that --save wrote"),
             (["--save", "/nothing/here"], "No such file"),
@@ -359,62 +316,3 @@ class TestDifferences:
         found = first_difference(self.OURS, self.OURS.replace("7: (95) exit\n", ""))
         assert found is not None
         assert found.theirs == ""
-
-
-class TestOtherKernels:
-    def test_verdicts_of_another_kernel(self, guest: Guest, mixed: Path) -> None:
-        found = {each.program: each for each in guest.verify(mixed, attach=True)}
-        assert {name: each.verdict for name, each in found.items()} == {
-            "good": "success", "newer": "success", "bad": "failure", "asked_for": "success", "no_hook": "success",
-            "calls": "success",
-        }  # fmt: skip
-        assert {each.kernel for each in found.values()} == {guest.release}
-        assert found["good"].attached is True
-        assert found["no_hook"].attached is False
-
-    def test_a_damaged_object_is_not_sent(self, guest: Guest, tmp_path: Path) -> None:
-        path = tmp_path / "damaged.o"
-        path.write_bytes(b"\x7fELF" + bytes(60))
-        with pytest.raises(ObjectError):
-            guest.verify(path)
-
-    def test_what_users_of_the_loader_see_there(self, guest: Guest) -> None:
-        examples = sorted((Path(__file__).parents[2] / "examples").glob("*.bpf.c"))
-        assert len(examples) > 5
-        for path in examples:
-            verdicts = {each.program: each.loads for each in guest.verify(path)}
-            guest.write(f"/tmp/{path.stem}.o", bpf2py.compile(path))
-            done = guest.run(["python", "-c", LOADER, f"/tmp/{path.stem}.o"])
-            assert done.stderr == ""
-            assert json.loads(done.stdout) == verdicts, path.name
-
-    def test_the_command_starts_the_kernel_once_for_all_files(self, guest: Guest, mixed: Path) -> None:
-        rows = verify_on("6.12", [mixed, Path(__file__).parents[2] / "examples" / "opens.bpf.c"])
-        assert {each.file for each in rows} == {"mixed", "opens"}
-        assert {each.kernel for each in rows} == {guest.release}
-
-
-LOADER = """
-import json, sys, bpf2py
-with bpf2py.load(sys.argv[1]) as obj:
-    print(json.dumps({name: True for name in obj.programs}))
-"""
-
-
-def test_the_fixture_runs_a_test_for_each_kernel(pytester: pytest.Pytester, guest: Guest) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-
-        @pytest.mark.bpf2py(kernels=["6.12"])
-        def test_marked(bpf2py_guest):
-            assert bpf2py_guest.release.startswith("6.12")
-
-        def test_by_setting(bpf2py_guest):
-            assert bpf2py_guest.release.startswith("6.12")
-        """
-    )
-    pytester.makeini("[pytest]\nbpf2py_kernels = 6.12\n")
-    result = pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*test_marked[[]6.12[]]*", "*test_by_setting[[]6.12[]]*"])

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
+import time
+from collections.abc import Iterator
 
 from bpf2py._typing import Any
 from bpf2py.cli import declared as typer
+from bpf2py.cli.completion import complete_map
 from bpf2py.cli.table import aligned, terminal_width
+from bpf2py.cli.text import printable
+from bpf2py.cli.transfer import record_codec
+from bpf2py.cli.values import open_map
 from bpf2py.errors import BpfError, EncodeError
 from bpf2py.lab.lru import Hits, Setup, predict
 from bpf2py.lab.plot import hit_rates
 from bpf2py.lab.size import MOST_ENTRIES, Sweep, workers
 from bpf2py.lab.traces import Trace, read_trace
+from bpf2py.lab.watch import Evictions, Uses
+from bpf2py.readers.ring import RingReader
+from bpf2py.uapi.map_types import MapType
 
 KERNEL = typer.Option(
     "6.18", help="The kernel, such as 6.1 or 6.12.20; without a patch level the newest of its series."
@@ -27,6 +37,8 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="What LRU maps keep, and how large they have to be.", no_args_is_help=True)
     group.command("predict")(predict_)
     group.command("size")(size)
+    group.command("trace")(trace_)
+    group.command("watch")(watch)
     app.add_typer(group, name="lru")
 
 
@@ -143,6 +155,111 @@ def size(
         else:
             more = f", {entries / ideal:.2f} times what an exact LRU needs ({ideal:,})" if ideal else ""
             typer.echo(f"\nLinux {kernel}: max_entries {entries:,} reaches {rate:.2%}{more}.")
+
+
+MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.", autocompletion=complete_map)
+
+
+def watch(
+    reference: str = MAP,
+    interval: float = typer.Option(1.0, min=0.05, help="Seconds between two readings."),
+    count: int = typer.Option(None, min=1, help="Stop after this many readings."),
+    as_json: bool = JSON,
+) -> None:
+    """Say how many elements an LRU map of the kernel evicts, until Ctrl-C.
+
+    It counts where the kernel evicts, if it allows BPF trampolines, or kernel probes (which count attempts: at most so many are
+    evicted). Elsewhere it compares the keys of two readings: at least so many were evicted, or deleted.
+
+    Examples:
+
+        bpf2py lru watch flows
+
+        bpf2py lru watch flows --interval 5 --json
+    """
+    with open_map(reference) as lru, Evictions(lru) as evictions:
+        if not as_json:
+            typer.echo(f"{printable(lru.name)}: max_entries {lru.max_entries}, evictions counted {evictions.how}")
+            typer.echo(f"{'elements':>10}  {'evicted':>10}  {'per second':>12}")
+        number = 0
+        while count is None or number < count:
+            time.sleep(interval)
+            reading = evictions.read()
+            rate = reading.evicted / reading.seconds if reading.seconds else 0.0
+            if as_json:
+                typer.echo(json.dumps(reading._asdict() | {"per_second": rate}))
+            else:
+                typer.echo(f"{reading.elements:>10}  {reading.evicted:>10}  {rate:>12.1f}")
+            sys.stdout.flush()
+            number += 1
+
+
+def trace_(
+    reference: str = MAP,
+    output: str = typer.Option(..., "--output", "-o", metavar="FILE", help="The CSV file to write: key,cpu."),
+    duration: float = typer.Option(10.0, min=0.0, help="Seconds to watch."),
+    count: int = typer.Option(None, min=1, help="Stop after this many uses."),
+    type_of: str = typer.Option(
+        None, "--type", metavar="NAME", help="MAP is a ring buffer of your own: the type of its records."
+    ),
+    field: str = typer.Option(None, "--field", metavar="NAME", help="With --type: the field that is the key."),
+) -> None:
+    """Record which keys of an LRU map of the kernel are used, in their order and by CPU, for bpf2py lru size.
+
+    Needs a kernel that allows BPF trampolines. Where it does not, let your program write the keys to a ring buffer, and name that
+    and the field of its records.
+
+    Examples:
+
+        bpf2py lru trace flows --duration 30 -o keys.csv
+
+        bpf2py lru size keys.csv --cpu-column cpu
+
+        bpf2py lru trace events --type event --field address -o keys.csv
+    """
+    written = 0
+    try:
+        file = open(output, "w", encoding="utf-8", newline="")  # noqa: SIM115
+    except OSError as error:
+        raise BpfError(f"{output}: {error.strerror}") from None
+    with file, open_map(reference) as found:
+        writer = csv.writer(file)
+        writer.writerow(["key", "cpu"])
+        if field is not None:
+            for key in _ring_keys(found, type_of, field, duration):
+                writer.writerow([key, 0])
+                written += 1
+                if written == count:
+                    break
+            lost = 0
+        else:
+            with Uses(found) as uses:
+                for use in uses.read(duration):
+                    writer.writerow([use.key, use.cpu])
+                    written += 1
+                    if written == count:
+                        break
+                lost = uses.lost
+    typer.echo(f"{written} uses of keys written to {printable(output)}", err=True)
+    if lost:
+        typer.echo(f"{lost} more were lost: they came faster than they could be written", err=True)
+    if not written:
+        raise BpfError(f"{found.name}: no key was used within {duration:g} s")
+
+
+def _ring_keys(ring: Any, type_of: str | None, field: str, duration: float) -> Iterator[Any]:
+    if ring.type != MapType.RINGBUF:
+        raise EncodeError(f"map {ring.name}: --field is for ring buffers")
+    if type_of is None:
+        raise EncodeError(f"map {ring.name}: say with --type which type its records have")
+    with RingReader(ring, type=record_codec(ring, None, type_of)) as reader:
+        for event in reader.events(duration):
+            if not hasattr(event, field):
+                names = [name for name in dir(event) if not name.startswith("_")]
+                raise EncodeError(
+                    f"map {ring.name}: its records have no field {field!r}; they have: {', '.join(names)}"
+                )
+            yield getattr(event, field)
 
 
 def _facts(setup: Setup) -> dict[str, Any]:

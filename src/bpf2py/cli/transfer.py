@@ -134,7 +134,7 @@ def events(
             )
         codec: Any = None
         if type_of is not None:
-            codec = _record_codec(bpf_map, types, type_of)
+            codec = record_codec(bpf_map, types, type_of)
         elif types is not None:
             codec = _codec_of_source(bpf_map, types)
         reader: Any = RingReader(bpf_map, type=codec) if kind == MapType.RINGBUF else PerfReader(bpf_map, type=codec)
@@ -169,7 +169,7 @@ def _codec_of_source(bpf_map: Map[Any, Any], file: Path) -> Any:
     return next(iter(found.by_size.values()))
 
 
-def _record_codec(bpf_map: Map[Any, Any], file: Path | None, name: str) -> Any:
+def record_codec(bpf_map: Map[Any, Any], file: Path | None, name: str) -> Any:
     """The codec of a type, from a file or from the programs of the machine that use the map."""
     bare = name.removeprefix("struct ").strip()
     kinds = (Kind.STRUCT, Kind.UNION, Kind.TYPEDEF, Kind.INT)

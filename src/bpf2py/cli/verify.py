@@ -42,6 +42,12 @@ def verify(
         help="Kernels apart by commas: host is the running one, 6.1 and 6.12 are Debian's, started in a virtual machine, "
         "anything else is the path of an image.",
     ),
+    arch: str = typer.Option(
+        None,
+        "--arch",
+        metavar="NAME",
+        help="Architecture of the kernels: x86_64 or aarch64; this machine's if not said.",
+    ),
     attach: bool = typer.Option(False, "--attach", help="Attach each program as well, where its section says to what."),
     needs: bool = typer.Option(
         False, "--needs", help="Load nothing: say which kernel each object needs, and because of what."
@@ -81,6 +87,8 @@ def verify(
 
         bpf2py verify *.bpf.o --kernels host,6.1,6.12 --attach
 
+        bpf2py verify opens.bpf.c --kernels 6.12 --arch aarch64
+
         bpf2py verify opens.bpf.c --baseline before.json --max-growth 10
     """
     if needs:
@@ -95,7 +103,7 @@ def verify(
     found = []
     with_steps = differences or logs is not None
     for kernel in wanted:
-        found += verify_on(kernel, files, attach=attach, log_level=LEVELS[with_steps], say=_say)
+        found += verify_on(kernel, files, arch=arch, attach=attach, log_level=LEVELS[with_steps], say=_say)
     found = [each for each in found if fnmatch.fnmatchcase(each.program, program)]
     if save is not None:
         _write(save, json.dumps([to_json(each._replace(log="")) for each in found], indent=1) + "\n")

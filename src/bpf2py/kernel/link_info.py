@@ -16,7 +16,7 @@ __all__ = ["LINK_TYPES", "LinkInfo", "link_info"]
 # enum bpf_link_type.
 LINK_TYPES = (
     "unspec", "raw_tracepoint", "tracing", "cgroup", "iter", "netns", "xdp", "perf_event", "kprobe_multi", "struct_ops",
-    "netfilter", "tcx", "uprobe_multi", "netkit", "sockmap",
+    "netfilter", "tcx", "uprobe_multi", "netkit", "sockmap", "tracing_multi",
 )  # fmt: skip
 SIZE = 64  # bytes read; the kernel leaves what it does not know zero
 NAMES = 4096  # PATH_MAX

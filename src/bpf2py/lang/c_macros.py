@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from bpf2py.lang.c_printer import Printer
 from bpf2py.lang.tree import FieldOf, Kfunc, SizeOf, Str, Var
 from bpf2py.lang.types import Array, Ptr, Struct
-
-if TYPE_CHECKING:
-    from bpf2py.lang.c_expressions import CExpressions
 
 __all__ = ["context", "context_array", "macro"]
 
 _POSTFIX, _UNARY, _ASSIGN = 15, 14, 2
 
 
-def context(p: CExpressions, base: Var) -> str:
+def context(p: Printer, base: Var) -> str:
     """A program's context, to whose address the compiler adds the field's offset anew.
 
     The verifier takes a context with an offset that stands in the instruction only; clang adds one that it needs twice beforehand.
@@ -28,7 +24,7 @@ def context(p: CExpressions, base: Var) -> str:
     return f"{name}({p.text(base, _ASSIGN)})"
 
 
-def context_array(p: CExpressions, field: FieldOf) -> str:
+def context_array(p: Printer, field: FieldOf) -> str:
     """An array in a context that the UAPI lays out, by its offset: clang adds what an index is to that, and to no relocation."""
     kind = field.base.type
     assert isinstance(kind, Ptr)
@@ -39,7 +35,7 @@ def context_array(p: CExpressions, field: FieldOf) -> str:
     return f"(({element})((void *){context(p, field.base)} + {offset}))"
 
 
-def macro(p: CExpressions, expr: Kfunc) -> tuple[str, int] | None:
+def macro(p: Printer, expr: Kfunc) -> tuple[str, int] | None:
     """A macro's use, and how tightly it binds; None where it is called like a function."""
     given = expr.arguments
     if expr.name in ("offsetof", "container_of"):

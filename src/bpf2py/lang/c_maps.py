@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpf2py.lang.c_pieces import text_literal
+from bpf2py.lang.c_printer import Printer
 from bpf2py.lang.tree import Binary, Local, MapAddr, MapDecl, MapOp, Str, Var
 from bpf2py.lang.types import VOID, Array, Int, MapRef, Ptr, Type
 from bpf2py.uapi.map_types import MapType
-
-if TYPE_CHECKING:
-    from bpf2py.lang.c_expressions import CExpressions
 
 __all__ = ["map_operation"]
 
@@ -31,7 +27,7 @@ _ATOMIC = {"+": "add", "-": "sub", "&": "and", "|": "or", "^": "xor"}
 _ARRAYS = (MapType.ARRAY, MapType.PERCPU_ARRAY)
 
 
-def map_operation(p: CExpressions, expr: MapOp) -> tuple[str, int]:
+def map_operation(p: Printer, expr: MapOp) -> tuple[str, int]:
     """The C of an operation on a map."""
     op, given = expr.op, expr.arguments
     if op == "packet":
@@ -85,7 +81,7 @@ def map_operation(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     return _timer(p, expr, m), _POSTFIX
 
 
-def _with_context(p: CExpressions, expr: MapOp, m: str) -> str:
+def _with_context(p: Printer, expr: MapOp, m: str) -> str:
     name = {"tail_call": "tail_call", "stackid": "get_stackid"}.get(expr.op, expr.op)
     context = p.text(expr.arguments[0], _ASSIGN)
     if expr.op == "sock_update":
@@ -99,7 +95,7 @@ def _with_context(p: CExpressions, expr: MapOp, m: str) -> str:
     return f"bpf_{name}({', '.join([context, m, *rest])})"
 
 
-def _setdefault(p: CExpressions, expr: MapOp, m: str) -> str:
+def _setdefault(p: Printer, expr: MapOp, m: str) -> str:
     key, value = p.key(expr.arguments[0]), p.key(expr.arguments[1])
     name = p.fresh("found")
     declared = p.names.declare(expr.type, name)
@@ -110,7 +106,7 @@ def _setdefault(p: CExpressions, expr: MapOp, m: str) -> str:
     )
 
 
-def _timer(p: CExpressions, expr: MapOp, m: str) -> str:
+def _timer(p: Printer, expr: MapOp, m: str) -> str:
     timer, callback, delay = (p.text(each, _ASSIGN) for each in expr.arguments)
     name = "start_timer_"
     p.functions[name] = (
@@ -123,7 +119,7 @@ def _timer(p: CExpressions, expr: MapOp, m: str) -> str:
     return f"{name}({timer}, {m}, {callback}, {delay})"
 
 
-def _packet(p: CExpressions, expr: MapOp) -> tuple[str, int]:
+def _packet(p: Printer, expr: MapOp) -> tuple[str, int]:
     context = expr.map.type.target if isinstance(expr.map.type, Ptr) else expr.map.type
     struct = p.names.declare(context)
     name = "packet_" if struct == "struct xdp_md" else f"packet_{struct.split()[-1].strip('_')}_"
@@ -146,7 +142,7 @@ def _packet(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     return f"{name}({p.text(expr.map, _ASSIGN)}, {p.text(offset, _ASSIGN)}, {shown})", _POSTFIX
 
 
-def _compared(p: CExpressions, expr: MapOp) -> tuple[str, int]:
+def _compared(p: Printer, expr: MapOp) -> tuple[str, int]:
     """``comm == "bash"``, or two arrays of one type."""
     op = "==" if expr.op.endswith("==") else "!="
     left, right = expr.map, expr.arguments[0]
@@ -174,7 +170,7 @@ def _compared(p: CExpressions, expr: MapOp) -> tuple[str, int]:
     return (result, _POSTFIX) if op == "==" else (f"!{result}", _UNARY)
 
 
-def _update(p: CExpressions, expr: MapOp, m: str) -> tuple[str, int]:
+def _update(p: Printer, expr: MapOp, m: str) -> tuple[str, int]:
     """``m[k] += v``: a function of our own, for it takes up to three helper calls."""
     operator = expr.op.removeprefix("update")
     assert isinstance(expr.map.type, MapRef)
@@ -189,7 +185,7 @@ def _update(p: CExpressions, expr: MapOp, m: str) -> tuple[str, int]:
     return f"{name}({first}{p.key(expr.arguments[0])}, {p.converted(expr.arguments[1])})", _POSTFIX
 
 
-def _update_function(p: CExpressions, name: str, found: MapDecl, kind: Int, operator: str, inner: bool) -> str:
+def _update_function(p: Printer, name: str, found: MapDecl, kind: Int, operator: str, inner: bool) -> str:
     value_type = p.names.integer(kind)
     key_type: Type = found.key or VOID
     m = "map" if inner else f"&{p.names.of(found.name)}"
@@ -211,7 +207,7 @@ def _update_function(p: CExpressions, name: str, found: MapDecl, kind: Int, oper
     )
 
 
-def _applied(p: CExpressions, operator: str, kind: Int, current: str) -> str:
+def _applied(p: Printer, operator: str, kind: Int, current: str) -> str:
     left, right = Local(current, kind), Local("value", kind)
     p.renamed[id(left)], p.renamed[id(right)] = current, "value"
     text = p.text(Binary(kind, operator, Var(kind, left), Var(kind, right)))

@@ -69,6 +69,7 @@ __all__ = [
 # Module and class of each map type; imported when first used.
 _CLASSES: dict[MapType, tuple[str, str]] = {
     MapType.HASH: ("hash", "HashMap"),
+    MapType.RHASH: ("hash", "HashMap"),
     MapType.LRU_HASH: ("hash", "LruHashMap"),
     MapType.ARRAY: ("array", "ArrayMap"),
     MapType.PERCPU_HASH: ("percpu", "PerCpuHashMap"),

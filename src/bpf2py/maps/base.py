@@ -463,6 +463,7 @@ def create(
 
     Raises:
         MapCreateError: a field is not what this type allows; PermissionDenied, NotSupported.
+        EncodeError: a size is not a number.
 
     Example:
         >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
@@ -471,6 +472,12 @@ def create(
 
     kind = map_type_named(type) if isinstance(type, str) else type
     facts = type_info(kind)
+    for what, number in (("key_size", key_size), ("value_size", value_size), ("max_entries", max_entries)):
+        if number is not None and not isinstance(number, int):
+            raise EncodeError(
+                f"map {name or type_name(kind).lower()}: create: {what} is a number, not {number!r}; types are given by name: "
+                'key="u32", value="u64"'
+            )
     key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
     value_codec = codec_of(value) if value is not None else None
     if key_size is None:

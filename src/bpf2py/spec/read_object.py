@@ -519,7 +519,7 @@ class ObjectReader:
                 function = self.functions.get((symbol.section, base))
                 return function.name if function is not None and function.name in self.programs else None
 
-            from bpf2py.spec.struct_ops import read_struct_ops
+            from bpf2py.spec.read_struct_ops import read_struct_ops
 
             relocs = self.relocations.get(section.number, [])
             for spec in read_struct_ops(self.btf, section, datasec[1], relocs, program_at, self.name):

@@ -17,17 +17,19 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bpf2py.errors import GuestError
 from bpf2py.testing import guest_files
 from bpf2py.testing.guest_agent import ACKNOWLEDGED, HEADER, HELLO, PIECE
+from bpf2py.testing.guest_debian import python_tree
 from bpf2py.testing.guest_kernels import GuestKernel, find_kernel
 from bpf2py.testing.verdicts import STATISTICS, ProgramReport, object_of, reports_of
 
 __all__ = ["Guest"]
 
 SHELL = "sh"
+FOREIGN_PYTHON = "/usr/bin/python3.11"
 # Ends the emulator when the pipe does that this process holds the other end of, however this process ends; and removes the files
 # of one that was killed.
 SUPERVISED = """
@@ -35,15 +37,62 @@ scratch=$1; shift
 exec 3<&0
 "$@" </dev/null 3<&- &
 qemu=$!
-{ cat <&3 >/dev/null; kill -9 $qemu; kill -0 $PPID || rm -rf "$scratch"; } 2>/dev/null &
+{ cat <&3 >/dev/null; kill -9 $qemu; } 2>/dev/null &
 wait $qemu
 status=$?
 kill $! 2>/dev/null
+kill -0 $PPID 2>/dev/null || rm -rf "$scratch"
 exit $status
 """
 INIT = "#!{python} -S\nimport sys\nsys.path.insert(0, {site!r})\nfrom bpf2py.testing.guest_agent import main\nmain({line!r})\n"
 KVM_BROKEN = "KVM internal error"
+KVM_SECONDS = 30  # where KVM works a guest takes a few
+
+
+class Machine(NamedTuple):
+    """How an architecture is emulated.
+
+    Attributes:
+        compiled_for: its name for the compiler.
+        package: Debian's package of the emulator.
+        board: which machine and processor.
+        console: where its kernel writes.
+        line: the serial device the host talks to, and how the emulator is told to have it.
+    """
+
+    compiled_for: str
+    package: str
+    board: tuple[str, ...]
+    console: str
+    line: str
+    line_options: tuple[str, ...]
+
+
+MACHINES = {
+    "x86_64": Machine("x86", "qemu-system-x86", ("-cpu", "max"), "ttyS0", "/dev/ttyS1", ("-serial", "chardev:line")),
+    # Pointer authentication as its own algorithm takes most of the time; the second serial port is a PCI card.
+    "aarch64": Machine(
+        "arm64",
+        "qemu-system-arm",
+        ("-M", "virt", "-cpu", "max,pauth-impdef=on"),
+        "ttyAMA0",
+        "/dev/ttyS0",
+        ("-device", "pci-serial,chardev=line"),
+    ),
+}
 _kvm_works: bool | None = None  # found out by the first guest of this process that tries
+
+
+def compiled_for(arch: str | None) -> str:
+    """What the compiler calls an architecture, by default this machine's. Raises GuestError for one there are no guests of."""
+    return _machine(arch).compiled_for
+
+
+def _machine(arch: str | None) -> Machine:
+    name = arch or platform.machine()
+    if name not in MACHINES:
+        raise GuestError(f"guest: there are none of {name}: x86_64 or aarch64")
+    return MACHINES[name]
 
 
 class Guest:
@@ -55,6 +104,8 @@ class Guest:
     Args:
         kernel: a series such as ``"6.12"``, of which Debian's newest kernel is taken (downloaded once), or the path of an image or
             of a directory with one.
+        arch: ``"x86_64"`` or ``"aarch64"``, this machine's if not said. On another one than this machine's the Python is
+            Debian 12's, and `programs` cannot be given.
         cpus: its CPUs.
         memory: MiB it has.
         files: files to give it: their paths in the guest, with their contents or where they are here.
@@ -63,7 +114,8 @@ class Guest:
         timeout: seconds until it must have started.
         say: is told what takes long, such as a download.
 
-    KVM is used where it works, else emulation, which takes about ten seconds to start. Needs ``qemu-system-x86``.
+    KVM is used where it works, else emulation, which takes about ten seconds to start. Needs ``qemu-system-x86``, or
+    ``qemu-system-arm`` for aarch64.
 
     Raises GuestError when there is no such kernel or no emulator, or it does not start.
 
@@ -77,6 +129,7 @@ class Guest:
         self,
         kernel: str = "6.12",
         *,
+        arch: str | None = None,
         cpus: int = 2,
         memory: int = 1024,
         files: Mapping[str, bytes | Path] | None = None,
@@ -85,16 +138,20 @@ class Guest:
         timeout: float = 180,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.kernel: GuestKernel = find_kernel(kernel, platform.machine(), say)
-        emulator = f"qemu-system-{self.kernel.arch}"
+        own = platform.machine()
+        self._machine = _machine(arch)
+        self.arch = arch or own
+        self._is_foreign = self.arch != own
+        self.kernel: GuestKernel = find_kernel(kernel, self.arch, say)
+        emulator = f"qemu-system-{self.arch}"
         if shutil.which(emulator) is None:
-            raise GuestError(f"guest: {emulator} is not installed; on Debian: apt-get install qemu-system-x86")
+            raise GuestError(f"guest: {emulator} is not installed; on Debian: apt-get install {self._machine.package}")
         self._scratch = tempfile.TemporaryDirectory(prefix="bpf2py-guest-")
         self._console = Path(self._scratch.name, "console")
         self._memory, self._cpus = memory, cpus
         self._release = ""
         try:
-            self._make_archive(files or {}, [SHELL, *programs], packages)
+            self._make_archive(files or {}, programs, packages, say)
             say(f"starting Linux {self.kernel.name}")
             self._start(emulator, timeout)
         except BaseException:
@@ -128,7 +185,7 @@ class Guest:
         """
         if not argv:
             raise GuestError("guest: run: give a program and its arguments")
-        words = [str(guest_files.interpreter()) if argv[0] == "python" else argv[0], *argv[1:]]
+        words = [self._python if argv[0] == "python" else argv[0], *argv[1:]]
         message = {
             "do": "run",
             "argv": words,
@@ -166,7 +223,7 @@ class Guest:
 
         A source is compiled here. Raises CompileError, ObjectError, OSError, or GuestError.
         """
-        name, data = object_of(source)
+        name, data = object_of(source, self._machine.compiled_for)
         found = self.call("bpf2py.testing.verdicts:reports", data, name=name, attach=attach, log_level=log_level)
         return reports_of(found)
 
@@ -199,36 +256,49 @@ class Guest:
     # -- how it is made ------------------------------------------------------------------------------------------
 
     def _make_archive(
-        self, files: Mapping[str, bytes | Path], programs: Sequence[str], packages: Sequence[str]
+        self,
+        files: Mapping[str, bytes | Path],
+        programs: Sequence[str],
+        packages: Sequence[str],
+        say: Callable[[str], None],
     ) -> None:
+        if self._is_foreign:
+            if programs:
+                raise GuestError(f"guest: programs of this machine do not run on {self.arch}: {', '.join(programs)}")
+            self._python = FOREIGN_PYTHON
+            base = guest_files.foreign_archive(python_tree(self.arch, say))
+        else:
+            self._python = str(guest_files.interpreter())
+            base = guest_files.python_archive()
+            programs = [SHELL, *programs]
         archive = guest_files.Archive()
-        line = "/dev/ttyS1"
-        init = INIT.format(python=guest_files.interpreter(), site=guest_files.SITE, line=line)
+        init = INIT.format(python=self._python, site=guest_files.SITE, line=self._machine.line)
         archive.add("/init", init.encode(), 0o755)
         archive.device("/dev/console", 5, 1)
-        shell = shutil.which(SHELL)
         given: dict[str, bytes | Path] = {
             **guest_files.library_files(),
             **guest_files.program_files(programs),
-            **(guest_files.distribution_files(packages) if packages else {}),
+            **(guest_files.distribution_files(packages, self._is_foreign) if packages else {}),
             **files,
         }
         for path, content in given.items():
             archive.add(path, content)
-        if shell is not None and shell != "/bin/sh":
+        shell = shutil.which(SHELL)
+        if not self._is_foreign and shell is not None and shell != "/bin/sh":
             archive.symlink("/bin/sh", shell)
         with open(Path(self._scratch.name, "initrd"), "wb") as out:
-            out.write(guest_files.python_archive())
+            out.write(base)
             out.write(archive.data())
 
     def _start(self, emulator: str, timeout: float) -> None:
         global _kvm_works
         ways = ["tcg"]
-        if _kvm_works is not False and os.access("/dev/kvm", os.R_OK | os.W_OK):
+        if not self._is_foreign and _kvm_works is not False and os.access("/dev/kvm", os.R_OK | os.W_OK):
             ways.insert(0, "kvm")
         deadline = time.monotonic() + timeout
         for way in ways:
-            if self._boot(emulator, way, deadline):
+            until = min(deadline, time.monotonic() + KVM_SECONDS) if way == "kvm" else deadline
+            if self._boot(emulator, way, until):
                 _kvm_works = True if way == "kvm" else _kvm_works
                 return
             if way == "kvm":
@@ -249,11 +319,11 @@ class Guest:
             listener.bind(str(path))
             listener.listen(1)
             argv = [
-                "sh", "-c", SUPERVISED, "sh", str(place), emulator, "-accel", way, "-cpu", "host" if way == "kvm" else "max",
+                "sh", "-c", SUPERVISED, "sh", str(place), emulator, "-accel", way, *self._machine.board,
                 "-smp", str(self._cpus), "-m", str(self._memory), "-display", "none", "-monitor", "none", "-nic", "none",
                 "-no-reboot", "-kernel", str(self.kernel.image), "-initrd", str(place / "initrd"),
-                "-append", "console=ttyS0 quiet rdinit=/init panic=-1",
-                "-serial", f"file:{self._console}", "-chardev", f"socket,id=line,path={path}", "-serial", "chardev:line",
+                "-append", f"console={self._machine.console} quiet rdinit=/init panic=-1",
+                "-serial", f"file:{self._console}", "-chardev", f"socket,id=line,path={path}", *self._machine.line_options,
             ]  # fmt: skip
             with open(place / "errors", "wb") as errors:
                 process = subprocess.Popen(

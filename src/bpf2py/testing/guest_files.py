@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from bpf2py.errors import GuestError
 from bpf2py.user_cache import trusted_directory, write_atomically
 
-__all__ = ["Archive", "distribution_files", "library_files", "program_files", "python_archive"]
+__all__ = ["Archive", "distribution_files", "foreign_archive", "library_files", "program_files", "python_archive"]
 
 PACKAGE = Path(__file__).resolve().parent.parent
 SITE = "/opt/bpf2py"  # where Python looks for packages in the guest
@@ -116,8 +116,8 @@ def library_files() -> dict[str, Path]:
     return {f"{SITE}/bpf2py/{path.relative_to(PACKAGE).as_posix()}": path for path in _walk(PACKAGE, set())}
 
 
-def distribution_files(names: Iterable[str]) -> dict[str, Path]:
-    """Installed distributions, such as ``"numpy"``, with those they need. Raises GuestError."""
+def distribution_files(names: Iterable[str], pure: bool = False) -> dict[str, Path]:
+    """Installed distributions, such as ``"numpy"``, with those they need; `pure`: of Python alone. Raises GuestError."""
     files: dict[str, Path] = {}
     seen: set[str] = set()
     waiting = list(names)
@@ -137,6 +137,8 @@ def distribution_files(names: Iterable[str]) -> dict[str, Path]:
                 continue
             files[f"{SITE}/{each.as_posix()}"] = path
             if path.suffix == ".so":
+                if pure:
+                    raise GuestError(f"guest: {name} has machine code, which is of this machine's architecture: {each}")
                 libraries |= {p for p in _libraries(path) if not str(p).startswith(str(found.locate_file("")))}
         for requirement in found.requires or ():
             name_part, _, marker = requirement.partition(";")
@@ -162,7 +164,7 @@ def _walk(directory: Path, left_out: set[str]) -> Iterator[Path]:
             path = Path(place, name)
             if path.suffix == ".pyc" and not name.endswith(f".{sys.implementation.cache_tag}.pyc"):
                 continue  # of another Python, or optimised
-            if path.is_file():
+            if path.is_file() or path.is_symlink():
                 yield path
 
 
@@ -193,3 +195,17 @@ def python_archive() -> bytes:
     if kept is not None:
         write_atomically(kept, data)
     return data
+
+
+def foreign_archive(tree: Path) -> bytes:
+    """An archive of a directory with a Python for another architecture, as it is, with ``/bin/sh``."""
+    archive = Archive()
+    for path in _walk(tree, _LEFT_OUT | {"doc", "man", "locale", "lintian"}):
+        place = f"/{path.relative_to(tree).as_posix()}"
+        if path.is_symlink():
+            archive.symlink(place, os.readlink(path))
+        else:
+            archive.add(place, path)
+    if (tree / "bin" / "dash").exists() and not (tree / "bin" / "sh").is_symlink():
+        archive.symlink("/bin/sh", "dash")
+    return archive.data()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bpf2py.testing.guest import Guest
+from bpf2py.errors import GuestError
+from bpf2py.testing.guest import Guest, compiled_for
 from bpf2py.testing.verdicts import STATISTICS, ProgramReport, object_of, reports_of, verify
 
 __all__ = ["HOST", "verify_on"]
@@ -18,6 +20,7 @@ def verify_on(
     kernel: str,
     sources: Iterable[str | os.PathLike[str]],
     *,
+    arch: str | None = None,
     attach: bool = False,
     log_level: int = STATISTICS,
     say: Callable[[str], None] = lambda text: None,
@@ -27,18 +30,21 @@ def verify_on(
     Args:
         kernel: ``"host"``, the running one; else what `Guest` takes.
         sources: sources or object files.
+        arch: ``"x86_64"`` or ``"aarch64"``: that of the kernel, for which sources are compiled; this machine's if not said.
         attach, log_level: as for `verify`.
         say: is told what takes long.
 
     Raises what `verify` and `Guest` raise.
     """
     if kernel == HOST:
+        if arch not in (None, platform.machine()):
+            raise GuestError(f"the running kernel is of {platform.machine()}, not of {arch}: name another kernel")
         return [report for source in sources for report in verify(source, attach=attach, log_level=log_level)]
-    objects = [object_of(source) for source in sources]
+    objects = [object_of(source, compiled_for(arch)) for source in sources]
     # With the guest's other files: its serial line is slow.
     places: dict[str, bytes | Path] = {f"/objects/{n}.o": data for n, (_, data) in enumerate(objects)}
     found: list[ProgramReport] = []
-    with Guest(kernel, files=places, say=say) as guest:
+    with Guest(kernel, arch=arch, files=places, say=say) as guest:
         for path, (name, _) in zip(places, objects, strict=True):
             say(f"verifying {name} on Linux {kernel}")
             answer = guest.call(

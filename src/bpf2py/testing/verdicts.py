@@ -125,13 +125,14 @@ def reports(name: str, attach: bool, log_level: int, blob: bytes = b"", path: st
     return [to_json(each) for each in verify(spec, attach=attach, log_level=log_level)]
 
 
-def object_of(source: str | os.PathLike[str]) -> tuple[str, bytes]:
-    """The name and the bytes of a good object file, or of what a source is compiled to.
+def object_of(source: str | os.PathLike[str], arch: str | None = None) -> tuple[str, bytes]:
+    """The name and the bytes of a good object file, or of what a source is compiled to, for an architecture
+    as `bpf2py.compile` names it.
 
     Raises CompileError, ObjectError or OSError.
     """
     path = os.fspath(source)
-    data = compile(path) if path.endswith((".c", ".py")) else Path(path).read_bytes()
+    data = compile(path, arch=arch) if path.endswith((".c", ".py")) else Path(path).read_bytes()
     ObjectSpec.from_bytes(data, object_name(path))  # what is damaged is refused here, not in a guest
     return object_name(path), data
 

@@ -46,6 +46,7 @@ class Command(IntEnum):
     PROG_BIND_MAP = 35
     TOKEN_CREATE = 36
     PROG_STREAM_READ_BY_FD = 37
+    PROG_ASSOC_STRUCT_OPS = 38
 
 
 SINCE: dict[Command, str] = {
@@ -87,4 +88,5 @@ SINCE: dict[Command, str] = {
     Command.PROG_BIND_MAP: "5.10",
     Command.TOKEN_CREATE: "6.9",
     Command.PROG_STREAM_READ_BY_FD: "6.17",
+    Command.PROG_ASSOC_STRUCT_OPS: "6.19",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bpf2py.engine.code.code import MAX_TAIL_CALLS, SKB_DATA, SKB_DATA_END, Op, Target
 from bpf2py.engine.code.control import Fault, Slot
@@ -21,16 +21,39 @@ from bpf2py.engine.code.x86_64.encode import (
     ri,
     rr,
 )
-from bpf2py.engine.code.x86_64.runtime import control
+from bpf2py.engine.code.x86_64.runtime import Layout, control
 from bpf2py.engine.memory import ENGINE, FUNCTIONS
 from bpf2py.isa import opcodes as isa
-
-if TYPE_CHECKING:
-    from bpf2py.engine.code.x86_64.emit import Emitter
 
 __all__ = ["INLINE", "array_lookup", "legacy_load"]
 
 _SIZE = {isa.BPF_B: 1, isa.BPF_H: 2, isa.BPF_W: 4, isa.BPF_DW: 8}
+
+
+class Emitter(Protocol):
+    """What these pieces need of the emitter they are put into."""
+
+    out: bytearray
+    faults: list[tuple[int, int, int]]  # (position of the rel32, fault, slot)
+    layout: Layout
+
+    def access(self, name: str, register: int, base: int, offset: int, slot: int, extra: bytes = b"") -> None:
+        """One load or store; `base` is a BPF register."""
+
+    def end(self, dst: int, bits: int, wide: bool, to_big: bool) -> None:
+        """Change the byte order of a register."""
+
+    def call_library(self, name: str) -> None:
+        """Call a function of the library."""
+
+    def enter_frame(self) -> bytes:
+        """Go to the frame of the next function."""
+
+    def leave_frame(self) -> bytes:
+        """Come back."""
+
+    def epilogue(self) -> bytes:
+        """Leave the function."""
 
 
 def array_lookup(emitter: Emitter, target: Target, slot: int) -> None:

@@ -1,0 +1,83 @@
+"""The library on aarch64, in an emulated machine: the kernel's hooks with their arguments, rings, and the engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import bpf2py
+from bpf2py.errors import GuestError
+from bpf2py.testing import Guest
+
+HERE = Path(__file__).parent
+CC = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.28", "-shared", "-fPIC", "-O1"]
+HOOKS = "/root/hooks.o"
+CALLS = 7  # as in in_arm_guest.py
+
+
+@pytest.fixture(scope="module")
+def arm(start_guest: Callable[..., Guest], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+    library = tmp_path_factory.mktemp("arm") / "libprobe.so"
+    subprocess.run([*CC, str(HERE / "arm_probe.c"), "-o", str(library)], check=True)
+    files: dict[str, bytes | Path] = {
+        HOOKS: bpf2py.compile(HERE / "arm.bpf.c", arch="arm64"),
+        "/root/libprobe.so": library,
+        "/opt/bpf2py/in_arm_guest.py": HERE / "in_arm_guest.py",
+    }
+    with start_guest("6.12", arch="aarch64", files=files) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def call(arm: Guest) -> Callable[..., Any]:
+    return lambda function, **arguments: cast("Any", arm.call(f"in_arm_guest:{function}", **arguments))
+
+
+def test_hooks_are_given_the_right_registers(call: Callable[..., Any]) -> None:
+    found = call("hooks", source=HOOKS)
+    pid, group, hooks = found["pid"], found["group"], found["hooks"]
+    assert found["warnings"] == []
+    assert hooks == {
+        "tracepoint": [CALLS, pid, 155],
+        "raw_tp": [CALLS, 155, 0],
+        "kprobe": [CALLS, 1, 0],
+        "kretprobe": [CALLS, 0, 0],
+        "ksyscall": [CALLS, pid, 0],
+        "kretsyscall": [CALLS, group, 0],
+        "fentry": [CALLS, 1, 0],
+        "fexit": [CALLS, 1, 0],
+        "uprobe": [CALLS, pid, 0],
+        "uretprobe": [CALLS, group, 0],
+        "usdt": [CALLS, -3, 1 << 40],
+    }
+    assert found["numbers"] == list(range(CALLS))
+
+
+def test_a_ring_gives_every_record_in_its_order(call: Callable[..., Any]) -> None:
+    assert call("records", source=HOOKS, count=20_000) == [20_000, 0]
+
+
+def test_facts_of_the_machine(call: Callable[..., Any]) -> None:
+    found = call("facts")
+    assert (found["machine"], found["page"]) == ("aarch64", 4096)
+    assert found["call 172"] == "getpid"
+    assert found["kept"] == [983, 855, 727, 599, 471, 343]  # by the engine, whose code is Python there
+
+
+def test_the_examples_load_and_attach(arm: Guest) -> None:
+    for path in sorted((HERE.parents[1] / "examples").glob("*.bpf.c")):
+        for report in arm.verify(path, attach=True):
+            assert report.loads, report.error
+            assert report.attached in (True, None), report.attach_error
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(GuestError, match="x86_64 or aarch64"):
+        Guest("6.12", arch="riscv64")
+    with pytest.raises(GuestError, match="do not run on aarch64: ip"):
+        Guest("6.12", arch="aarch64", programs=["ip"])
