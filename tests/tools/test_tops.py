@@ -199,4 +199,24 @@ def test_a_ranking_is_cut_at_the_end_and_not_before() -> None:
         tool.stop()
         assert len(tool.table().rows) > 1
         (table,) = tool.results()
+        rows = [{"count": 1, "n": 0}, {"count": 3, "n": 1}, {"count": 2, "n": 2}]
+        assert [row["n"] for row in tool.ranked(rows)] == [1, 2, 0]
     assert len(table.rows) == 1
+
+
+def test_rows_of_the_same_sum_have_an_order() -> None:
+    rows = [
+        {"sent": 0, "received": 5},
+        {"sent": 5, "received": 0},
+        {"sent": 3, "received": 2},
+        {"sent": 6, "received": 6},
+    ]
+
+    class Both(Syscount):
+        def __init__(self) -> None:
+            """Not loaded: it only ranks."""
+
+        def sorted_by(self) -> tuple[str, ...]:
+            return "sent", "received"
+
+    assert [row["sent"] for row in Both().ranked(rows)] == [6, 5, 3, 0]

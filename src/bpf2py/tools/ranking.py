@@ -28,8 +28,13 @@ class Ranking(Tool):
         raise NotImplementedError
 
     def ranked(self, rows: Iterable[Record]) -> list[Record]:
-        """In their order."""
-        return sorted(rows, key=lambda row: sum(row[name] for name in self.sorted_by()), reverse=True)
+        """In their order: by the sum, and where that is the same by the first of them."""
+
+        def key(row: Record) -> tuple[float, ...]:
+            counted = [row[name] for name in self.sorted_by()]
+            return (sum(counted), *counted)
+
+        return sorted(rows, key=key, reverse=True)
 
     def sorted_by(self) -> Sequence[str]:
         """The names of the columns whose sum decides."""

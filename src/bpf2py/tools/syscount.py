@@ -67,7 +67,7 @@ class Syscount(Ranking):
             rows.append(row)
         return Table(self._columns(), rows)
 
-    def sorted_by(self) -> tuple[str]:
+    def sorted_by(self) -> tuple[str, ...]:
         return ("time_us",) if self._latency else ("count",)
 
     def _columns(self) -> list[Column]:
