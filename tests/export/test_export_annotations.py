@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.export.test_export_programs import scraped
 from bpf2py.engine import Engine
 from bpf2py.errors import EncodeError, ObjectError
 from bpf2py.export.annotations import annotated
-from bpf2py.export.exported import Exported
+from bpf2py.export.exported import Exported, read_program
 from bpf2py.spec.object_spec import ObjectSpec
 
 pytest.importorskip("prometheus_client")
@@ -143,3 +144,39 @@ def test_a_program_without_annotations(compile_bpf: Compile) -> None:
         ObjectError, match=r"no map, member or variable of it is tagged as a metric; see <bpf2py/metrics\.h>"
     ):
         annotated(spec_of(compile_bpf, HEAD + TAIL))
+
+
+PYTHON = """
+from typing import Annotated
+from bpf2py.lang import *
+
+class Caller(Struct):
+    pid: Annotated[u32, "label:process"]
+    kind: Annotated[bits[u32, 3], "label:none"]
+
+class Wide(Struct):
+    number: Annotated[u64, "metric:counter", 'help:All "calls"']
+    slots: Annotated[array[u64, 4], "metric:histogram"]
+
+wide = Hash[u32, Wide](max_entries=8)
+calls: Annotated[Hash[u32, u64], "metric:counter", "label:pid"] = Hash(max_entries=8)
+lost: Annotated[u64, "metric:counter"] = 7
+
+@syscall
+def f(ctx: Context) -> int:
+    return 0
+"""
+
+
+def test_the_same_in_python(tmp_path: Path) -> None:
+    (tmp_path / "told.py").write_text(PYTHON)
+    spec = read_program([tmp_path / "told.py"])[0]
+    with Exported(annotated(spec), spec, Engine(possible_cpus=2)) as exported:
+        maps: Any = exported.obj.maps
+        maps["wide"][3] = {"number": 5, "slots": [0, 1, 0, 0]}
+        maps["calls"][9] = 4
+        found = scraped(exported)
+    assert found['told_wide_number_total{key="3"}'] == 5
+    assert found['told_wide_slots_bucket{key="3",le="3"}'] == 1
+    assert found['told_calls_total{pid="9"}'] == 4
+    assert found["told_lost_total"] == 7
