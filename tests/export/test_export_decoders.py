@@ -68,6 +68,8 @@ CASES: list[tuple[bytes, list[Decoder], str]] = [
     (little(3, 4), chain("uint", "static_map", static_map={"2": "write"}), "unknown:3"),
     (little(3, 4), chain("uint", "static_map", static_map={"2": "write"}, allow_unknown=True), "3"),
     (b"sshd\0", chain("string", "regexp", regexps=(re.compile("^cron$"), re.compile("^ssh"))), "sshd"),
+    (b"kswapd0\0", chain("string", "regexp", regexps=(re.compile("^(kswapd).*$"), re.compile("^.*$"))), "kswapd"),
+    (b"ls\0", chain("string", "regexp", regexps=(re.compile("^(kswapd).*$"), re.compile("^.*$"))), "ls"),
     (little(2, 4), chain("uint", "errno"), "ENOENT"),
     (little(95, 4), chain("uint", "errno"), "EOPNOTSUPP"),
     (little(4000, 4), chain("uint", "errno"), "unknown:4000"),

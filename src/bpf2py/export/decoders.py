@@ -164,10 +164,13 @@ def _dname(self: Decoders, data: bytes, _: Decoder) -> bytes:
 
 
 def _regexp(self: Decoders, data: bytes, decoder: Decoder) -> bytes:
+    """What matches passes; of a pattern with a group that alone, so that many texts become one."""
     text = data.decode("utf-8", "replace")
-    if not any(pattern.search(text) for pattern in decoder.regexps):
-        raise Skipped
-    return data
+    for pattern in decoder.regexps:
+        match = pattern.search(text)
+        if match is not None:
+            return (match[1] or "").encode() if pattern.groups else data
+    raise Skipped
 
 
 def _static_map(self: Decoders, data: bytes, decoder: Decoder) -> bytes:
