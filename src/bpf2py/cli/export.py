@@ -168,8 +168,9 @@ def _registry(
         except PermissionDenied as error:
             if of_machine:
                 raise
-            stats = False
-            _say([f"without run statistics: {error}"])
+            stats = _stats_are_on()
+            if not stats:
+                _say([f"without run statistics: {error}"])
     if paths:
         exporter = stack.enter_context(service.Exporter(paths, pin=pin, expire_after=expire))
         _say(exporter.unattached())
@@ -178,6 +179,15 @@ def _registry(
     for each in registered:
         registry.register(each)
     return registry, exporter
+
+
+def _stats_are_on() -> bool:
+    """Whether run statistics are enabled for good (kernel.bpf_stats_enabled)."""
+    try:
+        with open("/proc/sys/kernel/bpf_stats_enabled", "rb") as file:
+            return file.read(1) == b"1"
+    except OSError:
+        return False
 
 
 def _check(paths: list[str]) -> None:

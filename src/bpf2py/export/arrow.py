@@ -26,7 +26,8 @@ def import_pyarrow() -> ModuleType:
         import pyarrow
     except ImportError:
         raise NotSupported("pyarrow is not installed: pip install 'bpf2py[arrow]'", feature="pyarrow") from None
-    return pyarrow
+    module: ModuleType = pyarrow
+    return module
 
 
 def column(codec: Codec[Any], array: Array) -> pyarrow.Array:
