@@ -14,6 +14,8 @@ VM_FLAGS ?=
 PYTEST_ARGS ?=
 # One cache of compiled programs for the tests on this machine and in virtual machines, which compile slowly.
 export BPF2PY_CACHE_DIR ?= $(CURDIR)/.vm/cache
+# And one place for the kernels they boot.
+export BPF2PY_KERNEL_DIR ?= $(CURDIR)/.vm
 
 help:
 	@echo 'make test      lint, type check and test (kernel tests run where bpf() is permitted)'

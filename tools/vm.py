@@ -1,7 +1,7 @@
 """Run the kernel tests in one of Debian's kernels, booted under emulation with virtme-ng.
 
 The kernel comes from Debian's own archive (apt-get download, unpacked with dpkg, nothing is installed) and is kept in
-.vm/ or in $BPF2PY_VM_DIR. The guest sees the root file system of this machine read-only, so it runs this very checkout
+.vm/ or in $BPF2PY_KERNEL_DIR. The guest sees the root file system of this machine read-only, so it runs this very checkout
 with this very interpreter; only the results directory is writable. KVM is never used: where nested it tends to hang.
 
     python tools/vm.py [--kernel 6.12] [--hooks] [--timeout SECONDS] [--exec COMMAND] [-- PYTEST ARGUMENTS]
@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import os
 import platform
-import re
 import shlex
 import shutil
 import signal
@@ -24,6 +23,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from bpf2py.errors import BpfError
+from bpf2py.testing.guest_kernels import find_kernel
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = {
@@ -46,8 +48,6 @@ SELECTION = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [
 ]  # fmt: skip
 # Pages of the documentation whose programs other kernels refuse.
 SELECTION += [f"tests/test_docs.py::test_page[hooks/{name}.md]" for name in ("kprobe", "fentry", "lsm")]
-# Without the option apt warns that its unprivileged user cannot write where we download to.
-APT_DOWNLOAD = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root"]
 # A second mount of the root file system, cached by the guest: importing Python modules takes half the time over it.
 CACHED_ROOT = (
     "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap "
@@ -78,63 +78,6 @@ def check_tools() -> None:
             f"missing {', '.join(missing)}; on Debian: "
             f"apt-get install --no-install-recommends {' '.join(missing.values())}"
         )
-
-
-def version_key(text: str) -> tuple[int, ...]:
-    """The numbers in a name, for comparing versions."""
-    return tuple(int(number) for number in re.findall(r"\d+", text))
-
-
-def find_packages(series: str) -> list[str]:
-    """Names of the packages in Debian's lists with a generic amd64 kernel of a series, oldest first."""
-    answer = subprocess.run(
-        ["apt-cache", "search", "--names-only", rf"^linux-image-{re.escape(series)}\."],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    # The unsigned packages have the same kernel and need no further package.
-    pattern = re.compile(rf"(linux-image-{re.escape(series)}\.[0-9.+a-z-]*-amd64-unsigned) -")
-    names = [match[1] for match in map(pattern.match, answer.stdout.splitlines()) if match]
-    return sorted((name for name in names if "-cloud-" not in name and "-rt-" not in name), key=version_key)
-
-
-def find_cached(directory: Path, series: str) -> Path | None:
-    """The newest unpacked kernel of a series."""
-    found = sorted(directory.glob(f"linux-image-{series}.*/boot/vmlinuz-*"), key=lambda path: version_key(path.name))
-    return found[-1] if found else None
-
-
-def fetch(directory: Path, series: str) -> Path:
-    """Path of the kernel image of a series, downloaded unless the directory has one."""
-    cached = find_cached(directory, series)
-    if cached is not None:
-        return cached
-    names = find_packages(series)
-    if not names:
-        update = ["apt-get", "update", "-qq"] if os.geteuid() == 0 else ["sudo", "-n", "apt-get", "update", "-qq"]
-        with contextlib.suppress(OSError):
-            subprocess.run(update)
-        names = find_packages(series)
-    if not names:
-        raise Failure(f"apt lists no linux-image-{series}.*-amd64-unsigned; Debian 12 with its security archive has it")
-    name = names[-1]
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        for attempt in range(1, 5):
-            say(f"downloading {name}" + (f" (attempt {attempt})" if attempt > 1 else ""))
-            if subprocess.run([*APT_DOWNLOAD, name], cwd=scratch).returncode == 0:
-                break
-            if attempt == 4:
-                raise Failure(f"could not download {name}")
-            time.sleep(5 * attempt)
-        (archive,) = Path(scratch).glob("*.deb")
-        unpacked = Path(scratch) / "unpacked"
-        subprocess.run(["dpkg", "-x", archive, unpacked], check=True)
-        unpacked.chmod(0o755)
-        unpacked.rename(directory / name)  # in one step: an interrupted run leaves no half kernel
-    cached = find_cached(directory, series)
-    assert cached is not None
-    return cached
 
 
 def guest_script(results: Path, command: str) -> str:
@@ -249,14 +192,14 @@ def main() -> int:
     parser.add_argument("--exec", dest="command", help="run this shell command in the guest instead of the tests")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, default: the kernel tests")
     options = parser.parse_args()
-    cache = Path(os.environ.get("BPF2PY_VM_DIR") or ROOT / ".vm")
+    cache = Path(os.environ.setdefault("BPF2PY_KERNEL_DIR", str(ROOT / ".vm")))
     cache.mkdir(parents=True, exist_ok=True)
     selection = options.pytest or (HOOKS if options.hooks else SELECTION)
     with tempfile.TemporaryDirectory(prefix="bpf2py-vm-") as scratch:
         results = Path(scratch)
         try:
             check_tools()
-            kernel = fetch(cache, options.kernel)
+            kernel = find_kernel(options.kernel, platform.machine(), say).image
             compiled = Path(os.environ.get("BPF2PY_CACHE_DIR") or cache / "cache")
             compiled.mkdir(parents=True, exist_ok=True)
             command = options.command
@@ -271,7 +214,7 @@ def main() -> int:
                 # Seen now and then on loaded machines. Once more, and loudly: a guest that dies twice has a reason.
                 say(f"{error}\nvm: THE GUEST DIED, BOOTING IT ONCE MORE")
                 return boot(kernel, command, results, options.timeout, options.memory, options.cpus)
-        except (Failure, subprocess.SubprocessError, OSError) as error:
+        except (Failure, BpfError, subprocess.SubprocessError, OSError) as error:
             print(f"vm: {error}", file=sys.stderr)
             return 2
 

@@ -275,6 +275,10 @@ class VerifierError(BpfError, ValueError):
         self.hint = hint
 
 
+class GuestError(BpfError, RuntimeError):
+    """A virtual machine could not be started, died, or could not do what it was asked (`bpf2py.testing.Guest`)."""
+
+
 class ProgramFault(BpfError, RuntimeError):
     """The engine stopped a program: a bad address, no end in sight, a stack that overflowed.
 

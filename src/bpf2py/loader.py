@@ -55,6 +55,7 @@ class Loader:
         pin_path: str,
         btf: Btf | None,
         token_path: str | os.PathLike[str] | None,
+        log_level: int = 0,
     ) -> None:
         self.spec = spec
         self.backend = backend
@@ -67,6 +68,7 @@ class Loader:
         self._pin_path = pin_path
         self._btf = btf
         self._token_path = token_path
+        self._log_level = log_level
         self._pinned: list[str] = []  # paths maps were pinned to
 
     def unpin(self) -> None:
@@ -100,7 +102,7 @@ class Loader:
             if name not in spec.maps:
                 raise MapIncompatible(f"map {name}: the object has no such map: {', '.join(spec.maps)}")
         wanted = [program for program in spec.programs.values() if program.autoload]
-        loading = self.backend.prepare(spec, self._token_path)
+        loading = self.backend.prepare(spec, self._token_path, self._log_level)
         try:
             if loading.warning:
                 self.warnings.append(loading.warning)

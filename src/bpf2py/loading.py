@@ -30,6 +30,7 @@ class ObjectOptions(TypedDict, total=False):
     kconfig: Mapping[str, int | str] | None
     btf: str | os.PathLike[str] | bytes | Btf | None
     token_path: str | os.PathLike[str] | None
+    log_level: int
 
 
 class LoadOptions(ObjectOptions, total=False):
@@ -118,6 +119,7 @@ def load(
     variables: Mapping[str, Any] | None = None,
     max_entries: Mapping[str, int] | None = None,
     autoload: Mapping[str, bool] | None = None,
+    log_level: int = 0,
 ) -> Object:
     """Create the maps and load the programs of an object; nothing is attached yet.
 
@@ -139,6 +141,8 @@ def load(
         variables: first values of global variables, constants included, by name.
         max_entries: sizes of maps in place of the source's, by name.
         autoload: False for programs not to load, True for those whose section name begins with ``?``, by name.
+        log_level: what the verifier writes to `Program.verifier_log`: 1 the steps of the path it ends with, 2 all steps and
+            states, 4 statistics, or their sum (include/linux/bpf_verifier.h: BPF_LOG_LEVEL1, BPF_LOG_LEVEL2, BPF_LOG_STATS).
 
     Returns:
         The `Object`, a context manager that closes everything.
@@ -169,4 +173,5 @@ def load(
         kconfig=kconfig,
         btf=read_btf(btf),
         token_path=token_path,
+        log_level=log_level,
     )

@@ -85,14 +85,17 @@ class Object(Owned):
         kconfig: Mapping[str, int | str] | None = None,
         btf: Btf | None = None,
         token_path: str | os.PathLike[str] | None = None,
+        log_level: int = 0,
     ) -> None:
         if chars not in ("str", "bytes"):
             raise EncodeError(f"chars must be 'str' or 'bytes', is {chars!r}")
+        if not 0 <= log_level <= 7:
+            raise EncodeError(f"log_level is a sum of 1, 2 and 4 (0: no log), not {log_level}")
         self.spec = spec
         self.backend = backend
         self._closed = False
         options = CodecOptions(chars="bytes" if chars == "bytes" else "str")
-        loader = Loader(spec, backend, options, pin_path, btf, token_path)
+        loader = Loader(spec, backend, options, pin_path, btf, token_path, log_level)
         self.warnings: list[str] = loader.warnings
         self._maps, self._programs, self._sections = loader.maps, loader.programs, loader.sections
         self._links = loader.links

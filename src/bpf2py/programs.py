@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     import contextlib
     import warnings
 
+    from bpf2py.seam import verifier_stats as stats_module
     from bpf2py.seam.info import ProgramInfo, TestRunResult
     from bpf2py.seam.protocol import Closable, LinkHandle, ProgramHandle
+    from bpf2py.seam.verifier_stats import VerifierStats
     from bpf2py.uapi.attach_options import AttachOptions
 else:
     contextlib = module("contextlib")
     warnings = module("warnings")
+    stats_module = module("bpf2py.seam.verifier_stats")
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
 
@@ -319,6 +322,16 @@ class Program(Owned):
         """Facts of the program, read now: id, tag, sizes, run statistics."""
         self.fileno()
         return self._handle.info()
+
+    @property
+    def verifier_log(self) -> str:
+        """What the verifier wrote when the program was loaded with `log_level`; else empty, as on the engine."""
+        return self._handle.verifier_log
+
+    @property
+    def verifier_stats(self) -> VerifierStats | None:
+        """What verifying the program took, when it was loaded with a `log_level` that has 4 in it; else None."""
+        return stats_module.verifier_stats(self._handle.verifier_log)
 
     def fileno(self) -> int:
         """The program's descriptor. Raises ClosedError."""

@@ -316,7 +316,8 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
     link = str(obj.links[0].info["id"])
     arguments: dict[str, list[str]] = {
         "run": [source, "--attach", "obj_xdp:device=lo,mode=generic", "--duration", "0"], "doctor": [], "features": [],
-        "inspect": [source], "map list": [], "map show": [bpf_map], "map dump": [bpf_map], "map get": [bpf_map, "1"],
+        "inspect": [source], "verify": [source],
+            "map list": [], "map show": [bpf_map], "map dump": [bpf_map], "map get": [bpf_map, "1"],
         "map peek": [str(bpffs / "queue")],
         "map pop": [str(bpffs / "queue")], "map next": [bpf_map], "map top": [], "events": [], "trace": ["--timeout", "0"],
         "prog list": [], "prog show": [program], "prog top": ["--interval", "0.1"], "prog profile": [program, "--duration", "0.1"],

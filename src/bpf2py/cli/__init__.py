@@ -30,6 +30,7 @@ COMMANDS = {
     "gen-c": "bpf2py.cli.gen_c",
     "vmlinux": "bpf2py.cli.vmlinux",
     "inspect": "bpf2py.cli.inspect",
+    "verify": "bpf2py.cli.verify",
     "map": "bpf2py.cli.map",
     "events": "bpf2py.cli.map",
     "trace": "bpf2py.cli.trace",

@@ -19,6 +19,7 @@ SUMMARIES = {
     "gen-c": "Print the C of a program in Python, with the program's lines as comments.",
     "vmlinux": "Print the kernel's types as a C header, or as stubs for programs in Python.",
     "inspect": "Show maps, programs, variables, externs and CO-RE relocations of an object. Needs no rights and no kernel.",
+    "verify": "Load every program of objects into one or several kernels, and say what the verifier makes of it.",
     "events": "Follow a ring buffer or perf buffer. Reading takes the events: another reader of the same ring does not see them.",
     "trace": "Follow what all programs of the machine print with bpf_printk(), until Ctrl-C. Needs the right to read tracefs.",
     "net": "List the programs of this network namespace: XDP, tcx, netkit and clsact by device, flow dissectors and "

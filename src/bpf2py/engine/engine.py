@@ -73,8 +73,10 @@ class Engine(Machine):
 
     name = "engine"
 
-    def prepare(self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None) -> EngineLoading:
-        """Begin to load an object. Raises NotSupported for a token: the engine asks nobody for rights."""
+    def prepare(
+        self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None, log_level: int = 0
+    ) -> EngineLoading:
+        """Begin to load an object; no log is written. Raises NotSupported for a token: the engine asks nobody for rights."""
         if token_path:
             raise NotSupported(
                 f"object {spec.name}: the engine has no BPF tokens, and needs none: leave token_path out",

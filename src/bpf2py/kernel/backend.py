@@ -49,9 +49,11 @@ class KernelBackend:
         """One more than the highest CPU number there may be."""
         return max(possible_cpu_numbers()) + 1
 
-    def prepare(self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None) -> KernelLoading:
+    def prepare(
+        self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None, log_level: int = 0
+    ) -> KernelLoading:
         """Load the object's BTF; with a BPF token where one is asked for. Raises what `open_token` raises."""
-        return KernelLoading(spec, btf_module.load_object_btf(spec, open_token(token_path)))
+        return KernelLoading(spec, btf_module.load_object_btf(spec, open_token(token_path)), log_level)
 
     def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> KernelMap:
         """BPF_MAP_CREATE. Raises MapCreateError, PermissionDenied or NotSupported."""

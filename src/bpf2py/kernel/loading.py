@@ -27,14 +27,16 @@ class KernelLoading:
     Attributes:
         spec: the object.
         btf: its types in the kernel, and the token it is loaded with.
+        log_level: what the verifier is to write to the log of each program.
         targets: (BTF type id, BTF descriptor or 0, member number) of the programs of its STRUCT_OPS maps, by name.
     """
 
-    __slots__ = ("btf", "spec", "targets")
+    __slots__ = ("btf", "log_level", "spec", "targets")
 
-    def __init__(self, spec: ObjectSpec, btf: LoadedBtf) -> None:
+    def __init__(self, spec: ObjectSpec, btf: LoadedBtf, log_level: int = 0) -> None:
         self.spec = spec
         self.btf = btf
+        self.log_level = log_level
         self.targets: dict[str, tuple[int, int, int]] = {}
 
     @property
@@ -72,7 +74,9 @@ class KernelLoading:
         from bpf2py.kernel.program_queue import load_all
 
         return load_all(
-            (ProgramLoader(*each, self.spec, self.btf, self.targets, maps) for each in programs), len(programs)
+            (ProgramLoader(*each, self.spec, self.btf, self.targets, maps, self.log_level) for each in programs),
+            len(programs),
+            bool(self.log_level),
         )
 
     def close(self) -> None:

@@ -28,15 +28,17 @@ class ProgramFd(Owned):
         name: the C function's name.
         expected_attach_type: what it was loaded for, 0 where that does not matter.
         usdt_map: for USDT programs: the map that tells them where a probe's arguments are.
+        verifier_log: what the verifier wrote when it was loaded, empty unless that was asked for.
     """
 
-    __slots__ = ("_fd", "expected_attach_type", "name", "usdt_map")
+    __slots__ = ("_fd", "expected_attach_type", "name", "usdt_map", "verifier_log")
 
     def __init__(self, fd: Fd, name: str) -> None:
         self._fd = fd
         self.name = name
         self.expected_attach_type = 0
         self.usdt_map: MapHandle | None = None
+        self.verifier_log = ""
 
     @property
     def fd(self) -> int:

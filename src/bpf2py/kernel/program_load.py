@@ -58,6 +58,7 @@ _DATA = RefKind.DATA  # members of an enum take long to look up in a loop
 _MAPS, _EXTERNS = (RefKind.MAP, _DATA), (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL)
 _IMM, _FUNC_INFO = struct.Struct("<I"), struct.Struct("<II")
 _LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQIIiI")
+LOG_INSTRUCTIONS, LOG_STEPS = 1, 3  # include/linux/bpf_verifier.h: BPF_LOG_LEVEL1, BPF_LOG_LEVEL
 FIRST_LOG, LAST_LOG = 1 << 20, 1 << 26
 LOG_KEEPS_ITS_END = "6.4"  # a log that does not fit loses its beginning; before, its end, with the reason in it
 
@@ -81,6 +82,10 @@ def place_maps(linked: LinkedProgram, maps: Mapping[str, MapHandle], program: st
     return bytes(code)
 
 
+def _text(log: ctypes.Array[ctypes.c_char]) -> str:
+    return log.value.decode("utf-8", "replace")
+
+
 class ProgramLoader:
     """One BPF_PROG_LOAD with its buffers; `load()` makes the call, again with a log after a failure. Raises ObjectError."""
 
@@ -92,6 +97,7 @@ class ProgramLoader:
         btf: LoadedBtf,
         targets: Mapping[str, tuple[int, int, int]],
         maps: Mapping[str, MapHandle],
+        log_level: int = 0,
     ) -> None:
         if program.type == ProgramType.UNSPEC:
             raise ObjectError(
@@ -102,6 +108,7 @@ class ProgramLoader:
         self.linked = linked
         self.spec = spec
         self.btf = btf
+        self.log_level = log_level
         self.code = place_maps(linked, maps, program.name)
         self.missing: dict[int, str] = {}  # weak kfuncs the kernel lacks, by the offset of their call
         self.fd_array: ctypes.Array[ctypes.c_int] | None = None
@@ -174,7 +181,7 @@ class ProgramLoader:
             len(self.code) // 8,
             address_of_bytes(self.code),
             address_of_bytes(self.license),
-            1 if log is not None else 0,
+            (self.log_level or LOG_INSTRUCTIONS) if log is not None else 0,
             len(log) if log is not None else 0,
             ctypes.addressof(log) if log is not None else 0,
             self.spec.kernel_version,
@@ -202,7 +209,7 @@ class ProgramLoader:
 
     def load(self) -> KernelProgram:
         """Load. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
-        return self.finish(self.call())
+        return self.finish(self.call() if not self.log_level else -ENOSPC)
 
     def finish(self, result: Fd | int) -> KernelProgram:
         """The program, from what `call` gave; after a failure as `load` has it, with a log from another attempt."""
@@ -213,15 +220,23 @@ class ProgramLoader:
             log = ctypes.create_string_buffer(size)
             result = self.call(log)
             if isinstance(result, Fd):
-                return self._loaded(result)
+                return self._loaded(result, _text(log) if self.log_level else "")
+            if self.log_level and not self.log_level & LOG_STEPS and result != -ENOSPC:
+                self.log_level |= LOG_INSTRUCTIONS  # the statistics alone do not say what was refused
+                continue
             # Each attempt verifies the program once more, which may take seconds.
-            if result != -ENOSPC or size >= LAST_LOG or not older_than(LOG_KEEPS_ITS_END):
+            if result != -ENOSPC or size >= LAST_LOG or not (self.log_level or older_than(LOG_KEEPS_ITS_END)):
                 break
             size *= 8
-        raise self._error(-result if -result != ENOSPC else errno, log.value.decode("utf-8", "replace"))
+        if result == -ENOSPC and self.log_level:  # it may be a good program with a log of more than we take
+            result = self.call()
+            if isinstance(result, Fd):
+                return self._loaded(result, _text(log))
+        raise self._error(-result if -result != ENOSPC else errno, _text(log))
 
-    def _loaded(self, fd: Fd) -> KernelProgram:
+    def _loaded(self, fd: Fd, log: str = "") -> KernelProgram:
         loaded = KernelProgram(fd, self.program.name)
+        loaded.verifier_log = log
         if self.usdt_map is not None:
             loaded.expected_attach_type, loaded.usdt_map = self.expected_attach_type, self.usdt_map
         return loaded

@@ -17,14 +17,14 @@ __all__ = ["load_all"]
 MANY = 16  # fewer are loaded before a thread is worth its start
 
 
-def load_all(loaders: Iterator[ProgramLoader], count: int) -> list[KernelProgram]:
-    """Load all of `count` programs, in order; none is left behind when one cannot be.
+def load_all(loaders: Iterator[ProgramLoader], count: int, log: bool = False) -> list[KernelProgram]:
+    """Load all of `count` programs, in order; none is left behind when one cannot be; `log`: with their logs.
 
     Raises what preparing or loading the first bad one raises.
     """
     programs: list[KernelProgram] = []
     try:
-        if count < MANY:
+        if count < MANY or log:
             for loader in loaders:
                 programs.append(loader.load())
         else:

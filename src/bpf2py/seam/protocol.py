@@ -218,6 +218,10 @@ class ProgramHandle(Closable, Protocol):
     def fd(self) -> int:
         """The descriptor or number of the program, negative once closed."""
 
+    @property
+    def verifier_log(self) -> str:
+        """What the verifier wrote when it was loaded; empty unless asked for, and where there is none."""
+
     def info(self) -> ProgramInfo:
         """Facts of the program, read now."""
 
@@ -341,8 +345,13 @@ class Backend(Protocol):
     def cpu_limit(self) -> int:
         """One more than the highest CPU number there may be."""
 
-    def prepare(self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None) -> Loading:
-        """Begin to load an object, with a BPF token where one is asked for. Raises what `load` says of tokens."""
+    def prepare(
+        self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None, log_level: int = 0
+    ) -> Loading:
+        """Begin to load an object, with a BPF token where one is asked for. Raises what `load` says of tokens.
+
+        `log_level` is what the verifier is to write to the log of each program.
+        """
 
     def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> MapHandle:
         """Create a map that belongs to no object; `inner` as in `Loading.create_map`. Raises a typed error that names the map."""

@@ -12,6 +12,14 @@ The fixture does not hide the package: ``bpf2py.KeyNotFound`` and the like are t
 
 ``@pytest.mark.bpf2py(kernel="6.1", possible_cpus=8, seed=1, clock=0)`` chooses another machine for a test; the settings
 ``bpf2py_kernel`` and ``bpf2py_cpus`` for all of them.
+
+Another fixture, ``bpf2py_guest``, is a virtual machine with a real kernel, started once for all tests that ask for it. A test runs
+once for each kernel of its mark, or of the setting ``bpf2py_kernels``::
+
+    @pytest.mark.bpf2py(kernels=["6.1", "6.12"])
+    def test_loads_everywhere(bpf2py_guest):
+        for report in bpf2py_guest.verify("opens.bpf.c", attach=True):
+            assert report.loads and report.attached, report.error
 """
 
 from __future__ import annotations
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from bpf2py.object import Object
     from bpf2py.seam.info import TestRunResult
     from bpf2py.spec.object_spec import ObjectSpec
+    from bpf2py.testing.guest import Guest
 
 __all__ = ["Bpf2py"]
 
@@ -42,14 +51,33 @@ _specs: dict[tuple[Any, ...], ObjectSpec] = {}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The settings."""
     parser.addini("bpf2py_kernel", "kernel version the engine shows the behaviour of", default="6.18")
+    parser.addini("bpf2py_kernels", "kernels of the fixture bpf2py_guest, as the mark's", type="args", default=["6.12"])
     parser.addini("bpf2py_cpus", "possible CPUs of the engine", default="4")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The mark."""
     config.addinivalue_line(
-        "markers", "bpf2py(**options): options of the engine of this test: kernel, possible_cpus, seed, clock"
+        "markers",
+        "bpf2py(**options): options of the engine of this test: kernel, possible_cpus, seed, clock; kernels: of bpf2py_guest",
     )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for a guest once for each of its kernels."""
+    if "bpf2py_guest" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("bpf2py")
+        kernels = (mark.kwargs.get("kernels") if mark is not None else None) or metafunc.config.getini("bpf2py_kernels")
+        metafunc.parametrize("bpf2py_guest", list(kernels), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def bpf2py_guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    """A virtual machine with the kernel of the test's parameter."""
+    from bpf2py.testing.guest import Guest
+
+    with Guest(request.param) as guest:
+        yield guest
 
 
 class Bpf2py:
@@ -181,7 +209,7 @@ def bpf2py(request: pytest.FixtureRequest) -> Iterator[Bpf2py]:
     }
     mark = request.node.get_closest_marker("bpf2py")
     if mark is not None:
-        options.update(mark.kwargs)
+        options.update({name: value for name, value in mark.kwargs.items() if name != "kernels"})
     fixture = Bpf2py(Engine(**options), os.path.dirname(str(request.path)))
     try:
         yield fixture

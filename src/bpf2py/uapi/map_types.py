@@ -73,6 +73,19 @@ class MapFlags(IntFlag):
     RB_OVERWRITE = 1 << 19
 
 
+# Those that not every kernel with the map type has (include/uapi/linux/bpf.h).
+MAP_FLAG_SINCE: dict[MapFlags, str] = {
+    MapFlags.RDONLY_PROG: "5.2",
+    MapFlags.WRONLY_PROG: "5.2",
+    MapFlags.MMAPABLE: "5.5",
+    MapFlags.PRESERVE_ELEMS: "5.10",
+    MapFlags.INNER_MAP: "5.10",
+    MapFlags.SEGV_ON_FAULT: "6.9",
+    MapFlags.NO_USER_CONV: "6.9",
+    MapFlags.RB_OVERWRITE: "6.19",
+}
+
+
 class UpdateFlags(IntFlag):
     """Flags of BPF_MAP_UPDATE_ELEM; LOCK also of lookups. CPU and ALL_CPUS since Linux 6.19."""
 

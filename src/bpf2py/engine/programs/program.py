@@ -124,8 +124,11 @@ class EngineProgram(Owned):
         object_spec: the object it came from.
         entry: what the translator runs.
         context_size: bytes of the context it looks at, as far as that is known before it runs.
+        verifier_log: empty: the engine's check writes none.
         run_count, run_time_ns: of all runs so far while somebody counts them (`Engine.enable_stats`).
     """
+
+    verifier_log = ""
 
     def __init__(
         self, engine: Machine, program: ProgramSpec, code: Code, linked: LinkedProgram, spec: ObjectSpec
