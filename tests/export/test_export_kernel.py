@@ -18,6 +18,7 @@ import pytest
 from tests.export.test_export_programs import config_of, samples, scraped
 
 import bpf2py
+from bpf2py.errors import EncodeError
 from bpf2py.export.collector import ConfigCollector
 from bpf2py.export.exported import Exported
 from bpf2py.export.service import Exporter
@@ -130,6 +131,19 @@ def test_hooks_of_sections(tmp_path: Path) -> None:
             sum(range(100_000))  # the clock ticks while somebody works
         states = [n for name, n in found.items() if name.startswith("ebpf_exporter_ebpf_program_attached")]
         assert sorted(states) == [0, 1, 1, 1]
+
+
+def test_two_configs_with_one_metric(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.bpf.c").write_text(COUNTING)
+        (tmp_path / f"{name}.yaml").write_text(CONFIG)
+    with pytest.raises(EncodeError, match="config one has a metric ebpf_exporter_runs_total already"):
+        Exporter([tmp_path / "one.yaml", tmp_path / "two.yaml"], "kernel")
+    (tmp_path / "sub").mkdir()
+    for file in ("one.yaml", "one.bpf.c"):
+        (tmp_path / "sub" / file).write_bytes((tmp_path / file).read_bytes())
+    with pytest.raises(EncodeError, match="there is a config one already"):
+        Exporter([tmp_path / "one.yaml", tmp_path / "sub" / "one.yaml"], "kernel")
 
 
 def test_addresses_of_kernel_symbols(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ class Exported:
             raise EncodeError(f"config {config.name} does not fit the object: {'; '.join(fatal)}")
 
     def _decoders_of(self, config: Config) -> dict[str, KeyDecoder]:
-        return {each.map: KeyDecoder(self.decoders, each.labels, self._cache) for each in config.sources}
+        names = self.decoders.names  # which several threads may use; the rest is each one's own
+        return {each.map: KeyDecoder(Decoders(names), each.labels, self._cache) for each in config.sources}
 
     def _start(self, before: Exported | None) -> None:
         config = self.config
@@ -129,14 +130,15 @@ class Exported:
                 self.obj.maps[config.cgroup_id_map.name], config.cgroup_id_map, self.decoders.names.cgroups
             )
             self._cgroups.update()
-        if before is not None:
-            before._stop_counting()
         for source in config.sources:
             if source.kind == "perf":
-                counter = PerfCounter(self.obj.maps[source.map], self._keys[source.map], source.flush_interval)
-                self._perf[source.map] = counter
-                if before is not None and source.map in before._perf and source in before.config.sources:
-                    counter.take_over(before._perf[source.map])
+                keys = self._keys[source.map]
+                self._perf[source.map] = PerfCounter(self.obj.maps[source.map], keys, source.flush_interval)
+        if before is not None:  # from here on nothing fails
+            before._stop_counting()
+            for source in config.sources:
+                if source.map in before._perf and source in before.config.sources:
+                    self._perf[source.map].take_over(before._perf[source.map])
         self.attached = hooks.attach(self.obj)
 
     def run(self) -> None:

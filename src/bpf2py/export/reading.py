@@ -27,6 +27,7 @@ def elements(bpf_map: AnyMap, numbers: Sequence[Number], by_cpu: bool = False) -
     """
     cpus = bpf_map.possible_cpus if isinstance(bpf_map, PerCpuValues) else 0
     stride = (bpf_map.value_size + 7) // 8 * 8 if cpus else bpf_map.value_size
+    cpu_numbers = bpf_map._handle.cpu_numbers if cpus else ()
     for chunk, keys in _chunks(bpf_map):
         columns = [_column(chunk.values, value, stride) for value in numbers]
         if not cpus:
@@ -35,7 +36,8 @@ def elements(bpf_map: AnyMap, numbers: Sequence[Number], by_cpu: bool = False) -
         for index, key in enumerate(keys):
             part = slice(index * cpus, index * cpus + cpus)
             if by_cpu:
-                for cpu, found in enumerate(zip(*[column[part] for column in columns], strict=True)):
+                by_number = zip(cpu_numbers, zip(*[column[part] for column in columns], strict=True), strict=True)
+                for cpu, found in by_number:
                     yield key + cpu.to_bytes(CPU, sys.byteorder), found
             else:
                 yield key, tuple(sum(column[part]) for column in columns)

@@ -77,8 +77,7 @@ class Exporter:
         try:
             for path in self._paths:
                 config, spec, digest = _read(path)
-                if any(config.name == each.config.name for each in self.exported):
-                    raise EncodeError(f"{path}: there is a config {config.name} already")
+                self._check_names(path, config)
                 self._loaded[path] = _Loaded(self._load(config, spec), digest)
         except BaseException:
             self.close()
@@ -88,6 +87,16 @@ class Exporter:
     def exported(self) -> list[Exported]:
         """What runs."""
         return [each.exported for each in self._loaded.values()]
+
+    def _check_names(self, path: Path, config: Config) -> None:
+        """Raises EncodeError where another config has the same name, or a metric of the same name."""
+        others = [each.exported.config for other, each in self._loaded.items() if other != path]
+        if any(config.name == other.name for other in others):
+            raise EncodeError(f"{path}: there is a config {config.name} already")
+        taken = {name: other.name for other in others for name in _names(other)}
+        for name in _names(config):
+            if name in taken:
+                raise EncodeError(f"{path}: config {taken[name]} has a metric {name} already")
 
     def _load(self, config: Config, spec: ObjectSpec, before: Exported | None = None) -> Exported:
         decoders = Decoders(self._decoders.names)
@@ -122,6 +131,7 @@ class Exporter:
             before = self._loaded[path]
             try:
                 config, spec, digest = _read(path)
+                self._check_names(path, config)
                 if digest == before.digest:
                     before.exported.use(config)
                     continue
@@ -154,3 +164,7 @@ class Exporter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _names(config: Config) -> list[str]:
+    return [config.prefix + family.name for source in config.sources for family in source.families]
