@@ -58,7 +58,7 @@ kaddrs: [jiffies]
 cgroup_id_map: {name: ids, type: cgrp_storage, regexps: ['^.*(system.slice/.*)$']}
 tracing:
   spans:
-    - {name: exec, ringbuf: spans, labels: []}
+    - {name: exec, ringbuf: spans, service: shell, labels: [{name: trace_id, size: 16, decoders: [{name: hex}]}]}
 """
 
 
@@ -72,7 +72,8 @@ def test_everything_the_format_has(tmp_path: Path) -> None:
     config = read(tmp_path, ALL)
     assert config.name == "some"
     assert config.kaddrs == ("jiffies",)
-    assert config.spans == 1
+    (span,) = config.spans
+    assert (span.name, span.ringbuf, span.service, span.labels[0].size) == ("exec", "spans", "shell", 16)
     assert config.cgroup_id_map is not None
     assert config.cgroup_id_map.type == "cgrp_storage"
     assert config.cgroup_id_map.regexps[0].search("/sys/fs/cgroup/system.slice/ssh.service")
@@ -101,7 +102,7 @@ def test_everything_the_format_has(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("programs:\n  - name: x\n", "a config of ebpf_exporter 1"),
-        ("metrics: {}\n", "it has no metrics"),
+        ("metrics: {}\n", "it has no metrics and no spans"),
         ("metrics: [1]\n", "metrics: a mapping is needed here, not a list"),
         ("{", "not YAML"),
         ("metrics:\n  counters: [{name: a b}]", "'a b' cannot be a name in Prometheus"),

@@ -374,7 +374,7 @@ def test_check_says_what_is_wrong_and_its_status(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--check"], "--check is about configs and programs"),
-        (["--pin", "/sys/fs/bpf/x"], "--pin and --expire-after are about programs"),
+        (["--pin", "/sys/fs/bpf/x"], "--pin, --expire-after and --otlp are about programs"),
         (["--keep-capabilities", "none"], "metrics of the machine need CAP_SYS_ADMIN"),
         (["--config", "/nowhere/x.yaml"], "/nowhere/x.yaml"),
     ],
@@ -393,3 +393,51 @@ def test_with_the_metrics_of_the_machine(tmp_path: Path) -> None:
     found = samples(done.stdout)
     assert any(name.startswith("bpf_map_max_entries{") for name in found)
     assert found['ebpf_exporter_enabled_configs{name="calls"}'] == 1
+
+
+KPROBES = f"""{HEAD}
+#include <bpf/bpf_tracing.h>
+struct stack_key {{ __u64 function; __u64 stack[8]; }};
+struct {{ __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 64); __type(key, struct stack_key); __type(value, __u64); }}
+    writes_total SEC(".maps");
+const volatile __u32 mine = 0;
+
+static int counted(void *ctx, __u64 function, int skip)
+{{
+    struct stack_key key = {{ .function = function }};
+    __u64 one = 1, *count;
+
+    if (bpf_get_current_pid_tgid() >> 32 != mine)
+        return 0;
+    bpf_get_stack(ctx, key.stack, sizeof(key.stack), skip);
+    count = bpf_map_lookup_elem(&writes_total, &key);
+    if (count)
+        __sync_fetch_and_add(count, 1);
+    else
+        bpf_map_update_elem(&writes_total, &key, &one, BPF_NOEXIST);
+    return 0;
+}}
+SEC("kprobe/vfs_write") int on_probe(struct pt_regs *ctx) {{ return counted(ctx, PT_REGS_IP_CORE(ctx), 0); }}
+SEC("fentry/vfs_write") int on_entry(void *ctx) {{ return counted(ctx, bpf_get_func_ip(ctx), 0); }}
+"""
+
+
+@pytest.mark.kprobe
+def test_functions_and_stacks_of_probes(compile_bpf: Compile, tmp_path: Path) -> None:
+    text = """
+metrics:
+  counters:
+    - name: writes_total
+      labels:
+        - {name: function, size: 8, decoders: [{name: ksym}]}
+        - {name: stack, size: 64, decoders: [{name: kstack}]}
+"""
+    spec = ObjectSpec.from_bytes(compile_bpf(KPROBES))
+    spec.variables["mine"].value = os.getpid()
+    with Exported(config_of(text), spec, "kernel") as exported:
+        assert all(reason is None for reason in exported.attached.values()), exported.attached
+        (tmp_path / "written").write_bytes(b"x")
+        told = exported.read(exported.config.sources[0])
+        assert sum(count for (count,) in told.values()) >= 2  # each program once
+        assert {function for function, _ in told} == {"vfs_write"}
+        assert any("ksys_write" in stack.split("\n") for _, stack in told)

@@ -15,13 +15,14 @@ from bpf2py.errors import BpfError, EncodeError, PermissionDenied
 from bpf2py.programs import enable_stats
 
 if TYPE_CHECKING:
-    from bpf2py.export import collector, machine, server, service
+    from bpf2py.export import collector, machine, server, service, spans
     from bpf2py.kernel import capabilities
 else:
     collector = module("bpf2py.export.collector")
     machine = module("bpf2py.export.machine")
     server = module("bpf2py.export.server")
     service = module("bpf2py.export.service")
+    spans = module("bpf2py.export.spans")
     capabilities = module("bpf2py.kernel.capabilities")
 
 
@@ -33,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def export(
     objects: list[str] = typer.Argument(
         None,
-        metavar="[PROGRAM]...",
+        metavar="[PROGRAM...]",
         help="Programs whose maps are annotated (<bpf2py/metrics.h>): .bpf.c, .bpf.o, .py.",
     ),
     config: list[str] = typer.Option(
@@ -70,6 +71,12 @@ def export(
         metavar="NAMES",
         help="Once all is attached, give away all capabilities but these (with commas, or none).",
     ),
+    otlp: str = typer.Option(
+        None,
+        "--otlp",
+        metavar="URL",
+        help="Send the spans of configs (tracing:) to this OpenTelemetry collector, such as http://localhost:4318.",
+    ),
     once: bool = typer.Option(False, "--once", help="Print the metrics and exit."),
     token_file: str = typer.Option(
         None, "--token-file", metavar="FILE", help="A file with the bearer token to ask for."
@@ -82,7 +89,7 @@ def export(
     What of a program is a metric says a config file in ebpf_exporter's format, or the program itself with annotations. SIGHUP reads
     the files again; counts go on. Without configs and programs: pressure and memory of maps, runs and run time of programs, where
     programs are attached (needs CAP_SYS_ADMIN). All is read when it is asked for. /metrics has it, /healthz says that the
-    exporter lives. Needs `pip install 'bpf2py[prometheus]'`.
+    exporter lives. Needs the extra prometheus of bpf2py.
 
     Examples:
 
@@ -103,14 +110,14 @@ def export(
     if check:
         _check(paths)
         return
-    if not paths and (pin is not None or expire is not None):
-        raise EncodeError("--pin and --expire-after are about programs: name one, or a --config")
+    if not paths and (pin is not None or expire is not None or otlp is not None):
+        raise EncodeError("--pin, --expire-after and --otlp are about programs: name one, or a --config")
     of_machine = with_machine or not paths
     if of_machine and kept is not None and not any("sys_admin" in each.lower() for each in kept):
         raise EncodeError("metrics of the machine need CAP_SYS_ADMIN at every scrape: --keep-capabilities sys_admin")
     host, port = _address(listen)
     with ExitStack() as stack:
-        registry, exporter = _registry(stack, paths, of_machine, stats, series, name, pin, expire)
+        registry, exporter = _registry(stack, paths, of_machine, stats, series, name, pin, expire, otlp)
         if kept is not None:
             capabilities.keep_capabilities(kept)
         if exporter is not None:
@@ -156,6 +163,7 @@ def _registry(
     names: list[str] | None,
     pin: str | None,
     expire: float | None,
+    otlp: str | None,
 ) -> tuple[Any, Any]:
     """(registry, exporter of the programs or None)."""
     registered: list[Any] = [machine.MachineCollector(names or (), series)] if of_machine else []
@@ -172,7 +180,8 @@ def _registry(
             if not stats:
                 _say([f"without run statistics: {error}"])
     if paths:
-        exporter = stack.enter_context(service.Exporter(paths, pin=pin, expire_after=expire))
+        sink = spans.SpanSink(otlp) if otlp is not None else None
+        exporter = stack.enter_context(service.Exporter(paths, pin=pin, expire_after=expire, sink=sink))
         _say(exporter.unattached())
         running = exporter
         registered.append(collector.ConfigCollector(lambda: running.exported, series, stats=stats))

@@ -70,7 +70,7 @@ def record(
 
     Structs become struct columns, enumerations dictionaries, times timestamps. What was recorded is whole also when this is killed:
     the next record of the same FILE first makes a Parquet file of what was left. Files are never written over: the next ones are
-    FILE-1.parquet and so on. Needs `pip install 'bpf2py[arrow]'`.
+    FILE-1.parquet and so on. Needs the extra arrow of bpf2py.
 
     Examples:
 

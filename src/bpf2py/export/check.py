@@ -54,6 +54,7 @@ def problems(config: Config, spec: ObjectSpec) -> Iterator[Problem]:
     id_map = config.cgroup_id_map
     if id_map is not None:
         yield from _cgroup_map(id_map.name, id_map.type, spec)
+    yield from _spans(config, spec)
     for metric in config.sources:
         if metric.kind == "variable":
             continue
@@ -69,6 +70,16 @@ def problems(config: Config, spec: ObjectSpec) -> Iterator[Problem]:
             yield Problem(metric.map, f"a map of type {found.type_name} cannot be exported")
         else:
             yield from _map(metric, found)
+
+
+def _spans(config: Config, spec: ObjectSpec) -> Iterator[Problem]:
+    for span in config.spans:
+        found = spec.maps.get(span.ringbuf)
+        if found is None:
+            yield Problem(f"span {span.name}", f"the object has no map {span.ringbuf}")
+        elif found.type != MapType.RINGBUF:
+            yield Problem(f"span {span.name}", f"spans are records of a RINGBUF; {span.ringbuf} is a {found.type_name}")
+        yield from _decoders(f"span {span.name}", span.labels)
 
 
 def _cgroup_map(name: str, kind: str, spec: ObjectSpec) -> Iterator[Problem]:

@@ -162,6 +162,7 @@ class ConfigCollector:
         enabled = _family(f"{OWN}enabled_configs", "The configs that are loaded.", "gauge")
         errors = _counter(f"{OWN}decoder_errors_total", "Keys and records whose labels could not be made.")
         reads = _counter("bpf2py_export_read_errors_total", "Maps that could not be read, by config.")
+        spans = _counter("bpf2py_export_spans_total", "Spans that were read from ring buffers.")
         expired = _counter("bpf2py_export_expired_total", "Elements removed from maps because their owner is gone.")
         info = _family(f"{OWN}ebpf_program_info", "The programs that are loaded.", "gauge")
         attached = _family(f"{OWN}ebpf_program_attached", "Whether the program is attached.", "gauge")
@@ -174,6 +175,8 @@ class ConfigCollector:
             reads.add_sample("bpf2py_export_read_errors_total", config, self._read_errors[exported.config.name])
             if exported.expiry is not None:
                 expired.add_sample("bpf2py_export_expired_total", config, exported.expiry.removed)
+            for reader in exported.spans:
+                spans.add_sample("bpf2py_export_spans_total", config | {"span": reader.source.name}, reader.sent)
             for name, program in exported.obj.programs.items():
                 facts = program.info
                 ident = {"id": str(facts.id)}
@@ -184,7 +187,10 @@ class ConfigCollector:
                 if self._stats:
                     seconds.add_sample(seconds.name, ident, facts.run_time_ns / 1e9)
                     runs.add_sample(f"{OWN}ebpf_program_run_count_total", ident, facts.run_count)
-        yield from (enabled, errors, reads, expired, info, attached)
+        failed = _counter("bpf2py_export_spans_failed_total", "Spans the collector of traces did not take.")
+        for sink in {id(each.sink): each.sink for each in running if each.sink is not None}.values():
+            failed.add_sample("bpf2py_export_spans_failed_total", {}, sink.failed)
+        yield from (enabled, errors, reads, spans, failed, expired, info, attached)
         if self._stats:
             yield from (seconds, runs)
         gone = _family("bpf2py_export_left_out", "Sets of labels there is no room for (--max-series).", "gauge")

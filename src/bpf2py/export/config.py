@@ -23,6 +23,7 @@ __all__ = [
     "Label",
     "Number",
     "Source",
+    "SpanSource",
     "check_buckets",
     "check_names",
     "config_from",
@@ -128,6 +129,15 @@ class CgroupIdMap(NamedTuple):
     regexps: tuple[re.Pattern[str], ...]
 
 
+class SpanSource(NamedTuple):
+    """Spans of traces: the records of a ring buffer, and the service they are told as."""
+
+    ringbuf: str
+    name: str
+    service: str
+    labels: tuple[Label, ...]
+
+
 class Config(NamedTuple):
     """A config file, or what an object's annotations say: `name` is the file's without its ending."""
 
@@ -135,7 +145,7 @@ class Config(NamedTuple):
     sources: tuple[Source, ...] = ()
     kaddrs: tuple[str, ...] = ()
     cgroup_id_map: CgroupIdMap | None = None
-    spans: int = 0
+    spans: tuple[SpanSource, ...] = ()
     prefix: str = "ebpf_exporter_"
 
 
@@ -169,15 +179,15 @@ def config_from(content: object, name: str, where: str) -> Config:
     found = [_metric(each, kind) for kind in ("counter", "gauge") for each in metrics.nodes(kind + "s")]
     found += [_histogram(each) for each in metrics.nodes("histograms")]
     metrics.done()
-    spans = tracing.nodes("spans")
+    spans = tuple(_span(each) for each in tracing.nodes("spans"))
     tracing.done()
     kaddrs = [each.text() for each in top.nodes("kaddrs")]
     id_map = _cgroup_id_map(top.node("cgroup_id_map")) if top.has("cgroup_id_map") else None
     top.text("name", "")
     top.done()
     if not found and not spans:
-        top.fail("it has no metrics")
-    made = Config(name, tuple(found), tuple(kaddrs), id_map, len(spans))
+        top.fail("it has no metrics and no spans")
+    made = Config(name, tuple(found), tuple(kaddrs), id_map, spans)
     check_names(made, where)
     return made
 
@@ -328,6 +338,15 @@ def _metric(node: _Node, kind: str) -> Source:
         "perf" if perf else "map",
         interval,
     )
+
+
+def _span(node: _Node) -> SpanSource:
+    ring = node.text("ringbuf")
+    made = SpanSource(ring, node.text("name", ring), node.text("service", ""), _labels(node))
+    node.done()
+    if not made.labels:
+        node.fail("labels: a span has some: its record is read by them")
+    return made
 
 
 def _histogram(node: _Node) -> Source:

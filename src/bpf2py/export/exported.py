@@ -17,6 +17,7 @@ from bpf2py.export.decoders import Decoders, KeyDecoder
 from bpf2py.export.expiry import Expiry
 from bpf2py.export.perf_counter import PerfCounter
 from bpf2py.export.reading import elements
+from bpf2py.export.spans import SpanReader, SpanSink
 from bpf2py.kernel.ksyms import ksym_address
 from bpf2py.loader import check_compatible
 from bpf2py.loading import ObjectOptions
@@ -77,6 +78,7 @@ class Exported:
         cache: int = 100_000,
         expiry: Expiry | None = None,
         before: Exported | None = None,
+        sink: SpanSink | None = None,
     ) -> None:
         self.decoders = decoders or Decoders()
         self.decode_errors = 0
@@ -84,6 +86,8 @@ class Exported:
         self.expiry = expiry
         self._cache = cache
         self._perf: dict[str, PerfCounter] = {}
+        self.spans: list[SpanReader] = []
+        self.sink = sink
         self._cgroups: CgroupMap | None = None
         self.config = config
         self._keys = self._decoders_of(config)
@@ -134,6 +138,10 @@ class Exported:
             if source.kind == "perf":
                 keys = self._keys[source.map]
                 self._perf[source.map] = PerfCounter(self.obj.maps[source.map], keys, source.flush_interval)
+        for span in config.spans if self.sink is not None else ():
+            assert self.sink is not None
+            keys = KeyDecoder(Decoders(self.decoders.names), span.labels, most=2)
+            self.spans.append(SpanReader(self.obj.maps[span.ringbuf], span, keys, self.sink))
         if before is not None:  # from here on nothing fails
             before._stop_counting()
             for source in config.sources:
@@ -145,20 +153,20 @@ class Exported:
         """Start the threads: they have the capabilities of the one that calls this."""
         if self._cgroups is not None:
             self._cgroups.start()
-        for counter in self._perf.values():
-            counter.start()
+        for thread in self._threads:
+            thread.start()
 
     def _stop_counting(self) -> None:
         """Detach, and take the last records of perf buffers."""
         for link in self.obj.links:
             link.close()
-        for counter in self._perf.values():
-            counter.stop()
+        for thread in self._threads:
+            thread.stop()
 
     def use(self, config: Config) -> None:
         """Go on with another config of the same program. Raises EncodeError, and keeps the former one, where it does not fit."""
         self._check(config, self.obj.spec)
-        for attribute in ("kaddrs", "cgroup_id_map"):
+        for attribute in ("kaddrs", "cgroup_id_map", "spans"):
             if getattr(config, attribute) != getattr(self.config, attribute):
                 raise EncodeError(f"config {config.name}: another {attribute} takes a new start")
         perf = [[source for source in each.sources if source.kind == "perf"] for each in (self.config, config)]
@@ -209,6 +217,10 @@ class Exported:
                 yield key, numbers
 
     @property
+    def _threads(self) -> list[PerfCounter | SpanReader]:
+        return [*self._perf.values(), *self.spans]
+
+    @property
     def lost(self) -> dict[str, int]:
         """Records of perf buffers that were not counted, by counter."""
         return {name: counter.lost + counter.dropped for name, counter in self._perf.items()}
@@ -216,12 +228,12 @@ class Exported:
     @property
     def undecoded(self) -> int:
         """Keys and records whose labels could not be made."""
-        return self.decode_errors + sum(counter.undecoded for counter in self._perf.values())
+        return self.decode_errors + sum(thread.undecoded for thread in self._threads)
 
     @property
     def failures(self) -> list[str]:
         """What ended that should not have."""
-        return [f"{name}: {counter.failed}" for name, counter in self._perf.items() if counter.failed]
+        return [f"{thread.name}: {thread.failed}" for thread in self._threads if thread.failed]
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -229,8 +241,8 @@ class Exported:
         """Detach and close all. Pinned maps stay."""
         if self._cgroups is not None:
             self._cgroups.stop()
-        for counter in self._perf.values():
-            counter.stop()
+        for thread in self._threads:
+            thread.stop()
         self.obj.close()
 
     def __enter__(self) -> Exported:

@@ -40,6 +40,7 @@ class PerfCounter:
     ) -> None:
         self.undecoded = self.dropped = 0
         self.failed: str | None = None
+        self.name = bpf_map.name
         self.keys = keys
         self.flush_interval = flush_interval
         self._most = most

@@ -16,6 +16,7 @@ from bpf2py.export.config import Config, read_config
 from bpf2py.export.decoders import Decoders
 from bpf2py.export.expiry import Expiry
 from bpf2py.export.exported import Exported, failed_to_attach, program_beside, read_program
+from bpf2py.export.spans import SpanSink
 from bpf2py.spec.object_spec import ObjectSpec
 
 __all__ = ["Exporter", "check"]
@@ -53,6 +54,7 @@ class Exporter:
         pin: directory of a BPF file system where the counted maps are pinned: the next exporter goes on with them.
         cache: labels of so many keys are kept, for each metric.
         expire_after: seconds after which elements of processes and cgroups that are gone are removed; None for never.
+        sink: where spans go; without one they are not read.
 
     Raises what reading and loading them raises; programs that cannot be attached are not fatal.
     """
@@ -65,12 +67,14 @@ class Exporter:
         pin: str | os.PathLike[str] | None = None,
         cache: int = 100_000,
         expire_after: float | None = None,
+        sink: SpanSink | None = None,
     ) -> None:
         self._paths = [Path(path) for path in paths]
         self._backend = backend
         self._pin = pin
         self._cache = cache
         self._expire_after = expire_after
+        self._sink = sink
         self._decoders = Decoders()
         self._loaded: dict[Path, _Loaded] = {}
         self._started = False
@@ -112,6 +116,7 @@ class Exporter:
             cache=self._cache,
             expiry=expiry,
             before=before,
+            sink=self._sink,
         )
 
     def run(self) -> None:
@@ -146,8 +151,12 @@ class Exporter:
         return wrong
 
     def unattached(self) -> list[str]:
-        """Lines about programs that are not attached."""
-        return [line for exported in self.exported for line in failed_to_attach(exported)]
+        """Lines about programs that are not attached, and spans that are not read."""
+        lines = [line for exported in self.exported for line in failed_to_attach(exported)]
+        for exported in self.exported:
+            if exported.config.spans and self._sink is None:
+                lines.append(f"config {exported.config.name}: its spans go nowhere: give --otlp URL")
+        return lines
 
     def problems(self) -> list[str]:
         """What is wrong with the exporter itself, a line each: for ``/healthz``."""
@@ -158,6 +167,8 @@ class Exporter:
         for exported in self.exported:
             exported.close()
         self._loaded.clear()
+        if self._sink is not None:
+            self._sink.close()
 
     def __enter__(self) -> Exporter:
         return self

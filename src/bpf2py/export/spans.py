@@ -1,0 +1,153 @@
+"""Spans of traces from ring buffers, sent to an OpenTelemetry collector by OTLP over HTTP (extra ``otel``).
+
+What is read of a record, by the names of its labels, is ebpf_exporter's: ``trace_id``, ``parent_span_id``, ``span_id``,
+``span_monotonic_timestamp_ns``, ``span_duration_ns`` and ``span_name``; all others are attributes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bpf2py.errors import BpfError, EncodeError, NotSupported
+from bpf2py.export.config import SpanSource
+from bpf2py.export.decoders import KeyDecoder
+from bpf2py.maps.base import AnyMap
+from bpf2py.readers import RingReader
+from bpf2py.readers.batch import Batch
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["SpanReader", "SpanSink"]
+
+SAMPLED = 1
+QUEUE, SECONDS = 16_384, 1000  # spans that wait to be sent; milliseconds until they are
+
+
+class SpanSink:
+    """Where spans go: `endpoint` is a collector such as ``http://localhost:4318``. Raises NotSupported without the extra.
+
+    Attributes:
+        failed: spans the collector did not take.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+        except ImportError:
+            raise NotSupported(
+                "OpenTelemetry is not installed: pip install 'bpf2py[otel]'", feature="opentelemetry"
+            ) from None
+        if not endpoint.startswith(("http://", "https://")):
+            raise EncodeError(f"a collector of traces is a URL such as http://localhost:4318, not {endpoint!r}")
+        self.failed = 0
+        sink, inner = self, OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")
+
+        class Counting(SpanExporter):
+            """Counts what could not be sent."""
+
+            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+                result = inner.export(spans)
+                if result is not SpanExportResult.SUCCESS:
+                    sink.failed += len(spans)
+                return result
+
+            def shutdown(self) -> None:
+                inner.shutdown()  # type: ignore[no-untyped-call]
+
+        self._processor = BatchSpanProcessor(Counting(), max_queue_size=QUEUE, schedule_delay_millis=SECONDS)
+
+    def send(self, span: ReadableSpan) -> None:
+        """Send a span, soon."""
+        self._processor.on_end(span)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
+
+
+class SpanReader:
+    """Makes spans of a ring buffer's records, from a thread.
+
+    Attributes:
+        sent: spans given to the sink.
+        undecoded: records that made none.
+        failed: why the thread ended, or None.
+    """
+
+    def __init__(self, bpf_map: AnyMap, source: SpanSource, keys: KeyDecoder, sink: SpanSink) -> None:
+        from opentelemetry.sdk.resources import Resource
+
+        self.name = bpf_map.name
+        self.source = source
+        self.sent = self.undecoded = 0
+        self.failed: str | None = None
+        self._keys = keys
+        self._sink = sink
+        self._resource = Resource.create({"service.name": source.service or source.name})
+        self._names = [label.name for label in source.labels]
+        # What bpf_ktime_get_ns() says is since the machine started.
+        self._since = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._reader: RingReader[bytes] = RingReader(bpf_map)
+        self._thread = threading.Thread(target=self._run, name=f"spans {bpf_map.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin; what was written before is in the buffer."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for batch in self._reader.batches():
+                self.take([batch])
+        except BpfError as error:
+            self.failed = str(error)
+
+    def take(self, batches: list[Batch[bytes]]) -> None:
+        """Send the spans of some records."""
+        for batch in batches:
+            for record in batch.records():
+                try:
+                    labels = self._keys.labels(bytes(record[: self._keys.size]))
+                    if labels is None:
+                        continue
+                    span = self._span(dict(zip(self._names, labels, strict=True)))
+                except (EncodeError, ValueError):
+                    self.undecoded += 1
+                    continue
+                self._sink.send(span)
+                self.sent += 1
+
+    def _span(self, told: dict[str, str]) -> ReadableSpan:
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.trace import SpanContext, TraceFlags
+
+        trace = int(told.pop("trace_id", "0"), 16) or secrets.randbits(128)
+        parent = int(told.pop("parent_span_id", "0"), 16)
+        own = int(told.pop("span_id", "0"), 16) or secrets.randbits(64)
+        at = told.pop("span_monotonic_timestamp_ns", None)
+        start = self._since + int(at) if at is not None else time.time_ns()
+        end = start + int(told.pop("span_duration_ns", "0"))
+        name = told.pop("span_name", None) or self.source.name
+        flags = TraceFlags(SAMPLED)
+        return ReadableSpan(
+            name,
+            SpanContext(trace, own, False, flags),
+            SpanContext(trace, parent, True, flags) if parent else None,
+            self._resource,
+            dict(told),
+            start_time=start,
+            end_time=end,
+        )
+
+    def stop(self) -> None:
+        """Send what is in the buffer, and end."""
+        if not self._reader.closed:
+            self.take(self._reader.flush())
+        self._reader.close()
+        if self._thread.is_alive():
+            self._thread.join()
