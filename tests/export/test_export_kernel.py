@@ -296,6 +296,34 @@ def test_reload_keeps_counts(tmp_path: Path) -> None:
         assert told() == {'ebpf_exporter_kept_calls{two="3"}': 7}
 
 
+def test_another_program_goes_on_with_all_counts(tmp_path: Path) -> None:
+    """Maps are taken over, and so is what was counted of a perf buffer, its last records included."""
+    (tmp_path / "some.yaml").write_text(CONFIG)
+    (tmp_path / "some.bpf.c").write_text(COUNTING)
+    names = ("runs", "cpu_runs", "records")
+    with Exporter([tmp_path / "some.yaml"], "kernel") as exporter:
+        exporter.run()
+        (first,) = exporter.exported
+        run(first.obj.programs["count"], 1, 5)
+        (tmp_path / "some.bpf.c").write_text(
+            COUNTING.replace("!= 424242)\n        return 0", "!= 424242)\n        return 1")
+        )
+        assert exporter.reload() == []
+        (second,) = exporter.exported
+        assert second is not first
+        assert first.obj.closed
+        run(second.obj.programs["count"], 1, 3)
+        found = scraped(second)
+        assert [found[f'ebpf_exporter_{name}_total{{key="1"}}'] for name in names] == [8, 8, 8]
+        # What is wrong changes nothing, and the exporter goes on.
+        (tmp_path / "some.bpf.c").write_text(COUNTING.replace("runs_total SEC", "others SEC"))
+        (line,) = exporter.reload()
+        assert "runs_total" in line
+        assert exporter.exported == [second]
+        run(second.obj.programs["count"], 1, 1)
+        assert scraped(second)['ebpf_exporter_records_total{key="1"}'] == 9
+
+
 def test_killed_and_started_again_it_goes_on(tmp_path: Path, bpffs: Path) -> None:
     source = tmp_path / "calls.bpf.c"
     source.write_text(ANNOTATED)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
@@ -116,8 +116,9 @@ def export(
     if of_machine and kept is not None and not any("sys_admin" in each.lower() for each in kept):
         raise EncodeError("metrics of the machine need CAP_SYS_ADMIN at every scrape: --keep-capabilities sys_admin")
     host, port = _address(listen)
+    token = _token(token_file)
     with ExitStack() as stack:
-        registry, exporter = _registry(stack, paths, of_machine, stats, series, name, pin, expire, otlp)
+        registry, exporter, lock = _registry(stack, paths, of_machine, stats, series, name, pin, expire, otlp)
         if kept is not None:
             capabilities.keep_capabilities(kept)
         if exporter is not None:
@@ -131,7 +132,7 @@ def export(
             registry,
             host,
             port,
-            token=_token(token_file),
+            token=token,
             certificate=certificate,
             key=key,
             problems=exporter.problems if exporter is not None else tuple,
@@ -149,7 +150,8 @@ def export(
         while again.wait():
             again.clear()
             assert exporter is not None
-            lines = exporter.reload()
+            with lock:
+                lines = exporter.reload()
             _say(lines or [f"{len(paths)} file{'s' if len(paths) > 1 else ''} read again"])
             _say(exporter.unattached())
 
@@ -164,12 +166,13 @@ def _registry(
     pin: str | None,
     expire: float | None,
     otlp: str | None,
-) -> tuple[Any, Any]:
-    """(registry, exporter of the programs or None)."""
+) -> tuple[Any, Any, Any]:
+    """(registry, exporter of the programs or None, what is held while it changes)."""
     registered: list[Any] = [machine.MachineCollector(names or (), series)] if of_machine else []
     from prometheus_client import CollectorRegistry
 
     registry, exporter = CollectorRegistry(auto_describe=False), None
+    lock: Any = nullcontext()
     if stats:
         try:
             stack.enter_context(enable_stats())
@@ -184,10 +187,12 @@ def _registry(
         exporter = stack.enter_context(service.Exporter(paths, pin=pin, expire_after=expire, sink=sink))
         _say(exporter.unattached())
         running = exporter
-        registered.append(collector.ConfigCollector(lambda: running.exported, series, stats=stats))
+        made = collector.ConfigCollector(lambda: running.exported, series, stats=stats)
+        registered.append(made)
+        lock = made.lock
     for each in registered:
         registry.register(each)
-    return registry, exporter
+    return registry, exporter, lock
 
 
 def _stats_are_on() -> bool:

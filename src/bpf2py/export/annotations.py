@@ -64,6 +64,7 @@ class _Annotations:
         self.spec = spec
         self.where = where
         self.prefix = _word(spec.name)
+        self._ids: dict[int, int] = {}
         self.tags: dict[tuple[int, int], dict[str, str]] = {}  # by type and member (-1: the whole)
         if spec.types is not None:
             for type_id in spec.types.ids_of_kind(Kind.DECL_TAG):
@@ -151,12 +152,10 @@ class _Annotations:
         return found
 
     def _id_of(self, btf: Btf, struct: Struct) -> int:
-        if not hasattr(self, "_ids"):
-            self._ids = {
-                id(btf.type(type_id)): type_id
-                for kind in (Kind.STRUCT, Kind.UNION)
-                for type_id in btf.ids_of_kind(kind)
-            }
+        """The id of a struct or union, by which its tags are known."""
+        if not self._ids:
+            kinds = (Kind.STRUCT, Kind.UNION)
+            self._ids = {id(btf.type(type_id)): type_id for kind in kinds for type_id in btf.ids_of_kind(kind)}
         return self._ids.get(id(struct), -1)
 
     def _slots(self, btf: Btf, type_id: int) -> int:

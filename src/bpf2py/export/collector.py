@@ -67,6 +67,9 @@ class ConfigCollector:
         exported: the programs; asked anew at every scrape.
         most_series: series of all configs at most: sets of labels there is no room for are left out, and counted.
         stats: whether run statistics are counted: then each program's are among the metrics.
+
+    Attributes:
+        lock: held during a scrape; who changes what is exported holds it meanwhile.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class ConfigCollector:
         self._exported = exported
         self._series = Series(most_series)
         self._stats = stats
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._read_errors: dict[str, int] = {}
 
     def describe(self) -> list[Metric]:
@@ -84,7 +87,7 @@ class ConfigCollector:
 
     def collect(self) -> Iterator[Metric]:
         """What a scrape gets. One that cannot be read is left out, and counted; the others are there."""
-        with self._lock:
+        with self.lock:
             yield from list(self._collect())
 
     def _collect(self) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bpf2py.errors import BpfError, EncodeError, NotSupported
@@ -21,6 +21,7 @@ from bpf2py.readers.batch import Batch
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 __all__ = ["SpanReader", "SpanSink"]
 
@@ -60,15 +61,24 @@ class SpanSink:
             def shutdown(self) -> None:
                 inner.shutdown()  # type: ignore[no-untyped-call]
 
-        self._processor = BatchSpanProcessor(Counting(), max_queue_size=QUEUE, schedule_delay_millis=SECONDS)
+        # Its thread is started with the first span: it has the capabilities of who sends that.
+        self._start: Callable[[], BatchSpanProcessor] = lambda: BatchSpanProcessor(
+            Counting(), max_queue_size=QUEUE, schedule_delay_millis=SECONDS
+        )
+        self._processor: BatchSpanProcessor | None = None
+        self._lock = threading.Lock()
 
     def send(self, span: ReadableSpan) -> None:
         """Send a span, soon."""
+        with self._lock:
+            if self._processor is None:
+                self._processor = self._start()
         self._processor.on_end(span)
 
     def close(self) -> None:
         """Send what is left."""
-        self._processor.shutdown()  # type: ignore[no-untyped-call]
+        if self._processor is not None:
+            self._processor.shutdown()  # type: ignore[no-untyped-call]
 
 
 class SpanReader:
