@@ -372,6 +372,12 @@ class TestOtherKernels:
         assert found["good"].attached is True
         assert found["no_hook"].attached is False
 
+    def test_a_damaged_object_is_not_sent(self, guest: Guest, tmp_path: Path) -> None:
+        path = tmp_path / "damaged.o"
+        path.write_bytes(b"\x7fELF" + bytes(60))
+        with pytest.raises(ObjectError):
+            guest.verify(path)
+
     def test_what_users_of_the_loader_see_there(self, guest: Guest) -> None:
         examples = sorted((Path(__file__).parents[2] / "examples").glob("*.bpf.c"))
         assert len(examples) > 5

@@ -39,9 +39,8 @@ MOUNTS = (
     ("securityfs", "/sys/kernel/security", "securityfs"),
     ("bpf", "/sys/fs/bpf", "bpf"),
     ("cgroup2", "/sys/fs/cgroup", "cgroup2"),
-    ("tmpfs", "/tmp", "tmpfs"),
-    ("tmpfs", "/run", "tmpfs"),
 )
+DIRECTORIES = ("/tmp", "/run", "/root")  # all of the root file system is memory
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1  # include/uapi/linux/sockios.h, if.h
 
 
@@ -53,6 +52,8 @@ def set_up() -> None:
         "HOME": "/root",
         "LANG": "C.UTF-8",
     }
+    for place in DIRECTORIES:
+        os.makedirs(place, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     for source, place, kind in MOUNTS:
         try:

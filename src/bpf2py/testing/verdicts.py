@@ -126,12 +126,13 @@ def reports(name: str, attach: bool, log_level: int, blob: bytes = b"", path: st
 
 
 def object_of(source: str | os.PathLike[str]) -> tuple[str, bytes]:
-    """The name and the bytes of an object file, or of what a source is compiled to.
+    """The name and the bytes of a good object file, or of what a source is compiled to.
 
     Raises CompileError, ObjectError or OSError.
     """
     path = os.fspath(source)
     data = compile(path) if path.endswith((".c", ".py")) else Path(path).read_bytes()
+    ObjectSpec.from_bytes(data, object_name(path))  # what is damaged is refused here, not in a guest
     return object_name(path), data
 
 
