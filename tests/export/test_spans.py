@@ -47,7 +47,7 @@ tracing:
         - {name: span_monotonic_timestamp_ns, size: 8, decoders: [{name: uint}]}
         - {name: span_duration_ns, size: 8, decoders: [{name: uint}]}
         - {name: span_name, size: 16, decoders: [{name: string}]}
-        - {name: error, size: 4, padding: 4, decoders: [{name: uint}, {name: errno}]}
+        - {name: sys.error, size: 4, padding: 4, decoders: [{name: uint}, {name: errno}]}
 """
 Compile = Callable[[str], bytes]
 
@@ -128,7 +128,7 @@ def test_spans_arrive(compile_bpf: Compile, collector: Collector) -> None:
     assert (first.parent_span_id, first.span_id) == ((0x11).to_bytes(8, "big"), (0x22).to_bytes(8, "big"))
     assert first.end_time_unix_nano - first.start_time_unix_nano == 1_500_000
     assert abs(first.start_time_unix_nano - before) < 60 * 10**9
-    assert [(a.key, a.value.string_value) for a in first.attributes] == [("error", "ENOENT")]
+    assert [(a.key, a.value.string_value) for a in first.attributes] == [("sys.error", "ENOENT")]
     # Without numbers of its own a span begins a trace.
     assert second.name == "call"
     assert any(second.trace_id)

@@ -32,6 +32,7 @@ __all__ = [
 
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
+ATTRIBUTE = re.compile(r"[\w.:-]+\Z", re.ASCII)  # of a span: "cpu.orig"
 BUCKETS = ("exp2", "exp2zero", "linear", "fixed")
 MOST_BUCKETS = 1000
 MOST_BYTES = 4 << 20
@@ -342,7 +343,7 @@ def _metric(node: _Node, kind: str) -> Source:
 
 def _span(node: _Node) -> SpanSource:
     ring = node.text("ringbuf")
-    made = SpanSource(ring, node.text("name", ring), node.text("service", ""), _labels(node))
+    made = SpanSource(ring, node.text("name", ring), node.text("service", ""), _labels(node, ATTRIBUTE))
     node.done()
     if not made.labels:
         node.fail("labels: a span has some: its record is read by them")
@@ -381,7 +382,7 @@ def check_buckets(made: Buckets, where: str) -> None:
         raise EncodeError(f"{where}: bucket_multiplier: it must be more than 0")
 
 
-def _labels(node: _Node) -> tuple[Label, ...]:
+def _labels(node: _Node, pattern: re.Pattern[str] = LABEL) -> tuple[Label, ...]:
     made = []
     for each in node.nodes("labels"):
         size, padding = each.whole("size"), each.whole("padding", 0)
@@ -395,7 +396,7 @@ def _labels(node: _Node) -> tuple[Label, ...]:
             each.fail(f"expires: it is process or cgroup, not {expires!r}")
         if not expires and decoders[-1].name == "cgroup":
             expires = "cgroup"
-        made.append(Label(_name(each, LABEL), size, decoders, padding, expires))
+        made.append(Label(_name(each, pattern), size, decoders, padding, expires))
         each.done()
     names = [label.name for label in made]
     for name in names:
