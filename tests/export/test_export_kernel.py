@@ -185,7 +185,7 @@ def cgroup(name: str) -> Iterator[str]:
             os.rmdir(path)
 
 
-@pytest.mark.parametrize("kind", ["hash", "cgrp_storage"])
+@pytest.mark.parametrize("kind", ["hash", pytest.param("cgrp_storage", marks=pytest.mark.since("6.2"))])
 def test_a_map_of_cgroups(compile_bpf: Compile, kind: str) -> None:
     if kind == "hash":
         declared = "__uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 100); __type(key, __u64);"
@@ -411,6 +411,33 @@ def test_what_the_command_refuses(arguments: list[str], message: str) -> None:
     done = command(*arguments)
     assert done.returncode != 0
     assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "name"),
+    [
+        ("prometheus_client", ["--config", "some.yaml", "--once"], "prometheus_client is not installed"),
+        ("prometheus_client", ["--once"], "prometheus_client is not installed"),
+        ("yaml", ["--config", "some.yaml", "--check"], "PyYAML is not installed"),
+        (
+            "opentelemetry",
+            ["--config", "some.yaml", "--once", "--otlp", "http://localhost:1"],
+            "OpenTelemetry is not installed",
+        ),
+    ],
+)
+def test_an_extra_that_is_not_installed(tmp_path: Path, missing: str, arguments: list[str], name: str) -> None:
+    (tmp_path / "some.bpf.c").write_text(COUNTING)
+    (tmp_path / "some.yaml").write_text(CONFIG)
+    without = (
+        f"import sys; sys.modules[{missing!r}] = None; from bpf2py.cli import main; sys.argv[0] = 'bpf2py'; main()"
+    )
+    command = [sys.executable, "-c", without, "export", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert name in done.stderr
+    assert "pip install 'bpf2py[" in done.stderr
     assert "Traceback" not in done.stderr
 
 

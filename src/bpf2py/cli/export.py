@@ -15,9 +15,10 @@ from bpf2py.errors import BpfError, EncodeError, PermissionDenied
 from bpf2py.programs import enable_stats
 
 if TYPE_CHECKING:
-    from bpf2py.export import collector, machine, server, service, spans
+    from bpf2py.export import client, collector, machine, server, service, spans
     from bpf2py.kernel import capabilities
 else:
+    client = module("bpf2py.export.client")
     collector = module("bpf2py.export.collector")
     machine = module("bpf2py.export.machine")
     server = module("bpf2py.export.server")
@@ -168,10 +169,8 @@ def _registry(
     otlp: str | None,
 ) -> tuple[Any, Any, Any]:
     """(registry, exporter of the programs or None, what is held while it changes)."""
+    registry, exporter = client.new_registry(), None
     registered: list[Any] = [machine.MachineCollector(names or (), series)] if of_machine else []
-    from prometheus_client import CollectorRegistry
-
-    registry, exporter = CollectorRegistry(auto_describe=False), None
     lock: Any = nullcontext()
     if stats:
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
+from bpf2py.export.client import require_client
 from bpf2py.export.config import Family, Source
 from bpf2py.export.exported import Exported, Sets
 from bpf2py.export.histogram import cumulative, go_number, number_of_series
@@ -68,6 +69,8 @@ class ConfigCollector:
         most_series: series of all configs at most: sets of labels there is no room for are left out, and counted.
         stats: whether run statistics are counted: then each program's are among the metrics.
 
+    Raises NotSupported without `prometheus_client`.
+
     Attributes:
         lock: held during a scrape; who changes what is exported holds it meanwhile.
     """
@@ -75,6 +78,7 @@ class ConfigCollector:
     def __init__(
         self, exported: Callable[[], Sequence[Exported]], most_series: int = 20_000, *, stats: bool = True
     ) -> None:
+        require_client()
         self._exported = exported
         self._series = Series(most_series)
         self._stats = stats
