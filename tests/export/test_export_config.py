@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bpf2py.errors import EncodeError
-from bpf2py.export.config import Config, read_config
+from bpf2py.export.config import Config, config_from, read_config
 
 pytest.importorskip("yaml")
 
@@ -138,3 +141,32 @@ def test_a_config_that_is_no_config_is_refused_before_it_is_parsed(tmp_path: Pat
     path.write_bytes(b" " * ((4 << 20) + 1))
     with pytest.raises(EncodeError, match="at most"):
         read_config(path)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_a_damaged_config_is_an_error_that_says_where(data: st.DataObject) -> None:
+    """Parts of a config taken out, replaced and repeated: it is read, or EncodeError says what is wrong."""
+    import yaml
+
+    content = yaml.load(ALL, yaml.BaseLoader)
+    words = st.sampled_from(["", "x", "-1", "1e400", "nan", "99999999999", "{}", "true", "uint", "name"])
+    other: st.SearchStrategy[Any] = st.one_of(
+        words, st.just([]), st.just({}), st.lists(words, max_size=2), st.dictionaries(words, words, max_size=2)
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        place: Any = content
+        while isinstance(place, dict | list) and place:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = data.draw(st.sampled_from(keys))
+            below = place[key]
+            if not isinstance(below, dict | list) or not below or data.draw(st.booleans()):
+                place[key] = data.draw(st.one_of(other, st.just(below)))
+                if isinstance(place, list) and data.draw(st.booleans()):
+                    place.append(below)
+                break
+            place = below
+    try:
+        config_from(content, "some", "some.yaml")
+    except EncodeError as error:
+        assert str(error).startswith("some.yaml: ")

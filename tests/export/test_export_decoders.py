@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bpf2py.errors import EncodeError
 from bpf2py.export.config import Decoder, Label
@@ -192,3 +194,20 @@ def test_errors_name_the_label() -> None:
     keys = KeyDecoder(Decoders(Names(Cgroups("/nowhere"))), [Label("n", 3, (Decoder("uint"),))])
     with pytest.raises(EncodeError, match="label n: decoder uint does not take 3 bytes"):
         keys.labels(b"abc")
+
+
+@given(
+    st.lists(st.sampled_from(sorted(set(DECODERS) - {"static_map", "regexp"})), min_size=1, max_size=3),
+    st.binary(max_size=48),
+)
+def test_any_bytes_make_text_or_a_typed_error(names: list[str], data: bytes) -> None:
+    label = Label("l", max(1, len(data)), tuple(Decoder(name) for name in names))
+    try:
+        made = KeyDecoder(ANYTHING, [label]).labels(data)
+    except EncodeError:
+        return
+    assert made is not None
+    made[0].encode()  # no half characters
+
+
+ANYTHING = Decoders(Names(Cgroups("/nowhere"), PciIds(("/nowhere",))))
