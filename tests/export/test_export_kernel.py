@@ -40,7 +40,7 @@ char LICENSE[] SEC("license") = "GPL";
 COUNTING = f"""{HEAD}
 struct {{ __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 64); __type(key, __u64); __type(value, __u64); }}
     runs_total SEC(".maps");
-struct {{ __uint(type, BPF_MAP_TYPE_LRU_PERCPU_HASH); __uint(max_entries, 64); __type(key, __u64); __type(value, __u64); }}
+struct {{ __uint(type, BPF_MAP_TYPE_PERCPU_HASH); __uint(max_entries, 64); __type(key, __u64); __type(value, __u64); }}
     cpu_runs_total SEC(".maps");
 struct {{ __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); }} records_total SEC(".maps");
 
