@@ -191,6 +191,33 @@ def test_records_of_a_perf_buffer_are_counted(exported: Exported, engine: Engine
     assert exported.failures == []
 
 
+def test_sets_of_records_are_forgotten_once_they_were_told(exported: Exported) -> None:
+    now = [0.0]
+    counter = exported._perf["kills"]
+    counter._clock, counter.flush_interval, counter._most = (lambda: now[0]), 10, 2
+
+    def count(*cgroups: int) -> None:
+        for cgroup in cgroups:
+            counter.record(cgroup.to_bytes(8, "little") + b"\1")
+
+    count(5, 5, 6, 7, 7)  # 7 finds no room
+    assert counter.read() == {("5", "1"): 2, ("6", "1"): 1}
+    assert exported.lost == {"kills": 2}
+    now[0] = 9
+    count(6)
+    now[0] = 11
+    # 5 goes: it was told, and is the same since. 6 was counted meanwhile.
+    assert counter.read() == {("6", "1"): 2}
+    count(7)
+    now[0] = 30
+    count(7)
+    now[0] = 50
+    assert counter.read() == {("7", "1"): 2}  # counted after it was told last: told once more
+    assert counter.read() == {}
+    counter.record(b"short")
+    assert exported.undecoded == 1
+
+
 def mark_of(mark: int) -> bytes:
     """struct __sk_buff with a mark: the third u32."""
     return bytes(8) + mark.to_bytes(4, "little") + bytes(180)

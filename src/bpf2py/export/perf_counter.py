@@ -6,18 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 
-from bpf2py.errors import BpfError, EncodeError
+from bpf2py.errors import EncodeError
 from bpf2py.export.decoders import KeyDecoder
+from bpf2py.export.records import RecordThread
 from bpf2py.maps.base import AnyMap
 from bpf2py.readers import PerfReader
-from bpf2py.readers.batch import Batch
 
 __all__ = ["PerfCounter"]
 
 MOST_SETS = 100_000
 
 
-class PerfCounter:
+class PerfCounter(RecordThread):
     """Counts records from a thread.
 
     Sets of labels that were not counted for `flush_interval` seconds and whose count was read meanwhile are forgotten: no count is
@@ -25,9 +25,7 @@ class PerfCounter:
 
     Attributes:
         lost: records the kernel had no room for.
-        undecoded: records whose labels could not be made.
         dropped: records beyond `most` sets of labels.
-        failed: why the thread ended, or None.
     """
 
     def __init__(
@@ -38,9 +36,8 @@ class PerfCounter:
         most: int = MOST_SETS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.undecoded = self.dropped = 0
-        self.failed: str | None = None
-        self.name = bpf_map.name
+        super().__init__(bpf_map.name, PerfReader(bpf_map))
+        self.dropped = 0
         self.keys = keys
         self.flush_interval = flush_interval
         self._most = most
@@ -49,35 +46,17 @@ class PerfCounter:
         self._seen: dict[tuple[str, ...], float] = {}  # when each was counted last
         self._read: dict[tuple[str, ...], int] = {}  # what was last told of each
         self._lock = threading.Lock()
-        self._reader: PerfReader[bytes] = PerfReader(bpf_map)
-        self._thread = threading.Thread(target=self._run, name=f"perf_event_array {bpf_map.name}", daemon=True)
 
     @property
     def lost(self) -> int:
         """Records the kernel had no room for."""
-        return self._reader.lost
+        return int(getattr(self.reader, "lost", 0))
 
-    def start(self) -> None:
-        """Begin; what was written before is in the buffers."""
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for batch in self._reader.batches():
-                self._take([batch])
-        except BpfError as error:
-            self.failed = str(error)
-
-    def _take(self, batches: list[Batch[bytes]]) -> None:
-        for batch in batches:
-            for record in batch.records():
-                self.count(bytes(record[: self.keys.size]))
-
-    def count(self, record: bytes) -> None:
+    def record(self, data: bytes) -> None:
         """Count a record."""
         with self._lock:
             try:
-                labels = self.keys.labels(record)
+                labels = self.keys.labels(data[: self.keys.size])
             except EncodeError:
                 self.undecoded += 1
                 return
@@ -91,8 +70,7 @@ class PerfCounter:
 
     def read(self) -> dict[tuple[str, ...], int]:
         """The counts by labels, with what is in the buffers now."""
-        if not self._reader.closed:
-            self._take(self._reader.flush())
+        self.catch_up()
         with self._lock:
             before = self._clock() - self.flush_interval
             for labels, last in list(self._seen.items()):
@@ -108,12 +86,4 @@ class PerfCounter:
                 self._counts[labels] = self._counts.get(labels, 0) + count
                 self._seen[labels] = self._clock()
             self.undecoded += other.undecoded
-            self.dropped += other.dropped
-
-    def stop(self) -> None:
-        """Count what is in the buffers, and end."""
-        if not self._reader.closed:
-            self._take(self._reader.flush())
-        self._reader.close()
-        if self._thread.is_alive():
-            self._thread.join()
+            self.dropped += other.dropped + other.lost

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bpf2py.errors import BpfError, EncodeError, NotSupported
+from bpf2py.errors import EncodeError, NotSupported
 from bpf2py.export.config import SpanSource
 from bpf2py.export.decoders import KeyDecoder
+from bpf2py.export.records import RecordThread
 from bpf2py.maps.base import AnyMap
 from bpf2py.readers import RingReader
-from bpf2py.readers.batch import Batch
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -81,56 +81,38 @@ class SpanSink:
             self._processor.shutdown()  # type: ignore[no-untyped-call]
 
 
-class SpanReader:
+class SpanReader(RecordThread):
     """Makes spans of a ring buffer's records, from a thread.
 
     Attributes:
         sent: spans given to the sink.
-        undecoded: records that made none.
-        failed: why the thread ended, or None.
     """
 
     def __init__(self, bpf_map: AnyMap, source: SpanSource, keys: KeyDecoder, sink: SpanSink) -> None:
         from opentelemetry.sdk.resources import Resource
 
-        self.name = bpf_map.name
+        super().__init__(bpf_map.name, RingReader(bpf_map))
         self.source = source
-        self.sent = self.undecoded = 0
-        self.failed: str | None = None
+        self.sent = 0
         self._keys = keys
         self._sink = sink
         self._resource = Resource.create({"service.name": source.service or source.name})
         self._names = [label.name for label in source.labels]
         # What bpf_ktime_get_ns() says is since the machine started.
         self._since = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        self._reader: RingReader[bytes] = RingReader(bpf_map)
-        self._thread = threading.Thread(target=self._run, name=f"spans {bpf_map.name}", daemon=True)
 
-    def start(self) -> None:
-        """Begin; what was written before is in the buffer."""
-        self._thread.start()
-
-    def _run(self) -> None:
+    def record(self, data: bytes) -> None:
+        """Send the span of a record."""
         try:
-            for batch in self._reader.batches():
-                self.take([batch])
-        except BpfError as error:
-            self.failed = str(error)
-
-    def take(self, batches: list[Batch[bytes]]) -> None:
-        """Send the spans of some records."""
-        for batch in batches:
-            for record in batch.records():
-                try:
-                    labels = self._keys.labels(bytes(record[: self._keys.size]))
-                    if labels is None:
-                        continue
-                    span = self._span(dict(zip(self._names, labels, strict=True)))
-                except (EncodeError, ValueError):
-                    self.undecoded += 1
-                    continue
-                self._sink.send(span)
-                self.sent += 1
+            labels = self._keys.labels(data[: self._keys.size])
+            if labels is None:
+                return
+            span = self._span(dict(zip(self._names, labels, strict=True)))
+        except (EncodeError, ValueError):
+            self.undecoded += 1
+            return
+        self._sink.send(span)
+        self.sent += 1
 
     def _span(self, told: dict[str, str]) -> ReadableSpan:
         from opentelemetry.sdk.trace import ReadableSpan
@@ -153,11 +135,3 @@ class SpanReader:
             start_time=start,
             end_time=end,
         )
-
-    def stop(self) -> None:
-        """Send what is in the buffer, and end."""
-        if not self._reader.closed:
-            self.take(self._reader.flush())
-        self._reader.close()
-        if self._thread.is_alive():
-            self._thread.join()
