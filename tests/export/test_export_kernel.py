@@ -359,6 +359,16 @@ def test_without_capabilities_it_goes_on_reading(tmp_path: Path) -> None:
             assert "NoNewPrivs:\t1" in status
 
 
+def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "calls.bpf.c").write_text(ANNOTATED)
+    for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+        with Running(str(tmp_path / "calls.bpf.c"), "--no-stats") as running:
+            running.process.send_signal(number)
+            assert running.process.wait() == status
+            assert running.process.stderr is not None
+            assert "Traceback" not in running.process.stderr.read()
+
+
 def test_health_is_that_of_the_threads_that_count(compile_bpf: Compile) -> None:
     from bpf2py.export.server import serve
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from contextlib import ExitStack, nullcontext
 
 from bpf2py._lazy import module
@@ -122,6 +121,11 @@ def export(
         registry, exporter, lock = _registry(stack, paths, of_machine, stats, series, name, pin, expire, otlp)
         if kept is not None:
             capabilities.keep_capabilities(kept)
+        if not once:
+            # Waited for below; threads that are started from here on leave them to that.
+            awaited = {signal.SIGTERM} if exporter is None else {signal.SIGTERM, signal.SIGHUP}
+            former = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, former)
         if exporter is not None:
             exporter.run()
         if once:
@@ -140,17 +144,12 @@ def export(
         )
         stack.callback(served.server_close)
         stack.callback(served.shutdown)
-        again = threading.Event()
-        if exporter is not None:
-            former = signal.signal(signal.SIGHUP, lambda *_: again.set())
-            stack.callback(signal.signal, signal.SIGHUP, former)
         print(
             f"bpf2py: metrics at http{'s' if certificate else ''}://{listen.rpartition(':')[0]}:{served.server_port}/metrics",
             file=sys.stderr,
+            flush=True,
         )
-        while again.wait():
-            again.clear()
-            assert exporter is not None
+        while signal.sigwaitinfo(awaited).si_signo == signal.SIGHUP:
             with lock:
                 lines = exporter.reload()
             _say(lines or [f"{len(paths)} file{'s' if len(paths) > 1 else ''} read again"])
