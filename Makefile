@@ -137,6 +137,7 @@ bench: venv .venv-peer/.tried
 	$(BIN)/python -m benchmarks.bench_events
 	$(BIN)/python -m benchmarks.bench_dump
 	$(BIN)/python -m benchmarks.bench_engine
+	$(BIN)/python -m benchmarks.bench_export
 
 clean:
 	rm -rf $(VENV) $(VENV)-demo .venv-peer .vm site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -312,6 +312,8 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
     lru = bpf2py.Map.create("LRU_HASH", 4, 4, 8, backend="kernel")
     for index in range(2):
         assert run("map", "push", str(bpffs / "queue"), f"hex:0{index} 00 00 00").returncode == 0
+    recording = tmp_path / "counts.parquet"
+    assert run("record", bpf_map, "-o", str(recording), "--count", "1").returncode == 0
     link = str(obj.links[0].info["id"])
     arguments: dict[str, list[str]] = {
         "run": [source, "--attach", "obj_xdp:device=lo,mode=generic", "--duration", "0"], "doctor": [], "features": [],
@@ -321,7 +323,7 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
         "map pop": [str(bpffs / "queue")], "map next": [bpf_map], "map top": [], "events": [], "trace": ["--timeout", "0"],
         "prog list": [], "prog show": [program], "prog top": ["--interval", "0.1"], "prog profile": [program, "--duration", "0.1"],
         "link list": [], "link show": [link], "net": [], "cgroup list": ["/"], "cgroup tree": [], "btf list": [],
-        "struct_ops list": [], "packets": [source, str(packets), "--program", "obj_xdp"],
+        "struct_ops list": [], "replay": [str(recording)], "packets": [source, str(packets), "--program", "obj_xdp"],
         "lru predict": ["-n", "10"], "lru size": [str(keys), "--processes", "1"],
         "lru watch": [str(lru.info.id), "--count", "1", "--interval", "0.05"],
         **{f"tool {name}": ["--duration", "0.1"] for name in NAMES},
@@ -335,7 +337,7 @@ def test_every_command_prints_json(obj: Any, source: str, bpffs: Path, tmp_path:
             continue  # it needs a ring of its own: tests/cli/test_map.py
         done = run(*command.split(), *given, "--json")
         assert done.returncode == 0, f"{command}: {done.stderr}"
-        several = command in ("run", "trace") or command.startswith("tool ")
+        several = command in ("run", "trace", "replay") or command.startswith("tool ")
         for line in done.stdout.splitlines() if several else [done.stdout]:
             json.loads(line)
 

@@ -42,6 +42,8 @@ COMMANDS = {
     "struct_ops": "bpf2py.cli.btf",
     "packets": "bpf2py.cli.packets",
     "export": "bpf2py.cli.export",
+    "record": "bpf2py.cli.record",
+    "replay": "bpf2py.cli.record",
     "lru": "bpf2py.cli.lru",
 }
 

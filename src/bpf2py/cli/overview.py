@@ -25,7 +25,10 @@ SUMMARIES = {
     "net": "List the programs of this network namespace: XDP, tcx, netkit and clsact by device, flow dissectors and "
     "socket lookups.",
     "packets": "Run a program on captured packets in the embedded engine, count its verdicts, and show its maps.",
-    "export": "Serve metrics of all maps, programs and links of the machine for Prometheus, until Ctrl-C. Needs CAP_SYS_ADMIN.",
+    "export": "Serve metrics for Prometheus until Ctrl-C: of programs it loads and attaches, or of all that is loaded on the "
+    "machine.",
+    "record": "Record events of a ring or perf buffer, or snapshots of a map, into Parquet files, until Ctrl-C.",
+    "replay": "Print what was recorded, as it came or with its pauses.",
     "tool": "Ready-made tools: what the machine, a process or a command does.",
     "map": "Maps of the machine, by id, name or pin path, typed by their BTF.",
     "prog": "Programs of the machine.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
+from bpf2py.export.client import require_client
 from bpf2py.kernel import inspect
 from bpf2py.maps.base import Map
 from bpf2py.maps.mapping import MappingMap
@@ -41,12 +42,7 @@ class MachineCollector:
     """
 
     def __init__(self, names: Sequence[str] = (), most_series: int = 20_000) -> None:
-        try:
-            import prometheus_client  # noqa: F401
-        except ImportError:
-            raise NotSupported(
-                "prometheus_client is not installed: pip install 'bpf2py[prometheus]'", feature="prometheus_client"
-            ) from None
+        require_client()
         self._names = tuple(names)
         self._most = most_series
         self._errors = 0

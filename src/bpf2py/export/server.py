@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIServer
 
@@ -25,12 +25,14 @@ def serve(
     token: str | None = None,
     certificate: str | None = None,
     key: str | None = None,
+    problems: Callable[[], Sequence[str]] = tuple,
 ) -> tuple[WSGIServer, Any]:
     """Serve a registry from a thread: (the server, its thread). `shutdown()` ends it; port 0 is any free one.
 
     Args:
         token: who asks for metrics must send it: ``Authorization: Bearer TOKEN``.
         certificate, key: files for TLS.
+        problems: what is wrong with the exporter, for ``/healthz``: nothing where it is well.
 
     Raises BpfError when the address or the files cannot be used.
     """
@@ -40,18 +42,21 @@ def serve(
         server, thread = start_http_server(port, host, registry, certificate, key)
     except (OSError, ValueError) as error:
         raise BpfError(f"cannot serve on {host}:{port}: {error}") from None
-    server.set_app(guarded(make_wsgi_app(registry), token))
+    server.set_app(guarded(make_wsgi_app(registry), token, problems))
     return server, thread
 
 
-def guarded(metrics: Callable[..., Iterable[bytes]], token: str | None) -> Callable[..., Iterable[bytes]]:
+def guarded(
+    metrics: Callable[..., Iterable[bytes]], token: str | None, problems: Callable[[], Sequence[str]] = tuple
+) -> Callable[..., Iterable[bytes]]:
     """The application: what is asked for without the token is refused, ``/healthz`` is answered to anybody."""
 
     def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path == "/healthz":
-            start("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"ok\n"]
+            wrong = problems()
+            start("503 Service Unavailable" if wrong else "200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+            return [("\n".join(wrong or ["ok"]) + "\n").encode()]
         if path not in ("/", "/metrics"):
             start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
             return [b"there are /metrics and /healthz\n"]

@@ -78,7 +78,7 @@ class _Printer:
             for field in struct.fields.values():
                 bits = f" : {field.bits}" if field.bits else ""
                 declared = self._field(field.type, self.names.inner(field.name))
-                self.out.append(f"\t{declared}{bits}{self._contains(field.contains)};")
+                self.out.append(f"\t{declared}{bits}{self._contains(field.contains)}{_tagged(field.tags)};")
             self.out += ["}" + (" __attribute__((packed))" if struct.packed else "") + ";", ""]
 
     @staticmethod
@@ -113,7 +113,8 @@ class _Printer:
                 self.out.append(f'{declared}{tag} SEC(".bss.graph") __hidden __attribute__((aligned(8)));')
                 continue
             value = self.value(variable.type, variable.value)
-            self.out.append(f"{'const volatile ' if variable.const else ''}{declared}{f' = {value}' if value else ''};")
+            const = "const volatile " if variable.const else ""
+            self.out.append(f"{const}{declared}{_tagged(variable.tags)}{f' = {value}' if value else ''};")
         if self.program.globals:
             self.out.append("")
 
@@ -174,7 +175,7 @@ class _Printer:
                     if isinstance(v, Function | MapDecl)
                 ]
                 initial = f" = {{\n\t.values = {{ {', '.join(what)} }},\n}}"
-            self.out += [f'}} {self.names.of(found.name)} SEC(".maps"){initial};', ""]
+            self.out += [f'}} {self.names.of(found.name)} SEC(".maps"){_tagged(found.tags)}{initial};', ""]
 
     def _map_lines(self, found: MapDecl) -> list[str]:
         lines = [f"__uint(type, BPF_MAP_TYPE_{found.kind.name});"]
@@ -271,3 +272,7 @@ def print_program(
     printer = _Printer(source, program, kernel, macros, directives)
     text = printer.run()
     return text + "\n".join(printer.finish()) + "\n"
+
+
+def _tagged(tags: tuple[str, ...]) -> str:
+    return "".join(f" __attribute__((btf_decl_tag({text_literal(tag.encode())})))" for tag in tags)

@@ -102,6 +102,22 @@ def _graph(module: Module, note: ast.AST) -> tuple[Type, str] | None:
     return kind, f"{name}:{parts[1].value!s}"
 
 
+def _tags(module: Module, note: ast.expr) -> tuple[ast.expr, tuple[str, ...]]:
+    """``Annotated[u64, "metric:counter", ...]``: what it annotates, and the texts, which become btf_decl_tag attributes."""
+    base = getattr(note.value, "id", getattr(note.value, "attr", "")) if isinstance(note, ast.Subscript) else ""
+    if not isinstance(note, ast.Subscript) or base != "Annotated" or base in module.names:
+        return note, ()
+    parts = note.slice.elts if isinstance(note.slice, ast.Tuple) else []
+    if len(parts) < 2:
+        module.source.fail(note, 'write Annotated[u64, "metric:counter"]: a type, and what is said of it')
+    texts = []
+    for part in parts[1:]:
+        if not isinstance(part, ast.Constant) or not isinstance(part.value, str) or not part.value.isprintable():
+            module.source.fail(part, 'what is said of a type is text in a line, such as "metric:counter"')
+        texts.append(part.value)
+    return parts[0], tuple(texts)
+
+
 def _field(module: Module, owner: Struct, node: ast.AnnAssign, fields: dict[str, Field]) -> None:
     assert isinstance(node.target, ast.Name)
     name = node.target.id
@@ -109,7 +125,8 @@ def _field(module: Module, owner: Struct, node: ast.AnnAssign, fields: dict[str,
         module.source.fail(node.target, f"{owner.name} has a field {name!r} already")
     if not name.isascii():
         module.source.fail(node.target, "names are ASCII here: the kernel takes no others")
-    note: ast.AST = node.annotation
+    note, tags = _tags(module, node.annotation)
+    annotation = note
     bits = 0
     graph = _graph(module, note)
     if graph is not None:
@@ -123,18 +140,18 @@ def _field(module: Module, owner: Struct, node: ast.AnnAssign, fields: dict[str,
             bits, note = module.constant(note.slice.upper, "the number of bits"), note.value
         elif base == "bits" and isinstance(note.slice, ast.Tuple) and len(note.slice.elts) == 2:
             bits, note = module.constant(note.slice.elts[1], "the number of bits"), note.slice.elts[0]
-        if bits or note is not node.annotation:
+        if bits or note is not annotation:
             kind = module.annotation(note)
             if not isinstance(kind, Int) or not 0 < bits <= min(kind.bits, 64):
                 module.source.fail(node.annotation, f"{show(kind)} has no {bits} bits to give")
-            fields[name] = Field(name, kind, bits)
+            fields[name] = Field(name, kind, bits, tags=tags)
             return
     kind = module.annotation(note)
     if isinstance(kind, MapRef) or kind == VOID:
         module.source.fail(node.annotation, f"{show(kind)} is not a field's type")
     if kind is owner:
         module.source.fail(node.annotation, f"{owner.name} would contain itself: write Ptr[{owner.name}]")
-    fields[name] = Field(name, kind)
+    fields[name] = Field(name, kind, tags=tags)
 
 
 def _enum(module: Module, node: ast.ClassDef) -> None:
@@ -168,7 +185,8 @@ def annotated(module: Module, node: ast.AnnAssign) -> None:
     """``name: u64 = 0``, ``limit: Const[u32] = 10``, ``hits: PerCpu[u64] = 0``."""
     if not isinstance(node.target, ast.Name):
         module.source.fail(node.target, "a variable of the module is a name")
-    name, note = node.target.id, node.annotation
+    name = node.target.id
+    note, tags = _tags(module, node.annotation)
     wrapper, inner = "", note
     if isinstance(note, ast.Subscript):
         base = note.value.attr if isinstance(note.value, ast.Attribute) else getattr(note.value, "id", "")
@@ -179,7 +197,7 @@ def annotated(module: Module, node: ast.AnnAssign) -> None:
             return
         if base in MAP_CLASSES and base not in module.names and isinstance(node.value, ast.Call):
             call = ast.copy_location(ast.Call(note, node.value.args, node.value.keywords), node.value)
-            _map(module, name, node, call, base)
+            _map(module, name, node, call, base, tags)
             return
     if isinstance(note, ast.Name) and note.id == "Final":
         assigned(module, ast.copy_location(ast.Assign([node.target], node.value or ast.Constant(0)), node))
@@ -214,7 +232,7 @@ def annotated(module: Module, node: ast.AnnAssign) -> None:
         found = MapDecl(name, MapType.PERCPU_ARRAY, "PerCpuArray", U32, kind, 1, node=node, per_cpu=True, single=True)
         module.define(name, found, node)
         return
-    module.define(name, GlobalVar(name, kind, value, wrapper == "Const", node=node), node)
+    module.define(name, GlobalVar(name, kind, value, wrapper == "Const", node=node, tags=tags), node)
 
 
 def initial(module: Module, kind: Type, node: ast.AST) -> object:
@@ -313,8 +331,10 @@ def assigned(module: Module, node: ast.Assign) -> None:
 # -- maps ---------------------------------------------------------------------------------------------------------
 
 
-def _map(module: Module, name: str, node: ast.AST, call: ast.Call, base: str) -> None:
-    module.define(name, map_from_call(module, name, call, base), node)
+def _map(module: Module, name: str, node: ast.AST, call: ast.Call, base: str, tags: tuple[str, ...] = ()) -> None:
+    found = map_from_call(module, name, call, base)
+    found.tags = tags
+    module.define(name, found, node)
 
 
 def map_from_call(module: Module, name: str, call: ast.Call, base: str) -> MapDecl:

@@ -44,6 +44,7 @@ class GlobalVar:
     node: ast.AST | None = None
     extern: str = ""
     contains: str = ""
+    tags: tuple[str, ...] = ()  # btf_decl_tag attributes
 
 
 @dataclass(eq=False, repr=False, match_args=False)
@@ -64,6 +65,7 @@ class MapDecl:
     node: ast.AST | None = None
     per_cpu: bool = False
     single: bool = False  # stands for a per-CPU variable
+    tags: tuple[str, ...] = ()  # btf_decl_tag attributes
 
 
 # -- expressions --------------------------------------------------------------------------------------------------

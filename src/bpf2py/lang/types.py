@@ -84,13 +84,14 @@ class Opt(Type):
 class Field:
     """A member of a struct or union; `bits` is 0 where it is not a bit-field."""
 
-    __slots__ = ("bits", "contains", "name", "type")
+    __slots__ = ("bits", "contains", "name", "tags", "type")
 
-    def __init__(self, name: str, type: Type, bits: int = 0, contains: str = "") -> None:
+    def __init__(self, name: str, type: Type, bits: int = 0, contains: str = "", tags: tuple[str, ...] = ()) -> None:
         self.name = name
         self.type = type
         self.bits = bits
         self.contains = contains  # of a list or tree: the struct of its elements and their field, "Node:link"
+        self.tags = tags  # btf_decl_tag attributes
 
 
 class Struct(Type):
