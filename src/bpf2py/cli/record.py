@@ -13,7 +13,7 @@ from bpf2py.cli import declared as typer
 from bpf2py.cli.follow import record_codecs
 from bpf2py.cli.render import cell
 from bpf2py.cli.run import read
-from bpf2py.cli.transfer import _record_codec
+from bpf2py.cli.transfer import record_codec
 from bpf2py.cli.values import open_map
 from bpf2py.errors import BpfError
 from bpf2py.loading import load
@@ -114,7 +114,7 @@ def _source(stack: ExitStack, source: str, map_name: str | None, type_of: str | 
             raise BpfError("--map says which map of a program; here the map itself is named")
         bpf_map = stack.enter_context(open_map(source))
         events = bpf_map.info.type in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY)
-        return bpf_map, _record_codec(bpf_map, None, type_of) if type_of is not None and events else None, None
+        return bpf_map, record_codec(bpf_map, None, type_of) if type_of is not None and events else None, None
     spec, data, _ = read(source, None, ())
     obj = stack.enter_context(load(spec, "kernel"))
     buffers = [m.name for m in obj.maps.values() if m.type in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY)]
