@@ -332,7 +332,8 @@ class Guest:
                 "-smp", str(self._cpus), "-m", str(self._memory), "-display", "none", "-monitor", "none", "-nic", "none",
                 "-no-reboot", "-kernel", str(self.kernel.image), "-initrd", str(place / "initrd"),
                 "-append", f"console={self._machine.console} quiet rdinit=/init panic=-1",
-                "-serial", f"file:{self._console}", "-chardev", f"socket,id=line,path={_escaped(path)}", *self._machine.line_options,
+                "-serial", f"file:{self._console}", "-chardev", f"socket,id=line,path={_escaped(path)}",
+                *self._machine.line_options,
             ]  # fmt: skip
             with open(place / "errors", "wb") as errors:
                 process = subprocess.Popen(
