@@ -4,7 +4,7 @@
 
 * ``metric:counter``, ``metric:gauge``, ``metric:histogram`` of a map, a member of a map's value, or a global variable;
 * ``name:``, ``help:``, ``unit:`` and ``buckets:`` of the same;
-* ``label:``, ``decode:`` and ``expires:`` of a member of a map's key, or of the map where its key is no struct.
+* ``label:``, ``decode:`` and ``expires:`` of a member of a map's key, or of the map where its key is not a struct.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from bpf2py.errors import BpfError, PermissionDenied, VerifierError
 from bpf2py.loading import Source, read_spec
 from bpf2py.object import Object
 from bpf2py.seam.verifier_stats import VerifierStats, verifier_stats
-from bpf2py.spec.needs import functions_of, needs, release_key
+from bpf2py.spec.needs import Need, functions_of, needs, release_key
 from bpf2py.spec.object_spec import ObjectSpec, object_name
 from bpf2py.toolchain.compiler import compile
 
@@ -98,16 +98,17 @@ def verify(source: Source, *, attach: bool = False, log_level: int = STATISTICS)
     for name in spec.programs:
         if name not in usual:
             reports[name] = _alone(spec, name, attach, level)._replace(optional=True)
-    return [_explained(reports[name], spec) for name in spec.programs]
+    known = needs(spec) if not all(report.loads for report in reports.values()) else []
+    return [_explained(reports[name], spec, known) for name in spec.programs]
 
 
-def _explained(report: ProgramReport, spec: ObjectSpec) -> ProgramReport:
+def _explained(report: ProgramReport, spec: ObjectSpec, known: list[Need]) -> ProgramReport:
     """With what holds on every kernel, and with the newer kernel that a refused program needs."""
     size = sum(len(function.code) // 8 for function in functions_of(spec, spec.programs[report.program].function))
     because = ""
     if not report.loads:
         users = (f"program {report.program}", *(f"map {name}" for name in spec.maps))
-        newer = [need for need in needs(spec) if need.user in users and _older(report.kernel, need.since)]
+        newer = [need for need in known if need.user in users and _older(report.kernel, need.since)]
         because = f"Linux {newer[0].since} for {newer[0].what}" if newer else ""
     return report._replace(size=size, needs=because)
 

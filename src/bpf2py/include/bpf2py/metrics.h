@@ -33,7 +33,7 @@
 #define METRIC_NAME(name) __attribute__((btf_decl_tag("name:" name))) /* the whole name, instead of OBJECT_MAP_MEMBER_UNIT */
 #define METRIC_BUCKETS(how) __attribute__((btf_decl_tag("buckets:" how))) /* log2 (without), exp2, exp2zero, linear:STEP */
 
-/* Of a member of the key, or of a map whose key is no struct. */
+/* Of a member of the key, or of a map whose key is not a struct. */
 #define METRIC_LABEL(name) __attribute__((btf_decl_tag("label:" name)))
 #define METRIC_NO_LABEL __attribute__((btf_decl_tag("label:none"))) /* elements that differ in it alone are added */
 #define METRIC_DECODE(decoder) __attribute__((btf_decl_tag("decode:" decoder))) /* cgroup, ksym, inet_ip, ifname, ... */
