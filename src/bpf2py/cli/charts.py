@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from bpf2py._typing import Any
+from bpf2py._typing import Any, NamedTuple
 from bpf2py.btf.codec import ArrayCodec, IntCodec
 from bpf2py.btf.values import StructCodec, StructValue
 from bpf2py.cli.render import Block, cells, elements, readable
@@ -40,8 +40,21 @@ def chosen(texts: list[str]) -> dict[str, str]:
     return found
 
 
+class Chart(NamedTuple):
+    """A histogram of a map; `hidden` more were left out behind the last."""
+
+    title: str
+    histogram: Histogram
+    hidden: int = 0
+
+
 def charts(bpf_map: Map[Any, Any], most: int, kinds: Mapping[str, str]) -> list[Block]:
-    """The histograms of a map, a block each; empty when it is not one."""
+    """The histograms of a map as text, a block each; empty when it is not one."""
+    return [_block(chart) for chart in histograms(bpf_map, most, kinds)]
+
+
+def histograms(bpf_map: Map[Any, Any], most: int, kinds: Mapping[str, str]) -> list[Chart]:
+    """The `most` fullest histograms of a map; empty when it is not one."""
     kind = kinds.get(bpf_map.name)
     if kind == "off" or not readable(bpf_map):
         return []
@@ -52,11 +65,11 @@ def charts(bpf_map: Map[Any, Any], most: int, kinds: Mapping[str, str]) -> list[
     if member is not None or (_is_counts(codec) and (kind is not None or _NAMED.search(bpf_map.name))):
         found = sorted(elements(bpf_map), key=lambda element: _total(element[1], member), reverse=True)
         single = isinstance(bpf_map, ArrayMap) and bpf_map.max_entries == 1
-        blocks = [
-            _block(name if single else f"{name}[{_label(key)}]", kind, _summed(value, member))
+        made = [
+            _chart(name if single else f"{name}[{_label(key)}]", kind, _summed(value, member))
             for key, value in found[:most]
         ]
-        return [*blocks[:-1], blocks[-1]._replace(hidden=max(0, len(found) - most))] if blocks else []
+        return _without(made, len(found) - most)
     if not isinstance(codec, IntCodec):
         return []
     slot = _slot_member(bpf_map.key_codec)
@@ -64,8 +77,12 @@ def charts(bpf_map: Map[Any, Any], most: int, kinds: Mapping[str, str]) -> list[
         return _by_key(bpf_map, name, slot, most, kind)
     plain = isinstance(bpf_map, ArrayMap) or isinstance(bpf_map.key_codec, IntCodec)
     if plain and (kind is not None or (_NAMED.search(bpf_map.name) and bpf_map.max_entries >= LEAST_SLOTS)):
-        return [_block(name, kind, _slots({key: _number(value) for key, value in elements(bpf_map)}))]
+        return [_chart(name, kind, _slots({key: _number(value) for key, value in elements(bpf_map)}))]
     return []
+
+
+def _without(made: list[Chart], hidden: int) -> list[Chart]:
+    return [*made[:-1], made[-1]._replace(hidden=max(0, hidden))] if made else []
 
 
 def variable_chart(variable: Variable, value: Any, kinds: Mapping[str, str]) -> Block | None:
@@ -76,17 +93,21 @@ def variable_chart(variable: Variable, value: Any, kinds: Mapping[str, str]) -> 
     member = _slots_member(codec)
     if member is not None or (_is_counts(codec) and (kind is not None or _NAMED.search(variable.name))):
         counts = _summed(value, member)
-        return _block(printable(variable.name), kind, counts) if any(counts) else None
+        return _block(_chart(printable(variable.name), kind, counts)) if any(counts) else None
     return None
 
 
-def _block(title: str, kind: str | None, counts: list[int]) -> Block:
+def _block(chart: Chart) -> Block:
+    title = f"{chart.title} ({chart.histogram.total} values)"
+    return Block(title, None, chart.histogram.lines(), chart.hidden, bars=True)
+
+
+def _chart(title: str, kind: str | None, counts: list[int]) -> Chart:
     name = title.partition("[")[0]
     found = _UNIT.search(name)
     unit = found[1] if found is not None else "value"
     linear = kind == "linear" or (kind is None and _LINEAR.search(name) is not None)
-    histogram = Histogram.linear(counts, unit=unit) if linear else Histogram.log2(counts, unit)
-    return Block(f"{title} ({histogram.total} values)", None, histogram.lines(), bars=True)
+    return Chart(title, Histogram.linear(counts, unit=unit) if linear else Histogram.log2(counts, unit))
 
 
 def _is_counts(codec: Any) -> bool:
@@ -107,14 +128,14 @@ def _slot_member(codec: Any) -> str | None:
     return next((f.name for f in codec.fields if f.name in _SLOT_KEYS and isinstance(f.codec, IntCodec)), None)
 
 
-def _by_key(bpf_map: Map[Any, Any], name: str, slot: str, most: int, kind: str | None) -> list[Block]:
+def _by_key(bpf_map: Map[Any, Any], name: str, slot: str, most: int, kind: str | None) -> list[Chart]:
     parts: dict[str, dict[int, int]] = {}
     for key, value in elements(bpf_map):
         label = " ".join(text for field, text in zip(key._fields, cells(key), strict=True) if field != slot)
         parts.setdefault(label, {})[getattr(key, slot)] = _number(value)
     order = sorted(parts, key=lambda label: sum(parts[label].values()), reverse=True)
-    blocks = [_block(f"{name}[{label}]" if label else name, kind, _slots(parts[label])) for label in order[:most]]
-    return [*blocks[:-1], blocks[-1]._replace(hidden=max(0, len(order) - most))] if blocks else []
+    made = [_chart(f"{name}[{label}]" if label else name, kind, _slots(parts[label])) for label in order[:most]]
+    return _without(made, len(order) - most)
 
 
 def _slots(counts: dict[int, int]) -> list[int]:

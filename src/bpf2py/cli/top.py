@@ -13,6 +13,7 @@ from bpf2py.cli.render import Block
 from bpf2py.cli.screen import QUIT, keyboard, moved, screen
 from bpf2py.cli.table import aligned, terminal_width
 from bpf2py.cli.text import printable
+from bpf2py.errors import BpfError, NotSupported
 from bpf2py.kernel import inspect
 from bpf2py.programs import enable_stats
 from bpf2py.uapi.program_types import program_type_name
@@ -31,6 +32,8 @@ def top(
     rows: int = typer.Option(200, min=1, help="Programs and maps shown at most."),
     maps: bool = typer.Option(True, help="Show the maps below the programs."),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON object for each reading; one without --count."),
+    web: bool = typer.Option(False, "--web", help="Show it as a page in a browser (extra: web); prints its address."),
+    listen: str = typer.Option("127.0.0.1:0", "--listen", metavar="HOST:PORT", help="Where to serve the page."),
 ) -> None:
     """Follow all programs: share of a CPU, runs a second, time of a run; and the maps: how full they are, and how fast they grow.
 
@@ -43,7 +46,12 @@ def top(
         bpf2py prog top --no-maps --interval 5
 
         bpf2py prog top --json | jq '.programs[0]'
+
+        bpf2py prog top --web
     """
+    if web:
+        serve(listen, interval)
+        return
     from rich.console import Console, Group
     from rich.live import Live
 
@@ -79,6 +87,38 @@ def top(
         finally:
             if live is not None:
                 live.stop()
+
+
+def serve(listen: str, interval: float) -> None:
+    """Serve the page until Ctrl-C."""
+    import ipaddress
+    import secrets
+
+    try:
+        from bpf2py.export.web.server import PageServer
+    except ImportError as error:
+        name = error.name or ""
+        if name.partition(".")[0] not in ("starlette", "uvicorn"):
+            raise
+        raise NotSupported(f"{name} is not installed: pip install 'bpf2py[web]'", feature=name) from None
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal():
+        raise BpfError(f"--listen {listen}: it is written HOST:PORT, such as 127.0.0.1:8080")
+    with enable_stats():
+        server = PageServer(host, int(port), secrets.token_urlsafe(24), interval)
+        try:
+            is_local = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            is_local = host == "localhost"
+        if not is_local:
+            typer.echo(
+                f"{host} can be reached from elsewhere: whoever reads the connection, which is not encrypted, has the token",
+                err=True,
+            )
+        typer.echo(server.address)
+        typer.echo("Open it in a browser of this machine; Ctrl-C ends it.", err=True)
+        server.run()
 
 
 def _sleep(seconds: float) -> list[str]:

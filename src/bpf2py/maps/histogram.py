@@ -84,6 +84,14 @@ class Histogram:
                 return bucket.high
         return 0
 
+    def labelled(self) -> list[tuple[str, int]]:
+        """(range with its unit, count) of each bucket from the first that is not empty on.
+
+        >>> Histogram.log2([0, 2, 1], "usecs").labelled()
+        [('2 us -> 4 us', 2), ('4 us -> 8 us', 1)]
+        """
+        return [(label, int(count)) for label, count, _ in self._rows(0)]
+
     def lines(self, width: int = 40) -> list[str]:
         """The histogram as text: a bar of at most `width` characters for each bucket from the first that is not empty on."""
         rows = self._rows(width)
