@@ -101,7 +101,9 @@ class Page:
         """What an expression gives once that is true."""
         deadline = time.monotonic() + seconds
         while not (found := self.value(expression)):
-            assert time.monotonic() < deadline, f"never true: {expression}; the page: {self.value('document.body.innerText')}"
+            assert time.monotonic() < deadline, (
+                f"never true: {expression}; the page: {self.value('document.body.innerText')}"
+            )
             self.value("new Promise((done) => setTimeout(done, 50))")
         return found
 

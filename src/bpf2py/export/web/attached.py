@@ -40,7 +40,9 @@ def attach_points() -> dict[str, Any]:
         for link in inspect.links():
             if link.type in SHOWN_BELOW:
                 continue
-            where = next((str(link.details[key]) for key in ("function", "path", "name", "target") if key in link.details), "")
+            where = next(
+                (str(link.details[key]) for key in ("function", "path", "name", "target") if key in link.details), ""
+            )
             hook = str(link.details.get("event") or link.details.get("attach_type") or link.type)
             add("link", Attached(where or f"link {link.id}", hook, link.program_id))
     except BpfError:

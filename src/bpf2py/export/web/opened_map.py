@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import Any
 
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.codec_for import codec_for
+from bpf2py.btf.types import Kind
 from bpf2py.cli.charts import histograms
 from bpf2py.cli.render import apart, cell, cells, columns, folded, readable, weight
 from bpf2py.cli.sections import variables_of
@@ -16,6 +18,7 @@ from bpf2py.errors import BpfError
 from bpf2py.export.web.ring_tail import RingTail
 from bpf2py.kernel import inspect, owners
 from bpf2py.kernel.btf import btf_by_id
+from bpf2py.kernel.ksyms import btf_symbol
 from bpf2py.lab.watch import Evictions
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import AnyMap, Map
@@ -30,6 +33,7 @@ MOST_ROWS = 200
 MOST_HISTOGRAMS = 6
 MOST_TEXT = 400  # characters of a cell
 MOST_COLUMNS = 40
+MOST_BYTES = 96  # of a record without a type
 LARGEST_COMPARED = 65_536  # max_entries of an LRU map whose keys are compared for evictions
 LRU = (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
 
@@ -82,7 +86,11 @@ class OpenedMap:
                 for program in inspect.programs()
                 if info.id in program.map_ids and program.name != "bpf2py_count"
             ],
-            "held": [f"{owner.comm} ({owner.pid})" for owner in owners.owners("map").get(info.id, [])][:20],
+            "held": [
+                f"{owner.comm} ({owner.pid})"
+                for owner in owners.owners("map").get(info.id, [])
+                if owner.pid != os.getpid()
+            ][:20],
             "pinned": owners.pins("map").get(info.id, [])[:20],
         }
 
@@ -161,15 +169,17 @@ class OpenedMap:
         if self._map.spec is not None and self._map.spec.value_type_id and not isinstance(own, BytesCodec):
             return {own.name: own}
         found: dict[str, Codec[Any]] = {}
+        kernels: dict[str, Codec[Any]] = {}  # such as struct xdp_md, which every object that takes one has
         ids = {program.btf_id for program in inspect.programs() if self._map.info.id in program.map_ids}
         for ident in sorted(ids - {0}):
             types = btf_by_id(ident)
             for name, struct in named_structs(types).items() if types is not None else ():
                 try:
-                    found.setdefault(name, codec_for(types, struct))  # type: ignore[arg-type]
+                    of_kernel = any(btf_symbol(name, kind) is not None for kind in (Kind.STRUCT, Kind.UNION))
+                    (kernels if of_kernel else found).setdefault(name, codec_for(types, struct))  # type: ignore[arg-type]
                 except BpfError:
                     continue  # of a size or kind that values have not
-        return found
+        return found or kernels
 
     def _ring(self) -> dict[str, Any]:
         assert self._tail is not None
@@ -198,7 +208,9 @@ class OpenedMap:
             names, texts = columns("value", of_size[0]), cells(value)
             text = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
             return {"type": of_size[0].name, "size": len(record), "text": _short(text)}
-        return {"type": None, "size": len(record), "text": _short(record[:MOST_TEXT].hex(" "))}
+        shown = record[:MOST_BYTES]
+        letters = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in shown)
+        return {"type": None, "size": len(record), "text": f"{shown.hex(' ')}  {letters}"}
 
     def close(self) -> None:
         """Let go of the map; closing twice is harmless."""

@@ -120,6 +120,7 @@ function push(series, ...values) {
 }
 function remember(sample) {
   const h = state.history;
+  if (!sample.seconds) return;  // the first reading: rates are not known yet
   push([h.time, h.cpu, h.runs], sample.time, sample.cpu_percent, sample.runs_per_second);
   for (const [store, rows, fields] of [[state.perProgram, sample.programs, ["cpu_percent", "runs_per_second"]], [state.perMap, sample.maps, ["elements"]]]) {
     const there = new Set();
@@ -171,7 +172,7 @@ function chart(node, data, lines, axes) {
       width, height, cursor: { show: false }, legend: { show: false }, padding: axes ? [8, 12, 0, 0] : [3, 2, 3, 2],
       scales: { x: { time: true }, y: { range: (u, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? high * 1.1 : 1] } },
       axes: axes ? [
-        { stroke: colour("--soft"), grid, ticks: { show: false }, font: "11px system-ui", size: 24, space: 70,
+        { stroke: colour("--soft"), grid, ticks: { show: false }, font: "11px system-ui", size: 24, space: 70, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600],
           values: (u, splits) => splits.map((s) => new Date(s * 1000).toLocaleTimeString("en-GB")) },
         { stroke: colour("--soft"), grid, ticks: { show: false }, font: "11px system-ui", size: 54, space: 28, values: (u, splits) => splits.map((s) => count(Number(s.toPrecision(6)))) },
       ] : [{ show: false }, { show: false }],
@@ -205,18 +206,18 @@ const COLUMNS = {
       { name: "+runs", label: "runs since", num: true, delta: true, value: since("programs", "runs"), text: (row, v) => signed(v, count) },
       { name: "+time", label: "time since", num: true, delta: true, wide: true, value: since("programs", "run_time_ns"), text: (row, v) => signed(v, duration) },
     ] : []),
-    { name: "runs", label: "runs ever", num: true, wide: true, text: (row) => count(row.runs) },
+    { name: "runs", label: "runs ever", num: true, wide: true, spare: Boolean(state.mark), text: (row) => count(row.runs) },
   ],
   maps: () => [
     { name: "id", label: "id", num: true, wide: true, text: (row) => String(row.id) },
     { name: "name", label: "name", open: true },
     { name: "type", label: "type", wide: true, class: "type" },
     { name: "pressure", label: "full", num: true, meter: true, text: (row) => (row.pressure === null ? "" : Math.round(row.pressure * 100) + " %") },
-    { name: "elements", label: "elements", num: true, text: (row) => count(row.elements) },
+    { name: "elements", label: "elements", num: true, wide: true, text: (row) => count(row.elements) },
     { name: "growth_per_second", label: "growth/s", num: true, wide: Boolean(state.mark), text: (row) => (row.growth_per_second === null ? "" : signed(row.growth_per_second, rate)) },
     ...(state.mark ? [{ name: "+elements", label: "since", num: true, delta: true, value: since("maps", "elements"), text: (row, v) => (v === null ? "" : signed(v, count)) }] : []),
-    { name: "max_entries", label: "max_entries", num: true, wide: true, text: (row) => count(row.max_entries) },
-    { name: "memory", label: "memory", num: true, wide: true, text: (row) => size(row.memory) },
+    { name: "max_entries", label: "max_entries", num: true, wide: true, spare: true, text: (row) => count(row.max_entries) },
+    { name: "memory", label: "memory", num: true, wide: true, spare: true, text: (row) => size(row.memory) },
   ],
 };
 const built = { programs: null, maps: null };
@@ -237,7 +238,7 @@ function table(kind) {
   return { kind, columns, body, rows: new Map(), node: make("div", { class: "scroll" }, whole) };
 }
 function classes(column) {
-  return [column.num && "num", column.wide && "wide", column.class, column.delta && "delta"].filter(Boolean).join(" ");
+  return [column.num && "num", column.wide && "wide", column.spare && "spare", column.class, column.delta && "delta"].filter(Boolean).join(" ");
 }
 function newRow(shown, id) {
   const cells = shown.columns.map((column) => {
@@ -491,11 +492,11 @@ function drawHistograms(p, list) {
   p.hist.replaceChildren(...list.flatMap((each) => {
     const most = Math.max(1, ...each.buckets.map((bucket) => bucket[1]));
     return [make("h3", null, safe(`${each.title}: ${count(each.total)} values`)),
-      make("div", { class: "hist", role: "table", "aria-label": safe(each.title) }, ...each.buckets.flatMap(([label, value]) => {
+      make("table", { class: "hist", "aria-label": safe(each.title) }, make("tbody", null, ...each.buckets.map(([label, value]) => {
         const bar = make("span", { class: "b", "aria-hidden": "true" });
         bar.style.width = (100 * value) / most + "%";
-        return [make("span", null, safe(label)), make("span", null, count(value)), bar];
-      }))];
+        return make("tr", null, make("th", { scope: "row" }, safe(label)), make("td", null, count(value)), make("td", null, bar));
+      })))];
   }));
 }
 function drawRows(p, data) {

@@ -67,7 +67,7 @@ class Sample(NamedTuple):
 
     Attributes:
         time: seconds since 1970.
-        seconds: since the reading before, which rates are of.
+        seconds: since the reading before, which rates are of; 0 at the first.
         programs, maps: the busiest and the fullest, so many at most.
         program_count, map_count: how many there are.
         cpu_percent, runs_per_second: of all programs together.
@@ -119,16 +119,17 @@ class Machine:
         current = {info.id: info for info in inspect.programs()}
         now = time.monotonic()
         seconds = max(now - self._then, 1e-3)
-        rows = [] if self._first else [self._program(info, seconds) for info in current.values()]
-        if self._first:
-            rows = [_program_row(info, 0, 0, seconds) for info in current.values()]
-        self._programs, self._then, self._first = current, now, False
+        first, self._first = self._first, False
+        if first:
+            self._programs = current
+        rows = [self._program(info, seconds) for info in current.values()]
+        self._programs, self._then = current, now
         maps = self._read_maps()
         rows.sort(key=lambda row: (-row.cpu_percent, -row.runs_per_second, row.id))
         maps.sort(key=lambda row: (-(row.pressure or 0), -(row.elements or 0), row.id))
         return Sample(
             round(time.time(), 3),
-            round(seconds, 3),
+            0.0 if first else round(seconds, 3),
             round(sum(row.cpu_percent for row in rows), 3),
             round(sum(row.runs_per_second for row in rows), 1),
             len(rows),
