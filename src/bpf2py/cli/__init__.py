@@ -35,6 +35,7 @@ COMMANDS = {
     "events": "bpf2py.cli.map",
     "trace": "bpf2py.cli.trace",
     "prog": "bpf2py.cli.prog",
+    "top": "bpf2py.cli.prog",
     "link": "bpf2py.cli.link",
     "net": "bpf2py.cli.net",
     "cgroup": "bpf2py.cli.net",

@@ -22,6 +22,8 @@ SUMMARIES = {
     "verify": "Load every program of objects into one or several kernels, and say what the verifier makes of it.",
     "events": "Follow a ring buffer or perf buffer. Reading takes the events: another reader of the same ring does not see them.",
     "trace": "Follow what all programs of the machine print with bpf_printk(), until Ctrl-C. Needs the right to read tracefs.",
+    "top": "Follow all programs: share of a CPU, runs a second, time of a run; and the maps: how full they are, and how fast they "
+    "grow.",
     "net": "List the programs of this network namespace: XDP, tcx, netkit and clsact by device, flow dissectors and "
     "socket lookups.",
     "packets": "Run a program on captured packets in the embedded engine, count its verdicts, and show its maps.",

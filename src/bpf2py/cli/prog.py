@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     programs.later("detach", "prog_objects:detach")
     programs.later("pin", "prog_objects:pin")
     app.add_typer(programs, name="prog")
+    app.later("top", "top:top")
 
 
 def list_programs(

@@ -1,4 +1,4 @@
-"""`bpf2py prog top`: what the programs and maps of the machine are doing, as it goes on."""
+"""`bpf2py top`, which is also `bpf2py prog top`: what the programs and maps of the machine are doing, as it goes on."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def top(
 
     Examples:
 
-        bpf2py prog top
+        bpf2py top
 
-        bpf2py prog top --no-maps --interval 5
+        bpf2py top --no-maps --interval 5
 
-        bpf2py prog top --json | jq '.programs[0]'
+        bpf2py top --json | jq '.programs[0]'
 
-        bpf2py prog top --web
+        bpf2py top --web
     """
     if web:
         serve(listen, interval)

@@ -1,1 +1,1 @@
-"""The page of ``bpf2py prog top --web``: programs, maps and attach points of the machine as they change."""
+"""The page of ``bpf2py top --web``: programs, maps and attach points of the machine as they change."""
