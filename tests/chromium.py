@@ -90,6 +90,7 @@ class Page:
 
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
+        self.until("location.protocol !== 'about:' && document.readyState === 'complete'")
 
     def value(self, expression: str) -> Any:
         """What an expression of JavaScript gives."""
