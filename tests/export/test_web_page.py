@@ -98,11 +98,12 @@ def bpftool(*arguments: str) -> Any:
 
 def row(page: Page, name: str) -> dict[str, str]:
     """The cells of a listed object by their headings."""
-    return page.until(f"""(() => {{
+    found: dict[str, str] = page.until(f"""(() => {{
         const row = [...document.querySelectorAll('#panel tbody tr')].find((row) => row.innerText.includes({json.dumps(name)}));
         const heads = [...document.querySelectorAll('#panel thead th')].map((head) => head.textContent);
         return row ? Object.fromEntries([...row.cells].map((cell, at) => [heads[at], cell.textContent])) : null;
-    }})()""")  # type: ignore[no-any-return]
+    }})()""")
+    return found
 
 
 def open_row(page: Page, tab: str, name: str) -> None:

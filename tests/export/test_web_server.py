@@ -317,6 +317,21 @@ def test_an_address_that_is_none(listen: str) -> None:
     assert "Traceback" not in text
 
 
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; from bpf2py.cli import main; main(['top', '--web'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "bpf2py: uvicorn is not installed: pip install 'bpf2py[web]'\n"
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--count", "1"]])
+def test_what_does_not_go_together(option: list[str]) -> None:
+    with run(*option) as process:
+        assert process.wait(20) == 1
+        assert process.stderr is not None
+        assert "--web excludes" in process.stderr.read()
+
+
 def test_it_warns_where_others_can_reach_it() -> None:
     with run("--listen", "0.0.0.0:0") as process:
         assert process.stderr is not None

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     import json
 
     from bpf2py.cli.render import Block
+    from bpf2py.export.web import server
 else:
     json = module("json")
+    server = module("bpf2py.export.web.server")
 
 
 def top(
@@ -50,6 +52,8 @@ def top(
         bpf2py top --web
     """
     if web:
+        if as_json or count is not None:
+            raise BpfError("--web excludes --json and --count: the page is served until Ctrl-C")
         serve(listen, interval)
         return
     from rich.console import Console, Group
@@ -95,7 +99,7 @@ def serve(listen: str, interval: float) -> None:
     import secrets
 
     try:
-        from bpf2py.export.web.server import PageServer
+        page_server = server.PageServer
     except ImportError as error:
         name = error.name or ""
         if name.partition(".")[0] not in ("starlette", "uvicorn"):
@@ -106,7 +110,7 @@ def serve(listen: str, interval: float) -> None:
     if not host or not port.isdecimal():
         raise BpfError(f"--listen {listen}: it is written HOST:PORT, such as 127.0.0.1:8080")
     with enable_stats():
-        server = PageServer(host, int(port), secrets.token_urlsafe(24), interval)
+        page = page_server(host, int(port), secrets.token_urlsafe(24), interval)
         try:
             is_local = ipaddress.ip_address(host).is_loopback
         except ValueError:
@@ -116,9 +120,9 @@ def serve(listen: str, interval: float) -> None:
                 f"{host} can be reached from elsewhere: whoever reads the connection, which is not encrypted, has the token",
                 err=True,
             )
-        typer.echo(server.address)
+        typer.echo(page.address)
         typer.echo("Open it in a browser of this machine; Ctrl-C ends it.", err=True)
-        server.run()
+        page.run()
 
 
 def _sleep(seconds: float) -> list[str]:
