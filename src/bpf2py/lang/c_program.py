@@ -232,8 +232,9 @@ class _Printer:
             return
         if self.directives:
             if line != self.line:
-                path = self.source.path.replace("\\", "\\\\").replace('"', '\\"')
-                self.out.append(f'#line {line} "{path}"')
+                source, own = self.source.of(line)
+                path = source.path.replace("\\", "\\\\").replace('"', '\\"')
+                self.out.append(f'#line {own} "{path}"')
             self.line = 0
 
     def _lines(self, lines: list[tuple[int, str, int]]) -> None:
@@ -244,7 +245,9 @@ class _Printer:
                     self._mark(line)
                 elif depth:
                     shown = self.source.line(line).strip().replace("*/", "* /")
-                    self.out.append("\t" * depth + f"/* {line}: {shown} */")
+                    source, own = self.source.of(line)
+                    where = f"{source.path.rpartition('/')[2]}:{own}" if source.first else own
+                    self.out.append("\t" * depth + f"/* {where}: {shown} */")
             elif self.directives and text:
                 self._mark(line or last)  # a brace belongs to the statement before it
             last = line or last

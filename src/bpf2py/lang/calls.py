@@ -111,12 +111,14 @@ def _by_name(c: Checker, node: ast.Call, name: str) -> Expr:
         module.use_kernel_type(kernel_type)
         return _of_type(c, node, kernel_type)
     known = [*module.names, *HELPERS_BY_NAME, *intrinsics.INTRINSICS]
-    c.fail(node.func, f"there is no function {name!r}{did_you_mean(name, known)}{_why_not(name)}")
+    c.fail(node.func, f"there is no function {name!r}{did_you_mean(name, known)}{_why_not(c, name)}")
 
 
-def _why_not(name: str) -> str:
+def _why_not(c: Checker, name: str) -> str:
     import builtins
 
+    if name in c.module.foreign:
+        return c.module.hint(name)
     if name in ("open", "input", "eval", "exec", "getattr", "setattr", "isinstance", "type", "super"):
         return ": Python's own functions are not in the kernel"
     return ": Python's own functions are not in the kernel" if hasattr(builtins, name) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bpf2py.lang.hooks_table import HOOKS, context_struct, macro_of
@@ -301,9 +302,13 @@ def refuse_deep_stacks(source: Source, functions: list[Function], most: int) -> 
                 )
 
 
-def by_calls(functions: list[Function]) -> list[Function]:
-    """Functions so that each comes after those whose names it mentions: what they do is known when it is checked."""
-    by_name = {each.name: each for each in functions}
+def by_calls(functions: list[Function], mentioned: Callable[[Function, str], Function | None]) -> list[Function]:
+    """Functions so that each comes after those that it mentions: what they do is known when it is checked.
+
+    Args:
+        functions: those of the whole program.
+        mentioned: which function a name in a function's body means.
+    """
     out: list[Function] = []
     open_: set[str] = set()
 
@@ -312,8 +317,9 @@ def by_calls(functions: list[Function]) -> list[Function]:
             return
         open_.add(function.name)
         for each in ast.walk(function.node):
-            if isinstance(each, ast.Name) and each.id in by_name:
-                add(by_name[each.id])
+            found = mentioned(function, each.id) if isinstance(each, ast.Name) else None
+            if found is not None:
+                add(found)
         out.append(function)
 
     for function in functions:
