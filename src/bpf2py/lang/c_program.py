@@ -32,7 +32,7 @@ class _Printer:
 
     def run(self) -> str:
         self.code.contexts = context_uses(self.program.functions)
-        functions = [(each, self.code.function(each)) for each in self.program.functions]
+        functions = [(each, self.code.function(each)) for each in self.program.functions if each.kind != "c"]
         self._head()
         self._types()
         self._globals()
@@ -51,6 +51,7 @@ class _Printer:
         name = self.source.path.rpartition("/")[2]
         self.out += [f"/* {name} as C: written by bpf2py */", '#include "vmlinux.h"', "#include <bpf/bpf_helpers.h>"]
         self.out += [f"#include <{header}>" for header in sorted(self.code.headers)]
+        self.out += [f"#include {header}" for header in sorted(self.program.headers)]
         needed = sorted(self.program.kernel_names | self._iterators())
         if needed:
             self.out.append(f"/* of the kernel: {', '.join(needed)} */")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,13 @@ def _decorate(module: Module, function: Function, node: ast.expr) -> None:
             text = each.value
             if not text.isprintable() or '"' in text or "\\" in text:
                 module.source.fail(each, "this is not a name that the kernel could have")
+    if name == "c_function":
+        if not text or not autoload:
+            module.source.fail(node, '@c_function("header.h") names the header that defines the function')
+        beside = os.path.join(os.path.dirname(os.path.abspath(module.source.path)), text)
+        module.program.headers.add(f'"{beside}"' if os.path.isfile(beside) else f"<{text}>")
+        function.kind = "c"
+        return
     if name == "section":
         if not text:
             module.source.fail(node, 'section("...") takes the name of an ELF section')
@@ -62,10 +70,11 @@ def _decorate(module: Module, function: Function, node: ast.expr) -> None:
             module.source.fail(node, f"@{name} takes no target: say where when you attach the program")
         section = f"{definition.name}/{text}" if text else definition.name
     else:
-        known = [*HOOKS, *_KINDS, "section"]
+        known = [*HOOKS, *_KINDS, "c_function", "section"]
         module.source.fail(
             node,
-            f"there is no hook {name!r}{did_you_mean(name, known)}: there are hooks, @subprogram, @global_function, @section",
+            f"there is no hook {name!r}{did_you_mean(name, known)}: there are hooks, @subprogram, "
+            "@global_function, @c_function, @section",
         )
     if function.kind == "program":
         module.source.fail(node, "a program has one hook: write a function that both programs call")
@@ -98,7 +107,7 @@ def check_signature(module: Module, function: Function) -> None:
             if isinstance(kind, Struct | Array):
                 source.fail(each.annotation, f"a {show(kind)} is passed by its address: write Ptr[{show(kind)}]")
             function.parameters.append(Local(each.arg, _context(module, each, kind), True, each))
-        if function.kind in ("subprogram", "global") and len(parameters) > _MOST_PARAMETERS:
+        if function.kind in ("subprogram", "global", "c") and len(parameters) > _MOST_PARAMETERS:
             source.fail(
                 parameters[_MOST_PARAMETERS],
                 f"a function that is called, not inlined, has at most {_MOST_PARAMETERS} parameters",

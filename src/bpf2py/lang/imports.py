@@ -21,9 +21,10 @@ from bpf2py.user_cache import read_file
 if TYPE_CHECKING:
     from bpf2py.lang.module import Module
 
-__all__ = ["Imports", "bind_module", "bind_names"]
+__all__ = ["PYTHON_STACKS", "Imports", "bind_module", "bind_names"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PYTHON_STACKS = "bpf2py.lang.python"  # the one file of the language's own folder that is a program's
 _LANGUAGE = b"bpf2py.lang"
 
 
@@ -58,7 +59,7 @@ class Imports:
             if found is None and parts and not optional and not _is_there(base, parts):
                 module.source.fail(node, f"there is no {os.path.join(base, *parts)}.py{_near(base, parts)}")
         elif parts[0] == "bpf2py":
-            found = self._below(_PACKAGE, parts[1:]) if parts[1:2] != ["lang"] else None
+            found = self._below(_PACKAGE, parts[1:]) if parts[1:2] != ["lang"] or name == PYTHON_STACKS else None
         elif parts[0] in sys.stdlib_module_names:
             return None
         else:

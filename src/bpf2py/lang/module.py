@@ -10,7 +10,7 @@ from typing import Any
 from bpf2py.lang import calls, declarations, expressions, functions, loops, map_methods, references, statements
 from bpf2py.lang.c_types import PREFIX
 from bpf2py.lang.helper_calls import argument
-from bpf2py.lang.imports import Imports, bind_module, bind_names
+from bpf2py.lang.imports import PYTHON_STACKS, Imports, bind_module, bind_names
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.names import EnumType, Names
 from bpf2py.lang.scope import Checker
@@ -125,7 +125,7 @@ class Module(Names):
     def _settle_parameters(self, own: list[Function]) -> bool:
         changed = False
         for function in own:
-            if function.kind == "program":
+            if function.kind in ("program", "c"):
                 continue
             for parameter in function.parameters:
                 kind = self._settled(parameter.type, (function.name, parameter.name))
@@ -202,6 +202,8 @@ class Module(Names):
     def _from(self, node: ast.ImportFrom) -> bool:
         """``from .whom import is_wanted``, ``from . import whom``; False where nothing of it is a program's."""
         name = node.module or ""
+        if name.startswith("bpf2py.lang") and name != PYTHON_STACKS:
+            return False
         path = self.imports.find(self, node, name, node.level)
         found = self.imports.take(self, node, path) if path is not None else None
         known = {*found.names, *found.imported, "*"} if found is not None else set()
@@ -209,7 +211,7 @@ class Module(Names):
         for alias in node.names:
             inner = f"{name}.{alias.name}".lstrip(".")
             path = None
-            if alias.name not in known and alias.name != "*" and not name.startswith("bpf2py.lang"):
+            if alias.name not in known and alias.name != "*":
                 path = self.imports.find(self, node, inner, node.level, optional=True)
             if path is not None:
                 bind_module(self, alias.asname or alias.name, self.imports.take(self, node, path))
@@ -217,7 +219,7 @@ class Module(Names):
                 names.append(alias)
         if found is not None:
             bind_names(self, node, names, found)
-        elif names and name != "bpf2py.lang.kernel":
+        else:
             self.foreign.update({each.asname or each.name: name or "." for each in names})
         return found is not None or len(names) < len(node.names)
 
@@ -273,6 +275,8 @@ class Module(Names):
             )
 
     def _check_function(self, function: Function) -> None:
+        if function.kind == "c":
+            return
         checker = Checker(self, function)
         for _ in range(_ROUNDS):
             self._round(checker)
