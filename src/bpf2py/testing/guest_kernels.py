@@ -80,12 +80,8 @@ def _image_at(path: Path) -> Path:
 
 def _newest(series: str, arch: str, modules: bool) -> Path | None:
     """The newest unpacked kernel of a series."""
-    pattern = f"linux-image-{series}[.+-]*{DEBIAN_ARCH[arch]}-unsigned/boot/vmlinuz-*"
-    found = [
-        image
-        for image in kernel_directory().glob(pattern)
-        if not modules or any(image.parent.parent.glob("lib/modules/*/kernel"))
-    ]
+    pattern = f"linux-{'image' if modules else '*'}-{series}[.+-]*{DEBIAN_ARCH[arch]}-unsigned/boot/vmlinuz-*"
+    found = kernel_directory().glob(pattern)
     return max(found, key=lambda path: _numbers(path.name), default=None)
 
 
@@ -112,8 +108,9 @@ def _fetch(series: str, arch: str, say: Callable[[str], None], modules: bool) ->
 
 def _unpack(apt: Apt, name: str, series: str, arch: str, modules: bool) -> Path:
     version = name.replace("-unsigned", "").split("-", 2)[2]
-    packages = [name, *([f"linux-modules-{version}"] if modules and "binary" in name else [])]
-    place = apt.unpack(packages, f"linux-image-{version}-unsigned")
+    packages = [name, *([f"linux-modules-{version}"] if modules and "-binary-" in name else [])]
+    kind = "image" if modules or "-image-" in name else "binary"  # as Debian names the one without modules
+    place = apt.unpack(packages, f"linux-{kind}-{version}-unsigned")
     image = next(place.glob("usr/lib/modules/*/vmlinuz*"), None)
     if image is not None and not (place / "boot").exists():
         (place / "boot").mkdir()
