@@ -98,6 +98,9 @@ _HINTS = [
          r"max value is outside",
          "bound the index or offset before the access: if (i >= SIZE) return 0; or mask it with a power of two minus one",
          "keep the index or length within the memory: if i >= len(a): return 0, min(n, sizeof(a)), or i % len(a)"),
+        (r"func 'bpf_multi_func' doesn't have",
+         "the functions it is attached to differ in their arguments: read them by bpf_get_func_arg(ctx, n, &value)",
+         "the functions it is attached to differ in their arguments: read them by get_func_arg(ctx, n, addr(value))"),
         (r"invalid mem access 'scalar'|invalid mem access 'inv'|invalid bpf_context access",
          "read kernel memory through BPF_CORE_READ() or bpf_probe_read_kernel(), and only documented fields of the context",
          "this is not memory that the program may use directly: read_kernel(copy, p) copies it; of a context, only some fields are "
