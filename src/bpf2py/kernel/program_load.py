@@ -330,6 +330,8 @@ class ProgramLoader:
                     else f"guard the call with bpf_ksym_exists({missing})"
                 )
         message = f"{what}: the verifier rejected it: " + "; ".join(lines)
+        if summary.reason:
+            message += f"\n  reason: {summary.reason}"
         if source is not None:
             message += f"\n  at {source}"
         if summary.instruction is not None:
