@@ -9,8 +9,12 @@ from typing import Any, cast
 import pytest
 
 import bpf2py
+from bpf2py.btf.reader import Btf
+from bpf2py.btf.types import DeclTag, Kind
 from bpf2py.errors import GuestError
+from bpf2py.spec.needs import release_key
 from bpf2py.testing import Guest
+from bpf2py.uapi.kfuncs import KFUNC_SINCE
 
 HERE = Path(__file__).parent
 SOURCE, WRONG = "/root/newest.o", "/root/wrong.o"
@@ -101,3 +105,23 @@ def test_the_oldest_linux(start_guest: Callable[..., Guest]) -> None:
                 else:
                     assert report.loads, f"{path.name} {report.program}: {report.error}"
                     assert report.attached in (True, None), report.attach_error
+
+
+def test_the_table_of_kfuncs_is_what_the_newest_has(newest: Guest) -> None:
+    """Those of the core, whatever its configuration; and none that the table says came later."""
+    types = Btf(newest.read("/sys/kernel/btf/vmlinux"), None, "vmlinux")
+    there = set()
+    for number in types.ids_of_kind(Kind.DECL_TAG):
+        tag = types.type(number)
+        if isinstance(tag, DeclTag) and tag.name == "bpf_kfunc":
+            there.add(types.type(tag.type_id).name)
+    here = release_key(newest.release)
+    later = {name for name, since in KFUNC_SINCE.items() if release_key(since) > here}
+    assert there & later == set()
+    new = {name for name, since in KFUNC_SINCE.items() if (6, 19) <= release_key(since) <= here}
+    # Functions of schedulers, networking and power management come and go with the configuration.
+    core = {
+        name for name in new if name.startswith(("bpf_list", "bpf_obj", "bpf_percpu", "bpf_str", "bpf_task", "bpf_wq"))
+    }
+    assert len(core) > 15
+    assert core - there == set()
