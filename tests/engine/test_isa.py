@@ -273,6 +273,8 @@ def test_legacy_packet_loads(engine: Engine, size: int) -> None:
         code = [wide(6, skb), wide(7, 3), load, EXIT]
         wanted = int.from_bytes(bytes(range(0x40 + at, 0x40 + at + width)), "big")
         assert result_of(engine, *code) == wanted
+    index_in_r0 = [wide(6, skb), wide(0, 3), I(isa.BPF_LD | isa.BPF_IND | size, 0, 0, 0, 5), EXIT]
+    assert result_of(engine, *index_in_r0) == int.from_bytes(bytes(range(0x48, 0x48 + width)), "big")
     beyond = [
         wide(6, skb),
         I(ALU64 | isa.BPF_MOV | K, 0, 0, 0, 9),

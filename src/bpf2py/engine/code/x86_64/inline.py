@@ -80,9 +80,10 @@ def legacy_load(emitter: Emitter, op: Op, slot: int) -> None:
     """BPF_ABS and BPF_IND: from the packet of the context in R6, big-endian; outside of it the program ends with 0."""
     out = emitter.out
     size = SIZES[op.opcode & 0x18]
-    out += mov_imm(RAX, op.imm & 0xFFFFFFFF)
     if op.opcode & 0xE0 == isa.BPF_IND:
-        out += rr(0x01, REGISTER[op.src], RAX, False)
+        out += rr(0x89, REGISTER[op.src], RAX, False) + ri(0, RAX, op.imm, False)
+    else:
+        out += mov_imm(RAX, op.imm & 0xFFFFFFFF)
     emitter.access("ld4", RDI, 6, SKB_DATA, slot)
     emitter.access("ld4", RSI, 6, SKB_DATA_END, slot)
     out += rr(0x01, RDI, RAX) + b"\x48\x8d\x50" + bytes([size])  # lea rdx, [rax + size]
