@@ -15,6 +15,7 @@ __all__ = ["PROCESSORS", "Processor", "processor"]
 
 # The name of the machine as uname(2) gives it, and the module.
 PROCESSORS = {
+    "aarch64": "bpf2py.engine.code.aarch64.processor",
     "x86_64": "bpf2py.engine.code.x86_64.processor",
 }
 
