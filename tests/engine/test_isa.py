@@ -186,6 +186,23 @@ def test_unconditional_jumps_and_loops(engine: Engine) -> None:
     assert result_of(engine, *loop) == 55
 
 
+def test_a_loop_back_to_the_first_instruction(engine: Engine) -> None:
+    """It does not enter the function again, which keeps R6 for its caller: in the main program, and in one it calls."""
+    loop = [
+        I(ALU64 | isa.BPF_ADD | K, 1, 0, 0, -1), I(isa.BPF_JMP | isa.BPF_JGT | X, 1, 2, -2),
+        I(ALU64 | isa.BPF_MOV | X, 6, 1), I(ALU64 | isa.BPF_MOV | X, 0, 6), EXIT,
+    ]  # fmt: skip
+    low = [I(ALU64 | isa.BPF_MOV | K, 1, 0, 0, 90), I(ALU64 | isa.BPF_MOV | K, 2, 0, 0, 33), wide(6, A64)]
+    main = [*low, I(isa.CALL, 0, isa.BPF_PSEUDO_CALL, 0, 2), I(ALU64 | isa.BPF_ADD | X, 0, 6), EXIT]
+    assert result_of(engine, *main, *loop, starts=(0, 7)) == A64 + 33
+    turns = [
+        I(isa.BPF_LDX | isa.BPF_MEM | DW, 6, 1, 0), I(ALU64 | isa.BPF_ADD | K, 6, 0, 0, 1),
+        I(isa.BPF_STX | isa.BPF_MEM | DW, 1, 6, 0), I(isa.BPF_LDX | isa.BPF_MEM | B, 2, 1, 0),
+        I(isa.BPF_JMP | isa.BPF_JNE | K, 2, 0, -5, 200), I(ALU64 | isa.BPF_MOV | X, 0, 2), EXIT,
+    ]  # fmt: skip
+    assert result_of(engine, *turns) == 200
+
+
 @pytest.mark.parametrize(("size", "width"), [(B, 1), (H, 2), (W, 4), (DW, 8)])
 @pytest.mark.parametrize("register", [1, 4, 8])
 def test_memory(engine: Engine, size: int, width: int, register: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 
 from bpf2py.engine.code.code import Code, Function, Op, Target, function_address, is_jump
 from bpf2py.engine.code.layout import Layout
@@ -23,7 +23,8 @@ class Emitter(ABC):
         low: the lowest address the code may use.
         places: where each instruction starts, by slot.
         entries: where each function starts, by slot.
-        jumps: branches to instructions: (place, slot).
+        jumps: branches to instructions: (place, slot). A jump to a function's first one goes past its prologue.
+        calls: branches to functions: (place, slot of the first instruction).
         loops: whether the function has may_goto.
     """
 
@@ -38,6 +39,7 @@ class Emitter(ABC):
         self.low = 0 if code.trusted else PUBLIC
         self.places: list[int] = [0] * (len(code.ops) + 1)
         self.jumps: list[tuple[int, int]] = []
+        self.calls: list[tuple[int, int]] = []
         self.entries: dict[int, int] = {}
         self.loops = False
         self.function: Function = code.functions[0]
@@ -103,9 +105,12 @@ class Emitter(ABC):
         assert callee is not None
         return FUNCTIONS + callee.number
 
-    def target_of(self, slot: int) -> int:
-        """The place a jump or call to an instruction leads to: of a function's first one, its prologue."""
-        return self.entries[slot] if slot in self.entries else self.places[slot]
+    def targets(self) -> Iterator[tuple[int, int]]:
+        """(place of each branch within the code, the place it leads to)."""
+        for place, slot in self.jumps:
+            yield place, self.places[slot]
+        for place, slot in self.calls:
+            yield place, self.entries[slot]
 
     # -- functions -----------------------------------------------------------------------------------------------
 

@@ -409,7 +409,7 @@ class Emitter(emitter.Emitter):
 
     def call_function(self, slot: int) -> None:
         self.enter_frame()
-        self.jumps.append((len(self.out), slot))
+        self.calls.append((len(self.out), slot))
         self.out.append(BL)
         self.leave_frame()
 
@@ -511,8 +511,8 @@ class Emitter(emitter.Emitter):
 
     def finish(self) -> None:
         out = self.out
-        for place, slot in self.jumps:
-            self.aim(place, self.target_of(slot))
+        for place, target in self.targets():
+            self.aim(place, target)
         for place, register, back in self.skips:
             self.aim(place, len(out))
             out.append(mov(register, ZERO))

@@ -354,7 +354,7 @@ class Emitter(emitter.Emitter):
 
     def call_function(self, slot: int) -> None:
         self.out += self.enter_frame() + b"\xe8\0\0\0\0"
-        self.jumps.append((len(self.out) - 4, slot))
+        self.calls.append((len(self.out) - 4, slot))
         self.out += self.leave_frame()
 
     def call_number(self, register: int, slot: int) -> None:
@@ -465,8 +465,8 @@ class Emitter(emitter.Emitter):
 
     def finish(self) -> None:
         out = self.out
-        for position, slot in self.jumps:
-            struct.pack_into("<i", out, position, self.target_of(slot) - position - 4)
+        for position, target in self.targets():
+            struct.pack_into("<i", out, position, target - position - 4)
         for position, register, back in self.skips:
             struct.pack_into("<i", out, position, len(out) - position - 4)
             out += rr(0x31, register, register, False)
