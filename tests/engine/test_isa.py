@@ -8,6 +8,7 @@ from tests.engine.raw_programs import RawProgram
 from bpf2py.engine import Engine
 from bpf2py.engine.code.check import CheckError, check_form
 from bpf2py.engine.code.code import Code
+from bpf2py.engine.memory import PUBLIC
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.instruction import Instruction as I
 from bpf2py.isa.instruction import encode
@@ -241,6 +242,38 @@ def test_memory(engine: Engine, size: int, width: int, register: int) -> None:
             EXIT,
         ]
         assert result_of(engine, *signed) == -2 & M64
+
+
+@pytest.mark.parametrize(("size", "width"), [(B, 1), (H, 2), (W, 4), (DW, 8)])
+@pytest.mark.parametrize("after_helper", [False, True])
+def test_bounds(engine: Engine, size: int, width: int, after_helper: bool) -> None:
+    """From the first public byte to the last of the memory, whatever the offset, also after Python was called."""
+    first, last = PUBLIC, engine.memory.size - width
+    buffer = engine.memory.allocate(64)
+    comm = [wide(1, buffer), I(ALU64 | isa.BPF_MOV | K, 2, 0, 0, 16), I(isa.CALL, 0, 0, 0, 16)] if after_helper else []
+    accesses = [
+        I(isa.BPF_LDX | isa.BPF_MEM | size, 0, 6, 0), I(isa.BPF_STX | isa.BPF_MEM | size, 6, 0, 0),
+        I(isa.BPF_ST | isa.BPF_MEM | size, 6, 0, 0, 0), I(isa.BPF_STX | isa.BPF_ATOMIC | size, 0, 6, 0, isa.BPF_LOAD_ACQ),
+        I(isa.BPF_STX | isa.BPF_ATOMIC | size, 6, 0, 0, isa.BPF_STORE_REL),
+    ]  # fmt: skip
+    if width >= 4:
+        operations = (isa.BPF_ADD, isa.BPF_OR | isa.BPF_FETCH, isa.BPF_XCHG, isa.BPF_CMPXCHG)
+        accesses += [I(isa.BPF_STX | isa.BPF_ATOMIC | size, 6, 0, 0, operation) for operation in operations]
+    zero = I(ALU64 | isa.BPF_MOV | K, 0, 0, 0, 0)
+    for access in accesses:
+        for offset in (0, 5000, -32768):
+            here = access._replace(offset=offset)
+            for address, allowed in (
+                (first - 1, False),
+                (first, True),
+                (last, True),
+                (last + 1, False),
+                (-width & M64, False),
+            ):
+                made = RawProgram(engine, encode([*comm, wide(6, address - offset & M64), zero, here, zero, EXIT]))
+                assert (made.run(buffer)[1] == 0) == allowed, f"{here} at {address:#x}"
+                made.close()
+    engine.memory.free(buffer)
 
 
 ATOMIC = [(isa.BPF_ADD, 12), (isa.BPF_OR, 15 & ~4 | 4), (isa.BPF_AND, 0), (isa.BPF_XOR, 0)]

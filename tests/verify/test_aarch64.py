@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ HERE = Path(__file__).parent
 TESTS = HERE.parent
 CC = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.28", "-shared", "-fPIC", "-O1"]
 HOOKS = "/root/hooks.o"
+KERNEL = os.environ.get("BPF2PY_ARM_KERNEL") or "6.12"
 CALLS = 7  # as in in_arm_guest.py
 # Of the engine's own tests, what its machine code is tried with there.
 GOLDEN = "kernel6.12_i.cpus4.txt.xz"
@@ -38,7 +40,7 @@ def arm(start_guest: Callable[..., Guest], tmp_path_factory: pytest.TempPathFact
     }
     for name in ENGINE_TESTS:
         files[f"/opt/bpf2py/tests/engine/{name}"] = TESTS / "engine" / name
-    with start_guest("6.12", arch="aarch64", files=files, packages=["pytest"]) as started:
+    with start_guest(KERNEL, arch="aarch64", files=files, packages=["pytest"]) as started:
         yield started
 
 
@@ -73,7 +75,8 @@ def test_a_ring_gives_every_record_in_its_order(call: Callable[..., Any]) -> Non
 
 def test_facts_of_the_machine(call: Callable[..., Any]) -> None:
     found = call("facts")
-    assert (found["machine"], found["page"]) == ("aarch64", 4096)
+    assert found["machine"] == "aarch64"
+    assert found["page"] == 4096 or KERNEL != "6.12"
     assert found["call 172"] == "getpid"
     assert found["kept"] == [983, 855, 727, 599, 471, 343]  # by the engine
     assert found["code"] == "NativeCode"
@@ -94,12 +97,12 @@ def test_random_programs_as_machine_code(call: Callable[..., Any]) -> None:
 
 def test_no_program_ends_the_process(arm: Guest) -> None:
     """Whatever is well formed, with wild pointers and calls, in a process whose death would be seen."""
-    code = "import in_arm_guest; print(*in_arm_guest.unchecked(400))"
+    code = "import in_arm_guest; print(*in_arm_guest.unchecked(250))"
     done = arm.run(["python", "-c", code], env={"PYTHONPATH": "/opt/bpf2py", "PYTHONFAULTHANDLER": "1"}, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     name, ran = done.stdout.split()
     assert name == "NativeCode"
-    assert int(ran) > 130
+    assert int(ran) > 80
 
 
 def test_lru_maps_as_machine_code(call: Callable[..., Any]) -> None:
