@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bpf2py._typing import Literal, NamedTuple
 from bpf2py.errors import CompilerNotFound, errno_name
-from bpf2py.kernel.environment import MEMLOCK_UNTIL, MOUNTS, OLDEST, SYSCTLS, WANTED, Environment, explain_eperm, grant
+from bpf2py.kernel.environment import MOUNTS, OLDEST, SYSCTLS, WANTED, Environment, explain_eperm, grant
+from bpf2py.kernel.memlock import MEMLOCK_UNTIL
 from bpf2py.kernel.probes import Probes
 
 __all__ = ["Finding", "find_compiler_row", "findings"]
