@@ -22,7 +22,7 @@ help:
 	@echo 'make check     lint, type check, and the quick tests that need no rights: about a minute'
 	@echo 'make coverage  which lines of src the tests run: with rights, without, and in the virtual machine'
 	@echo 'make test-pythons   the tests on every Python >= 3.11 found here'
-	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1; ARCH=aarch64 for the tests of that'
+	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or another from 5.10 on; ARCH=aarch64 for the tests of that'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
 	@echo 'make fuzz      damaged objects, types, links (100,000 each) and other input (10,000 each): typed errors only'
 	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000, in Python LANG_PROGRAMS=100000), compared'

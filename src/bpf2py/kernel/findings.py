@@ -43,7 +43,13 @@ def findings(environment: Environment, probes: Probes) -> list[Finding]:
         value = "unlimited" if limit is None else f"{limit} bytes"
         low = limit is not None and limit < 1 << 26
         rows.append(
-            Finding("RLIMIT_MEMLOCK", value, "note", "larger maps cannot be created", "ulimit -l unlimited")
+            Finding(
+                "RLIMIT_MEMLOCK",
+                value,
+                "note",
+                "without CAP_SYS_RESOURCE, which lifts it, larger maps cannot be created",
+                "ulimit -l unlimited",
+            )
             if low
             else Finding("RLIMIT_MEMLOCK", value)
         )

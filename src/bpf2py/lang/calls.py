@@ -330,6 +330,8 @@ def _object_method(c: Checker, node: ast.Call, address: Expr, struct: str, name:
             callback.function.callback = True
             c.function.calls.add(callback.function.name)
             return MapOp(Int(64, True), "timer", owner, [address, callback, delay])
+    if helper_name.endswith("_impl") and c.module.kernel.function(helper_name.removesuffix("_impl")) is not None:
+        helper_name = helper_name.removesuffix("_impl")  # since Linux 7.0, with an argument less
     helper = HELPERS_BY_NAME.get(helper_name)
     if helper is not None:
         position = next((i for i, p in enumerate(helper.parameters) if struct in p.type), 0)
