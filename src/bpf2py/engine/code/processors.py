@@ -71,7 +71,7 @@ class Processor(Protocol):
 
 @functools.cache
 def processor() -> Processor | None:
-    """What this machine's programs can be made of, where there is an emitter."""
+    """This machine's, None where there is no emitter for it."""
     # Where Python is a 32-bit program, the machine is named after its kernel all the same.
     if sys.platform != "linux" or sys.maxsize < 1 << 32:
         return None

@@ -64,7 +64,7 @@ _LINE = 16  # bytes, of the smallest cache line there can be
 
 
 def limits() -> list[int]:
-    """Makes the limits that calls do not preserve."""
+    """Computes the limits that C functions do not keep, from the one they do."""
     return [
         *(add_imm(ADD, LIMIT[size], LIMIT8, 8 - size) for size in (1, 2, 4)),
         rrr(ADD, TRUSTED_LIMIT[8], LIMIT8, PUBLIC_START),
