@@ -104,7 +104,7 @@ demo: $(DEMO)/.installed
 
 ifeq ($(ARCH),aarch64)
 test-vm: venv
-	$(BIN)/python -m pytest tests/verify/test_aarch64.py $(PYTEST_ARGS)
+	BPF2PY_ARM_KERNEL=$(KERNEL) $(BIN)/python -m pytest tests/verify/test_aarch64.py $(PYTEST_ARGS)
 else
 test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) $(VM_FLAGS) -- $(PYTEST_ARGS)
