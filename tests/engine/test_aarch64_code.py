@@ -264,7 +264,7 @@ def test_programs_too_large_for_a_branch(layout: Layout, monkeypatch: pytest.Mon
     long, _ = emit(code, layout, {}, {}, 1)
     assert len(long) > len(short)
     reach[0] = 0
-    with pytest.raises(EncodeError, match="far is too large: branches reach 128 MiB"):
+    with pytest.raises(EncodeError, match=r"far is too large: .* 128 MiB"):
         emit(code, layout, {}, {}, 1)
 
 

@@ -556,4 +556,6 @@ def emit(
         except OverflowError:
             continue
         return code_of(made.out), {slot: 4 * place for slot, place in made.entries.items()}
-    raise EncodeError(f"engine: {code.name} is too large: branches reach 128 MiB of machine code")
+    raise EncodeError(
+        f"engine: {code.name} is too large: its machine code takes more than the 128 MiB a branch reaches"
+    )
