@@ -68,7 +68,7 @@ format: venv
 
 # Two processes, of which one takes all that looks at the kernel (tests/conftest.py).
 pytest: venv
-	@$(BIN)/python tools/newer_pythons.py
+	@$(BIN)/python tools/fetch.py
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # The same tests with more damage; BPF2PY_FUZZ_SEED=N damages otherwise.

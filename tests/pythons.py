@@ -14,7 +14,7 @@ def interpreters(*, builds: bool = False, unpacked: bool = True) -> list[str]:
 
     Args:
         builds: also a distribution's of a version that is there already.
-        unpacked: also those that tools/newer_pythons.py has fetched, which run by a dynamic loader of their own.
+        unpacked: also those that tools/fetch.py has fetched, which run by a dynamic loader of their own.
     """
     found: dict[tuple[int, int, bool], str] = {(*sys.version_info[:2], False): sys.executable}
     candidates = [Path("/usr/bin/python3"), *Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python3")]
