@@ -22,7 +22,7 @@ help:
 	@echo 'make check     lint, type check, and the quick tests that need no rights: about a minute'
 	@echo 'make coverage  which lines of src the tests run: with rights, without, and in the virtual machine'
 	@echo 'make test-pythons   the tests on every Python >= 3.11 found here'
-	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or 6.1; ARCH=aarch64 for the tests of that'
+	@echo 'make test-vm   the kernel tests in an emulated Debian kernel: KERNEL=6.12 (default) or another from 5.10 on; ARCH=aarch64 for the tests of that'
 	@echo 'make demo      count program executions with eBPF: examples/exec_counts.bpf.c'
 	@echo 'make fuzz      damaged objects, types, links (100,000 each) and other input (10,000 each): typed errors only'
 	@echo 'make soak      random map operations (OPERATIONS=1000000) and programs (PROGRAMS=50000, in Python LANG_PROGRAMS=100000), compared'
@@ -68,6 +68,7 @@ format: venv
 
 # Two processes, of which one takes all that looks at the kernel (tests/conftest.py).
 pytest: venv
+	@$(BIN)/python tools/fetch.py
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # The same tests with more damage; BPF2PY_FUZZ_SEED=N damages otherwise.
@@ -103,7 +104,7 @@ demo: $(DEMO)/.installed
 
 ifeq ($(ARCH),aarch64)
 test-vm: venv
-	$(BIN)/python -m pytest tests/verify/test_aarch64.py $(PYTEST_ARGS)
+	BPF2PY_ARM_KERNEL=$(KERNEL) $(BIN)/python -m pytest tests/verify/test_aarch64.py $(PYTEST_ARGS)
 else
 test-vm: $(VENV)/.installed-vm
 	$(BIN)/python tools/vm.py --kernel $(KERNEL) $(VM_FLAGS) -- $(PYTEST_ARGS)

@@ -6,11 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bpf2py.testing.guest_debian import kernel_directory
 
-def interpreters(*, builds: bool = False) -> list[str]:
-    """One of each version there is, this one among them; with `builds` also a distribution's of a version that is there already."""
+
+def interpreters(*, builds: bool = False, unpacked: bool = True) -> list[str]:
+    """One of each version there is, this one among them.
+
+    Args:
+        builds: also a distribution's of a version that is there already.
+        unpacked: also those that tools/fetch.py has fetched, which run by a dynamic loader of their own.
+    """
     found: dict[tuple[int, int, bool], str] = {(*sys.version_info[:2], False): sys.executable}
     candidates = [Path("/usr/bin/python3"), *Path.home().glob(".pyenv/versions/3.1[1-9]*/bin/python3")]
+    if unpacked:
+        candidates[:0] = kernel_directory().glob("python3.*-debian-unstable-*/bin/python3")
     for path in candidates:
         if not path.exists():
             continue

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bpf2py.cli.doctor import engine_row
 from bpf2py.kernel.environment import CAPABILITIES, Environment, explain_eperm
 from bpf2py.kernel.findings import Finding, find_compiler_row, findings
 from bpf2py.kernel.probes import Probes
@@ -246,3 +247,12 @@ main(["doctor"])
     assert done.returncode == 1, done.stderr
     assert "BPF_MAP_CREATE: EPERM" in done.stdout
     assert "cannot load programs" in done.stdout
+
+
+def test_why_the_engine_runs_python_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine_row() == Finding("engine", "machine code")
+    monkeypatch.setattr("bpf2py.cli.doctor.can_run", lambda: False)
+    assert engine_row().state == "note"
+    assert "no memory may be made executable" in engine_row().effect
+    monkeypatch.setattr("bpf2py.cli.doctor.processor", lambda: None)
+    assert "on x86-64 and aarch64" in engine_row().effect

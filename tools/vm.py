@@ -185,7 +185,7 @@ def fill_cache(arguments: list[str], cache: Path) -> None:
 def main() -> int:
     """Parse the command line, boot, and pass the guest's exit status on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernel", default="6.12", help="kernel series: 6.12 or 6.1")
+    parser.add_argument("--kernel", default="6.12", help="kernel series, such as 5.10, 6.12 or 7.2")
     parser.add_argument("--hooks", action="store_true", help="run the tests of kprobes, fentry, LSM and the like alone")
     parser.add_argument("--timeout", type=float, default=900, help="seconds until the guest is killed")
     parser.add_argument("--memory", default="2G")
@@ -200,7 +200,7 @@ def main() -> int:
         results = Path(scratch)
         try:
             check_tools()
-            kernel = find_kernel(options.kernel, platform.machine(), say).image
+            kernel = find_kernel(options.kernel, platform.machine(), say, modules=True).image
             compiled = Path(os.environ.get("BPF2PY_CACHE_DIR") or cache / "cache")
             compiled.mkdir(parents=True, exist_ok=True)
             command = options.command

@@ -240,6 +240,9 @@ def test_user_space_probes(load: Load, name: str, runs: int) -> None:
         case("fentry", "fentry", 1, kprobe=True),
         case("fexit", "fexit", 1, kprobe=True),
         case("fsession", "fsession", 2, kprobe=True),
+        case("fentry.multi", "fentry_multi", 1, kprobe=True),
+        case("fexit.multi", "fexit_multi", 1, kprobe=True),
+        case("fsession.multi", "fsession_multi", 2, kprobe=True),
         case("fmod_ret", "fmod_ret", 1, kprobe=True),
     ],
 )
@@ -268,6 +271,9 @@ def test_kernel_functions(load: Load, name: str, runs: int) -> None:
         case("fentry.s", "fentry_s", 1),
         case("fexit.s", "fexit_s", 1),
         case("fsession.s", "fsession_s", 2),
+        case("fentry.multi.s", "fentry_multi_s", 1),
+        case("fexit.multi.s", "fexit_multi_s", 1),
+        case("fsession.multi.s", "fsession_multi_s", 2),
         case("fmod_ret.s", "fmod_ret_s", 1),
     ],
 )

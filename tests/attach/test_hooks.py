@@ -182,10 +182,10 @@ def test_a_section_that_names_no_target(section: str, compile_bpf: Callable[[str
 @pytest.mark.kprobe
 def test_an_offset_no_probe_can_have(load_only: Loader) -> None:
     obj = load_only("on_kprobe")
-    with pytest.raises(bpf2py.AttachError, match=r"the kernel refuses offset 0xfffffff in function 'do_unlinkat'"):
-        obj.programs["on_kprobe"].attach(target="do_unlinkat+0xfffffff")
-    with pytest.raises(bpf2py.AttachError, match="the kernel has no function 'do_unlinkatt' that can be probed"):
-        obj.programs["on_kprobe"].attach(target="do_unlinkatt+4")
+    with pytest.raises(bpf2py.AttachError, match=r"the kernel refuses offset 0xfffffff in function 'do_exit'"):
+        obj.programs["on_kprobe"].attach(target="do_exit+0xfffffff")
+    with pytest.raises(bpf2py.AttachError, match="the kernel has no function 'do_exitt' that can be probed"):
+        obj.programs["on_kprobe"].attach(target="do_exitt+4")
 
 
 def test_a_refused_offset_is_not_a_missing_function() -> None:

@@ -222,3 +222,22 @@ def test_two_types_of_one_name(compiler: Compiler) -> None:
     body = "struct same one; struct same___2 two; enum same___3 three = E; int four = E___2; same five;"
     body += '_Static_assert(sizeof(two) == 8, "");_Static_assert(E___2 == 2, "");'
     compile_clean(dump_c(btf), body, compiler)
+
+
+def test_members_that_have_a_tag_but_no_name(compiler: Compiler) -> None:
+    """An extension that Linux uses since 6.19: their members belong to the outer struct."""
+    source = """struct head { int a; union { short b; char c[6]; }; };
+union either { long x; int y; };
+struct outer { struct head; union either; int last; };
+struct outer one;
+"""
+    compiled = compile_with_log(source, compiler=compiler, cache=False)
+    assert not compiled.warnings
+    types = ObjectSpec.from_bytes(compiled.data).types
+    assert types is not None
+    body = "struct outer two;"
+    for member, offset in (("a", 0), ("b", 4), ("c", 4), ("x", 16), ("y", 16), ("last", 24)):
+        body += f'_Static_assert(__builtin_offsetof(struct outer, {member}) == {offset}, "{member}");'
+    header = dump_c(types)
+    assert "struct head;" not in header.partition("struct outer {")[2], "other compilers would leave it out"
+    compile_clean(header, body, compiler)

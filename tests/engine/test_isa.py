@@ -8,6 +8,7 @@ from tests.engine.raw_programs import RawProgram
 from bpf2py.engine import Engine
 from bpf2py.engine.code.check import CheckError, check_form
 from bpf2py.engine.code.code import Code
+from bpf2py.engine.memory import PUBLIC
 from bpf2py.isa import opcodes as isa
 from bpf2py.isa.instruction import Instruction as I
 from bpf2py.isa.instruction import encode
@@ -186,6 +187,23 @@ def test_unconditional_jumps_and_loops(engine: Engine) -> None:
     assert result_of(engine, *loop) == 55
 
 
+def test_a_loop_back_to_the_first_instruction(engine: Engine) -> None:
+    """It does not enter the function again, which keeps R6 for its caller: in the main program, and in one it calls."""
+    loop = [
+        I(ALU64 | isa.BPF_ADD | K, 1, 0, 0, -1), I(isa.BPF_JMP | isa.BPF_JGT | X, 1, 2, -2),
+        I(ALU64 | isa.BPF_MOV | X, 6, 1), I(ALU64 | isa.BPF_MOV | X, 0, 6), EXIT,
+    ]  # fmt: skip
+    low = [I(ALU64 | isa.BPF_MOV | K, 1, 0, 0, 90), I(ALU64 | isa.BPF_MOV | K, 2, 0, 0, 33), wide(6, A64)]
+    main = [*low, I(isa.CALL, 0, isa.BPF_PSEUDO_CALL, 0, 2), I(ALU64 | isa.BPF_ADD | X, 0, 6), EXIT]
+    assert result_of(engine, *main, *loop, starts=(0, 7)) == A64 + 33
+    turns = [
+        I(isa.BPF_LDX | isa.BPF_MEM | DW, 6, 1, 0), I(ALU64 | isa.BPF_ADD | K, 6, 0, 0, 1),
+        I(isa.BPF_STX | isa.BPF_MEM | DW, 1, 6, 0), I(isa.BPF_LDX | isa.BPF_MEM | B, 2, 1, 0),
+        I(isa.BPF_JMP | isa.BPF_JNE | K, 2, 0, -5, 200), I(ALU64 | isa.BPF_MOV | X, 0, 2), EXIT,
+    ]  # fmt: skip
+    assert result_of(engine, *turns) == 200
+
+
 @pytest.mark.parametrize(("size", "width"), [(B, 1), (H, 2), (W, 4), (DW, 8)])
 @pytest.mark.parametrize("register", [1, 4, 8])
 def test_memory(engine: Engine, size: int, width: int, register: int) -> None:
@@ -224,6 +242,38 @@ def test_memory(engine: Engine, size: int, width: int, register: int) -> None:
             EXIT,
         ]
         assert result_of(engine, *signed) == -2 & M64
+
+
+@pytest.mark.parametrize(("size", "width"), [(B, 1), (H, 2), (W, 4), (DW, 8)])
+@pytest.mark.parametrize("after_helper", [False, True])
+def test_bounds(engine: Engine, size: int, width: int, after_helper: bool) -> None:
+    """From the first public byte to the last of the memory, whatever the offset, also after Python was called."""
+    first, last = PUBLIC, engine.memory.size - width
+    buffer = engine.memory.allocate(64)
+    comm = [wide(1, buffer), I(ALU64 | isa.BPF_MOV | K, 2, 0, 0, 16), I(isa.CALL, 0, 0, 0, 16)] if after_helper else []
+    accesses = [
+        I(isa.BPF_LDX | isa.BPF_MEM | size, 0, 6, 0), I(isa.BPF_STX | isa.BPF_MEM | size, 6, 0, 0),
+        I(isa.BPF_ST | isa.BPF_MEM | size, 6, 0, 0, 0), I(isa.BPF_STX | isa.BPF_ATOMIC | size, 0, 6, 0, isa.BPF_LOAD_ACQ),
+        I(isa.BPF_STX | isa.BPF_ATOMIC | size, 6, 0, 0, isa.BPF_STORE_REL),
+    ]  # fmt: skip
+    if width >= 4:
+        operations = (isa.BPF_ADD, isa.BPF_OR | isa.BPF_FETCH, isa.BPF_XCHG, isa.BPF_CMPXCHG)
+        accesses += [I(isa.BPF_STX | isa.BPF_ATOMIC | size, 6, 0, 0, operation) for operation in operations]
+    zero = I(ALU64 | isa.BPF_MOV | K, 0, 0, 0, 0)
+    for access in accesses:
+        for offset in (0, 5000, -32768):
+            here = access._replace(offset=offset)
+            for address, allowed in (
+                (first - 1, False),
+                (first, True),
+                (last, True),
+                (last + 1, False),
+                (-width & M64, False),
+            ):
+                made = RawProgram(engine, encode([*comm, wide(6, address - offset & M64), zero, here, zero, EXIT]))
+                assert (made.run(buffer)[1] == 0) == allowed, f"{here} at {address:#x}"
+                made.close()
+    engine.memory.free(buffer)
 
 
 ATOMIC = [(isa.BPF_ADD, 12), (isa.BPF_OR, 15 & ~4 | 4), (isa.BPF_AND, 0), (isa.BPF_XOR, 0)]
@@ -273,6 +323,8 @@ def test_legacy_packet_loads(engine: Engine, size: int) -> None:
         code = [wide(6, skb), wide(7, 3), load, EXIT]
         wanted = int.from_bytes(bytes(range(0x40 + at, 0x40 + at + width)), "big")
         assert result_of(engine, *code) == wanted
+    index_in_r0 = [wide(6, skb), wide(0, 3), I(isa.BPF_LD | isa.BPF_IND | size, 0, 0, 0, 5), EXIT]
+    assert result_of(engine, *index_in_r0) == int.from_bytes(bytes(range(0x48, 0x48 + width)), "big")
     beyond = [
         wide(6, skb),
         I(ALU64 | isa.BPF_MOV | K, 0, 0, 0, 9),

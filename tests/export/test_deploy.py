@@ -164,11 +164,6 @@ def test_systemd_takes_the_unit() -> None:
     assert (done.returncode, mine) == (0, [])
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-def test_prometheus_takes_the_rules() -> None:
-    subprocess.run(["promtool", "check", "rules", str(DEPLOY / "prometheus" / "rules.yml")], check=True)
-
-
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 @pytest.mark.parametrize("kustomization", ["base", "machine"])
 def test_kustomize_takes_the_kustomizations(kustomization: str) -> None:

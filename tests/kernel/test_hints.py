@@ -141,3 +141,47 @@ def test_logs_of_other_kernels(log: str, hint: str | None) -> None:
         assert found is None
     else:
         assert hint in (found or ""), summary
+
+
+# As Linux 7.3 writes it.
+REPORTED = """0: R1=ctx() R10=fp0
+; int f(void *ctx) { long x; asm volatile("%0 = r4" : "=r"(x)); return x; } @ f.bpf.c:13
+0: (bf) r0 = r4
+R4 !read_ok
+
+Verification failed: Register Type Safety: Unreadable register
+
+Reason:
+  R4 has never been initialized on this path, so the verifier cannot use it as an
+  input.
+
+At:
+  reject @ f.bpf.c:13:47
+  Source context:
+>>> 13 | int f(void *ctx) { long x; asm volatile("%0 = r4" : "=r"(...
+       | ^-- error: R4 is not readable
+  Instruction context:
+  >>> 0 | (bf) r0 = r4
+      1 | (95) exit
+
+Causal path:
+  no retained diagnostic events on this path
+
+Suggestion:
+  Initialize R4 on every path before this instruction.
+
+processed 1 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
+"""
+
+
+def test_the_report_of_newer_kernels() -> None:
+    """It comes after the old message, which stays what the error says; its reason is added."""
+    found = summarize(REPORTED)
+    assert (found.lines, found.instruction, found.text) == (["R4 !read_ok"], 0, "r0 = r4")
+    assert found.reason == "R4 has never been initialized on this path, so the verifier cannot use it as an input."
+    assert found.suggestion == "Initialize R4 on every path before this instruction."
+    assert INITIALISE in (hint_for(found) or ""), "ours, where there is one"
+    unknown = summarize(REPORTED.replace("R4 !read_ok", "something new is wrong"))
+    assert hint_for(unknown) == found.suggestion
+    assert summarize(REPORTED.partition("\nVerification")[0])[:4] == found[:4]
+    assert summarize(REPORTED.partition("Suggestion:")[0]).suggestion == "", "a log may be cut anywhere"

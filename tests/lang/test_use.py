@@ -74,7 +74,7 @@ def test_a_cached_program_is_not_translated_again(tmp_path: Path, monkeypatch: p
     path = tmp_path / "opens.py"
     path.write_text((EXAMPLES / "opens.py").read_text())
     first = bpf2py.compile(path)
-    monkeypatch.setattr("bpf2py.lang.translate.to_c", lambda *_: pytest.fail("translated again"))
+    monkeypatch.setattr("bpf2py.lang.translate.translated", lambda *_: pytest.fail("translated again"))
     assert bpf2py.compile(path) == first
     path.write_text(path.read_text().replace("10_240", "64"))
     with pytest.raises(pytest.fail.Exception, match="translated again"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,11 +62,11 @@ os._exit(0)
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("python", interpreters())
+@pytest.mark.parametrize("python", interpreters(unpacked=False))  # py-spy finds no version in the others
 def test_every_function_of_every_frame_of_four_threads(
     compile_bpf: Callable[[str], bytes], tmp_path: Path, python: str
 ) -> None:
-    py_spy = shutil.which("py-spy")
+    py_spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if py_spy is None:
         pytest.skip("py-spy is not installed")
     script = tmp_path / "target.py"

@@ -210,13 +210,13 @@ def test_offsets_an_interpreter_publishes() -> None:
         found, offsets = debug_offsets(data + b"more")
         assert found == version
         assert offsets.interpreters_head == 1002
-        assert offsets.previous - offsets.thread_next == 8
+        assert offsets.previous - offsets.thread_next == (16 if version >= (3, 15) else 8)
         with pytest.raises(ValueError, match="not plausible"):
             debug_offsets(data[:-9])
     with pytest.raises(ValueError, match="no debug offsets"):
         debug_offsets(b"nothing")
-    with pytest.raises(NotSupported, match=r"Python 3\.15: where it keeps"):
-        debug_offsets(struct.pack("<8sQQ", b"xdebugpy", 0x030F0000, 0) + bytes(2000))
+    with pytest.raises(NotSupported, match=r"Python 3\.16: where it keeps"):
+        debug_offsets(struct.pack("<8sQQ", b"xdebugpy", 0x03100000, 0) + bytes(2000))
     with pytest.raises(NotSupported, match="without the GIL"):
         debug_offsets(struct.pack("<8sQQ", b"xdebugpy", 0x030D0000, 1) + bytes(2000))
     with pytest.raises(NotSupported, match=r"Python 3\.10"):

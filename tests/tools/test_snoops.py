@@ -353,13 +353,10 @@ def test_nothing_stays_open(assert_no_leaks: NoLeaks) -> None:
             tool.start()
 
 
-def test_who_is_watched_is_written_alike_everywhere() -> None:
-    """The language has no modules of its own: the lines are in each program."""
-    begin, end = "# Whom to watch:", "return not only_cgroup or in_cgroup()"
-    sources = [p.read_text() for p in sorted(Path(framework.program_path("tree")).parent.glob("*.py"))]
-    pieces = {s[s.index(begin) : s.index(end)] for s in sources if begin in s}
-    assert len(pieces) == 1
-    assert sum(begin in s for s in sources) >= 5
+def test_every_tool_in_python_takes_whom_it_watches_from_one_file() -> None:
+    sources = {p.name: p.read_text() for p in Path(framework.program_path("tree")).parent.glob("*.py")}
+    assert [name for name, text in sources.items() if "def is_wanted" in text] == ["whom.py"]
+    assert sum("from .whom import *" in text for text in sources.values()) >= 15
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import mmap
 import os
 import platform
-from itertools import pairwise
+import random
+from collections.abc import Callable
+from itertools import pairwise, zip_longest
+from pathlib import Path
 from typing import Any
+
+from tests.engine import test_isa, test_lru_golden
+from tests.engine.random_programs import load_in_kernel, program, run_in_kernel
+from tests.engine.test_random_programs import run_on_engine, survive
 
 import bpf2py
 from bpf2py.engine import Engine
+from bpf2py.engine.code.aarch64.emit import Emitter
 from bpf2py.lab.lru import Setup, predict
 
 CALLS = 7
@@ -66,5 +76,67 @@ def facts() -> dict[str, Any]:
         "page": mmap.PAGESIZE,
         "call 172": bpf2py.syscall_name(172),
         "kept": [len(keys) for keys in predict(Setup(1003, 6, "6.1")).kept],
-        "translation": Engine().arch,
+        "code": type(Engine().code).__name__,
     }
+
+
+def instructions() -> dict[str, Any]:
+    """Run the engine's tests of instructions."""
+    import pytest
+
+    output = io.StringIO()
+    counter = _Counter()
+    with contextlib.redirect_stdout(output):
+        path = Path(test_isa.__file__)
+        options = ["-q", "-x", "--assert=plain", "--noconftest", "-p", "no:cacheprovider", "-k", "native"]
+        alone = ["-c", os.devnull, "--rootdir", str(path.parent)]
+        status = pytest.main([*options, *alone, str(path)], plugins=[counter])
+    code = type(Engine(translator="native").code).__name__
+    return {"code": code, "status": int(status), "passed": counter.passed, "output": output.getvalue()[-3000:]}
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.passed = 0
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.passed += report.when == "call" and report.passed
+
+
+def random_programs(count: int, far: bool = False) -> list[Any]:
+    """The class of the code, and the seeds of programs that ended differently as machine code, as Python or in the kernel.
+
+    With `far`, branches are those of code that is larger than conditional ones reach.
+    """
+    if far:
+        setattr(Emitter, "branch", _far(Emitter.branch))  # noqa: B010
+    native, python = Engine(translator="native"), Engine(translator="python")
+    different = []
+    for seed in range(count):
+        code = program(random.Random(seed), 40)
+        fd = load_in_kernel(code)
+        wanted = run_in_kernel(fd)
+        os.close(fd)
+        if not wanted == run_on_engine(native, code) == run_on_engine(python, code):
+            different.append(seed)
+    return [type(native.code).__name__, different]
+
+
+def _far(branch: Callable[[Emitter, int], int]) -> Callable[[Emitter, int], int]:
+    def changed(self: Emitter, word: int) -> int:
+        self.far = True
+        return branch(self, word)
+
+    return changed
+
+
+def unchecked(count: int) -> list[Any]:
+    """The class of the code, and how many of so many programs, about which only the form is known, were run."""
+    return [type(Engine(translator="native").code).__name__, survive(count, "native")]
+
+
+def lru(answers: str) -> dict[str, Any]:
+    """What the engine answers to map operations, compared with what a kernel answered."""
+    got, expected = test_lru_golden.replay(test_lru_golden.GOLDEN / answers, translator="native")
+    different = [f"{a} | {b}" for a, b in zip_longest(got, expected) if a != b]
+    return {"code": type(Engine().code).__name__, "answers": len(got), "different": different[:3]}

@@ -466,6 +466,13 @@ class _Dumper:
 
     def member(self, member: Member, depth: int) -> str:
         """One member's declaration without the semicolon."""
+        if not member.name and not member.bits:
+            inner_id = self.btf.resolve(member.type_id)
+            inner = self.btf.type(inner_id)
+            if isinstance(inner, Struct) and inner.name:
+                # ``struct tag;`` in a struct, as Linux 6.19 has it, is an extension of compilers; C11 has members without a tag.
+                word = "union" if inner.kind == Kind.UNION else "struct"
+                return f"{word} {self.body(inner_id, inner, depth)}"
         text = self.declare(member.type_id, c_name(member.name), depth)
         return f"{text}: {member.bits}" if member.bits else text
 

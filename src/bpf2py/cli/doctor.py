@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bpf2py.cli import declared as typer
 from bpf2py.engine.code.native import can_run
+from bpf2py.engine.code.processors import processor
 from bpf2py.kernel.environment import Environment
 from bpf2py.kernel.findings import Finding, find_compiler_row, findings
 from bpf2py.kernel.probes import Probes
@@ -58,9 +59,12 @@ def engine_row() -> Finding:
     """How the embedded engine would run programs here."""
     if can_run():
         return Finding("engine", "machine code")
-    return Finding(
-        "engine", "Python", "note", "programs on the embedded engine run as Python code, about a hundred times slower"
+    why = (
+        "no memory may be made executable here"
+        if processor() is not None
+        else "machine code is for Linux on x86-64 and aarch64"
     )
+    return Finding("engine", "Python", "note", f"programs on the embedded engine run some hundred times slower: {why}")
 
 
 def _print(rows: list[Finding]) -> None:

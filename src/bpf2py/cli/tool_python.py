@@ -32,7 +32,7 @@ def pyprofile(
 ) -> None:
     """Sample what Python programs do on the CPUs: functions and lines of Python, the native code below them, and the kernel.
 
-    CPython 3.11 to 3.14, without a change to the program or its environment.
+    CPython 3.11 to 3.15, without a change to the program or its environment.
 
     Examples:
 
@@ -108,7 +108,7 @@ def pygc(
 ) -> None:
     """Show garbage collections of Python programs: generation, objects found, how long it took, and the line that was interrupted.
 
-    By probes of the interpreter (--with-dtrace), else by a function in its symbols. CPython 3.11 to 3.14.
+    By probes of the interpreter (--with-dtrace), else by a function in its symbols. CPython 3.11 to 3.15.
 
     Examples:
 

@@ -39,8 +39,8 @@ def verify(
         "--kernels",
         "-k",
         metavar="NAMES",
-        help="Kernels apart by commas: host is the running one, 6.1 and 6.12 are Debian's, started in a virtual machine, "
-        "anything else is the path of an image.",
+        help="Kernels apart by commas: host is the running one; a series from 5.10 to the newest, such as 6.12, is "
+        "Debian's newest of it, started in a virtual machine; anything else is the path of an image.",
     ),
     arch: str = typer.Option(
         None,

@@ -35,12 +35,13 @@ def modules() -> tuple[Btf, ...]:
         names = sorted(os.listdir("/sys/kernel/btf"))
     except OSError:
         return ()
-    found = (_module(name) for name in names if name != "vmlinux")
+    found = (module_btf(name) for name in names if name != "vmlinux")
     return tuple(btf for btf in found if btf is not None)
 
 
 @cache
-def _module(name: str) -> Btf | None:
+def module_btf(name: str) -> Btf | None:
+    """The types of a loaded module; None, with a warning, where they cannot be read."""
     try:
         with open(f"/sys/kernel/btf/{name}", "rb") as file:
             return Btf(file.read(), vmlinux(), name)

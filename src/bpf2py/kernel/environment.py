@@ -13,9 +13,9 @@ import os
 import sys
 
 from bpf2py._typing import NamedTuple
+from bpf2py.kernel.memlock import MEMLOCK_UNTIL
 
 OLDEST = (5, 10)
-MEMLOCK_UNTIL = (5, 11)  # from 5.11 on, memory of BPF objects is charged to the cgroup instead of RLIMIT_MEMLOCK
 
 # include/uapi/linux/capability.h, in order of their numbers.
 CAPABILITIES = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bpf2py._typing import Literal, NamedTuple
 from bpf2py.errors import CompilerNotFound, errno_name
-from bpf2py.kernel.environment import MEMLOCK_UNTIL, MOUNTS, OLDEST, SYSCTLS, WANTED, Environment, explain_eperm, grant
+from bpf2py.kernel.environment import MOUNTS, OLDEST, SYSCTLS, WANTED, Environment, explain_eperm, grant
+from bpf2py.kernel.memlock import MEMLOCK_UNTIL
 from bpf2py.kernel.probes import Probes
 
 __all__ = ["Finding", "find_compiler_row", "findings"]
@@ -42,7 +43,13 @@ def findings(environment: Environment, probes: Probes) -> list[Finding]:
         value = "unlimited" if limit is None else f"{limit} bytes"
         low = limit is not None and limit < 1 << 26
         rows.append(
-            Finding("RLIMIT_MEMLOCK", value, "note", "larger maps cannot be created", "ulimit -l unlimited")
+            Finding(
+                "RLIMIT_MEMLOCK",
+                value,
+                "note",
+                "without CAP_SYS_RESOURCE, which lifts it, larger maps cannot be created",
+                "ulimit -l unlimited",
+            )
             if low
             else Finding("RLIMIT_MEMLOCK", value)
         )

@@ -33,6 +33,7 @@ _MEMBERS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "struct_ops": (("map_id", 16, "I"),),
     "netfilter": (("pf", 16, "I"), ("hooknum", 20, "I"), ("priority", 24, "i"), ("flags", 28, "I")),
     "tcx": (("ifindex", 16, "I"), ("attach_type", 20, "I")),
+    "tracing_multi": (("attach_type", 16, "I"), ("count", 20, "I"), ("btf_obj_id", 24, "I")),
     "uprobe_multi": (("count", 52, "I"), ("flags", 56, "I"), ("pid", 60, "I")),
     "netkit": (("ifindex", 16, "I"), ("attach_type", 20, "I")),
     "sockmap": (("map_id", 16, "I"), ("attach_type", 20, "I")),
@@ -102,6 +103,8 @@ def link_info(fd: int) -> LinkInfo:
         (value,) = struct.unpack_from("<" + form, buffer.raw, offset)
         if value or member not in _OPTIONAL:
             details[member] = _attach_type(value) if member == "attach_type" else value
+    if name == "tracing_multi" and not details["count"]:
+        details = {}  # Linux 7.2 has such links, and tells of them since 7.3
     if name == "iter" and details.get("target", "").startswith("bpf_map_elem"):
         (details["map_id"],) = struct.unpack_from("<I", buffer.raw, 28)
     return LinkInfo(ident, name, program_id, details)

@@ -29,6 +29,7 @@ from bpf2py.kernel.syscall import (
     error_for,
     libc,
     object_name,
+    older_than,
     syscall_numbers,
 )
 from bpf2py.kernel.token import BPF_F_TOKEN_FD
@@ -38,7 +39,7 @@ from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import EACCES, EBADF, EINVAL, EPERM
-from bpf2py.uapi.map_types import MapFlags, MapType, type_info
+from bpf2py.uapi.map_types import UNKNOWN_MAP_TYPE, MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -136,6 +137,9 @@ def _create_error(spec: MapSpec, errno: int) -> Exception:
     if elsewhere is not None:
         return elsewhere
     reason = check_map.explain_create(spec, page_size=mmap.PAGESIZE)
+    info = type_info(spec.type)
+    if info is not UNKNOWN_MAP_TYPE and older_than(info.since):
+        reason = None  # what is wrong with it besides comes second
     if reason is None and errno in (EPERM, EACCES):
         return error_for(errno, Command.MAP_CREATE, what)
     if reason is None:

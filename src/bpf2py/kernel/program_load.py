@@ -20,7 +20,7 @@ from bpf2py.errors import (
     RelocationError,
     VerifierError,
 )
-from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id
+from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id, btf_fd_of_module
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.syscall import (
     Fd,
@@ -63,6 +63,8 @@ FIRST_LOG, LAST_LOG = 1 << 20, 1 << 26
 LOG_KEEPS_ITS_END = "6.4"  # a log that does not fit loses its beginning; before, its end, with the reason in it
 
 # Programs that run from a BPF trampoline (kernel/bpf/trampoline.c).
+# Their functions are named when they are attached; a module of them must be known when they are loaded.
+_MULTI = (AttachType.TRACE_FENTRY_MULTI, AttachType.TRACE_FEXIT_MULTI, AttachType.TRACE_FSESSION_MULTI)
 _TRAMPOLINE_TYPES = (ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT)
 
 
@@ -135,6 +137,8 @@ class ProgramLoader:
             except BtfError as error:
                 near = suggest.did_you_mean(attach_type, program.target) if ":" not in program.target else ""
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
+        elif program.attach_type in _MULTI and ":" in program.target:
+            self.attach_btf_fd = btf_fd_of_module(program.target.rpartition(":")[0])
         self.usdt_map: MapHandle | None = None
         if program.section.partition("/")[0] in usdt.SECTIONS:
             from bpf2py.kernel import usdt_specs
@@ -273,8 +277,9 @@ class ProgramLoader:
                 )
             return error_for(errno, Command.PROG_LOAD, what)
         since = program.definition.since if program.definition is not None else None
-        # An old kernel that does not know an attach type refuses it, or takes it for a type that cannot sleep.
-        if since is not None and older_than(since) and (not summary.lines or "can be sleepable" in log):
+        # An old kernel that does not know an attach type refuses it, or takes it for one that cannot sleep or that needs a BTF id.
+        unknown = not summary.lines or "can be sleepable" in log or "must provide btf_id" in log
+        if since is not None and older_than(since) and unknown:
             return NotSupported(
                 f"{what}: SEC({program.section!r}) needs Linux {since}, this is {os.uname().release}",
                 feature=program.section,
@@ -325,6 +330,8 @@ class ProgramLoader:
                     else f"guard the call with bpf_ksym_exists({missing})"
                 )
         message = f"{what}: the verifier rejected it: " + "; ".join(lines)
+        if summary.reason:
+            message += f"\n  reason: {summary.reason}"
         if source is not None:
             message += f"\n  at {source}"
         if summary.instruction is not None:

@@ -14,6 +14,7 @@ from functools import cache
 
 from bpf2py._typing import Any
 from bpf2py.errors import BpfOSError, ClosedError, NotSupported, PermissionDenied, errno_name
+from bpf2py.kernel import memlock
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import SINCE, Command
 from bpf2py.uapi.errno import (
@@ -112,7 +113,10 @@ def open_call(number: int, *args: object) -> Fd | int:
 def bpf_open(command: int, attr: bytes | bytearray) -> Fd | int:
     """A bpf() command that returns a new descriptor: its owner, or -errno."""
     buffer = ctypes.create_string_buffer(bytes(attr), ATTR_SIZE)
-    return open_call(syscall_numbers()[0], command, buffer, ATTR_SIZE)
+    result = open_call(syscall_numbers()[0], command, buffer, ATTR_SIZE)
+    if result == -EPERM and command in _CHARGED and memlock.lift(kernel_version()):
+        result = open_call(syscall_numbers()[0], command, buffer, ATTR_SIZE)
+    return result
 
 
 def check_open(result: Fd | int, command: Command, what: str) -> Fd:
@@ -129,6 +133,7 @@ def check(result: int, command: Command, what: str) -> int:
     raise error_for(-result, command, what)
 
 
+_CHARGED = (Command.MAP_CREATE, Command.PROG_LOAD)
 _ENGINE_CAN = (Command.MAP_CREATE, Command.PROG_LOAD, Command.BTF_LOAD)
 
 

@@ -17,6 +17,8 @@ _NOISE = pattern(
     r"R\d+(_w)?=|frame\d+:|caller:|callee:|last_idx|regs=|parent didn't|func#\d+ @|Validating |arg#\d+ |"
     r"\d+: R|\d+: frame|\d+: \.+$|old state|cur state|reg type unsupported|;|#|libbpf|\s*$)"
 )
+# What Linux 7.3 adds to the log of a program it refuses: a title, then sections (Reason, At, Causal path, Suggestion).
+_REPORT = "\nVerification failed: "
 
 
 class LogSummary(NamedTuple):
@@ -27,16 +29,21 @@ class LogSummary(NamedTuple):
         instruction: index of the instruction it was at, or None.
         text: that instruction as the verifier prints it.
         source: the source line the log showed for it, or None.
+        reason: why, in a sentence or two of the verifier's own; empty before Linux 7.3.
+        suggestion: what it suggests; empty before Linux 7.3.
     """
 
     lines: list[str]
     instruction: int | None
     text: str
     source: str | None
+    reason: str = ""
+    suggestion: str = ""
 
 
 def summarize(log: str) -> LogSummary:
     """Find the last instruction and the message behind it."""
+    log, _, report = log.partition(_REPORT)
     instruction, text, source, shown_source = None, "", None, None
     message: list[str] = []
     for line in log.splitlines():
@@ -54,7 +61,14 @@ def summarize(log: str) -> LogSummary:
     if not message:
         kept = [line.strip() for line in log.splitlines() if not _NOISE.match(line) and not _INSTRUCTION.match(line)]
         message = kept[-2:]
-    return LogSummary(message[-4:], instruction, text, shown_source)
+    reason, suggestion = (_section(report, title) for title in ("Reason:", "Suggestion:"))
+    return LogSummary(message[-4:], instruction, text, shown_source, reason, suggestion)
+
+
+def _section(report: str, title: str) -> str:
+    """A section's text, which is indented, as one line."""
+    _, _, rest = report.partition(f"\n{title}\n")
+    return " ".join(rest.partition("\n\n")[0].split())
 
 
 class _Hint(NamedTuple):
@@ -98,6 +112,9 @@ _HINTS = [
          r"max value is outside",
          "bound the index or offset before the access: if (i >= SIZE) return 0; or mask it with a power of two minus one",
          "keep the index or length within the memory: if i >= len(a): return 0, min(n, sizeof(a)), or i % len(a)"),
+        (r"func 'bpf_multi_func' doesn't have",
+         "the functions it is attached to differ in their arguments: read them by bpf_get_func_arg(ctx, n, &value)",
+         "the functions it is attached to differ in their arguments: read them by get_func_arg(ctx, n, addr(value))"),
         (r"invalid mem access 'scalar'|invalid mem access 'inv'|invalid bpf_context access",
          "read kernel memory through BPF_CORE_READ() or bpf_probe_read_kernel(), and only documented fields of the context",
          "this is not memory that the program may use directly: read_kernel(copy, p) copies it; of a context, only some fields are "
@@ -116,5 +133,6 @@ _HINTS = [
 def hint_for(summary: LogSummary, python: bool = False) -> str | None:
     """What usually fixes the rejection, of a program in C or in Python; None when unsure."""
     text = "\n".join(summary.lines)
+    own = summary.suggestion or None
     found = next((hint for hint in _HINTS if hint.pattern.search(text)), None)
-    return None if found is None else (found.python or found.text) if python else found.text
+    return own if found is None else (found.python or found.text) if python else found.text

@@ -32,7 +32,7 @@ class _Printer:
 
     def run(self) -> str:
         self.code.contexts = context_uses(self.program.functions)
-        functions = [(each, self.code.function(each)) for each in self.program.functions]
+        functions = [(each, self.code.function(each)) for each in self.program.functions if each.kind != "c"]
         self._head()
         self._types()
         self._globals()
@@ -51,6 +51,7 @@ class _Printer:
         name = self.source.path.rpartition("/")[2]
         self.out += [f"/* {name} as C: written by bpf2py */", '#include "vmlinux.h"', "#include <bpf/bpf_helpers.h>"]
         self.out += [f"#include <{header}>" for header in sorted(self.code.headers)]
+        self.out += [f"#include {header}" for header in sorted(self.program.headers)]
         needed = sorted(self.program.kernel_names | self._iterators())
         if needed:
             self.out.append(f"/* of the kernel: {', '.join(needed)} */")
@@ -232,8 +233,9 @@ class _Printer:
             return
         if self.directives:
             if line != self.line:
-                path = self.source.path.replace("\\", "\\\\").replace('"', '\\"')
-                self.out.append(f'#line {line} "{path}"')
+                source, own = self.source.of(line)
+                path = source.path.replace("\\", "\\\\").replace('"', '\\"')
+                self.out.append(f'#line {own} "{path}"')
             self.line = 0
 
     def _lines(self, lines: list[tuple[int, str, int]]) -> None:
@@ -244,7 +246,9 @@ class _Printer:
                     self._mark(line)
                 elif depth:
                     shown = self.source.line(line).strip().replace("*/", "* /")
-                    self.out.append("\t" * depth + f"/* {line}: {shown} */")
+                    source, own = self.source.of(line)
+                    where = f"{source.path.rpartition('/')[2]}:{own}" if source.first else own
+                    self.out.append("\t" * depth + f"/* {where}: {shown} */")
             elif self.directives and text:
                 self._mark(line or last)  # a brace belongs to the statement before it
             last = line or last

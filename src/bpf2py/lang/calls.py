@@ -111,12 +111,14 @@ def _by_name(c: Checker, node: ast.Call, name: str) -> Expr:
         module.use_kernel_type(kernel_type)
         return _of_type(c, node, kernel_type)
     known = [*module.names, *HELPERS_BY_NAME, *intrinsics.INTRINSICS]
-    c.fail(node.func, f"there is no function {name!r}{did_you_mean(name, known)}{_why_not(name)}")
+    c.fail(node.func, f"there is no function {name!r}{did_you_mean(name, known)}{_why_not(c, name)}")
 
 
-def _why_not(name: str) -> str:
+def _why_not(c: Checker, name: str) -> str:
     import builtins
 
+    if name in c.module.foreign:
+        return c.module.hint(name)
     if name in ("open", "input", "eval", "exec", "getattr", "setattr", "isinstance", "type", "super"):
         return ": Python's own functions are not in the kernel"
     return ": Python's own functions are not in the kernel" if hasattr(builtins, name) else ""
@@ -328,6 +330,8 @@ def _object_method(c: Checker, node: ast.Call, address: Expr, struct: str, name:
             callback.function.callback = True
             c.function.calls.add(callback.function.name)
             return MapOp(Int(64, True), "timer", owner, [address, callback, delay])
+    if helper_name.endswith("_impl") and c.module.kernel.function(helper_name.removesuffix("_impl")) is not None:
+        helper_name = helper_name.removesuffix("_impl")  # since Linux 7.0, with an argument less
     helper = HELPERS_BY_NAME.get(helper_name)
     if helper is not None:
         position = next((i for i, p in enumerate(helper.parameters) if struct in p.type), 0)

@@ -95,6 +95,8 @@ def _graph(module: Module, note: ast.AST) -> tuple[Type, str] | None:
     if len(parts) != 2 or not isinstance(parts[1], ast.Constant):
         module.source.fail(note, f'write {base}[Node, "field"]: the elements\' Struct, and the field that links them')
     name = getattr(parts[0], "id", getattr(parts[0], "value", ""))
+    contained = module.names.get(name)
+    name = contained.name if isinstance(contained, Struct) else name
     kind = module.kernel.named(_GRAPH[base])
     if kind is None:
         module.source.fail(note, f"this kernel has no {_GRAPH[base]}")
@@ -487,11 +489,11 @@ def check_struct_ops(module: Module, variable: GlobalVar) -> None:
                 module.source.fail(
                     given, f"{given.id!r} is not a @struct_ops program of this module{did_you_mean(given.id, programs)}"
                 )
+            variable.value[str(keyword.arg)] = found.name
 
 
-def arena_pointers(module: Module) -> None:
-    """Where there is an arena, structs and variables of the module point into it."""
-    things = list(module.names.values())
+def arena_pointers(things: list[object]) -> None:
+    """Where there is an arena, the structs and variables of the program point into it."""
     if not any(isinstance(each, MapDecl) and each.kind == MapType.ARENA for each in things):
         return
     owners: list[Field | GlobalVar] = [each for each in things if isinstance(each, GlobalVar)]

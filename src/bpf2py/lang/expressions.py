@@ -131,6 +131,8 @@ def assign_name(c: Checker, node: ast.Name, value: Expr, fixed: Type | None = No
     """Give a name a value of an expression's type."""
     name = node.id
     if name in c.module.names and name not in c.globals and not isinstance(c.module.names[name], Function | tuple):
+        if "." in name:
+            c.fail(node, f"{name} is not a variable: what a module defines keeps its meaning")
         c.fail(node, f"{name!r} is a name of the module: write `global {name}` first, or use another name")
     if value.type == LITERAL and value.const is not None and S64.high < value.const <= U64.high:
         value = c.coerce(value, U64, node)

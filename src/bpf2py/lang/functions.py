@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bpf2py.lang.hooks_table import HOOKS, context_struct, macro_of
@@ -51,6 +53,13 @@ def _decorate(module: Module, function: Function, node: ast.expr) -> None:
             text = each.value
             if not text.isprintable() or '"' in text or "\\" in text:
                 module.source.fail(each, "this is not a name that the kernel could have")
+    if name == "c_function":
+        if not text or not autoload:
+            module.source.fail(node, '@c_function("header.h") names the header that defines the function')
+        beside = os.path.join(os.path.dirname(os.path.abspath(module.source.path)), text)
+        module.program.headers.add(f'"{beside}"' if os.path.isfile(beside) else f"<{text}>")
+        function.kind = "c"
+        return
     if name == "section":
         if not text:
             module.source.fail(node, 'section("...") takes the name of an ELF section')
@@ -61,10 +70,11 @@ def _decorate(module: Module, function: Function, node: ast.expr) -> None:
             module.source.fail(node, f"@{name} takes no target: say where when you attach the program")
         section = f"{definition.name}/{text}" if text else definition.name
     else:
-        known = [*HOOKS, *_KINDS, "section"]
+        known = [*HOOKS, *_KINDS, "c_function", "section"]
         module.source.fail(
             node,
-            f"there is no hook {name!r}{did_you_mean(name, known)}: there are hooks, @subprogram, @global_function, @section",
+            f"there is no hook {name!r}{did_you_mean(name, known)}: there are hooks, @subprogram, "
+            "@global_function, @c_function, @section",
         )
     if function.kind == "program":
         module.source.fail(node, "a program has one hook: write a function that both programs call")
@@ -97,7 +107,7 @@ def check_signature(module: Module, function: Function) -> None:
             if isinstance(kind, Struct | Array):
                 source.fail(each.annotation, f"a {show(kind)} is passed by its address: write Ptr[{show(kind)}]")
             function.parameters.append(Local(each.arg, _context(module, each, kind), True, each))
-        if function.kind in ("subprogram", "global") and len(parameters) > _MOST_PARAMETERS:
+        if function.kind in ("subprogram", "global", "c") and len(parameters) > _MOST_PARAMETERS:
             source.fail(
                 parameters[_MOST_PARAMETERS],
                 f"a function that is called, not inlined, has at most {_MOST_PARAMETERS} parameters",
@@ -301,9 +311,13 @@ def refuse_deep_stacks(source: Source, functions: list[Function], most: int) -> 
                 )
 
 
-def by_calls(functions: list[Function]) -> list[Function]:
-    """Functions so that each comes after those whose names it mentions: what they do is known when it is checked."""
-    by_name = {each.name: each for each in functions}
+def by_calls(functions: list[Function], mentioned: Callable[[Function, str], Function | None]) -> list[Function]:
+    """Functions so that each comes after those that it mentions: what they do is known when it is checked.
+
+    Args:
+        functions: those of the whole program.
+        mentioned: which function a name in a function's body means.
+    """
     out: list[Function] = []
     open_: set[str] = set()
 
@@ -312,8 +326,9 @@ def by_calls(functions: list[Function]) -> list[Function]:
             return
         open_.add(function.name)
         for each in ast.walk(function.node):
-            if isinstance(each, ast.Name) and each.id in by_name:
-                add(by_name[each.id])
+            found = mentioned(function, each.id) if isinstance(each, ast.Name) else None
+            if found is not None:
+                add(found)
         out.append(function)
 
     for function in functions:

@@ -48,6 +48,12 @@ __all__: list[str] = [
     "fmod_ret_s",
     "fexit_s",
     "fsession_s",
+    "fentry_multi",
+    "fexit_multi",
+    "fsession_multi",
+    "fentry_multi_s",
+    "fexit_multi_s",
+    "fsession_multi_s",
     "freplace",
     "lsm",
     "lsm_s",
@@ -155,6 +161,12 @@ fentry_s: Hook
 fmod_ret_s: Hook
 fexit_s: Hook
 fsession_s: Hook
+fentry_multi: Hook
+fexit_multi: Hook
+fsession_multi: Hook
+fentry_multi_s: Hook
+fexit_multi_s: Hook
+fsession_multi_s: Hook
 freplace: Hook
 lsm: Hook
 lsm_s: Hook

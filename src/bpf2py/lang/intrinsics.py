@@ -389,7 +389,7 @@ def map_of_timer(c: Checker, node: ast.Call, address: Expr) -> Expr:
     while isinstance(inner, FieldOf):
         inner = inner.base
     owner = inner.type.target if isinstance(inner.type, Ptr) else inner.type
-    found = [m for m in c.module.names.values() if isinstance(m, MapDecl) and m.value is owner]
+    found = [m for m in c.module.definitions() if isinstance(m, MapDecl) and m.value is owner]
     if len(found) != 1:
         c.fail(
             node,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 from typing import Any
 
 from bpf2py.lang import calls, declarations, expressions, functions, loops, map_methods, references, statements
+from bpf2py.lang.c_types import PREFIX
 from bpf2py.lang.helper_calls import argument
+from bpf2py.lang.imports import PYTHON_STACKS, Imports, bind_module, bind_names
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.names import EnumType, Names
 from bpf2py.lang.scope import Checker
@@ -17,17 +21,30 @@ from bpf2py.lang.types import LITERAL, NONE, S64, VOID, Opt, Ptr, Struct, Type
 __all__ = ["Module", "check"]
 
 _ROUNDS = 12
+_INNER = re.compile(r"\W")
 Checker.expressions |= {**expressions.EXPRESSIONS, ast.Call: calls.call}
 statements.STATEMENTS.update(loops.LOOPS)
 _KNOWN_MODULES = ("bpf2py", "typing", "enum", "__future__", "collections")
 
 
 class Module(Names):
-    """The module that is being checked."""
+    """A file of the program that is being checked.
 
-    def __init__(self, source: Source, kernel: KernelTypes) -> None:
+    Attributes:
+        own: what the file itself defines, of all its `names`.
+        imports: the files of the program.
+    """
+
+    def __init__(self, source: Source, kernel: KernelTypes, importer: Module | None = None) -> None:
         super().__init__(source, kernel)
+        self.own: dict[str, Any] = {}
         self.given: dict[tuple[str, str], set[tuple[bool, bool]]] = {}
+        self.imports = Imports(source.path)
+        self._taken: dict[str, Module] = {}  # names that the object has, and the files that define them
+        self._homes: dict[str, Module] = {}
+        if importer is not None:
+            self.given, self.imports, self._taken = importer.given, importer.imports, importer._taken
+            self.program, self.macros = importer.program, importer.macros
 
     def map_method(self, c: Checker, node: ast.AST, base: Expr, name: str, values: list[Expr]) -> Expr:
         """An operator on a map."""
@@ -43,50 +60,72 @@ class Module(Names):
         if own is not None and wanted is not None:
             self.given.setdefault((function.name, parameter.name), set()).add((own.probe, own.arena))
 
-    def run(self) -> Program:
-        """Check everything. Raises SourceError."""
+    def declare(self) -> None:
+        """Read the file's declarations, and those of the files it imports. Raises SourceError."""
         for node in self.source.tree.body:
             self._top(node)
-        for thing in list(self.names.values()):
-            if isinstance(thing, MapDecl):
-                declarations.resolve_values(self, thing)
-            elif isinstance(thing, GlobalVar):
-                declarations.check_struct_ops(self, thing)
-        declarations.arena_pointers(self)
-        for function in self._functions():
-            functions.check_signature(self, function)
+
+    def run(self) -> Program:
+        """Check everything. Raises SourceError."""
+        self.declare()
+        files = self._files()
+        for file in files:
+            for thing in file.own.values():
+                if isinstance(thing, MapDecl):
+                    declarations.resolve_values(file, thing)
+                elif isinstance(thing, GlobalVar):
+                    declarations.check_struct_ops(file, thing)
+        declarations.arena_pointers(self.definitions())
+        self._homes = {each.name: file for file in files for each in file._functions()}
+        own = [each for file in files for each in file._functions()]
+        for function in own:
+            functions.check_signature(self._homes[function.name], function)
         self._trust()
         for _ in range(_ROUNDS):
             self.given.clear()
-            for function in functions.by_calls(self._functions()):
-                self._check_function(function)
-            if not self._settle_parameters():
+            for function in functions.by_calls(own, self._mentioned):
+                self._homes[function.name]._check_function(function)
+            if not self._settle_parameters(own):
                 break
-        functions.refuse_recursion(self.source, self._functions())
-        functions.refuse_deep_stacks(self.source, self._functions(), statements.STACK)
+        functions.refuse_recursion(self.source, own)
+        functions.refuse_deep_stacks(self.source, own, statements.STACK)
         self._collect()
         return self.program
 
+    def _files(self) -> list[Module]:
+        """The files of the program, each after those that it imports."""
+        return [*self.imports.modules.values(), *([] if self in self.imports.modules.values() else [self])]
+
+    def definitions(self) -> list[Any]:
+        """What all files of the program define."""
+        things = [thing for file in self._files() for thing in file.own.values()]
+        return list({id(thing): thing for thing in things}.values())  # a type may have two names
+
     def _functions(self) -> list[Function]:
-        return [each for each in self.names.values() if isinstance(each, Function)]
+        return [each for each in self.own.values() if isinstance(each, Function)]
+
+    def _mentioned(self, function: Function, name: str) -> Function | None:
+        found = self._homes[function.name].names.get(name)
+        return found if isinstance(found, Function) else None
 
     def _trust(self) -> None:
-        """Pointers of functions that the module calls are taken to be vouched for until a call says otherwise."""
+        """Pointers of functions that the program calls are taken to be vouched for until a call says otherwise."""
         called = {
-            each.func.id
-            for each in ast.walk(self.source.tree)
+            id(file.names.get(each.func.id))
+            for file in self._files()
+            for each in ast.walk(file.source.tree)
             if isinstance(each, ast.Call) and isinstance(each.func, ast.Name)
         }
-        for function in self._functions():
-            if function.kind in ("inline", "subprogram") and function.name in called:
+        for function in [each for file in self._files() for each in file._functions()]:
+            if function.kind in ("inline", "subprogram") and id(function) in called:
                 for parameter in function.parameters:
                     parameter.type = _trusted(parameter.type)
                 function.returns = _trusted(function.returns)
 
-    def _settle_parameters(self) -> bool:
+    def _settle_parameters(self, own: list[Function]) -> bool:
         changed = False
-        for function in self._functions():
-            if function.kind == "program":
+        for function in own:
+            if function.kind in ("program", "c"):
                 continue
             for parameter in function.parameters:
                 kind = self._settled(parameter.type, (function.name, parameter.name))
@@ -139,6 +178,10 @@ class Module(Names):
             for alias in node.names:
                 if alias.name == "bpf2py.lang":
                     self.aliases.add(alias.asname or "bpf2py")
+                elif path := self.imports.find(self, node, alias.name, 0):
+                    bind_module(self, alias.asname or alias.name, self.imports.take(self, node, path))
+            return
+        if not stub and node.module not in _KNOWN_MODULES and self._from(node):
             return
         kernel = node.module == "bpf2py.lang.kernel" or (
             stub and node.module not in _KNOWN_MODULES and node.module != "bpf2py.lang"
@@ -155,6 +198,30 @@ class Module(Names):
                     alias, f"the running kernel has no {alias.name!r}: neither a type, nor a constant, nor a function"
                 )
             self.imported[alias.asname or alias.name] = alias.name
+
+    def _from(self, node: ast.ImportFrom) -> bool:
+        """``from .whom import is_wanted``, ``from . import whom``; False where nothing of it is a program's."""
+        name = node.module or ""
+        if name.startswith("bpf2py.lang") and name != PYTHON_STACKS:
+            return False
+        path = self.imports.find(self, node, name, node.level)
+        found = self.imports.take(self, node, path) if path is not None else None
+        known = {*found.names, *found.imported, "*"} if found is not None else set()
+        names = []
+        for alias in node.names:
+            inner = f"{name}.{alias.name}".lstrip(".")
+            path = None
+            if alias.name not in known and alias.name != "*":
+                path = self.imports.find(self, node, inner, node.level, optional=True)
+            if path is not None:
+                bind_module(self, alias.asname or alias.name, self.imports.take(self, node, path))
+            else:
+                names.append(alias)
+        if found is not None:
+            bind_names(self, node, names, found)
+        else:
+            self.foreign.update({each.asname or each.name: name or "." for each in names})
+        return found is not None or len(names) < len(node.names)
 
     def _conditional(self, node: ast.If) -> None:
         test = node.test
@@ -179,9 +246,37 @@ class Module(Names):
             self.source.fail(node, "names are ASCII here: the kernel takes no others")
         if name.startswith("__"):
             self.source.fail(node, "names that begin with two underscores are the compiler's")
-        self.names[name] = thing
+        self.names[name] = self.own[name] = thing
+        if getattr(thing, "name", "") == name and not (isinstance(thing, Struct) and thing.kernel):
+            self._name(name, thing, node)
+
+    def _name(self, name: str, thing: Any, node: ast.AST) -> None:
+        """See that what is part of the object has a name of its own there."""
+        other = self._taken.setdefault(name, self)
+        if other is self:
+            return
+        if isinstance(thing, Struct | EnumType) or (
+            isinstance(thing, Function) and thing.kind in ("inline", "subprogram")
+        ):
+            thing.name = f"{_INNER.sub('_', os.path.basename(self.source.path).removesuffix('.py'))}_{PREFIX}{name}"
+            self._name(thing.name, thing, node)
+            return
+        self.source.fail(
+            node,
+            f"{other.source.path} defines {name!r}, too: maps, variables and programs have names of their own in an object",
+        )
+
+    def bind(self, name: str, thing: Any, node: ast.AST) -> None:
+        """Give an imported thing its name in this file. Raises SourceError when that means something else."""
+        known = self.names.setdefault(name, thing)
+        if known is not thing and not (isinstance(thing, int | bytes) and known == thing):
+            self.source.fail(
+                node, f"{name!r} has a meaning already: import it under another, as in import {name} as other_{name}"
+            )
 
     def _check_function(self, function: Function) -> None:
+        if function.kind == "c":
+            return
         checker = Checker(self, function)
         for _ in range(_ROUNDS):
             self._round(checker)
@@ -216,18 +311,19 @@ class Module(Names):
 
     def _collect(self) -> None:
         program = self.program
-        for name, thing in self.names.items():
+        for thing in self.definitions():
             if isinstance(thing, Struct) and not thing.kernel:
                 program.structs.append(thing)
             elif isinstance(thing, EnumType):
-                program.enums[name] = thing.members
+                program.enums[thing.name] = thing.members
             elif isinstance(thing, GlobalVar):
                 program.globals.append(thing)
             elif isinstance(thing, MapDecl):
                 program.maps.append(thing)
-            elif name == "LICENSE" and isinstance(thing, bytes):
-                program.license = thing.decode()
-        program.functions = functions.in_order(self._functions())
+        license = self.names.get("LICENSE")
+        if isinstance(license, bytes):
+            program.license = license.decode()
+        program.functions = functions.in_order([each for file in self._files() for each in file._functions()])
 
 
 def pointer_of(kind: Type) -> Ptr | None:

@@ -92,6 +92,10 @@ class Names:
         names: the module's own: structs, enums, variables, maps, functions, constants (an int or bytes).
         aliases: names under which modules of the language were imported.
         imported: names imported from the kernel's types, or from a stub of them, and the kernel's name of each.
+        copied: variables of other files that were imported by name, and those files: Python would copy their values.
+        foreign: names imported from files that are not programs, and these modules' names.
+        qualified: variables of imported modules, as in ``whom.seen``.
+        readers: what makes names of such attributes in a syntax tree.
     """
 
     def __init__(self, source: Source, kernel: KernelTypes) -> None:
@@ -100,6 +104,10 @@ class Names:
         self.names: dict[str, Any] = {}
         self.aliases: set[str] = set()
         self.imported: dict[str, str] = {}
+        self.copied: dict[str, str] = {}
+        self.foreign: dict[str, str] = {}
+        self.qualified: set[str] = set()
+        self.readers: list[ast.NodeTransformer] = []
         self.program = Program()
         self.macros: dict[str, int] = {}
 
@@ -107,6 +115,7 @@ class Names:
 
     def lookup(self, name: str, node: ast.AST) -> Any:
         """What a name stands for in an expression: a declaration, an expression that is constant, or None."""
+        self.refuse_copy(name, node)
         found = self.names.get(name)
         if isinstance(found, bool):
             return Const(BOOL, int(found), const=int(found))
@@ -119,6 +128,16 @@ class Names:
         if found is not None:
             return found
         return self.kernel_constant(self.imported.get(name, name))
+
+    def refuse_copy(self, name: str, node: ast.AST) -> None:
+        """A variable of another file is reached through that file's module. Raises SourceError."""
+        if name in self.copied:
+            module = self.copied[name]
+            self.source.fail(
+                node,
+                f"{name!r} is a variable of {module}, of which Python would import the value at that time: import the module, and "
+                f"write {module}.{name}",
+            )
 
     def kernel_constant(self, name: str) -> Expr | None:
         """An enumerator of the kernel, or one of the constants that its headers define."""
@@ -137,7 +156,7 @@ class Names:
             if name not in found.members:
                 self.source.fail(node, f"{base} has no member {name!r}{did_you_mean(name, found.members)}")
             value = found.members[name]
-            return Const(LITERAL, value, f"{base}_py__{name}", const=value)
+            return Const(LITERAL, value, f"{found.name}_py__{name}", const=value)
         if base in self.aliases and found is None:
             result = self.lookup(name, node)
             if isinstance(result, Expr):
@@ -151,6 +170,8 @@ class Names:
 
     def hint(self, name: str) -> str:
         """More about a name that is not known."""
+        if name in self.foreign:
+            return f": {self.foreign[name]}, from which it is imported, is not a program in Python: it does not import bpf2py.lang"
         if name in INTEGERS or name in MAP_CLASSES:
             return ": it is a type"
         if name in HELPERS_BY_NAME:
@@ -258,6 +279,8 @@ class Names:
             self.source.fail(node, f"{text!r} is not a type")
         for each in ast.walk(inner):
             ast.copy_location(each, node)
+        for reader in self.readers:
+            inner = reader.visit(inner)
         return self.annotation(inner)
 
     def _named(self, name: str, node: ast.AST) -> Type:

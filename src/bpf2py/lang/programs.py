@@ -34,6 +34,7 @@ __all__ = [
     "SysctlContext",
     "TracepointContext",
     "XdpContext",
+    "c_function",
     "global_function",
     "inline",
     "section",
@@ -117,6 +118,15 @@ def subprogram(function: F) -> F:
 def global_function(function: F) -> F:
     """A function that the verifier checks by itself, once (Linux 5.6)."""
     return function
+
+
+def c_function(header: str) -> Callable[[F], F]:
+    """A function that a C header defines, ``static`` and under this name; what stands in its body here is not read.
+
+    Args:
+        header: looked for beside the file, then where `bpf2py.compile` looks for headers.
+    """
+    return lambda function: function
 
 
 class Context:

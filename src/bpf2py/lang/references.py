@@ -251,7 +251,7 @@ def under_lock(c: Checker, node: ast.AST, what: str) -> None:
 
 def _say(c: Checker, node: ast.AST, name: str, state: str, where: str) -> None:
     made = c.held_at.get(name)
-    line = getattr(made, "lineno", 0)
+    line = c.module.source.of(getattr(made, "lineno", 0))[1]
     if name == LOCK:
         c.fail(node, f"the lock that line {line} takes is held on the way that ends here: spin_unlock() it first")
     if _is_record(c, name):

@@ -94,7 +94,7 @@ class Checker:
     def begin(self) -> None:
         """Start a round."""
         self.locals: dict[str, Local] = {p.name: p for p in self.function.parameters}
-        self.globals: set[str] = set()
+        self.globals = set(self.module.qualified)
         self.flow = Flow(assigned=set(self.locals))
         self.loops: list[Loop] = []
         self.hoisted: dict[

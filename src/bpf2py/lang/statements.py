@@ -468,6 +468,7 @@ def _pass(c: Checker, node: ast.Pass, out: list[Stmt]) -> None:
 
 def _global(c: Checker, node: ast.Global, out: list[Stmt]) -> None:
     for name in node.names:
+        c.module.refuse_copy(name, node)
         found = c.module.names.get(name)
         if not isinstance(found, GlobalVar) and not (isinstance(found, MapDecl) and found.single):
             variables = [n for n, v in c.module.names.items() if isinstance(v, GlobalVar)]

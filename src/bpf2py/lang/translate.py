@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
 from bpf2py.errors import CompileError, SourceError
 from bpf2py.lang.c_program import print_program
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.module import check
 from bpf2py.lang.python_names import names_of_python
-from bpf2py.lang.source import Place, Source
+from bpf2py.lang.source import Source, decoded
 
-__all__ = ["CFLAGS", "kernel_types", "to_c"]
+__all__ = ["CFLAGS", "Translated", "explained", "finish", "kernel_types", "to_c", "translated"]
 
 # Integers wrap, memory has no types, and types of the kernel and the program may share bits: as the language says.
 CFLAGS = (
@@ -30,37 +31,48 @@ def kernel_types() -> KernelTypes:
     return _types
 
 
+class Translated(NamedTuple):
+    """The C of a program, and what it was made of besides the program's own file.
+
+    Attributes:
+        text: the C.
+        files: the files that it imports.
+        absent: places where a file would have been imported instead.
+        searched: whether `sys.path` was asked.
+    """
+
+    text: str
+    files: list[str]
+    absent: list[str]
+    searched: bool
+
+
+def translated(text: str | bytes, path: str | os.PathLike[str], *, directives: bool = True) -> Translated:
+    """`to_c`, with the files that the result depends on."""
+    try:
+        source = Source(decoded(text, os.fspath(path)), os.fspath(path))
+        module = check(source, kernel_types())
+    except SourceError as error:
+        raise error.with_traceback(None) from None  # the way through the checker says nothing about the program
+    printed = print_program(source, module.program, module.kernel, module.macros, directives=directives)
+    if module.kernel.btf is not None:
+        module.kernel.btf.keep_mentions()
+    imports = module.imports
+    return Translated(printed, imports.files, imports.absent, imports.searched)
+
+
 def to_c(text: str | bytes, path: str | os.PathLike[str], *, directives: bool = True) -> str:
     """The C of a program.
 
     Args:
         text: the program.
-        path: its file, which messages and ``#line`` directives name.
+        path: its file, which messages and ``#line`` directives name, and beside which its imports are looked for.
         directives: with ``#line`` directives; otherwise the program's lines stand as comments.
 
     Raises:
         SourceError: it is not a program of the language.
     """
-    if isinstance(text, bytes):
-        import io
-        import tokenize
-
-        try:
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(text).readline)
-            text = text.decode(encoding)
-        except (SyntaxError, UnicodeDecodeError, LookupError) as error:
-            raise Source("", os.fspath(path))._error(
-                Place(1, 1, 1, 2), f"this is not a Python source: {error}"
-            ) from None
-    try:
-        source = Source(text, os.fspath(path))
-        module = check(source, kernel_types())
-    except SourceError as error:
-        raise error.with_traceback(None) from None  # the way through the checker says nothing about the program
-    text = print_program(source, module.program, module.kernel, module.macros, directives=directives)
-    if module.kernel.btf is not None:
-        module.kernel.btf.keep_mentions()
-    return text
+    return translated(text, path, directives=directives).text
 
 
 def finish(data: bytes) -> bytes:
@@ -84,14 +96,15 @@ _EXPLAINED = (
 
 def explained(error: CompileError, path: str) -> CompileError:
     """What the C compiler refused although the front end let it pass, as an error at the program's own line."""
-    found = re.search(rf"^{re.escape(path)}:(\d+)(?::\d+)?: (?:fatal )?error: (.*)$", error.stderr, re.MULTILINE)
+    found = re.search(r"^(.+\.py):(\d+)(?::\d+)?: (?:fatal )?error: (.*)$", error.stderr, re.MULTILINE)
+    path = found[1] if found is not None and os.path.isfile(found[1]) else path  # it may be of a file that is imported
     with open(path, encoding="utf-8", errors="replace") as file:
         source = Source(file.read(), path)
     known = next((text for pattern, text in _EXPLAINED if re.search(pattern, error.stderr)), None)
-    what = found[2] if found is not None else next(iter(error.stderr.strip().splitlines()), "no message")
+    what = found[3] if found is not None else next(iter(error.stderr.strip().splitlines()), "no message")
     try:
         source.fail_at(
-            int(found[1]) if found is not None else 1,
+            int(found[2]) if found is not None else 1,
             known
             or f"the compiler refuses what this becomes: {what}. The front end should have said so itself, and in Python's words: "
             "please report it, with the program",

@@ -461,7 +461,7 @@ class Continue(Stmt):
 
 @dataclass(eq=False, repr=False, match_args=False)
 class Function:
-    """A function: `kind` is ``"inline"``, ``"subprogram"``, ``"global"`` or ``"program"``."""
+    """A function: `kind` is ``"inline"``, ``"subprogram"``, ``"global"``, ``"program"``, or ``"c"`` for a header's."""
 
     name: str
     kind: str
@@ -498,3 +498,4 @@ class Program:
     enums: dict[str, dict[str, int]] = field(default_factory=dict)
     kernel_names: set[str] = field(default_factory=set)  # types that must be known whole
     version: str = ""
+    headers: set[str] = field(default_factory=set)  # of C functions, as #include has them

@@ -83,6 +83,17 @@ _LAYOUTS = {
     f"thread:{_THREAD}|frame:size previous executable instr_ptr localsplus owner stackpointer tlbc_index|"
     "code:size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds co_code_adaptive co_tlbc|"
     f"{_SIMPLE}|set:size used table mask|{_REST}",
+    (
+        3,
+        15,
+    ): f"runtime:{_RUNTIME}|interpreter:size id next threads_head threads_main gc imports_modules sysdict builtins "
+    "ceval_gil gil_runtime_state gil_enabled gil_locked gil_holder code_object_generation tlbc_generation|"
+    "thread:size prev next interp current_frame base_frame last_profiled_frame last_profiled_frame_seq thread_id "
+    "native_thread_id datastack_chunk status holds_gil gil_requested current_exception exc_state|err_stackitem:exc_value|"
+    "frame:size previous executable instr_ptr localsplus owner stackpointer tlbc_index|"
+    "code:size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds co_code_adaptive co_tlbc|"
+    "pyobject:size ob_type|type:size tp_name tp_repr tp_flags tp_basicsize tp_dictoffset|heap_type:size ht_cached_keys|"
+    f"tuple:size ob_item ob_size|list:size ob_item ob_size|set:size used table mask|{_REST}",
 }
 _HEAD = struct.Struct("<8sQQ")
 DEBUG_OFFSETS_SIZE = _HEAD.size + 8 * max(len(layout.replace("|", " ").split()) for layout in _LAYOUTS.values())

@@ -39,12 +39,17 @@ def kernel_directory() -> Path:
 
 
 class Apt:
-    """Debian's package lists: this machine's own, or for another architecture some kept beside the kernels.
+    """Debian's package lists: this machine's own, or of another architecture or release some kept beside the kernels.
 
-    Raises GuestError without apt and dpkg.
+    Args:
+        arch: ``"x86_64"`` or ``"aarch64"``.
+        say: is told what takes long.
+        release: one of Debian's, such as ``"stable-backports"``, from the mirror that this machine uses; None for this machine's.
+
+    Raises GuestError without apt and dpkg, and for a release on a machine that does not run Debian.
     """
 
-    def __init__(self, arch: str, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, arch: str, say: Callable[[str], None] = lambda text: None, release: str | None = None) -> None:
         missing = [tool for tool in ("apt-get", "apt-cache", "dpkg") if shutil.which(tool) is None]
         if missing:
             raise GuestError(f"there is no {missing[0]} here to download Debian's packages with")
@@ -53,9 +58,10 @@ class Apt:
         self._directory = kernel_directory()
         self._directory.mkdir(parents=True, exist_ok=True)
         self._options: list[str] = []
+        self._whose = f"Debian {release}" if release is not None else "Debian"
         own = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True).stdout.strip()
-        if own != self.arch:
-            place = self._directory / f"apt-{self.arch}"
+        if own != self.arch or release is not None:
+            place = self._directory / (f"apt-{self.arch}" + (f"-{release}" if release is not None else ""))
             for each in ("lists/partial", "cache/archives/partial"):
                 (place / each).mkdir(parents=True, exist_ok=True)
             self._options = [
@@ -66,10 +72,14 @@ class Apt:
                 "-oDir::State::status=/dev/null",
                 "-oAPT::Sandbox::User=root",
             ]
+            if release is not None:
+                sources = place / "sources.list"
+                sources.write_text(f"deb {_mirror()} {release} main\n")
+                self._options += [f"-oDir::Etc::SourceList={sources}", "-oDir::Etc::SourceParts=/dev/null"]
 
     def update(self) -> None:
         """Fetch the lists."""
-        self._say("fetching Debian's package lists")
+        self._say(f"fetching the package lists of {self._whose}")
         as_root = [] if os.geteuid() == 0 or self._options else ["sudo", "-n"]
         with contextlib.suppress(OSError):
             subprocess.run([*as_root, "apt-get", "update", "-qq", *self._options], stdin=subprocess.DEVNULL)
@@ -100,6 +110,20 @@ class Apt:
             with contextlib.suppress(OSError):  # somebody else was faster
                 unpacked.rename(place)  # in one step: an interrupted run leaves no half of it
         return place
+
+
+def _mirror() -> str:
+    """Where this machine gets Debian's packages from."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+    )
+    found = [line.split()[2] for line in listed.stdout.splitlines() if line.startswith("Debian main ")]
+    archives = [uri for uri in found if "security" not in uri]
+    if not archives:
+        raise GuestError("this machine's apt has no lists of Debian's archive: run apt-get update, on Debian")
+    return archives[0]
 
 
 def python_tree(arch: str, say: Callable[[str], None]) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,11 @@ def digest(parts: Iterable[str | bytes]) -> str:
         state.update(b"%d:" % len(data))
         state.update(data)
     return state.hexdigest()
+
+
+def python_path() -> str:
+    """Hash of where Python looks for modules."""
+    return digest([each or os.getcwd() for each in sys.path])
 
 
 class Cache:
@@ -84,6 +90,8 @@ class Cache:
                 return None
             if facts["kernel"] is not None and facts["kernel"] != kernel():
                 return None
+            if facts["search"] is not None and facts["search"] != python_path():
+                return None
             if any(os.path.exists(place) for place in facts["absent"]):
                 return None
             if any(file_digest(name) != known for name, known in facts["files"].items()):
@@ -105,8 +113,9 @@ class Cache:
         files: Sequence[str],
         absent: Sequence[str] = (),
         kernel: str | None = None,
+        search: str | None = None,
     ) -> None:
-        """Store an object with the files it was made of, the places where no file may appear, and its kernel."""
+        """Store an object with the files it was made of, the places where no file may appear, its kernel and `python_path()`."""
         path = self._path(key)
         known = {name: file_digest(name) for name in files} if path is not None else {}
         if path is None or None in known.values():
@@ -116,6 +125,7 @@ class Cache:
             "files": known,
             "absent": list(absent),
             "kernel": kernel,
+            "search": search,
             "warnings": entry.warnings,
             "data": hashlib.blake2b(entry.data, digest_size=16).hexdigest(),
         }

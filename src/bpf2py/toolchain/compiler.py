@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpf2py.errors import CompileError, CompilerNotFound
-from bpf2py.toolchain.cache import Cache, Entry, digest
+from bpf2py.toolchain.cache import Cache, Entry, digest, python_path
 from bpf2py.toolchain.find import Compiler, candidates, examine, find_compiler, not_found, ziglang_directory
 from bpf2py.toolchain.headers import include_directory, reach, search_path
 from bpf2py.toolchain.target_arch import KNOWN, host_arch, target_arch
@@ -27,6 +27,8 @@ _REVISION = "1"  # part of every cache key: raise it when the order of the heade
 _COMMON = ("-O2", "-g", "-mcpu=v3", "-fno-stack-protector", "-Wall")
 # Types of the kernel, and of its networking helpers, warn in every program that uses them.
 _QUIET = ("-Wno-missing-declarations", "-Wno-compare-distinct-pointer-types", "-Wno-unknown-warning-option")
+# `struct tag;` as a member, which the kernel's own sources use since 6.19, and so do headers that others made of its types.
+_EXTENSIONS = ("-fms-extensions", "-Wno-microsoft-anon-tag")
 _TARGET = {
     "clang": ("-target", "bpfel"),
     # Without both -fhosted and -fbuiltin memcpy and memset would stay calls to functions that BPF does not have.
@@ -50,6 +52,14 @@ class _Source(NamedTuple):
     text: bytes
     path: str | None  # as the caller wrote it; None for a source given as text
     directory: str
+
+
+class _Inputs(NamedTuple):
+    """What a source depends on besides what the compiler tells."""
+
+    files: Sequence[str] = ()
+    absent: Sequence[str] = ()
+    search: str | None = None  # Python's search path, where it was asked
 
 
 class _Job(NamedTuple):
@@ -142,6 +152,7 @@ def _key(job: _Job, compiler: Compiler) -> str:
         *_TARGET[compiler.kind],
         *_COMMON,
         *_QUIET,
+        *_EXTENSIONS,
         job.arch,
         *job.defines,
         compiler.identity,
@@ -180,11 +191,12 @@ def _translated(job: _Job, compiler: Compiler, store: Cache | None, key: str, fr
     """Make C of the source and compile that."""
     front_end = importlib.import_module(front)
     path = job.source.path or ""
-    text = front_end.to_c(job.source.text, path).encode()
+    made = front_end.translated(job.source.text, path)
     flags = (*front_end.CFLAGS, *job.cflags)
-    job = job._replace(source=_Source(text, None, job.source.directory), cflags=flags)
+    job = job._replace(source=_Source(made.text.encode(), None, job.source.directory), cflags=flags)
+    inputs = _Inputs(made.files, made.absent, python_path() if made.searched else None)
     try:
-        return _compile(job, compiler, store, key, front_end.finish)
+        return _compile(job, compiler, store, key, front_end.finish, inputs)
     except CompilerNotFound:
         raise
     except CompileError as error:
@@ -221,7 +233,12 @@ def _system_flags(compiler: Compiler, arch: str) -> list[str]:
 
 
 def _compile(
-    job: _Job, compiler: Compiler, store: Cache | None, key: str, finish: Callable[[bytes], bytes] = bytes
+    job: _Job,
+    compiler: Compiler,
+    store: Cache | None,
+    key: str,
+    finish: Callable[[bytes], bytes] = bytes,
+    more: _Inputs = _Inputs(),  # noqa: B008 - nothing changes it
 ) -> Compiled:
     import tempfile
 
@@ -251,7 +268,14 @@ def _compile(
             order = [directory, *search_path(flags), *(["/usr/include"] if compiler.kind == "clang" else [])]
             made = (str(work) + os.sep, *([str(store.root) + os.sep] if store.root is not None else []))
             inputs = [file for file in files if not file.startswith(made)]
-            store.put(key, Entry(*compiled), files=inputs, absent=_shadows(files, order), kernel=vmlinux.kernel)
+            store.put(
+                key,
+                Entry(*compiled),
+                files=[*inputs, *more.files],
+                absent=[*_shadows(files, order), *more.absent],
+                kernel=vmlinux.kernel,
+                search=more.search,
+            )
         return compiled
 
 
@@ -328,7 +352,7 @@ def _run(compiler: Compiler, flags: Sequence[str], path: str, work: Path) -> _Re
 
     # A path that begins with a dash would be taken for a flag, one that begins with @ for a file of flags.
     path = os.path.join(".", path) if path.startswith(("-", "@")) else path
-    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, *flags]
+    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, *_EXTENSIONS, *flags]
     # The directory made for this compile must not show in the object.
     argv += [
         f"-fdebug-prefix-map={work}=.",

@@ -15,7 +15,7 @@ from bpf2py.kernel.tracefs import Tracefs
 from bpf2py.lang.translate import CFLAGS, finish, to_c
 from bpf2py.maps.histogram import Histogram
 from bpf2py.toolchain.compiler import compile
-from bpf2py.tools.framework import RETURN_ADDRESS, Chart, Column, Filter, Record, Table, Tool, program_path
+from bpf2py.tools.framework import RETURN_ADDRESS, Chart, Column, Filter, Record, Table, Tool
 from bpf2py.tools.points import Points, parse
 
 __all__ = ["Argdist"]
@@ -183,7 +183,7 @@ class _Maker:
         raise BpfError(f"{name!r} is not known of {self._point.text}; there are: {', '.join(known)}")
 
     def source(self) -> str:
-        lines = ['"""Values that a function is called with, or returns."""', "", "from bpf2py.lang import *", "", ""]
+        lines = ['"""Values that a function is called with, or returns."""', "", *_IMPORTS, "", ""]
         if self._histogram:
             lines += [f"slots = Array[u32, u64](max_entries={SLOTS})", "negative: u64 = 0"]
         else:
@@ -193,9 +193,7 @@ class _Maker:
             lines += ["", "", "counts = Hash[Key, u64](max_entries=10_240)", "lost: u64 = 0"]
         if self._returns:
             lines += ["", "", *_CALLS]
-        lines += ["", _common(), ""]
-        if self._histogram:
-            lines += ["", *_LOG2]
+        lines += ["", ""]
         entry, leave = HOOKS[self._point.kind]
         if self._point.kind == "tracepoint":
             entry = f'tracepoint("{self._point.names[0].replace(":", "/")}")'
@@ -310,14 +308,10 @@ def _fields(point: Points) -> dict[str, _Field]:
     return found
 
 
-def _common() -> str:
-    """The lines every tool's program has."""
-    with open(program_path("funccount")) as file:
-        text = file.read()
-    begin, end = "# Whom to watch:", "    return not only_cgroup or in_cgroup()\n"
-    return text[text.index(begin) : text.index(end) + len(end)]
-
-
+_IMPORTS = """\
+from bpf2py.lang import *
+from bpf2py.tools.programs.log2 import log2
+from bpf2py.tools.programs.whom import *""".splitlines()
 _CALLS = """\
 class Call(Struct):
     stack: u64  # where its return address is: no two calls of a thread that have not returned have the same
@@ -331,16 +325,6 @@ class Begun(Struct):
 
 
 started = LruHash[Call, Begun](max_entries=65_536)""".splitlines()
-_LOG2 = """\
-def log2(value: u64) -> u32:
-    result: u32 = 0
-    for shift in (32, 16, 8, 4, 2, 1):
-        if value >> shift:
-            value >>= shift
-            result += shift
-    return result
-
-""".splitlines()
 _ENTRY = """\
 def on_entry(ctx: KprobeContext) -> int:
     if not is_wanted():

@@ -169,6 +169,18 @@ HOOKS: dict[str, Hook] = {
             since="5.18",
         ),
         Hook(
+            "tracing_multi",
+            "Many kernel functions by one trampoline program",
+            ("fentry.multi/PATTERN", "fexit.multi/PATTERN", "fsession.multi/PATTERN"),
+            (
+                HookOption("target", "A function, or a pattern with `*` and `?`, instead of the section's"),
+                HookOption("symbols", "The functions' names, instead of a pattern"),
+                HookOption("cookies", "A number for each function, which `bpf_get_attach_cookie` gives the program"),
+            ),
+            by_name=True,
+            since="7.2",
+        ),
+        Hook(
             "uprobe",
             "Functions of programs and libraries",
             ("uprobe/BINARY:FUNCTION+OFFSET", "uretprobe/BINARY:FUNCTION"),
@@ -348,6 +360,9 @@ _BY_ATTACH_TYPE: dict[A, tuple[str, str]] = {
     A.TRACE_KPROBE_SESSION: ("kprobe_multi", "6.10"),
     A.TRACE_UPROBE_MULTI: ("uprobe_multi", "6.6"),
     A.TRACE_UPROBE_SESSION: ("uprobe_multi", "6.13"),
+    A.TRACE_FENTRY_MULTI: ("tracing_multi", "7.2"),
+    A.TRACE_FEXIT_MULTI: ("tracing_multi", "7.2"),
+    A.TRACE_FSESSION_MULTI: ("tracing_multi", "7.2"),
     A.TCX_INGRESS: ("tcx", "6.6"),
     A.TCX_EGRESS: ("tcx", "6.6"),
     A.NETKIT_PRIMARY: ("tcx", "6.7"),

@@ -1,7 +1,7 @@
 """THE table of kfuncs: kernel functions programs may call, with the first kernel release that lets them.
 
 Source of facts: where the kernel's sources register them (BTF_KFUNCS_START, BTF_SET8_START before 6.9), checked against the BTF of
-Linux 6.1, 6.12 and 6.18. A kfunc is no part of the kernel's stable interface: later kernels may lack one.
+Linux 6.1, 6.12 and 6.16 to 7.3. A kfunc is no part of the kernel's stable interface: later kernels may lack one.
 """
 
 from __future__ import annotations
@@ -70,14 +70,37 @@ _BY_RELEASE = {
         bpf_copy_from_user_dynptr bpf_copy_from_user_str_dynptr bpf_copy_from_user_task_dynptr
         bpf_copy_from_user_task_str_dynptr bpf_iter_dmabuf_destroy bpf_iter_dmabuf_new bpf_iter_dmabuf_next
         bpf_list_back bpf_list_front bpf_probe_read_kernel_dynptr bpf_probe_read_kernel_str_dynptr
-        bpf_probe_read_user_dynptr bpf_probe_read_user_str_dynptr bpf_rbtree_left bpf_rbtree_right bpf_rbtree_root""",
+        bpf_probe_read_user_dynptr bpf_probe_read_user_str_dynptr bpf_rbtree_left bpf_rbtree_right bpf_rbtree_root
+        bpf_kfree_skb bpf_qdisc_bstats_update bpf_qdisc_init_prologue bpf_qdisc_reset_destroy_epilogue bpf_qdisc_skb_drop
+        bpf_qdisc_watchdog_schedule bpf_skb_get_hash css_rstat_flush css_rstat_updated""",
     "6.17": """
         bpf_arena_reserve_pages bpf_cgroup_read_xattr bpf_dynptr_memset bpf_stream_vprintk bpf_strchr bpf_strchrnul
-        bpf_strcmp bpf_strcspn bpf_strlen bpf_strnchr bpf_strnlen bpf_strnstr bpf_strrchr bpf_strspn bpf_strstr
-        css_rstat_flush css_rstat_updated""",
+        bpf_strcmp bpf_strcspn bpf_strlen bpf_strnchr bpf_strnlen bpf_strnstr bpf_strrchr bpf_strspn bpf_strstr""",
     "6.18": """
         bpf_dynptr_from_skb_meta bpf_strcasecmp bpf_stream_vprintk_impl bpf_task_work_schedule_resume_impl
-        bpf_task_work_schedule_signal_impl bpf_xdp_pull_data""",
+        bpf_task_work_schedule_signal_impl bpf_xdp_pull_data scx_bpf_cpu_curr scx_bpf_locked_rq""",
+    "6.19": """
+        __scx_bpf_dsq_insert_vtime __scx_bpf_select_cpu_and bpf_dynptr_file_discard bpf_dynptr_from_file bpf_strcasestr
+        bpf_strncasestr scx_bpf_dsq_insert___v2 scx_bpf_dsq_peek scx_bpf_reenqueue_local___v2 scx_bpf_task_set_dsq_vtime
+        scx_bpf_task_set_slice""",
+    "7.0": """
+        bpf_get_mem_cgroup bpf_get_root_mem_cgroup bpf_mem_cgroup_flush_stats bpf_mem_cgroup_memory_events
+        bpf_mem_cgroup_page_state bpf_mem_cgroup_usage bpf_mem_cgroup_vm_events bpf_put_mem_cgroup bpf_stream_print_stack
+        bpf_strncasecmp bpf_task_work_schedule_resume bpf_task_work_schedule_signal bpf_timer_cancel_async
+        bpf_wq_set_callback""",
+    "7.1": """
+        bpf_io_uring_get_region bpf_io_uring_submit_sqes bpf_list_push_back bpf_list_push_front bpf_obj_drop bpf_obj_new
+        bpf_percpu_obj_drop bpf_percpu_obj_new bpf_rbtree_add bpf_refcount_acquire cubictcp_cwnd_event_tx_start
+        scx_bpf_dsq_reenq scx_bpf_sub_dispatch""",
+    "7.2": """
+        bpf_list_add bpf_list_del bpf_list_empty bpf_list_is_first bpf_list_is_last bpf_real_data_inode
+        bpf_wakeup_sources_get_head bpf_wakeup_sources_read_lock bpf_wakeup_sources_read_unlock scx_bpf_kick_cid
+        scx_bpf_nr_cids scx_bpf_nr_online_cids scx_bpf_task_cid scx_bpf_this_cid scx_bpf_tid_to_task""",
+    "7.3": """
+        bpf_icmp_send bpf_ksock_acquire bpf_ksock_connect bpf_ksock_create bpf_ksock_release bpf_ksock_send
+        bpf_sock_read_xattr scx_bpf_cid_curr scx_bpf_cid_override scx_bpf_cid_to_cpu scx_bpf_cid_topo scx_bpf_cidperf_cap
+        scx_bpf_cidperf_cur scx_bpf_cidperf_set scx_bpf_cpu_to_cid scx_bpf_dsq_move_to_local___v2 scx_bpf_online_cmask
+        scx_bpf_sub_caps scx_bpf_sub_grant scx_bpf_sub_kill_bstr scx_bpf_sub_revoke""",
 }
 
 KFUNC_SINCE: dict[str, str] = {name: release for release, names in _BY_RELEASE.items() for name in names.split()}

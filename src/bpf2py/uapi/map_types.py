@@ -151,7 +151,7 @@ MAP_TYPE_INFO: dict[MapType, MapTypeInfo] = {
     MapType.CGRP_STORAGE: MapTypeInfo("6.2", "key", 4, max_entries=False, no_prealloc="required"),
     MapType.ARENA: MapTypeInfo("6.9", "none", 0, 0),
     MapType.INSN_ARRAY: MapTypeInfo("6.19", "index", 4, 16),
-    MapType.RHASH: MapTypeInfo("7.2", no_prealloc="allowed"),
+    MapType.RHASH: MapTypeInfo("7.2", no_prealloc="required"),
 }
 
 UNKNOWN_MAP_TYPE = MapTypeInfo("unknown")

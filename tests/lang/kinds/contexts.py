@@ -38,6 +38,6 @@ def record(ctx: KprobeContext) -> u64:
     return PT_REGS_PARM1(ctx)
 
 
-@kprobe("do_unlinkat")
+@kprobe("do_exit")
 def h(ctx: KprobeContext) -> int:
     return s32(record(ctx))

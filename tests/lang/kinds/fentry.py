@@ -1,16 +1,16 @@
 from bpf2py.lang import *
 
-from bpf2py.lang.kernel import filename, file, path
+from bpf2py.lang.kernel import dentry, file, path
 
 
-@fentry("do_unlinkat")
-def a(dfd: int, name: Ptr[filename]) -> int:
-    print(f"unlink {name.name}")
+@fentry("security_path_unlink")
+def a(directory: Ptr[path], entry: Ptr[dentry]) -> int:
+    print(f"unlink {entry.d_name.name}")
     return 0
 
 
-@fexit("do_unlinkat")
-def b(dfd: int, name: Ptr[filename], ret: s64) -> int:
+@fexit("security_path_unlink")
+def b(directory: Ptr[path], entry: Ptr[dentry], ret: int) -> int:
     return 0
 
 

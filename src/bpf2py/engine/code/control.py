@@ -11,7 +11,7 @@ FIRST_CALL = 1 << 30
 class Slot:
     """Indexes of the numbers in `Memory.control`."""
 
-    SAVED_RSP, FAULT, PC, ADDRESS, FUEL, FUNCTIONS, STACK_LOW, TAIL_CALLS, STACK_TOP, UNIT, RESULT = range(11)
+    SAVED_SP, FAULT, PC, ADDRESS, FUEL, FUNCTIONS, STACK_LOW, TAIL_CALLS, STACK_TOP, UNIT, RESULT = range(11)
     LIBRARY = 16  # the first of those that hold addresses of the library's functions
 
 

@@ -6,7 +6,6 @@ import ctypes
 import functools
 import mmap
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,43 +13,33 @@ from typing import Any
 
 from bpf2py.engine.code.code import Code
 from bpf2py.engine.code.control import Slot
-from bpf2py.engine.code.x86_64.emit import emit
-from bpf2py.engine.code.x86_64.encode import RAX, mov_imm
-from bpf2py.engine.code.x86_64.runtime import Layout, runtime
+from bpf2py.engine.code.layout import Layout
+from bpf2py.engine.code.processors import Processor, processor
 from bpf2py.engine.memory import CONTROL, MAX_FUNCTIONS, OPS_STACK, Memory
 from bpf2py.errors import EncodeError
 
 __all__ = ["NativeCode", "can_run", "translator_class"]
 
 PROT_EXEC = 4
-_ARGUMENTS = (7, 6, 2, 1, 8)  # rdi rsi rdx rcx r8
 _CALLBACK = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5, ctypes.c_uint32)
 _PROGRAM = ctypes.PYFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 6)
 _THUNK = ctypes.PYFUNCTYPE(ctypes.c_int64)
 _OPERATION = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5)
+_SYNCHRONISE = ctypes.PYFUNCTYPE(None, *[ctypes.c_uint64] * 2)
 
 
 @functools.cache
 def can_run() -> bool:
     """Whether there is an emitter for this processor, and memory may be made executable."""
-    if sys.platform != "linux" or os.uname().machine != "x86_64":
+    own = processor()
+    if own is None:
         return False
     try:
-        executable = Executable(b"\xb8\x2a\0\0\0\xc3")
+        executable = Executable(own.PROOF)
     except OSError:
         return False
     answer: int = _THUNK(executable.address)()
     return answer == 42
-
-
-@functools.cache
-def has_bmi2() -> bool:
-    """Whether the processor has shlx and its like."""
-    try:
-        with open("/proc/cpuinfo", "rb") as file:
-            return b" bmi2" in file.read(8192)
-    except OSError:
-        return False
 
 
 @functools.cache
@@ -88,8 +77,11 @@ class _Runtime:
     def __init__(self, size: int) -> None:
         self.callback = _CALLBACK(_dispatch)
         address = ctypes.cast(self.callback, ctypes.c_void_p).value or 0
-        self.layout = Layout(size, -CONTROL - MAX_FUNCTIONS * 8, address, OPS_STACK, has_bmi2())
-        code, places = runtime(self.layout)
+        own = processor()
+        assert own is not None
+        self.processor: Processor = own
+        self.layout = Layout(size, -CONTROL - MAX_FUNCTIONS * 8, address, OPS_STACK, own.features())
+        code, places = own.runtime(self.layout)
         self.executable = Executable(code)
         start = self.executable.address
         self.layout.unwind = start + places["unwind"]
@@ -97,6 +89,7 @@ class _Runtime:
         self.layout.first_call = start + places["first_call"]
         self.operation = start + places["operation"]
         self.program = _PROGRAM(start + places["program"])
+        self.synchronise = _SYNCHRONISE(start + places["synchronise"]) if "synchronise" in places else None
         self.library: dict[str, tuple[Executable, dict[int, int]]] = {}
 
 
@@ -140,7 +133,7 @@ class NativeCode:
         self._runtime = _runtime(memory.size)
         self.layout = self._runtime.layout
         self._kept: dict[int, Executable] = {}
-        self._thunks = _Thunks()
+        self._thunks = _Thunks(self._runtime.synchronise)
         self.resolve: dict[str, int] = {}
         self.library: dict[str, int] = {}
 
@@ -165,7 +158,7 @@ class NativeCode:
         """Make code runnable: the address of each function by its slot. The functions' numbers lead to them from now on."""
         shared = self._runtime.library.get(code.name) if code.trusted else None
         if shared is None:
-            machine, entries = emit(code, self.layout, self.resolve, self.library, unit)
+            machine, entries = self._runtime.processor.emit(code, self.layout, self.resolve, self.library, unit)
             executable = Executable(machine)
             addresses = {slot: executable.address + offset for slot, offset in entries.items()}
             if code.trusted:
@@ -199,8 +192,8 @@ class NativeCode:
         return result
 
     def operation(self, function: int) -> Callable[..., int]:
-        """A library function as a Python callable of five numbers: C's arguments and BPF's are in the same registers."""
-        return _OPERATION(self._thunks.add(self._enter(function)))
+        """A library function as a Python callable of five numbers."""
+        return _OPERATION(self._thunk(function))
 
     def numbered(self, number: int) -> int:
         """The function with a number, to be run. Raises IndexError."""
@@ -215,15 +208,11 @@ class NativeCode:
 
     def bound(self, function: int, *arguments: int) -> Callable[[], int]:
         """A library function with its arguments, as a callable without any: the fastest way in."""
-        code = b"".join(mov_imm(register, value) for register, value in zip(_ARGUMENTS, arguments, strict=False))
-        return _THUNK(self._thunks.add(code + self._enter(function)))
+        return _THUNK(self._thunk(function, *arguments))
 
-    def _enter(self, function: int) -> bytes:
-        code = mov_imm(RAX, function)
-        code += b"\x49\xba" + self.memory.base.to_bytes(8, "little")  # mov r10, base
-        return (
-            code + b"\x49\xbb" + self._runtime.operation.to_bytes(8, "little") + b"\x41\xff\xe3"
-        )  # mov r11, ...; jmp r11
+    def _thunk(self, function: int, *arguments: int) -> int:
+        operation, base = self._runtime.operation, self.memory.base
+        return self._thunks.add(self._runtime.processor.thunk(operation, base, function, arguments))
 
 
 class _Thunks:
@@ -231,7 +220,8 @@ class _Thunks:
 
     SIZE = 1 << 14
 
-    def __init__(self) -> None:
+    def __init__(self, synchronise: Callable[[int, int], object] | None) -> None:
+        self._synchronise = synchronise
         self._kept: list[Any] = []
         self._writable: mmap.mmap | None = None
         self._address = 0
@@ -247,6 +237,8 @@ class _Thunks:
         address = self._address + self._used
         self._writable[self._used : self._used + len(code)] = code
         self._used += size
+        if self._synchronise is not None:
+            self._synchronise(address, address + size)
         return address
 
     def _more(self) -> bool:

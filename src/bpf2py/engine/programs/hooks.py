@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ _ALIASES = {
     "uprobe.multi": "uprobe",
     "uretprobe.multi": "uretprobe",
     "fentry.s": "fentry",
+    "fentry.multi": "fentry",
+    "fentry.multi.s": "fentry",
+    "fexit.multi": "fexit",
+    "fexit.multi.s": "fexit",
     "fexit.s": "fexit",
     "lsm.s": "lsm",
     "iter.s": "iter",
@@ -45,6 +50,13 @@ _ELSEWHERE = (
     P.XDP, P.SCHED_CLS, P.SCHED_ACT, P.SOCKET_FILTER, P.CGROUP_SKB, P.CGROUP_SOCK, P.CGROUP_SOCK_ADDR, P.CGROUP_SOCKOPT,
     P.CGROUP_SYSCTL, P.CGROUP_DEVICE, P.SOCK_OPS, P.SK_SKB, P.SK_MSG, P.SK_LOOKUP, P.SK_REUSEPORT, P.FLOW_DISSECTOR, P.PERF_EVENT,
     P.NETFILTER, P.SYSCALL,
+)  # fmt: skip
+
+
+# Programs that one link attaches to many functions.
+_MANY = (
+    AttachType.TRACE_KPROBE_MULTI, AttachType.TRACE_KPROBE_SESSION, AttachType.TRACE_UPROBE_MULTI,
+    AttachType.TRACE_UPROBE_SESSION, AttachType.TRACE_FENTRY_MULTI, AttachType.TRACE_FEXIT_MULTI, AttachType.TRACE_FSESSION_MULTI,
 )  # fmt: skip
 
 
@@ -92,6 +104,10 @@ class EngineLink(Owned):
         self._users = 1
         self._open = True
         engine.hooks.append(self)
+
+    def matches(self, hook: str) -> bool:
+        """Whether it is one of many functions, named by a pattern."""
+        return self.program.spec.attach_type in _MANY and fnmatch.fnmatchcase(hook, self.hook)
 
     @property
     def fd(self) -> int:
@@ -230,6 +246,23 @@ def can_attach(spec: ProgramSpec) -> bool:
     return spec.type not in _ELSEWHERE and spec.type not in (P.STRUCT_OPS, P.EXT) and bool(spec.target)
 
 
+def _attach_many(
+    engine: Machine, program: EngineProgram, spec: ProgramSpec, symbols: list[str], options: dict[str, Any]
+) -> Sequence[EngineLink]:
+    """Attach to several functions, each with a cookie of its own. Raises AttachError."""
+    cookies = options.pop("cookies", None) or [0] * len(symbols)
+    if not symbols or len(cookies) != len(symbols):
+        raise AttachError(f"program {spec.name}: attach: {len(cookies)} cookies for {len(symbols)} functions")
+    kind = hook_name(spec.section.split("/")[0])
+    binary = options.get("binary")
+    names = [f"{kind}/{binary}:{symbol}" if binary is not None else f"{kind}/{symbol}" for symbol in symbols]
+    links = [
+        EngineLink(engine, program, name, int(cookie), options) for name, cookie in zip(names, cookies, strict=True)
+    ]
+    attached(program, 0)
+    return links
+
+
 def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
     """Attach to a hook: by the section name, or ``target=``; for interfaces and cgroups any name will do.
 
@@ -240,6 +273,9 @@ def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: 
     options = check(f"program {spec.name}: attach", spec.type.name, options, known)
     cookie = int(options.pop("cookie", 0))
     target = options.pop("target", None)
+    symbols = options.pop("symbols", None) if spec.attach_type in _MANY else None
+    if symbols is not None:
+        return _attach_many(engine, program, spec, list(symbols), options)
     if target is None and spec.type in _ELSEWHERE:
         given = [str(options[key]) for key in ("cgroup", "device", "netns", "map") if key in options]
         target = given[0] if given else spec.target or "any"
@@ -266,7 +302,7 @@ def fire(engine: Machine, hook: str, arguments: Sequence[Any], fields: Mapping[s
     data = fields.get("data", b"") if "data" in fields else b""
     others = {key: value for key, value in fields.items() if key != "data"} if data else fields
     results = []
-    for link in [link for link in engine.hooks if link.hook == name]:
+    for link in [link for link in engine.hooks if link.hook == name or link.matches(name)]:
         done = run_program(engine, link.program, None, data, arguments, others, link.cookie, link.cgroup)
         results.append(done.return_value)
     return results

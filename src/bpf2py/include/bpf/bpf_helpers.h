@@ -223,12 +223,13 @@ static __always_inline void bpf_tail_call_static(void *ctx, const void *map, con
 
 /*
  * Into a stream of the program's own, BPF_STDOUT or BPF_STDERR, which user space reads (Linux 6.17). The kfunc was renamed in
- * 6.18. Kernels without either do nothing and say -EOPNOTSUPP.
+ * 6.18, and got its old name back in 7.0, with an argument less. Kernels without either do nothing and say -EOPNOTSUPP.
  */
 extern int bpf_stream_vprintk_impl(int stream_id, const char *fmt__str, const void *args, __u32 len__sz,
 				   void *aux__prog) __weak __ksym;
 extern int bpf_stream_vprintk___v617(int stream_id, const char *fmt__str, const void *args, __u32 len__sz,
 				     void *aux__prog) __weak __ksym;
+extern int bpf_stream_vprintk___v70(int stream_id, const char *fmt__str, const void *args, __u32 len__sz) __weak __ksym;
 
 #define bpf_stream_printk(stream_id, fmt, args...)                                                 \
 	({                                                                                         \
@@ -241,6 +242,9 @@ extern int bpf_stream_vprintk___v617(int stream_id, const char *fmt__str, const 
 		else if (bpf_ksym_exists(bpf_stream_vprintk___v617))                               \
 			___written = bpf_stream_vprintk___v617(stream_id, ___fmt, ___param,        \
 							       sizeof(___param), (void *)0);       \
+		else if (bpf_ksym_exists(bpf_stream_vprintk___v70))                                \
+			___written = bpf_stream_vprintk___v70(stream_id, ___fmt, ___param,         \
+							      sizeof(___param));                   \
 		___written;                                                                        \
 	})
 

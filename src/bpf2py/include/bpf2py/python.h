@@ -1,4 +1,4 @@
-/* The Python stack of the thread a program runs in: CPython 3.11 to 3.14, from any hook that may read user memory.
+/* The Python stack of the thread a program runs in: CPython 3.11 to 3.15, from any hook that may read user memory.
  *
  *	#include "vmlinux.h"
  *	#include <bpf/bpf_helpers.h>

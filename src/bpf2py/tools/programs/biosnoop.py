@@ -3,6 +3,9 @@
 from bpf2py.lang import *
 from bpf2py.lang.kernel import request
 
+from .log2 import log2
+from .whom import *
+
 SLOTS = 27
 
 
@@ -44,51 +47,6 @@ events = RingBuf[Request](size=1 << 20)
 waits = Hash[Disk, Latency](max_entries=256)  # histograms instead of events
 histograms: Const[u32] = 0
 lost: u64 = 0
-
-# Whom to watch: the same lines in every tool, set before it is loaded.
-only_pid: Const[u32] = 0
-only_comm: Const[char[16]] = ""
-only_cgroup: Const[u64] = 0
-only_followed: Const[u32] = 0
-followed = Hash[u32, u32](max_entries=1)  # processes of the command that is run, shared with tree.py
-
-
-def comm_is_wanted() -> bool:
-    comm = char[16]()
-    current_comm(comm)
-    for i in range(16):
-        if comm[i] != only_comm[i]:
-            return False
-        if comm[i] == 0:
-            break
-    return True
-
-
-def in_cgroup() -> bool:
-    for level in range(16):
-        if get_current_ancestor_cgroup_id(level) == only_cgroup:
-            return True
-    return False
-
-
-def is_wanted() -> bool:
-    if only_pid and current_tgid() != only_pid:
-        return False
-    if only_followed and current_tgid() not in followed:
-        return False
-    if only_comm[0] and not comm_is_wanted():
-        return False
-    return not only_cgroup or in_cgroup()
-
-
-def log2(value: u64) -> u32:
-    """The highest bit that is set."""
-    result: u32 = 0
-    for shift in (32, 16, 8, 4, 2, 1):
-        if value >> shift:
-            value >>= shift
-            result += shift
-    return result
 
 
 def begins(rq: Ptr[request]) -> int:

@@ -3,6 +3,8 @@
 from bpf2py.lang import *
 from bpf2py.lang.kernel import file
 
+from .whom import *
+
 S_IFMT = 0xF000
 S_IFREG = 0x8000
 MOST_FDS = 1 << 20
@@ -37,41 +39,6 @@ started = LruHash[u32, Call](max_entries=65_536)
 scratch = PerCpuArray[u32, Use](max_entries=1)
 every: Const[u32] = 0  # also what is not a regular file
 lost: u64 = 0
-
-# Whom to watch: the same lines in every tool, set before it is loaded.
-only_pid: Const[u32] = 0
-only_comm: Const[char[16]] = ""
-only_cgroup: Const[u64] = 0
-only_followed: Const[u32] = 0
-followed = Hash[u32, u32](max_entries=1)  # processes of the command that is run, shared with tree.py
-
-
-def comm_is_wanted() -> bool:
-    comm = char[16]()
-    current_comm(comm)
-    for i in range(16):
-        if comm[i] != only_comm[i]:
-            return False
-        if comm[i] == 0:
-            break
-    return True
-
-
-def in_cgroup() -> bool:
-    for level in range(16):
-        if get_current_ancestor_cgroup_id(level) == only_cgroup:
-            return True
-    return False
-
-
-def is_wanted() -> bool:
-    if only_pid and current_tgid() != only_pid:
-        return False
-    if only_followed and current_tgid() not in followed:
-        return False
-    if only_comm[0] and not comm_is_wanted():
-        return False
-    return not only_cgroup or in_cgroup()
 
 
 def file_of(fd: u64) -> u64:

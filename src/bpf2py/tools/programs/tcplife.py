@@ -4,6 +4,8 @@ from bpf2py.lang import *
 from bpf2py.lang.kernel import inet_sock, sock
 from bpf2py.lang.kernel import tcp_sock as tcp_socket
 
+from .whom import *
+
 OPENED = 0
 FAILED = 1
 CLOSED = 2
@@ -47,41 +49,6 @@ what: Const[u32] = 0  # bits: 1 << OPENED ...
 only_port: Const[u32] = 0
 all_wanted: Const[u32] = 0  # no filter by process: also sockets of which nobody knows who has them
 lost: u64 = 0
-
-# Whom to watch: the same lines in every tool, set before it is loaded.
-only_pid: Const[u32] = 0
-only_comm: Const[char[16]] = ""
-only_cgroup: Const[u64] = 0
-only_followed: Const[u32] = 0
-followed = Hash[u32, u32](max_entries=1)  # processes of the command that is run, shared with tree.py
-
-
-def comm_is_wanted() -> bool:
-    comm = char[16]()
-    current_comm(comm)
-    for i in range(16):
-        if comm[i] != only_comm[i]:
-            return False
-        if comm[i] == 0:
-            break
-    return True
-
-
-def in_cgroup() -> bool:
-    for level in range(16):
-        if get_current_ancestor_cgroup_id(level) == only_cgroup:
-            return True
-    return False
-
-
-def is_wanted() -> bool:
-    if only_pid and current_tgid() != only_pid:
-        return False
-    if only_followed and current_tgid() not in followed:
-        return False
-    if only_comm[0] and not comm_is_wanted():
-        return False
-    return not only_cgroup or in_cgroup()
 
 
 def report(sk: Ptr[sock], kind: u32, birth: Ptr[Birth], now: u64) -> int:

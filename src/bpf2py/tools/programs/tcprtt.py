@@ -4,6 +4,8 @@ from bpf2py.lang import *
 from bpf2py.lang.kernel import cgroup, inet_sock, sk_buff, sock
 from bpf2py.lang.kernel import tcp_sock as tcp_socket
 
+from .log2 import log2
+
 SLOTS = 27
 AF_INET = 2
 
@@ -25,16 +27,6 @@ by_remote: Const[u32] = 0
 by_port: Const[u32] = 0
 only_port: Const[u32] = 0
 lost: u64 = 0
-
-
-def log2(value: u64) -> u32:
-    """The highest bit that is set."""
-    result: u32 = 0
-    for shift in (32, 16, 8, 4, 2, 1):
-        if value >> shift:
-            value >>= shift
-            result += shift
-    return result
 
 
 # Whom to watch; no process does this.

@@ -4,6 +4,8 @@ from bpf2py.lang import *
 from bpf2py.lang.kernel import cgroup, inet_sock, sock, task_struct
 from bpf2py.lang.kernel import tcp_sock as tcp_socket
 
+from .whom import *
+
 AF_INET = 2
 SOCK_DONE = 1
 IPPROTO_TCP = 6
@@ -35,41 +37,6 @@ traffic = Hash[u64, Traffic](max_entries=65_536)  # by the sockets' cookies
 owners = LruHash[u64, Owner](max_entries=65_536)
 began: u32 = 0  # until then, what is there was there before
 lost: u64 = 0
-
-# Whom to watch: the same lines in every tool, set before it is loaded.
-only_pid: Const[u32] = 0
-only_comm: Const[char[16]] = ""
-only_cgroup: Const[u64] = 0
-only_followed: Const[u32] = 0
-followed = Hash[u32, u32](max_entries=1)  # processes of the command that is run, shared with tree.py
-
-
-def comm_is_wanted() -> bool:
-    comm = char[16]()
-    current_comm(comm)
-    for i in range(16):
-        if comm[i] != only_comm[i]:
-            return False
-        if comm[i] == 0:
-            break
-    return True
-
-
-def in_cgroup() -> bool:
-    for level in range(16):
-        if get_current_ancestor_cgroup_id(level) == only_cgroup:
-            return True
-    return False
-
-
-def is_wanted() -> bool:
-    if only_pid and current_tgid() != only_pid:
-        return False
-    if only_followed and current_tgid() not in followed:
-        return False
-    if only_comm[0] and not comm_is_wanted():
-        return False
-    return not only_cgroup or in_cgroup()
 
 
 def task_is_wanted(task: Ptr[task_struct]) -> bool:

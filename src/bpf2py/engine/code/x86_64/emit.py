@@ -13,16 +13,11 @@ from __future__ import annotations
 
 import struct
 
-from bpf2py.engine.code.code import (
-    MAX_LOOPS,
-    Code,
-    Function,
-    Op,
-    Target,
-    is_jump,
-    jump_target,
-)  # fmt: skip
+from bpf2py.engine.code import emitter
+from bpf2py.engine.code.code import MAX_LOOPS, Code, Function, Op, Target, jump_target
 from bpf2py.engine.code.control import Fault, Slot
+from bpf2py.engine.code.emitter import SIZES
+from bpf2py.engine.code.layout import Layout
 from bpf2py.engine.code.x86_64.encode import (
     R9,
     R10,
@@ -44,13 +39,12 @@ from bpf2py.engine.code.x86_64.encode import (
     rr,
 )  # fmt: skip
 from bpf2py.engine.code.x86_64.inline import INLINE, array_lookup, legacy_load
-from bpf2py.engine.code.x86_64.runtime import Layout, control
+from bpf2py.engine.code.x86_64.runtime import control
 from bpf2py.engine.memory import FUNCTIONS, PUBLIC
 from bpf2py.isa import opcodes as isa
 
 __all__ = ["emit"]
 
-_SIZE = {isa.BPF_B: 1, isa.BPF_H: 2, isa.BPF_W: 4, isa.BPF_DW: 8}
 _ARITHMETIC = {
     isa.BPF_ADD: (0x01, 0),
     isa.BPF_SUB: (0x29, 5),
@@ -73,23 +67,18 @@ _ATOMIC = {isa.BPF_ADD: "add", isa.BPF_OR: "or", isa.BPF_AND: "and", isa.BPF_XOR
 _JB, _JAE, _JE, _JNE, _JA, _JS = 2, 3, 4, 5, 7, 8
 
 
-class Emitter:
+class Emitter(emitter.Emitter):
+    """Emits x86-64."""
+
+    out: bytearray
+
     def __init__(self, code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int) -> None:
-        self.code = code
-        self.layout = layout
-        self.resolve = resolve
-        self.library = library
-        self.unit = unit
+        super().__init__(code, layout, resolve, library, unit)
         self.out = bytearray()
-        self.low = 0 if code.trusted else PUBLIC
-        self.places: list[int] = [0] * (len(code.ops) + 1)
-        self.jumps: list[tuple[int, int]] = []  # (position of the rel32, slot)
+        self.bmi2 = "bmi2" in layout.features
         self.faults: list[tuple[int, int, int]] = []  # (position of the rel32, fault, slot)
         self.skips: list[tuple[int, int, int]] = []  # (position of a rel32, register to clear or -1, where to go on)
-        self.entries: dict[int, int] = {}
         self.saved: list[int] = []
-        self.loops_slot = -1
-        self.function: Function = code.functions[0]
 
     # -- pieces --------------------------------------------------------------------------------------------------
 
@@ -174,7 +163,7 @@ class Emitter:
     def shift(self, operation: int, dst: int, src: int, wide: bool) -> None:
         out = self.out
         digit, pp = _SHIFT[operation]
-        if self.layout.bmi2:
+        if self.bmi2:
             # VEX.LZ.pp.0F38 F7: dst, dst, src
             out += bytes(
                 [
@@ -277,9 +266,9 @@ class Emitter:
                 self.jumps.append((len(out) - 4, target))
             return
         if kind == isa.BPF_JCOND:
-            out += b"\x48\x83\xbc\x24" + i32(self.loops_slot) + b"\0"  # cmp qword [rsp + slot], 0
+            out += b"\x48\x83\x3c\x24\0"  # cmp qword [rsp], 0: the turns that are left
             self.jump_if(_JE, target)
-            out += b"\x48\x83\xac\x24" + i32(self.loops_slot) + b"\x01"  # sub qword [rsp + slot], 1
+            out += b"\x48\x83\x2c\x24\x01"  # sub qword [rsp], 1
             return
         wide = op.opcode & 7 == isa.BPF_JMP
         if op.dst == 10 and op.opcode & isa.BPF_X and op.src == 10:
@@ -325,7 +314,7 @@ class Emitter:
 
     def atomic(self, op: Op, slot: int) -> None:
         out = self.out
-        size = _SIZE[op.opcode & 0x18]
+        size = SIZES[op.opcode & 0x18]
         suffix = str(size)
         src = REGISTER[op.src] if op.src != 10 else 0
         if op.imm == isa.BPF_LOAD_ACQ:
@@ -363,23 +352,20 @@ class Emitter:
     def leave_frame(self) -> bytes:
         return ri(0, RBP, self.function.frame) if self.function.frame else b""
 
-    def call(self, op: Op, slot: int) -> None:
+    def call_function(self, slot: int) -> None:
+        self.out += self.enter_frame() + b"\xe8\0\0\0\0"
+        self.calls.append((len(self.out) - 4, slot))
+        self.out += self.leave_frame()
+
+    def call_number(self, register: int, slot: int) -> None:
         out = self.out
-        if op.src == isa.BPF_PSEUDO_CALL and op.opcode == isa.CALL:
-            out += self.enter_frame() + b"\xe8\0\0\0\0"
-            self.jumps.append((len(out) - 4, slot + 1 + op.imm))
-            out += self.leave_frame()
-            return
-        if op.opcode == isa.CALLX:
-            register = REGISTER[op.dst if op.dst else op.imm & 15]
-            out += bytes([0x4C | register >> 3, 0x8D, 0x98 | register & 7]) + i32(-FUNCTIONS)
-            out += base_prefix("cmp8", R11) + control(Slot.FUNCTIONS)
-            self.fault_if(_JAE, Fault.FUNCTION, slot)
-            out += self.enter_frame()
-            out += b"\x43\xff\x94\xdc" + i32(self.layout.table)  # call [r12 + r11 * 8 + table]
-            out += self.leave_frame()
-            return
-        self.helper(self.code.helpers[slot], slot)
+        number = REGISTER[register]
+        out += bytes([0x4C | number >> 3, 0x8D, 0x98 | number & 7]) + i32(-FUNCTIONS)
+        out += base_prefix("cmp8", R11) + control(Slot.FUNCTIONS)
+        self.fault_if(_JAE, Fault.FUNCTION, slot)
+        out += self.enter_frame()
+        out += b"\x43\xff\x94\xdc" + i32(self.layout.table)  # call [r12 + r11 * 8 + table]
+        out += self.leave_frame()
 
     def helper(self, target: Target, slot: int) -> None:
         out = self.out
@@ -428,98 +414,58 @@ class Emitter:
 
     def epilogue(self) -> bytes:
         out = b""
-        if self.loops_slot >= 0:
+        if self.loops:
             out += b"\x48\x83\xc4\x08"  # add rsp, 8
         for register in reversed(self.saved):
             out += (b"\x41" if register > 7 else b"") + bytes([0x58 | register & 7])
         return out + b"\xc3"
 
-    def prologue(self, function: Function) -> None:
+    def leave_function(self) -> None:
+        self.out += self.epilogue()
+
+    def align(self) -> None:
+        self.out += b"\x90" * (-len(self.out) % 16)
+
+    def prologue(self, function: Function, saved: list[int]) -> None:
         out = self.out
-        ops = [op for op in self.code.ops[function.start : function.end] if op is not None]
-        written = {op.dst for op in ops} | {op.src for op in ops if op.opcode & 0xE7 == isa.BPF_STX | isa.BPF_ATOMIC}
-        self.saved = [SAVED[register] for register in (6, 7, 8, 9) if register in written]
+        self.saved = [SAVED[register] for register in saved]
         for register in self.saved:
             out += (b"\x41" if register > 7 else b"") + bytes([0x50 | register & 7])
         out += bytes([0x4C | RBP >> 3, 0x8D, 0x98 | RBP & 7]) + i32(-function.frame)  # lea r11, [rbp - frame]
         out += base_prefix("cmp8", R11) + control(Slot.STACK_LOW)
         self.fault_if(_JB, Fault.STACK, function.start)
-        self.loops_slot = -1
-        if any(op.opcode & 0xF7 == isa.BPF_JMP | isa.BPF_JCOND and is_jump(op) for op in ops):
+        if self.loops:
             out += b"\x68" + i32(MAX_LOOPS)  # push imm32
-            self.loops_slot = 0
 
-    def run(self) -> None:
-        for function in self.code.functions:
-            self.function = function
-            self.out += b"\x90" * (-len(self.out) % 16)
-            self.entries[function.start] = len(self.out)
-            self.prologue(function)
-            self.body(function)
-        self.finish()
+    def pay(self, cost: int, slot: int) -> None:
+        self.out += ri(5, R9, cost)
+        self.fault_if(_JB, Fault.FUEL, slot)
 
-    def body(self, function: Function) -> None:
-        out, ops, places = self.out, self.code.ops, self.places
-        _, loops = self.code.targets(function)
-        classes = (None, self.load, self.store_imm, self.store, self.alu, None, None, self.alu)
-        for slot in range(function.start, function.end):
-            places[slot] = len(out)
-            op = ops[slot]
-            if op is None:
-                continue
-            cost = loops.get(slot)
-            if cost is not None:
-                out += ri(5, R9, cost)
-                self.fault_if(_JB, Fault.FUEL, slot)
-            kind = op.opcode & 7
-            handler = classes[kind]
-            if handler is not None:
-                handler(op, slot)
-            elif op.opcode == isa.LD_IMM64:
-                self.load_imm64(op, slot)
-            elif op.opcode in (isa.CALL, isa.CALLX):
-                self.call(op, slot)
-            elif op.opcode == isa.EXIT:
-                out += self.epilogue()
-            elif kind == isa.BPF_LD:
-                legacy_load(self, op, slot)
-            else:
-                self.jump(op, slot)
-        places[function.end] = len(out)
+    def move(self, register: int, value: int) -> None:
+        self.out += mov_imm(REGISTER[register], value)
 
-    def load_imm64(self, op: Op, slot: int) -> None:
-        value = op.imm
-        if op.src == isa.BPF_PSEUDO_FUNC:
-            callee = self.code.function_at(
-                slot + 1 + (op.imm ^ 1 << 31 & 0xFFFFFFFF) - (1 << 31) if op.imm >> 31 else slot + 1 + op.imm
-            )
-            assert callee is not None
-            value = FUNCTIONS + callee.number
-        self.out += mov_imm(REGISTER[op.dst], value)
+    def legacy_load(self, op: Op, slot: int) -> None:
+        legacy_load(self, op, slot)
 
     def load(self, op: Op, slot: int) -> None:
         name = "lds" if op.opcode & 0xE0 == isa.BPF_MEMSX else "ld"
-        self.access(f"{name}{_SIZE[op.opcode & 0x18]}", REGISTER[op.dst], op.src, op.offset, slot)
+        self.access(f"{name}{SIZES[op.opcode & 0x18]}", REGISTER[op.dst], op.src, op.offset, slot)
 
     def store(self, op: Op, slot: int) -> None:
-        if op.opcode & 0xE0 == isa.BPF_ATOMIC:
-            self.atomic(op, slot)
-            return
         register = REGISTER[op.src]
         if op.src == 10:
             self.out += rr(0x89, RBP, R10) + rr(0x29, R12, R10)
             register = R10
-        self.access(f"st{_SIZE[op.opcode & 0x18]}", register, op.dst, op.offset, slot)
+        self.access(f"st{SIZES[op.opcode & 0x18]}", register, op.dst, op.offset, slot)
 
     def store_imm(self, op: Op, slot: int) -> None:
-        size = _SIZE[op.opcode & 0x18]
+        size = SIZES[op.opcode & 0x18]
         extra = (op.imm & (1 << 8 * min(size, 4)) - 1).to_bytes(min(size, 4), "little")
         self.access(f"imm{size}", 0, op.dst, op.offset, slot, extra)
 
     def finish(self) -> None:
-        out, places = self.out, self.places
-        for position, slot in self.jumps:
-            target = self.entries.get(slot, places[slot]) if slot in self.entries else places[slot]
+        out = self.out
+        for position, target in self.targets():
             struct.pack_into("<i", out, position, target - position - 4)
         for position, register, back in self.skips:
             struct.pack_into("<i", out, position, len(out) - position - 4)
@@ -550,15 +496,7 @@ class Emitter:
 def emit(
     code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int
 ) -> tuple[bytes, dict[int, int]]:
-    """(machine code, where each function starts in it by its slot).
-
-    Args:
-        code: checked instructions, their functions numbered.
-        layout: of the surroundings.
-        resolve: addresses of the library's functions by name, and the bounds of the maps' headers.
-        library: control numbers that hold addresses of the library's functions, by name.
-        unit: a number that says which code a fault was in.
-    """
-    emitter = Emitter(code, layout, resolve, library, unit)
-    emitter.run()
-    return bytes(emitter.out), emitter.entries
+    """See `Processor.emit`."""
+    made = Emitter(code, layout, resolve, library, unit)
+    made.run()
+    return bytes(made.out), made.entries

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from bpf2py.engine.code.code import MAX_TAIL_CALLS, SKB_DATA, SKB_DATA_END, Op, Target
 from bpf2py.engine.code.control import Fault, Slot
+from bpf2py.engine.code.emitter import SIZES
+from bpf2py.engine.code.layout import Layout
 from bpf2py.engine.code.x86_64.encode import (
     R10,
     R11,
@@ -21,13 +23,11 @@ from bpf2py.engine.code.x86_64.encode import (
     ri,
     rr,
 )
-from bpf2py.engine.code.x86_64.runtime import Layout, control
+from bpf2py.engine.code.x86_64.runtime import control
 from bpf2py.engine.memory import ENGINE, FUNCTIONS
 from bpf2py.isa import opcodes as isa
 
 __all__ = ["INLINE", "array_lookup", "legacy_load"]
-
-_SIZE = {isa.BPF_B: 1, isa.BPF_H: 2, isa.BPF_W: 4, isa.BPF_DW: 8}
 
 
 class Emitter(Protocol):
@@ -79,10 +79,11 @@ def array_lookup(emitter: Emitter, target: Target, slot: int) -> None:
 def legacy_load(emitter: Emitter, op: Op, slot: int) -> None:
     """BPF_ABS and BPF_IND: from the packet of the context in R6, big-endian; outside of it the program ends with 0."""
     out = emitter.out
-    size = _SIZE[op.opcode & 0x18]
-    out += mov_imm(RAX, op.imm & 0xFFFFFFFF)
+    size = SIZES[op.opcode & 0x18]
     if op.opcode & 0xE0 == isa.BPF_IND:
-        out += rr(0x01, REGISTER[op.src], RAX, False)
+        out += rr(0x89, REGISTER[op.src], RAX, False) + ri(0, RAX, op.imm, False)
+    else:
+        out += mov_imm(RAX, op.imm & 0xFFFFFFFF)
     emitter.access("ld4", RDI, 6, SKB_DATA, slot)
     emitter.access("ld4", RSI, 6, SKB_DATA_END, slot)
     out += rr(0x01, RDI, RAX) + b"\x48\x8d\x50" + bytes([size])  # lea rdx, [rax + size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bpf2py.engine.code.control import FIRST_CALL, Slot
+from bpf2py.engine.code.layout import Layout
 from bpf2py.engine.code.x86_64.encode import (
     R8,
     R9,
@@ -27,32 +28,7 @@ from bpf2py.engine.code.x86_64.encode import (
 )  # fmt: skip
 from bpf2py.engine.memory import CONTROL
 
-__all__ = ["Layout", "control", "runtime"]
-
-
-class Layout:
-    """What the code has to know of its surroundings.
-
-    Attributes:
-        size: of the memory.
-        callback: address of the C function that runs Python helpers.
-        unwind, python_helper, first_call: addresses in the runtime's code, see `runtime`.
-        table: displacement of the table of functions from the memory's base.
-        bmi2: whether the processor shifts by any register.
-        ops_stack: top of the stack of the library's own operations.
-    """
-
-    __slots__ = ("bmi2", "callback", "first_call", "ops_stack", "python_helper", "size", "table", "unwind")
-
-    def __init__(self, size: int, table: int, callback: int, ops_stack: int, bmi2: bool) -> None:
-        self.size = size
-        self.table = table
-        self.callback = callback
-        self.ops_stack = ops_stack
-        self.bmi2 = bmi2
-        self.unwind = 0
-        self.python_helper = 0
-        self.first_call = 0
+__all__ = ["control", "runtime"]
 
 
 def control(slot: int) -> bytes:
@@ -64,13 +40,10 @@ _PUSHED = (RBP, RBX, R12, R13, R14, R15)
 
 
 def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
-    """The code around programs: (machine code, offsets of the following parts).
+    """The code around programs, see `Processor.runtime`.
 
-    ``program``: C function (function, base, four arguments): runs a program with the fuel and stack of the control numbers.
-    ``operation``: jumped to with a function in rax, the base in r10 and arguments in place: an operation of the library.
-    ``unwind``: ends the innermost of both. ``python_helper``: calls back with five arguments and the number in r9.
-    ``first_call``: called through the control number of a library function that is not there yet: calls back for it, and goes on
-    with it.
+    ``operation`` is jumped to with a function in rax, the base in r10 and arguments in place; ``python_helper`` takes the number
+    in r9.
     """
     out = bytearray()
     places: dict[str, int] = {}
@@ -79,12 +52,12 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
         for register in _PUSHED:
             out.extend((b"\x41" if register > 7 else b"") + bytes([0x50 | register & 7]))
         out.extend(rr(0x89, R10, R12))
-        # push qword [r12 + SAVED_RSP]; mov [r12 + SAVED_RSP], rsp
-        out.extend(b"\x41\xff\xb4\x24" + control(Slot.SAVED_RSP))
-        out.extend(base_prefix("st8", RSP) + control(Slot.SAVED_RSP))
+        # push qword [r12 + SAVED_SP]; mov [r12 + SAVED_SP], rsp
+        out.extend(b"\x41\xff\xb4\x24" + control(Slot.SAVED_SP))
+        out.extend(base_prefix("st8", RSP) + control(Slot.SAVED_SP))
 
     def leave() -> None:
-        out.extend(b"\x41\x8f\x84\x24" + control(Slot.SAVED_RSP))  # pop qword
+        out.extend(b"\x41\x8f\x84\x24" + control(Slot.SAVED_SP))  # pop qword
         for register in reversed(_PUSHED):
             out.extend((b"\x41" if register > 7 else b"") + bytes([0x58 | register & 7]))
         out.extend(b"\xc3")
@@ -112,7 +85,7 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
     leave()
 
     places["unwind"] = len(out)
-    out += base_prefix("ld8", RSP) + control(Slot.SAVED_RSP)
+    out += base_prefix("ld8", RSP) + control(Slot.SAVED_SP)
     out += base_prefix("st8", R9) + control(Slot.FUEL)
     out += mov_imm(RAX, -14)
     leave()

@@ -1,0 +1,1 @@
+"""The translator to AArch64 machine code."""
