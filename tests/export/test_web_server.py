@@ -196,6 +196,47 @@ def test_who_goes_leaves_nothing() -> None:
         assert maps_open() <= before
 
 
+def test_who_goes_while_a_map_is_opened_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    opening, gone = threading.Event(), threading.Event()
+    whole = OpenedMap._facts
+
+    def slow(self: OpenedMap) -> dict[str, Any]:
+        opening.set()
+        gone.wait(20)
+        return whole(self)
+
+    monkeypatch.setattr(OpenedMap, "_facts", slow)
+    with Map.create(MapType.HASH, key="u32", value="u32", max_entries=8) as known, serving() as server:
+        before = maps_open()
+        ask(server, f"/data/map/{known.info.id}", GOOD)
+        assert opening.wait(20)
+        assert maps_open() > before
+        hang_up()
+        gone.set()
+        eventually(lambda: maps_open() == before and server._streams == 0)
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in MapType if kind.name not in ("UNSPEC", "STRUCT_OPS")])
+def test_maps_of_every_type_can_be_opened(kind: str) -> None:
+    sizes: dict[str, Any] = {"key": "u32", "value": "u32", "max_entries": 4}
+    if kind in ("RINGBUF", "USER_RINGBUF"):
+        sizes = {"max_entries": 4096}
+    elif kind in ("QUEUE", "STACK", "BLOOM_FILTER"):
+        sizes = {"value": "u32", "max_entries": 4}
+    elif kind == "LPM_TRIE":
+        sizes = {"key": 8, "value": "u32", "max_entries": 4, "flags": 1}
+    elif kind == "STACK_TRACE":
+        sizes = {"key": "u32", "value": 64, "max_entries": 4}
+    try:
+        made = Map.create(MapType[kind], **sizes)
+    except BpfError:
+        pytest.skip("this type needs more than a size of key and value")
+    with made, OpenedMap(made.info.id) as opened:
+        found = json.loads(json.dumps(opened.read()))
+    assert found["id"]
+    assert {"rows", "ring", "unreadable"} & set(found)
+
+
 def test_many_maps_are_counted_in_turn() -> None:
     """A reading takes a bounded time for counting, and after some of them every map was counted."""
     maps = [Map.create(MapType.HASH, key="u32", value="u64", max_entries=64, name="web_many") for _ in range(600)]

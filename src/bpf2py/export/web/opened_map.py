@@ -106,7 +106,10 @@ class OpenedMap:
             return found | {"columns": ["variable", "value"], "key_columns": 1, "rows": rows, "hidden": 0, "read": None}
         if not readable(self._map):
             return found | {"unreadable": f"a {found['type']} has no elements to list"}
-        return found | self._elements() | {"histograms": self._histograms(), "lru": self._lru()}
+        try:
+            return found | self._elements() | {"histograms": self._histograms(), "lru": self._lru()}
+        except BpfError as error:  # such as maps of sockets, which say nothing of some
+            return found | {"unreadable": str(error)}
 
     def _elements(self) -> dict[str, Any]:
         bpf_map = self._map

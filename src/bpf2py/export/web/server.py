@@ -17,7 +17,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import aclosing
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -32,6 +32,7 @@ from bpf2py.export.web.snapshot import Machine
 
 __all__ = ["PageServer"]
 
+Result = TypeVar("Result")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
 Send = Callable[[MutableMapping[str, Any]], Any]
@@ -224,8 +225,8 @@ class PageServer:
                 start = loop.time()
                 try:
                     if opened is None:
-                        opened = await asyncio.to_thread(OpenedMap, ident, kind)
-                    found = await asyncio.to_thread(opened.read)
+                        opened = await _in_thread(OpenedMap, ident, kind)
+                    found = await _in_thread(opened.read)
                 except (BpfError, OSError) as error:
                     yield json.dumps({"id": ident, "error": str(error)})
                     return
@@ -284,6 +285,18 @@ class _EventStream(Response):
             async for text in texts:
                 await send({"type": "http.response.body", "body": f"data: {text}\n\n".encode(), "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+
+async def _in_thread(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function gives that a thread runs. Cancelled, it waits for the thread, and closes what that opened."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if task.exception() is None and isinstance(made := task.result(), OpenedMap):
+            made.close()
+        raise
 
 
 async def _gone(receive: Receive) -> None:
