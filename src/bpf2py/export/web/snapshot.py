@@ -101,7 +101,7 @@ class Machine:
     """Reads programs and maps again and again; not for two threads at once. Needs CAP_SYS_ADMIN.
 
     The facts of a map are asked for once. Elements are counted in turn, those counted longest ago first, for a bounded time a
-    reading: a thousand maps cost no more than a hundred, but are counted less often.
+    reading: a thousand maps are counted less often than a hundred, not longer.
 
     Args:
         most: programs, and maps, in a sample.
