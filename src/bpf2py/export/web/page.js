@@ -144,8 +144,8 @@ function mark() {
       rows: state.detail ? { id: state.detail.id, weights: weights(state.detail) } : null,
     };
   }
-  $("mark").classList.toggle("on", Boolean(state.mark));
-  put($("mark"), state.mark ? "Forget mark" : "Mark");
+  $("mark").setAttribute("aria-pressed", Boolean(state.mark));
+  put($("mark"), state.mark ? "Unmark" : "Mark");
   built.programs = built.maps = null;
   draw();
   if (state.detail) drawMap(state.detail);
