@@ -88,7 +88,7 @@ def command(path: str, parsed: Any, callback: Callable[..., Any], level: str = "
 
 def callbacks(app: Any) -> dict[str, Callable[..., Any]]:
     """The functions of an application's commands, by name."""
-    return {info.name or info.callback.__name__: info.callback for info in app.registered_commands}
+    return {info.name or info.callback.__name__: info.callback for info in app.registered_commands if not info.hidden}
 
 
 def page() -> str:

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     programs.command("list")(list_programs)
     programs.later("show", "prog_objects:show")
     programs.later("dump", "prog_objects:dump")
-    programs.later("top", "top:top")
+    programs.later("top", "top:top", hidden=True)  # its former name
     programs.later("profile", "prog_objects:profile")
     programs.later("stream", "prog_objects:stream")
     programs.later("load", "prog_objects:load_programs")
