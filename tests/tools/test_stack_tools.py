@@ -48,7 +48,9 @@ def tool(*words: str) -> list[dict[str, Any]]:
 def total(rows: list[dict[str, Any]], unit: str, *names: str) -> int:
     """What the stacks that have all of these functions count."""
     return sum(
-        row[unit] for row in rows if all(any(each.startswith(name) for each in row.get("stack", [])) for name in names)
+        row.get(unit, 0)
+        for row in rows
+        if all(any(each.startswith(name) for each in row.get("stack", [])) for name in names)
     )
 
 
