@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import collections
 import os
-import platform
 import random
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 from bpf2py.engine import Engine
 from bpf2py.errors import BpfError
 from bpf2py.kernel.map import create_map
+from bpf2py.kernel.syscall import kernel_version
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi import cpus
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
@@ -38,7 +38,7 @@ LOOKUP_FLAGS = (0, 0, 0, 0, 0, 0, 4, 1, 2, 8, 1 << 40)
 
 def running_kernel() -> str:
     """The version the engine is to simulate: this machine's."""
-    return platform.release().split("-")[0]
+    return ".".join(str(part) for part in kernel_version())
 
 
 class Difference(Exception):

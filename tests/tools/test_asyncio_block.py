@@ -93,6 +93,29 @@ def test_what_blocks_loops_of_several_threads(watch: Watch, python: str) -> None
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("selector", ["EpollSelector", "PollSelector", "SelectSelector"])
+def test_loops_over_every_selector(watch: Watch, selector: str) -> None:
+    source = f"""
+import asyncio, selectors, sys, time
+told = []
+async def main():
+    await asyncio.sleep(0.02)
+    told.append(sys._getframe().f_lineno + 1)
+    time.sleep(0.12)
+    await asyncio.sleep(0.01)
+loop = asyncio.SelectorEventLoop(selectors.{selector}())
+loop.run_until_complete(main())
+loop.close()
+tell(told)
+"""
+    seen = watch("asyncio-block --threshold 50", source)
+    (line,) = seen.told
+    (record,) = [record for record in seen.records if record.get("where", "") == f"main (watched.py:{line})"]
+    assert record["ms"] >= 120
+    assert (record["callback"], record["ended"]) == ("main", True)
+
+
+@pytest.mark.kernel
 def test_what_lasts_when_the_tool_ends() -> None:
     source = """
 import asyncio, time

@@ -42,8 +42,8 @@ class _Seen(NamedTuple):
 class AsyncioBlock(Located):
     """A record for each time an event loop did not look for events for long, when it looks again: what it did meanwhile.
 
-    A loop waits for events in epoll_wait(); what it does between two of these waits are its callbacks. Stacks are taken while they
-    run, and when they leave the CPU. What lasts when the tool ends is shown then.
+    A loop waits for events in epoll_wait(), poll() or select(); what it does between two of these waits are its callbacks. Stacks
+    are taken while they run, and when they leave the CPU. What lasts when the tool ends is shown then.
 
     Args:
         wanted: whom to watch.
@@ -51,7 +51,11 @@ class AsyncioBlock(Located):
     """
 
     program = "asyncio_block"
-    optional = ("enter_wait", "exit_wait", "enter_pwait", "exit_pwait")
+    optional = tuple(
+        f"{end}_{name}"
+        for end in ("enter", "exit")
+        for name in ("wait", "pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6")
+    )
     columns = (
         Column("pid", "PID", 7, True),
         Column("comm", "COMM", 15),

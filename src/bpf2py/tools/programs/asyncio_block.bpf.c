@@ -5,6 +5,7 @@ struct block_event;
 #include "python_tools.h"
 
 enum { SAMPLE, WAIT, END };
+enum { POLLED = -1 }; /* in place of an epoll's number: the loop waits in poll() or select() */
 
 struct block_event {
 	struct python_sample at; /* the value: how long, nanoseconds */
@@ -70,6 +71,8 @@ static __noinline int waits(void *ctx, __s32 epoll)
 			bpf_map_update_elem(&loops, &tid, &new, BPF_ANY);
 		return 0;
 	}
+	if (epoll == POLLED && loop->epoll != POLLED)
+		return 0; /* a callback's own wait, as of a socket with a timeout: the loop has an epoll */
 	if (loop->begin_ns && loop->epoll == epoll && now - loop->begin_ns >= threshold_ns) {
 		struct block_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
@@ -89,12 +92,12 @@ static __noinline int waits(void *ctx, __s32 epoll)
 	return 0;
 }
 
-static __always_inline int goes_on(void)
+static __always_inline int goes_on(int polled)
 {
 	__u32 tid = bpf_get_current_pid_tgid();
 	struct loop *loop = bpf_map_lookup_elem(&loops, &tid);
 
-	if (loop)
+	if (loop && polled == (loop->epoll == POLLED))
 		loop->begin_ns = bpf_ktime_get_ns();
 	return 0;
 }
@@ -108,7 +111,7 @@ int enter_wait(struct trace_event_raw_sys_enter *ctx)
 SEC("tracepoint/syscalls/sys_exit_epoll_wait")
 int exit_wait(void *ctx)
 {
-	return goes_on();
+	return goes_on(0);
 }
 
 SEC("tracepoint/syscalls/sys_enter_epoll_pwait")
@@ -120,7 +123,67 @@ int enter_pwait(struct trace_event_raw_sys_enter *ctx)
 SEC("tracepoint/syscalls/sys_exit_epoll_pwait")
 int exit_pwait(void *ctx)
 {
-	return goes_on();
+	return goes_on(0);
+}
+
+SEC("tracepoint/syscalls/sys_enter_epoll_pwait2")
+int enter_epoll_pwait2(struct trace_event_raw_sys_enter *ctx)
+{
+	return waits(ctx, ctx->args[0]);
+}
+
+SEC("tracepoint/syscalls/sys_exit_epoll_pwait2")
+int exit_epoll_pwait2(void *ctx)
+{
+	return goes_on(0);
+}
+
+SEC("tracepoint/syscalls/sys_enter_poll")
+int enter_poll(void *ctx)
+{
+	return waits(ctx, POLLED);
+}
+
+SEC("tracepoint/syscalls/sys_exit_poll")
+int exit_poll(void *ctx)
+{
+	return goes_on(1);
+}
+
+SEC("tracepoint/syscalls/sys_enter_ppoll")
+int enter_ppoll(void *ctx)
+{
+	return waits(ctx, POLLED);
+}
+
+SEC("tracepoint/syscalls/sys_exit_ppoll")
+int exit_ppoll(void *ctx)
+{
+	return goes_on(1);
+}
+
+SEC("tracepoint/syscalls/sys_enter_select")
+int enter_select(void *ctx)
+{
+	return waits(ctx, POLLED);
+}
+
+SEC("tracepoint/syscalls/sys_exit_select")
+int exit_select(void *ctx)
+{
+	return goes_on(1);
+}
+
+SEC("tracepoint/syscalls/sys_enter_pselect6")
+int enter_pselect6(void *ctx)
+{
+	return waits(ctx, POLLED);
+}
+
+SEC("tracepoint/syscalls/sys_exit_pselect6")
+int exit_pselect6(void *ctx)
+{
+	return goes_on(1);
 }
 
 /* The loop's end; what the thread does from now on is not the loop's, and another one may get the same number. */
