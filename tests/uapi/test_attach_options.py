@@ -31,8 +31,13 @@ def test_every_option_belongs_to_a_hook_and_has_a_type() -> None:
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_the_table_says_what_the_code_takes(name: str) -> None:
-    # tc stands in for tcx, usdt reads three names in a loop, uprobe_multi lets uprobe read a single place.
-    files = {"tcx": ("tcx", "tc"), "uprobe_multi": ("uprobe_multi", "uprobe")}.get(name, (name,))
+    # tc stands in for tcx, usdt reads three names in a loop, uprobe_multi lets uprobe read a single place, two hooks share a file.
+    files = {
+        "tcx": ("tcx", "tc"),
+        "uprobe_multi": ("uprobe_multi", "uprobe"),
+        "kprobe_multi": ("kprobe_multi", "many_functions"),
+        "tracing_multi": ("tracing_multi", "many_functions"),
+    }.get(name, (name,))
     text = "".join((ATTACH / f"{file}.py").read_text() for file in files)
     taken = {found for names in TAKEN.findall(text) for found in names if found}
     taken |= {"target"} if "target_of(" in text else set()

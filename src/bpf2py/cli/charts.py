@@ -41,7 +41,7 @@ def chosen(texts: list[str]) -> dict[str, str]:
 
 
 class Chart(NamedTuple):
-    """A histogram of a map; `hidden` more were left out behind the last."""
+    """A histogram of a map; `hidden` more were left out after the last."""
 
     title: str
     histogram: Histogram

@@ -150,7 +150,7 @@ def _inet_ip(self: Decoders, data: bytes, _: Decoder) -> bytes:
 
 
 def _dname(self: Decoders, data: bytes, _: Decoder) -> bytes:
-    """``\\x07example\\x03com`` is ``example.com``; what is no name stays as it is."""
+    """``\\x07example\\x03com`` is ``example.com``; what is not a name stays as it is."""
     if not data:
         return b"."
     parts, at = [], 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bpf2py.errors import BpfOSError, EncodeError
 from bpf2py.kernel.environment import CAPABILITIES
+from bpf2py.kernel.syscall import libc
 
 __all__ = ["keep_capabilities"]
 
@@ -29,14 +30,13 @@ def keep_capabilities(names: Iterable[str]) -> None:
         if full not in CAPABILITIES:
             raise EncodeError(f"{name!r} is not a capability")
         wanted |= 1 << CAPABILITIES.index(full)
-    libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
     held = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, of the lower 32 and of the upper ones
-    if libc.capget(header, held) == 0:
+    if libc().capget(header, held) == 0:
         for half in (0, 1):
             bits = wanted >> 32 * half & 0xFFFFFFFF & held[3 * half + 1]
             held[3 * half], held[3 * half + 1], held[3 * half + 2] = bits, bits, 0
-        libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-        if libc.capset(header, held) == 0 and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
+        libc().prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+        if libc().capset(header, held) == 0 and libc().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
             return
     raise BpfOSError("capabilities cannot be given away", errno=ctypes.get_errno(), command="capset")

@@ -136,10 +136,9 @@ def _create_error(spec: MapSpec, errno: int) -> Exception:
     elsewhere = environment_error(errno, what, "BPF_MAP_CREATE")
     if elsewhere is not None:
         return elsewhere
-    reason = check_map.explain_create(spec, page_size=mmap.PAGESIZE)
     info = type_info(spec.type)
-    if info is not UNKNOWN_MAP_TYPE and older_than(info.since):
-        reason = None  # what is wrong with it besides comes second
+    too_new = info is not UNKNOWN_MAP_TYPE and older_than(info.since)  # what is wrong with it besides comes second
+    reason = check_map.explain_create(spec, page_size=mmap.PAGESIZE) if not too_new else None
     if reason is None and errno in (EPERM, EACCES):
         return error_for(errno, Command.MAP_CREATE, what)
     if reason is None:

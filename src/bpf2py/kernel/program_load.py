@@ -39,7 +39,7 @@ from bpf2py.spec.variable_spec import KCONFIG
 from bpf2py.uapi import usdt
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import E2BIG, EACCES, EAGAIN, EINVAL, ENOSPC, EPERM
-from bpf2py.uapi.program_types import AttachType, ProgramType
+from bpf2py.uapi.program_types import TRACING_MULTI, AttachType, ProgramType
 from bpf2py.uapi.sections import unknown
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ FIRST_LOG, LAST_LOG = 1 << 20, 1 << 26
 LOG_KEEPS_ITS_END = "6.4"  # a log that does not fit loses its beginning; before, its end, with the reason in it
 
 # Programs that run from a BPF trampoline (kernel/bpf/trampoline.c).
-# Their functions are named when they are attached; a module of them must be known when they are loaded.
-_MULTI = (AttachType.TRACE_FENTRY_MULTI, AttachType.TRACE_FEXIT_MULTI, AttachType.TRACE_FSESSION_MULTI)
 _TRAMPOLINE_TYPES = (ProgramType.TRACING, ProgramType.LSM, ProgramType.EXT)
 
 
@@ -137,7 +135,8 @@ class ProgramLoader:
             except BtfError as error:
                 near = suggest.did_you_mean(attach_type, program.target) if ":" not in program.target else ""
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
-        elif program.attach_type in _MULTI and ":" in program.target:
+        elif program.attach_type in TRACING_MULTI and ":" in program.target:
+            # Its functions are named when it is attached; the module they are in must be known now.
             self.attach_btf_fd = btf_fd_of_module(program.target.rpartition(":")[0])
         self.usdt_map: MapHandle | None = None
         if program.section.partition("/")[0] in usdt.SECTIONS:

@@ -45,6 +45,7 @@ class Imports:
         self.absent: list[str] = []
         self.searched = False
         self.open: list[str] = [os.path.realpath(path)]
+        self._texts: dict[str, bytes | None] = {}
 
     def find(
         self, module: Module, node: ast.Import | ast.ImportFrom, name: str, level: int, optional: bool = False
@@ -67,7 +68,9 @@ class Imports:
         if found is None:
             return None
         self.files.append(found)
-        return found if _LANGUAGE in (read_file(found) or b"") else None
+        if found not in self._texts:
+            self._texts[found] = read_file(found)
+        return found if _LANGUAGE in (self._texts[found] or b"") else None
 
     def _installed(self, parts: list[str]) -> str | None:
         self.searched = True
@@ -90,9 +93,7 @@ class Imports:
             circle = " imports ".join(os.path.basename(each) for each in [*self.open[self.open.index(real) :], real])
             module.source.fail(node, f"files that import each other: {circle}; put what both need into a third")
         if real not in self.modules:
-            text = read_file(path)
-            if text is None:
-                module.source.fail(node, f"{path} cannot be read")
+            text = self._texts[path] or b""
             self.open.append(real)
             found = type(module)(Source(decoded(text, path), path, module.source), module.kernel, module)
             found.declare()

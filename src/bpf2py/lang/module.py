@@ -266,7 +266,7 @@ class Module(Names):
             f"{other.source.path} defines {name!r}, too: maps, variables and programs have names of their own in an object",
         )
 
-    def bind(self, name: str, thing: Any, node: ast.AST) -> None:
+    def bind(self, name: str, thing: object, node: ast.AST) -> None:
         """Give an imported thing its name in this file. Raises SourceError when that means something else."""
         known = self.names.setdefault(name, thing)
         if known is not thing and not (isinstance(thing, int | bytes) and known == thing):

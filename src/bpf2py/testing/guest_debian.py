@@ -91,6 +91,14 @@ class Apt:
         )
         return [line.split(" ", 1)[0] for line in answer.stdout.splitlines()]
 
+    def find(self, expression: str) -> list[str]:
+        """Names of packages; the lists are fetched anew when they have none."""
+        found = self.search(expression)
+        if not found:
+            self.update()
+            found = self.search(expression)
+        return found
+
     def unpack(self, names: Sequence[str], target: str) -> Path:
         """Download packages and unpack them into one directory of that name, which is kept. Raises GuestError."""
         place = self._directory / target
@@ -133,6 +141,5 @@ def python_tree(arch: str, say: Callable[[str], None]) -> Path:
     if kept.is_dir():
         return kept
     apt = Apt(arch, say)
-    if not apt.search("^python3.11-minimal$"):
-        apt.update()
+    apt.find("^python3.11-minimal$")
     return apt.unpack(PYTHON, name)

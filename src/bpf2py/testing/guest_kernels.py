@@ -97,10 +97,7 @@ def _fetch(series: str, arch: str, say: Callable[[str], None], modules: bool) ->
         expression = (
             rf"^linux-(image|binary)(-unsigned)?-{re.escape(series)}([.+-][0-9.+a-z-]*)?-{apt.arch}(-unsigned)?$"
         )
-        names = _generic(apt.search(expression))
-        if not names:
-            apt.update()
-            names = _generic(apt.search(expression))
+        names = _generic(apt.find(expression))
         if names:
             return _unpack(apt, max(names, key=_preference), series, arch, modules)
     raise GuestError(f"kernel {series}: no release of Debian has it: give the path of an image")

@@ -24,11 +24,12 @@ from bpf2py.user_cache import read_file, write_atomically
 __all__ = ["Compiled", "Compiler", "compile", "compile_with_log", "find_compiler"]
 
 _REVISION = "1"  # part of every cache key: raise it when the order of the header directories changes
-_COMMON = ("-O2", "-g", "-mcpu=v3", "-fno-stack-protector", "-Wall")
+# The last: `struct tag;` as a member, which the kernel's own sources use since 6.19, and so do headers others made of its types.
+_COMMON = ("-O2", "-g", "-mcpu=v3", "-fno-stack-protector", "-Wall", "-fms-extensions")
 # Types of the kernel, and of its networking helpers, warn in every program that uses them.
-_QUIET = ("-Wno-missing-declarations", "-Wno-compare-distinct-pointer-types", "-Wno-unknown-warning-option")
-# `struct tag;` as a member, which the kernel's own sources use since 6.19, and so do headers that others made of its types.
-_EXTENSIONS = ("-fms-extensions", "-Wno-microsoft-anon-tag")
+_QUIET = (
+    "-Wno-missing-declarations", "-Wno-compare-distinct-pointer-types", "-Wno-microsoft-anon-tag", "-Wno-unknown-warning-option",
+)  # fmt: skip
 _TARGET = {
     "clang": ("-target", "bpfel"),
     # Without both -fhosted and -fbuiltin memcpy and memset would stay calls to functions that BPF does not have.
@@ -152,7 +153,6 @@ def _key(job: _Job, compiler: Compiler) -> str:
         *_TARGET[compiler.kind],
         *_COMMON,
         *_QUIET,
-        *_EXTENSIONS,
         job.arch,
         *job.defines,
         compiler.identity,
@@ -352,7 +352,7 @@ def _run(compiler: Compiler, flags: Sequence[str], path: str, work: Path) -> _Re
 
     # A path that begins with a dash would be taken for a flag, one that begins with @ for a file of flags.
     path = os.path.join(".", path) if path.startswith(("-", "@")) else path
-    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, *_EXTENSIONS, *flags]
+    argv = [*compiler.argv, *_TARGET[compiler.kind], *_COMMON, *_QUIET, *flags]
     # The directory made for this compile must not show in the object.
     argv += [
         f"-fdebug-prefix-map={work}=.",

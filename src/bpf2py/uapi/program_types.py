@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["AttachType", "ProgramType", "program_type_name"]
+__all__ = ["TRACING_MULTI", "AttachType", "ProgramType", "program_type_name"]
 
 
 class ProgramType(IntEnum):
@@ -135,6 +135,9 @@ class AttachType(IntEnum):
         """The enumerator's full name, such as ``"BPF_TRACE_FENTRY"``."""
         return f"BPF_{self.name}"
 
+
+# Trampoline programs that one link attaches to many functions.
+TRACING_MULTI = (AttachType.TRACE_FENTRY_MULTI, AttachType.TRACE_FEXIT_MULTI, AttachType.TRACE_FSESSION_MULTI)
 
 # Newest first would be easier to extend, but the enum's own order is easier to check against the header.
 _PROGRAM_SINCE: dict[int, str] = {

@@ -14,7 +14,7 @@ from bpf2py.errors import AttachError
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.attach_options import check, hook_of
-from bpf2py.uapi.program_types import AttachType
+from bpf2py.uapi.program_types import TRACING_MULTI, AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ _ELSEWHERE = (
 
 # Programs that one link attaches to many functions.
 _MANY = (
-    AttachType.TRACE_KPROBE_MULTI, AttachType.TRACE_KPROBE_SESSION, AttachType.TRACE_UPROBE_MULTI,
-    AttachType.TRACE_UPROBE_SESSION, AttachType.TRACE_FENTRY_MULTI, AttachType.TRACE_FEXIT_MULTI, AttachType.TRACE_FSESSION_MULTI,
+    *TRACING_MULTI, AttachType.TRACE_KPROBE_MULTI, AttachType.TRACE_KPROBE_SESSION, AttachType.TRACE_UPROBE_MULTI,
+    AttachType.TRACE_UPROBE_SESSION,
 )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """How long threads wait for a CPU: from when they are woken, or lose it, until they run."""
 
 from bpf2py.lang import *
-from bpf2py.lang.kernel import cgroup, task_struct
+from bpf2py.lang.kernel import task_struct
 
 from .log2 import log2
 from .whom import *
+from .whom_of_task import has_cgroup, has_comm, task_is_wanted
 
 SLOTS = 27
 
@@ -19,36 +20,6 @@ by_process: Const[u32] = 0
 waiting = Hash[u32, u64](max_entries=65_536)
 waits = Hash[u32, Waits](max_entries=4096)  # by process, or all under 0
 lost: u64 = 0
-
-
-def task_is_wanted(task: Ptr[task_struct]) -> bool:
-    """As is_wanted(), of another thread than the one that runs; the control group is looked at when it runs."""
-    if only_pid and u32(task.tgid) != only_pid:
-        return False
-    return not only_followed or u32(task.tgid) in followed
-
-
-def has_comm(task: Ptr[task_struct]) -> bool:
-    comm = char[16]()
-    read_kernel_str(comm, task.comm)
-    for i in range(16):
-        if comm[i] != only_comm[i]:
-            return False
-        if comm[i] == 0:
-            break
-    return True
-
-
-def has_cgroup(task: Ptr[task_struct]) -> bool:
-    group = Ptr[cgroup](u64(task.cgroups.dfl_cgrp))
-    for _ in range(16):
-        if group.kn.id == only_cgroup:
-            return True
-        parent = u64(group.self.parent)  # `self` is the first member
-        if parent == 0:
-            return False
-        group = Ptr[cgroup](parent)
-    return False
 
 
 def waits_now(task: Ptr[task_struct]) -> int:

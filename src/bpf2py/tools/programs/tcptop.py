@@ -1,10 +1,11 @@
 """What TCP connections carry: the kernel's own counters of every socket, read when they are asked for, and when one is closed."""
 
 from bpf2py.lang import *
-from bpf2py.lang.kernel import cgroup, inet_sock, sock, task_struct
+from bpf2py.lang.kernel import inet_sock, sock
 from bpf2py.lang.kernel import tcp_sock as tcp_socket
 
 from .whom import *
+from .whom_of_task import has_cgroup, has_comm, task_is_wanted
 
 AF_INET = 2
 SOCK_DONE = 1
@@ -37,36 +38,6 @@ traffic = Hash[u64, Traffic](max_entries=65_536)  # by the sockets' cookies
 owners = LruHash[u64, Owner](max_entries=65_536)
 began: u32 = 0  # until then, what is there was there before
 lost: u64 = 0
-
-
-def task_is_wanted(task: Ptr[task_struct]) -> bool:
-    """As is_wanted(), of another thread than the one that runs; the control group is looked at when it runs."""
-    if only_pid and u32(task.tgid) != only_pid:
-        return False
-    return not only_followed or u32(task.tgid) in followed
-
-
-def has_comm(task: Ptr[task_struct]) -> bool:
-    comm = char[16]()
-    read_kernel_str(comm, task.comm)
-    for i in range(16):
-        if comm[i] != only_comm[i]:
-            return False
-        if comm[i] == 0:
-            break
-    return True
-
-
-def has_cgroup(task: Ptr[task_struct]) -> bool:
-    group = Ptr[cgroup](u64(task.cgroups.dfl_cgrp))
-    for _ in range(16):
-        if group.kn.id == only_cgroup:
-            return True
-        parent = u64(group.self.parent)  # `self` is the first member
-        if parent == 0:
-            return False
-        group = Ptr[cgroup](parent)
-    return False
 
 
 def totals(found: Ptr[Traffic], tcp: Ptr[tcp_socket]) -> int:
