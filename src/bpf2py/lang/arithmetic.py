@@ -7,15 +7,11 @@ import operator
 from collections.abc import Callable
 
 from bpf2py.lang.scope import Checker, fits, range_of
-from bpf2py.lang.tree import Binary, Cast, Compare, Const, Expr, Unary
+from bpf2py.lang.tree import OPERATORS, Binary, Cast, Compare, Const, Expr, Unary
 from bpf2py.lang.types import BOOL, LITERAL, S64, U32, U64, Array, Int, Opt, Ptr, Type, show, size_of
 
-__all__ = ["OPERATORS", "balance", "binary", "compare", "literal", "unary"]
+__all__ = ["balance", "binary", "compare", "literal", "unary"]
 
-OPERATORS: dict[type[ast.operator], str] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%", ast.LShift: "<<", ast.RShift: ">>",
-    ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^",
-}  # fmt: skip
 _REFUSED = {
     ast.Div: "/ gives a float, which eBPF does not have: write // for a quotient",
     ast.Pow: "** is not an instruction: multiply, or shift 1 to the left for a power of 2",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
+from bpf2py.lang.module import Module
 from bpf2py.lang.names import MAP_CLASSES, EnumType, fixed_key, map_parameters
 from bpf2py.lang.source import did_you_mean
 from bpf2py.lang.tree import Function, GlobalVar, MapDecl
@@ -27,9 +27,6 @@ from bpf2py.lang.types import (
     size_of,
 )
 from bpf2py.uapi.map_types import MapFlags, MapType
-
-if TYPE_CHECKING:
-    from bpf2py.lang.module import Module
 
 __all__ = ["annotated", "arena_pointers", "assigned", "check_struct_ops", "class_definition"]
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.lang import arithmetic, references
+from bpf2py.lang import arithmetic, map_methods, references
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, is_place, range_of
 from bpf2py.lang.source import did_you_mean
@@ -359,7 +359,7 @@ def _contains(c: Checker, node: ast.Compare, left: Expr, right_node: ast.expr) -
         ])  # fmt: skip
     right = c.value(right_node)
     if isinstance(right.type, MapRef):
-        return c.module.map_method(c, node, right, "__contains__", [left])
+        return map_methods.method(c, node, right, "__contains__", [left])
     c.fail(right_node, f"`in` works on maps, tuples of constants and ranges, not on {show(right.type)}")
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from bpf2py.lang.hooks_table import HOOKS, context_struct, macro_of
+from bpf2py.lang.module import Module
 from bpf2py.lang.source import Source, did_you_mean
 from bpf2py.lang.tree import Function, Local
 from bpf2py.lang.types import S32, U64, VOID, Array, Int, MapRef, Opt, Ptr, Struct, Type, show
 from bpf2py.uapi.program_types import ProgramType
 from bpf2py.uapi.sections import SectionDef, match
-
-if TYPE_CHECKING:
-    from bpf2py.lang.module import Module
 
 __all__ = ["by_calls", "check_signature", "declare", "in_order", "refuse_deep_stacks", "refuse_recursion"]
 

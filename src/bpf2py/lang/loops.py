@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from bpf2py.lang import arithmetic, references
+from bpf2py.lang import arithmetic, helper_calls, references
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, Loop, range_of
 from bpf2py.lang.statements import block
@@ -362,7 +362,9 @@ def _kernel_iterator(c: Checker, node: ast.For, call: ast.Call, out: list[Stmt])
         c.fail(call, f"bpf_iter_{kind} takes {len(wanted)} arguments")
     for position, (name, expected) in enumerate(wanted):
         if position < len(call.args):
-            arguments.append(c.module.argument(c, call.args[position], c.value(call.args[position]), expected, name))
+            arguments.append(
+                helper_calls.argument(c, call.args[position], c.value(call.args[position]), expected, name)
+            )
         else:
             arguments.append(Const(U32, 0, const=0))
     result = step[1]

@@ -8,11 +8,10 @@ from typing import Any
 
 from bpf2py.isa.helpers import HELPERS_BY_NAME
 from bpf2py.lang import constants
-from bpf2py.lang.arithmetic import OPERATORS
 from bpf2py.lang.hooks_table import CONTEXT_CLASSES
 from bpf2py.lang.kernel_types import KernelTypes
 from bpf2py.lang.source import Source, did_you_mean
-from bpf2py.lang.tree import Const, Expr, MapDecl, Program, Str
+from bpf2py.lang.tree import OPERATORS, Const, Expr, MapDecl, Program, Str
 from bpf2py.lang.types import (
     BOOL,
     INTEGERS,

@@ -7,8 +7,8 @@ the state of the first. A function of the module that returns what it took, or g
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
+from bpf2py.lang.scope import Checker
 from bpf2py.lang.tree import (
     AddrOf,
     Call,
@@ -24,12 +24,9 @@ from bpf2py.lang.tree import (
     Walrus,
 )  # fmt: skip
 
-if TYPE_CHECKING:
-    from bpf2py.lang.scope import Checker
-
 __all__ = [
     "before_assignment", "calls", "check_end", "given_back", "note", "parameter_taken", "parameters", "passed_on", "returned",
-    "root", "round_ends", "under_lock", "used",
+    "round_ends", "under_lock", "used",
 ]  # fmt: skip
 
 LOCK = "\0lock"  # what Flow.held calls a lock that spin_lock() took
@@ -56,13 +53,6 @@ _TAKES = frozenset(
      "bpf_list_push_front", "bpf_list_push_back", "bpf_percpu_obj_drop",
      *(each.partition("(")[0] for each in _ACQUIRES.values()))
 )  # fmt: skip
-
-
-def root(c: Checker, name: str) -> str:
-    """The first name of what a name means."""
-    while name in c.same:
-        name = c.same[name]
-    return name
 
 
 def _source(c: Checker, value: Expr) -> tuple[str, str] | None:
@@ -110,7 +100,7 @@ def before_assignment(c: Checker, node: ast.AST, name: str, value: Expr) -> str 
     others = [key for key, first in c.same.items() if first == name]
     if state is None:
         return None
-    if _same_thing(value) is not None and root(c, str(_same_thing(value))) == name:
+    if _same_thing(value) is not None and c.root(str(_same_thing(value))) == name:
         return state
     if others:  # the first of the other names stands for the thing from now on
         c.flow.held[others[0]] = state
@@ -136,13 +126,13 @@ def note(c: Checker, node: ast.AST, name: str, value: Expr, kept: str | None) ->
         c.flow.held[name] = kept
         return
     known = _same_thing(value)
-    if known is not None and known != name and root(c, known) in c.flow.held:
-        c.same[name] = root(c, known)
+    if known is not None and known != name and c.root(known) in c.flow.held:
+        c.same[name] = c.root(known)
 
 
 def used(c: Checker, node: ast.AST, name: str) -> None:
     """A name is read: what was given back is not there any more. Raises SourceError."""
-    first = root(c, name)
+    first = c.root(name)
     if c.flow.held.get(first) == "done" and not c.flow.dead and not c.testing:
         what = "submitted or discarded" if _is_record(c, first) else "given back"
         c.fail(node, f"{name!r} was {what} already")
@@ -158,7 +148,7 @@ def given_back(c: Checker, node: ast.AST, function: str, arguments: list[Expr]) 
         return
     for each in arguments:
         name = _named(each)
-        first = root(c, name) if name is not None else ""
+        first = c.root(name) if name is not None else ""
         if first in c.flow.held:
             _done(c, node, str(name), first)
             if function.startswith(("bpf_rbtree", "bpf_list")):
@@ -170,8 +160,8 @@ def passed_on(c: Checker, node: ast.AST, value: Expr) -> None:
     """A function of the module that gives back its parameter is passed something."""
     parameter_taken(c, "submit", [value])
     name = _same_thing(value)
-    if name is not None and root(c, name) in c.flow.held:
-        _done(c, node, name, root(c, name))
+    if name is not None and c.root(name) in c.flow.held:
+        _done(c, node, name, c.root(name))
 
 
 def _done(c: Checker, node: ast.AST, name: str, first: str) -> None:
@@ -187,9 +177,9 @@ def returned(c: Checker, value: Expr) -> None:
     taken = _source(c, value)
     name = _same_thing(value)
     own = [each.name for each in c.function.parameters]
-    if name is not None and root(c, name) in own:
-        c.function.passes = own.index(root(c, name))
-    first = root(c, name) if name is not None else ""
+    if name is not None and c.root(name) in own:
+        c.function.passes = own.index(c.root(name))
+    first = c.root(name) if name is not None else ""
     if first in c.flow.held and c.flow.held[first] in ("held", "maybe", "null"):
         taken = c.taken.get(first)
         local = c.locals.get(first)
@@ -217,7 +207,7 @@ def parameter_taken(c: Checker, function: str, arguments: list[Expr]) -> None:
         name = _named(each)
         if name is None:
             continue
-        local = c.locals.get(root(c, name))
+        local = c.locals.get(c.root(name))
         if (
             local is not None
             and local.parameter

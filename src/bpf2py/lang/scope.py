@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
-from bpf2py.lang import references
 from bpf2py.lang.flow import Flow, merge
+from bpf2py.lang.module import Module
 from bpf2py.lang.tree import (
     AddrOf,
     Cast,
@@ -44,9 +44,6 @@ from bpf2py.lang.types import (
     show,
     size_of,
 )
-
-if TYPE_CHECKING:
-    from bpf2py.lang.module import Module
 
 __all__ = ["Checker", "Facts", "fits", "is_place", "range_of"]
 
@@ -105,7 +102,6 @@ class Checker:
         self.held_at: dict[str, ast.AST] = {}
         self.taken: dict[str, tuple[str, str]] = {}  # of what is held: which call gave it, and what gives it back
         self.same: dict[str, str] = {}  # names of what another name holds
-        references.parameters(self)
         self.locks = 0
         self.changed = False
         self.temporaries = 0
@@ -147,6 +143,12 @@ class Checker:
         if not local.parameter:
             local.type = kind
         return local
+
+    def root(self, name: str) -> str:
+        """The first name of what a name means."""
+        while name in self.same:
+            name = self.same[name]
+        return name
 
     def temporary(self, kind: Type, node: ast.AST) -> Local:
         """A variable that the program does not name."""
@@ -237,7 +239,7 @@ class Checker:
         yes, no = self.flow.copy(), self.flow.copy()
         name, some = self._none_test(node, found)
         if name is not None:
-            first = references.root(self, name)
+            first = self.root(name)
             (yes if some else no).is_some(name, first)
             (no if some else yes).is_none(name, first)
         if found.const is not None:

@@ -6,12 +6,13 @@ import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bpf2py.lang import arithmetic, references
+from bpf2py.lang import arithmetic, map_methods, references
 from bpf2py.lang.expressions import assign_name, attribute_of
 from bpf2py.lang.flow import Flow, merge
 from bpf2py.lang.scope import Checker, is_place
 from bpf2py.lang.source import did_you_mean
 from bpf2py.lang.tree import (
+    OPERATORS,
     AddrOf,
     Assign,
     Atomic,
@@ -269,7 +270,7 @@ def _copy(
 
 
 def _map_store(c: Checker, node: ast.stmt, element: MapOp, value: Expr, value_node: ast.AST, out: list[Stmt]) -> None:
-    call = c.module.map_method(c, node, element.map, "__setitem__", [element.arguments[0], value])
+    call = map_methods.method(c, node, element.map, "__setitem__", [element.arguments[0], value])
     out.append(ExprStmt(node.lineno, call))
 
 
@@ -335,7 +336,7 @@ def _augmented(c: Checker, node: ast.AugAssign, out: list[Stmt]) -> None:
     place = _target(c, target)
     value = c.value(node.value)
     if isinstance(place, MapOp):
-        operation = arithmetic.OPERATORS.get(type(node.op))
+        operation = OPERATORS.get(type(node.op))
         if operation is None:
             arithmetic.binary(c, node, node.op, arithmetic.literal(1), value)
         found: MapDecl = place.map.type.map  # type: ignore[attr-defined]
@@ -359,7 +360,7 @@ def _augmented(c: Checker, node: ast.AugAssign, out: list[Stmt]) -> None:
         )
         return
     result = _step(c, node, place, value)
-    op = arithmetic.OPERATORS[type(node.op)]
+    op = OPERATORS[type(node.op)]
     if (
         isinstance(place.type, Int)
         and op in ("+", "-", "&", "|", "^", "*")
@@ -487,7 +488,7 @@ def _delete(c: Checker, node: ast.Delete, out: list[Stmt]) -> None:
         base = c.value(target.value)
         if not isinstance(base.type, MapRef):
             c.fail(target, "only elements of maps are deleted: del m[key]")
-        call = c.module.map_method(c, target, base, "delete", [c.value(target.slice)])
+        call = map_methods.method(c, target, base, "delete", [c.value(target.slice)])
         out.append(ExprStmt(node.lineno, call))
 
 

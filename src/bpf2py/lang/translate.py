@@ -9,8 +9,8 @@ from typing import NamedTuple
 from bpf2py.errors import CompileError, SourceError
 from bpf2py.lang.c_program import print_program
 from bpf2py.lang.kernel_types import KernelTypes
-from bpf2py.lang.module import check
 from bpf2py.lang.python_names import names_of_python
+from bpf2py.lang.rounds import check
 from bpf2py.lang.source import Source, decoded
 
 __all__ = ["CFLAGS", "Translated", "explained", "finish", "kernel_types", "to_c", "translated"]

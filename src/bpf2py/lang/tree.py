@@ -10,12 +10,17 @@ from bpf2py.uapi.map_types import MapType
 from bpf2py.uapi.sections import SectionDef
 
 __all__ = [
-    "Assign", "Atomic", "Binary", "Block", "Break", "Call", "Cast", "Closure", "Compare", "Cond", "Const",
+    "OPERATORS", "Assign", "Atomic", "Binary", "Block", "Break", "Call", "Cast", "Closure", "Compare", "Cond", "Const",
     "Continue", "Copy", "CoreQuery", "CoreRead", "Deref", "Each", "Expr", "ExprStmt", "FieldOf", "For", "FuncAddr",
     "Function", "Global", "GlobalVar", "Helper", "If", "Index", "Kfunc", "Local", "Lock", "Logic", "MapAddr", "MapDecl",
     "MapOp", "MapSlot", "Not", "Null", "AddrOf", "Print", "Program", "Return", "SizeOf", "Stmt", "Table", "Str", "StructLit",
     "Unary", "Var", "Walrus", "While",
 ]  # fmt: skip
+
+OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%", ast.LShift: "<<", ast.RShift: ">>",
+    ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^",
+}  # fmt: skip
 
 
 @dataclass(eq=False, repr=False, match_args=False)

@@ -8,7 +8,8 @@ from typing import Any
 
 __all__ = [
     "BOOL", "CHAR", "INTEGERS", "LITERAL", "NONE", "S8", "S16", "S32", "S64", "STRING", "U8", "U16", "U32", "U64", "VOID",
-    "Array", "Field", "FuncType", "Int", "MapRef", "Opt", "Ptr", "Simple", "Struct", "Type", "align_of", "show", "size_of",
+    "Array", "Field", "FuncType", "Int", "MapRef", "Opt", "Ptr", "Simple", "Struct", "Type", "align_of", "pointer_of",
+    "show", "size_of",
 ]  # fmt: skip
 
 
@@ -215,3 +216,9 @@ def show(kind: Type) -> str:
     if isinstance(kind, MapRef):
         return f"{kind.map.kind_name}"
     return "function"
+
+
+def pointer_of(kind: Type) -> Ptr | None:
+    """The pointer of a type that is one, or None."""
+    kind = kind.pointer if isinstance(kind, Opt) else kind
+    return kind if isinstance(kind, Ptr) else None
