@@ -141,13 +141,13 @@ def circles(edges: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
 
 
 def test_imports_do_not_go_round() -> None:
-    """Not at module level, nor inside functions; for type checkers alone within two rooms, whose parts know their whole."""
+    """Not at module level, nor inside functions; for type checkers alone within the engine, whose parts know their whole."""
     known = modules()
     assert circles({name: imported(path, for_checkers=False) - {name} for name, path in known.items()}) == []
     for found in circles({name: imported(path, for_checkers=True) - {name} for name, path in known.items()}):
         rooms = {name.split(".")[1] for name in found}
         assert len(rooms) == 1, found
-        assert rooms <= {"engine", "maps"}, found
+        assert rooms <= {"engine"}, found
 
 
 def test_only_backends_names_a_backend() -> None:

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from bpf2py.kernel.ksyms import ksym
     from bpf2py.kernel.trace_pipe import trace_pipe
     from bpf2py.loading import load
-    from bpf2py.maps.base import Map
     from bpf2py.maps.histogram import Histogram
     from bpf2py.maps.percpu import PerCpu
+    from bpf2py.maps.public import Map
     from bpf2py.object import Object
     from bpf2py.programs import Link, Program, enable_stats
     from bpf2py.readers.perf import PerfReader

@@ -62,6 +62,7 @@ from typing import Any, assert_type
 
 import bpf2py
 from bpf2py import Map, MapType, PerfReader, RingReader
+from bpf2py import maps as m
 from bpf2py.maps import ArrayMap, HashMap, Histogram, LruHashMap, PerCpuHashMap
 from nasty_bpfel import MAP_COLORS, Color, Nasty, Objects
 from odd_bpfel import Big, Config, EventT, StateT
@@ -129,6 +130,34 @@ def maps() -> None:
         pinned[3] = 4
         print(pinned.max_entries.bit_length(), pinned.info.key_size)
         pinned.max_entries.upper()  # wrong
+        total(pinned)
+
+
+def total(counts: Map[int, int]) -> int:
+    with RingReader(counts), counts:
+        return counts.max_entries
+
+
+def names(*maps: Map[Any, Any]) -> list[str]:
+    return [each.name for each in maps]
+
+
+def families(
+    hashed: HashMap[int, int], lru: LruHashMap[str, int], array: ArrayMap[int], cpus: PerCpuHashMap[int, int],
+    trie: m.LpmTrieMap[int], queue: m.QueueMap[int], stack: m.StackMap[int], bloom: m.BloomFilterMap[int], ring: m.RingbufMap[int],
+    user_ring: m.UserRingbufMap[int], perf: m.PerfEventArrayMap[int], programs: m.ProgArrayMap, groups: m.CgroupArrayMap,
+    inner: m.MapOfMaps[int], devices: m.DevMap[int], processors: m.CpuMap, packets: m.XskMap, sockets: m.SockMap[int],
+    stacks: m.StackTraceMap, storage: m.StorageMap[int], cgroups: m.CgroupStorageMap[int, int], arena: m.ArenaMap,
+    per_cpu_cgroups: m.PerCpuCgroupStorageMap[int, int], cpu_array: m.PerCpuArrayMap[int], ops: m.StructOpsMap,
+    raw: m.RawMap[int, int], unknown: m.AnyMap, thing: object,
+) -> None:
+    names(hashed, lru, array, cpus, trie, queue, stack, bloom, ring, user_ring, perf, programs, groups, inner, devices, processors)
+    names(packets, sockets, stacks, storage, cgroups, arena, per_cpu_cgroups, cpu_array, ops, raw, unknown)
+    names(thing)  # wrong
+    total(hashed)
+    total(lru)  # wrong
+    if isinstance(thing, Map):
+        print(thing.name.upper())
 
 
 def objects(path: str) -> None:

@@ -180,7 +180,7 @@ def test_a_type_newer_than_the_table_opens_raw(monkeypatch: pytest.MonkeyPatch) 
 
     with Map.create("HASH", key="u32", value="u32", max_entries=4) as made:
         # As a library would see it that was made before the type was.
-        monkeypatch.setattr("bpf2py.maps.map_type", lambda number: int(number))
+        monkeypatch.setattr("bpf2py.maps.classes.map_type", lambda number: int(number))
         with Map.from_fd(made.fileno(), key="u32", value="u32") as raw:
             assert type(raw) is RawMap
             raw[1] = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bpf2py._typing import TYPE_CHECKING, Any
+from bpf2py._typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from bpf2py.btf.codec import (
     DEFAULT_OPTIONS,
     ArrayCodec,
@@ -24,6 +24,13 @@ from bpf2py.errors import BtfError, EncodeError
 
 if TYPE_CHECKING:
     from bpf2py.btf.reader import Btf
+
+    V = TypeVar("V")
+
+    # A codec, or a class of a generated module.
+    Typed: TypeAlias = Codec[V] | type[V]
+    # What `key=`, `value=` and a reader's `type=` take: also other C types by name, and a number of raw bytes.
+    TypeName: TypeAlias = str | int | Codec[Any] | type[Any]
 
 _INTEGERS = {
     "char": (1, True), "signed char": (1, True), "unsigned char": (1, False),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import weakref
 
-from bpf2py._lazy import module
-from bpf2py._typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from bpf2py._lazy import import_module, module
+from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible, NotSupported
+from bpf2py.maps.classes import class_home
 from bpf2py.maps.errors import map_error
 from bpf2py.owned import Owned
 from bpf2py.seam.info import MapInfo, spec_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self, TypedDict, Unpack
 
-    from bpf2py.maps.create import CreateMap, TypeName
+    from bpf2py.btf.declare import TypeName
     from bpf2py.maps.histogram import Histogram
     from bpf2py.seam.protocol import Backend, MapHandle, MapSlot
 else:
@@ -367,8 +368,88 @@ class Map(Owned, Generic[K, V]):
 
     # -- making maps ---------------------------------------------------------------------------------------------
 
-    if TYPE_CHECKING:
-        create: ClassVar[CreateMap]
+    @staticmethod
+    @names_limits
+    def create(
+        type: MapType | int | str,
+        key_size: int | None = None,
+        value_size: int | None = None,
+        max_entries: int = 0,
+        flags: MapFlags | int = 0,
+        *,
+        name: str = "",
+        key: TypeName | None = None,
+        value: TypeName | None = None,
+        map_extra: int = 0,
+        numa_node: int | None = None,
+        inner: MapSpec | None = None,
+        backend: BackendChoice = None,
+    ) -> AnyMap:
+        """Create a map without an object.
+
+        Args:
+            type: the map type, or its name.
+            key_size, value_size: bytes; taken from `key` and `value` where these are given.
+            max_entries: elements (bytes for rings).
+            flags: BPF_F_* flags.
+            name: at most 15 characters are kept by the kernel.
+            key, value: types: C names such as ``"u32"``, ``"char[16]"``, or a codec; bytes without.
+            map_extra: see `MapSpec`.
+            numa_node: node the memory comes from.
+            inner: definition of the inner maps of ARRAY_OF_MAPS and HASH_OF_MAPS.
+            backend: as for `bpf2py.load`.
+
+        Returns:
+            The `Map` subclass for the type.
+
+        Raises:
+            MapCreateError: a field is not what this type allows; PermissionDenied, NotSupported.
+            EncodeError: a size is not a number.
+
+        Example:
+            >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
+        """
+        from bpf2py.btf.declare import codec_of
+
+        kind = map_type_named(type) if isinstance(type, str) else type
+        facts = type_info(kind)
+        for what, number in (("key_size", key_size), ("value_size", value_size), ("max_entries", max_entries)):
+            if number is not None and not isinstance(number, int):
+                raise EncodeError(
+                    f"map {name or type_name(kind).lower()}: create: {what} is a number, not {number!r}; types are given by name: "
+                    'key="u32", value="u64"'
+                )
+        key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
+        value_codec = codec_of(value) if value is not None else None
+        if key_size is None:
+            key_size = key_codec.size if key_codec is not None else facts.key_size or 0
+        if value_size is None:
+            value_size = (
+                value_codec.size if value_codec is not None and facts.value_size is None else facts.value_size or 0
+            )
+        spec = MapSpec(
+            name or type_name(kind).lower(),
+            kind,
+            key_size,
+            value_size,
+            max_entries,
+            flags,
+            map_extra=map_extra,
+            numa_node=numa_node,
+            key=key_codec,
+            value=value_codec,
+            inner=inner,
+        )
+        if numa_node is not None:
+            spec.flags |= MapFlags.NUMA_NODE
+        found = resolve_backend(backend)
+        inner_handle = found.create_map(inner) if inner is not None else None
+        try:
+            handle = found.create_map(spec, inner_handle)
+        finally:
+            if inner_handle is not None:
+                inner_handle.close()
+        return wrap(handle, spec)
 
     @staticmethod
     @names_limits
@@ -428,91 +509,6 @@ else:
     AnyMap = Map
 
 
-@names_limits
-def create(
-    type: MapType | int | str,
-    key_size: int | None = None,
-    value_size: int | None = None,
-    max_entries: int = 0,
-    flags: MapFlags | int = 0,
-    *,
-    name: str = "",
-    key: TypeName | None = None,
-    value: TypeName | None = None,
-    map_extra: int = 0,
-    numa_node: int | None = None,
-    inner: MapSpec | None = None,
-    backend: BackendChoice = None,
-) -> AnyMap:
-    """Create a map without an object.
-
-    Args:
-        type: the map type, or its name.
-        key_size, value_size: bytes; taken from `key` and `value` where these are given.
-        max_entries: elements (bytes for rings).
-        flags: BPF_F_* flags.
-        name: at most 15 characters are kept by the kernel.
-        key, value: types: C names such as ``"u32"``, ``"char[16]"``, or a codec; bytes without.
-        map_extra: see `MapSpec`.
-        numa_node: node the memory comes from.
-        inner: definition of the inner maps of ARRAY_OF_MAPS and HASH_OF_MAPS.
-        backend: as for `bpf2py.load`.
-
-    Returns:
-        The `Map` subclass for the type.
-
-    Raises:
-        MapCreateError: a field is not what this type allows; PermissionDenied, NotSupported.
-        EncodeError: a size is not a number.
-
-    Example:
-        >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
-    """
-    from bpf2py.btf.declare import codec_of
-
-    kind = map_type_named(type) if isinstance(type, str) else type
-    facts = type_info(kind)
-    for what, number in (("key_size", key_size), ("value_size", value_size), ("max_entries", max_entries)):
-        if number is not None and not isinstance(number, int):
-            raise EncodeError(
-                f"map {name or type_name(kind).lower()}: create: {what} is a number, not {number!r}; types are given by name: "
-                'key="u32", value="u64"'
-            )
-    key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
-    value_codec = codec_of(value) if value is not None else None
-    if key_size is None:
-        key_size = key_codec.size if key_codec is not None else facts.key_size or 0
-    if value_size is None:
-        value_size = value_codec.size if value_codec is not None and facts.value_size is None else facts.value_size or 0
-    spec = MapSpec(
-        name or type_name(kind).lower(),
-        kind,
-        key_size,
-        value_size,
-        max_entries,
-        flags,
-        map_extra=map_extra,
-        numa_node=numa_node,
-        key=key_codec,
-        value=value_codec,
-        inner=inner,
-    )
-    if numa_node is not None:
-        spec.flags |= MapFlags.NUMA_NODE
-    found = resolve_backend(backend)
-    inner_handle = found.create_map(inner) if inner is not None else None
-    try:
-        handle = found.create_map(spec, inner_handle)
-    finally:
-        if inner_handle is not None:
-            inner_handle.close()
-    return wrap(handle, spec)
-
-
-if not TYPE_CHECKING:
-    Map.create = staticmethod(create)
-
-
 def _adopt(backend: Backend, handle: MapHandle, key: TypeName | None, value: TypeName | None) -> AnyMap:
     from bpf2py.btf.declare import codec_of
 
@@ -528,11 +524,10 @@ def _adopt(backend: Backend, handle: MapHandle, key: TypeName | None, value: Typ
 
 def wrap(handle: MapHandle, spec: MapSpec, options: CodecOptions | None = None) -> AnyMap:
     """The `Map` subclass for a handle, with the codecs the spec says."""
-    from bpf2py.maps import class_for
-
     options = options if options is not None else CodecOptions()
     key_codec, value_codec = key_codec_of(spec, options), value_codec_of(spec, options)
-    cls = class_for(handle.info.type)
+    home, name = class_home(handle.info.type)
+    cls: type[Map[Any, Any]] = getattr(import_module(f"bpf2py.maps.{home}"), name)
     for what, codec, size in (("key", key_codec, handle.info.key_size), ("value", value_codec, handle.info.value_size)):
         if codec.size != size and size:
             handle.close()

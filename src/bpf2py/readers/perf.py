@@ -18,8 +18,8 @@ from bpf2py.readers.waiter import Claim, EventReader
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from bpf2py.btf.declare import Typed, TypeName
     from bpf2py.maps.base import AnyMap
-    from bpf2py.maps.create import Typed, TypeName
     from bpf2py.seam.protocol import PerfBuffer
 
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9  # include/uapi/linux/perf_event.h

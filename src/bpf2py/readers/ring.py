@@ -16,7 +16,7 @@ from bpf2py.readers.waiter import Deadline, EventReader
 from bpf2py.shared_memory import Copies, new_fence
 
 if TYPE_CHECKING:
-    from bpf2py.maps.create import Typed, TypeName
+    from bpf2py.btf.declare import Typed, TypeName
 
 
 class Ring(Generic[E]):
