@@ -63,20 +63,14 @@ def test_the_engine_is_built_in_storeys() -> None:
     """Code knows no maps, helpers or programs; maps know no programs."""
     storeys = {
         "code": {"code", "memory"},
-        "maps": {"maps", "code", "memory", "machine", "refusals", "newest", "sockets"},
+        "maps": {"maps", "code", "memory", "system", "refusals", "sockets"},
     }
     for storey, allowed in storeys.items():
         for path in sorted((ROOT / "engine" / storey).rglob("*.py")):
             for node in ast.walk(parsed(path)):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bpf2py.engine."):
                     used = str(node.module).split(".")[2]
-                    known = used in allowed or in_type_checking(parsed(path), node)
-                    assert known, f"{path.relative_to(ROOT)} imports engine.{used}"
-
-
-def in_type_checking(module: ast.Module, node: ast.stmt) -> bool:
-    blocks = (n for n in ast.walk(module) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
-    return any(node in ast.walk(block) for block in blocks)
+                    assert used in allowed, f"{path.relative_to(ROOT)} imports engine.{used}"
 
 
 def test_every_room_has_a_floor() -> None:
@@ -99,28 +93,17 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def is_for_checkers(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
 @cache
-def imported(path: Path, for_checkers: bool) -> set[str]:
-    """Modules of the package a file imports, wherever in it; those for type checkers alone only where they are asked for."""
+def imported(path: Path) -> set[str]:
+    """Modules of the package a file imports, wherever in it and for whomever."""
     found = set()
-
-    def visit(node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
-            if not for_checkers and is_for_checkers(child):
-                continue
-            if isinstance(child, ast.ImportFrom) and child.module and child.module.startswith("bpf2py"):
-                for name in child.names:
-                    full = f"{child.module}.{name.name}"
-                    found.add(full if full in modules() else child.module)
-            elif isinstance(child, ast.Import):
-                found.update(name.name for name in child.names)
-            visit(child)
-
-    visit(parsed(path))
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bpf2py"):
+            for name in node.names:
+                full = f"{node.module}.{name.name}"
+                found.add(full if full in modules() else node.module)
+        elif isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
     return found & set(modules())
 
 
@@ -141,13 +124,8 @@ def circles(edges: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
 
 
 def test_imports_do_not_go_round() -> None:
-    """Not at module level, nor inside functions; for type checkers alone within the engine, whose parts know their whole."""
-    known = modules()
-    assert circles({name: imported(path, for_checkers=False) - {name} for name, path in known.items()}) == []
-    for found in circles({name: imported(path, for_checkers=True) - {name} for name, path in known.items()}):
-        rooms = {name.split(".")[1] for name in found}
-        assert len(rooms) == 1, found
-        assert rooms <= {"engine"}, found
+    """Not at module level, nor inside functions, nor for type checkers alone."""
+    assert circles({name: imported(path) - {name} for name, path in modules().items()}) == []
 
 
 def test_only_backends_names_a_backend() -> None:
@@ -159,7 +137,7 @@ def test_only_backends_names_a_backend() -> None:
             or name == "bpf2py"
         ):
             continue
-        used = imported(path, for_checkers=True)
+        used = imported(path)
         assert not [each for each in used if each.startswith(("bpf2py.kernel", "bpf2py.engine"))], name
 
 
@@ -215,8 +193,8 @@ ANY = {
     "btf/structs.py: __getitem__": "a member's type follows from BTF",
     "codegen/runtime.py: __get__": "any codec",
     "engine/code/native.py: translator_class": "code of one translator or the other",
-    "engine/machine.py: provide": "code of one translator or the other",
-    "engine/machine.py: gone": "code of one translator or the other",
+    "engine/system.py: provide": "code of one translator or the other",
+    "engine/system.py: gone": "code of one translator or the other",
     "engine/code/python.py: numbered": "generated Python code",
     "kernel/attach/__init__.py: required": "the type of an option follows from its name",
     "kernel/syscall.py: libc": "ctypes: any function of the library",

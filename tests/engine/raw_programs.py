@@ -50,7 +50,7 @@ class RawProgram:
             function.number = engine.new_number()
         self.unit = engine.next_unit()
         self.entry = engine.code.add(self.code, self.unit)[0]
-        engine.units[self.unit] = self
+        engine.units[self.unit] = self  # type: ignore[assignment]
 
     def run(self, context: int) -> tuple[int, int]:
         """(result, fault or 0)."""

@@ -13,8 +13,8 @@ from bpf2py.engine.machine import Machine
 from bpf2py.engine.maps import create
 from bpf2py.engine.maps.handle import EngineMap
 from bpf2py.engine.memory import ENGINE
-from bpf2py.engine.programs.hooks import can_attach, fire
-from bpf2py.engine.programs.program import load
+from bpf2py.engine.programs.hooks import EngineLink, can_attach, fire
+from bpf2py.engine.programs.program import EngineProgram, load
 from bpf2py.engine.refusals import no_pins
 from bpf2py.engine.version import NEWEST_PATCH
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
@@ -27,9 +27,7 @@ from bpf2py.spec.program_spec import ProgramSpec
 
 if TYPE_CHECKING:
     from bpf2py.engine.maps.core import MapCore
-    from bpf2py.engine.maps.handle import EngineMap
-    from bpf2py.engine.programs.hooks import EngineLink, OpenedLink
-    from bpf2py.engine.programs.program import EngineProgram
+    from bpf2py.engine.programs.hooks import OpenedLink
     from bpf2py.linker.link import LinkedProgram
     from bpf2py.seam.protocol import Backend, Loading, MapHandle, StructOpsHandle
 
@@ -181,7 +179,7 @@ class Engine(Machine):
     def open_map_fd(self, fd: int) -> EngineMap:
         """The map with this number. Raises BpfOSError (EBADF)."""
         handle = self.maps.get(fd)
-        if handle is None:
+        if not isinstance(handle, EngineMap):
             raise BpfOSError(
                 f"map fd {fd}: open: the engine has no such map", errno=9, command="BPF_OBJ_GET_INFO_BY_FD"
             )
@@ -190,7 +188,7 @@ class Engine(Machine):
     def open_program_id(self, ident: int) -> EngineProgram:
         """The program with this id. Raises BpfOSError (ENOENT)."""
         for handle in self.programs.values():
-            if handle.ident == ident:
+            if handle.ident == ident and isinstance(handle, EngineProgram):
                 return handle.duplicate()
         raise BpfOSError(
             f"program id {ident}: open: the engine has no such program", errno=2, command="BPF_PROG_GET_FD_BY_ID"
@@ -211,7 +209,7 @@ class Engine(Machine):
     def open_link_id(self, ident: int) -> OpenedLink:
         """Another handle of the link with this id: closing it detaches nothing. Raises BpfOSError (ENOENT)."""
         for link in list(self.hooks):
-            if link.ident == ident:
+            if link.ident == ident and isinstance(link, EngineLink):
                 return link.duplicate()
         raise BpfOSError(
             f"link id {ident}: open: the engine has no such link", errno=2, command="BPF_LINK_GET_FD_BY_ID"

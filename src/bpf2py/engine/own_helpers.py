@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from bpf2py.engine.code.code import Target
-
-if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
 
 __all__ = ["OWN_HELPER", "OwnHelpers"]
 
@@ -42,7 +38,7 @@ class OwnHelpers(dict[str, Callable[..., int]]):
             self._numbered.append(called)
         return Target("python", spelled, OWN_HELPER + self._numbered.index(called))
 
-    def call(self, engine: Machine, number: int, arguments: tuple[int, ...]) -> int:
+    def call(self, engine: object, number: int, arguments: tuple[int, ...]) -> int:
         """Call the function behind a target's number: what stands in the dict now, so that tests may exchange it."""
         name, count = self._numbered[number - OWN_HELPER]
         return int(self[name](engine, *arguments[:count]))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from bpf2py.engine.helpers.sysctl import Sysctl
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from bpf2py.engine.programs.program import EngineProgram
+    from bpf2py.engine.programs.loaded import LoadedProgram
     from bpf2py.engine.task import Task
 
-__all__ = ["Run"]
+__all__ = ["Run", "Sysctl"]
+
+
+class Sysctl(NamedTuple):
+    """What a sysctl program is asked about: what is read or written.
+
+    Attributes:
+        name: as below /proc/sys.
+        current: the value it has, as reading the file gives it.
+        new: what is being written.
+    """
+
+    name: str = ""
+    current: bytes = b""
+    new: bytes = b""
 
 
 class Run:
@@ -34,7 +46,7 @@ class Run:
         "task_address",
     )
 
-    def __init__(self, program: EngineProgram, context: int, task: Task) -> None:
+    def __init__(self, program: LoadedProgram, context: int, task: Task) -> None:
         self.program = program
         self.context = context
         self.task = task

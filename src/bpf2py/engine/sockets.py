@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
-
 __all__ = ["XdpSocket"]
 
 
@@ -15,9 +10,8 @@ class XdpSocket:
 
     __slots__ = ("__weakref__", "_number")
 
-    def __init__(self, engine: Machine) -> None:
-        self._number = engine.next_fd()
-        engine.sockets[self._number] = self
+    def __init__(self, number: int) -> None:
+        self._number = number
 
     def fileno(self) -> int:
         """The number that stands for a descriptor."""

@@ -10,14 +10,16 @@ import itertools
 import threading
 import warnings
 import weakref
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.core import MapCore
-    from bpf2py.engine.programs.program import EngineProgram
+    from bpf2py.engine.memory import Memory
+    from bpf2py.engine.programs.loaded import LoadedProgram
 
 __all__ = ["Timer", "Timers"]
 
@@ -46,11 +48,11 @@ class Timer:
         self.header = header
         self.clock = clock
         self.callback = 0
-        self.program: EngineProgram | None = None
+        self.program: LoadedProgram | None = None
         self.when: int | None = None
         self.cpu = 0
 
-    def set_callback(self, callback: int, program: EngineProgram | None) -> None:
+    def set_callback(self, callback: int, program: LoadedProgram | None) -> None:
         """Which function runs; None lets go of it."""
         before, self.program = self.program, program.duplicate() if program is not None else None
         self.callback = callback
@@ -58,10 +60,36 @@ class Timer:
             before.close()
 
 
+class TimedMachine(Protocol):
+    """What timers ask of the machine they run on: see `Machine`."""
+
+    lock: threading.RLock
+    memory: Memory
+    timers: Timers
+    clock: int | Callable[[], int] | None
+
+    @property
+    def current_cpu(self) -> int: ...
+
+    def now(self) -> int: ...
+
+    def cpu(self, number: int) -> AbstractContextManager[object]: ...
+
+    def read(self, address: int, size: int) -> bytes: ...
+
+    def write(self, address: int, data: bytes) -> None: ...
+
+    def core_at(self, header: int) -> MapCore: ...
+
+    def execute(self, program: LoadedProgram, context: int, *, callback: tuple[int, ...] = ()) -> int: ...
+
+    def settle(self) -> None: ...
+
+
 class Timers:
     """All timers of an engine."""
 
-    def __init__(self, engine: Machine) -> None:
+    def __init__(self, engine: TimedMachine) -> None:
         self._engine = weakref.ref(engine)
         self._timers: dict[int, Timer] = {}
         self._numbers = itertools.count(1)
@@ -74,7 +102,7 @@ class Timers:
         return len(self._timers)
 
     @property
-    def _machine(self) -> Machine:
+    def _machine(self) -> TimedMachine:
         engine = self._engine()
         assert engine is not None
         return engine
@@ -188,7 +216,7 @@ class Timers:
             self.run_due(self._machine.now())
 
 
-def _watch(reference: weakref.ref[Machine], wake: threading.Event) -> None:
+def _watch(reference: weakref.ref[TimedMachine], wake: threading.Event) -> None:
     """What the thread does that runs timers by the real clock, as long as there is an engine."""
     while True:
         engine = reference()

@@ -6,7 +6,7 @@ name="net/ipv4/ip_forward", current="0\\n", new="1\\n")``; a new value the progr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bpf2py.uapi.errno import E2BIG, EINVAL
 
@@ -16,20 +16,6 @@ if TYPE_CHECKING:
 
 BASE_NAME = 1  # BPF_F_SYSCTL_BASE_NAME
 MOST = 4095  # bytes of a value
-
-
-class Sysctl(NamedTuple):
-    """What is read or written.
-
-    Attributes:
-        name: as below /proc/sys.
-        current: the value it has, as reading the file gives it.
-        new: what is being written.
-    """
-
-    name: str = ""
-    current: bytes = b""
-    new: bytes = b""
 
 
 def sysctl_get_name(engine: Machine, _context: int, buffer: int, size: int, flags: int, *_: int) -> int:

@@ -18,13 +18,13 @@ from bpf2py.uapi.errno import ENOMEM
 from bpf2py.uapi.map_types import MapType, type_info
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
+    from bpf2py.engine.maps.core import MapSystem
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["PROGRAM_SIDE", "EngineMap", "create"]
 
 
-def create(engine: Machine, spec: MapSpec, inner: EngineMap | None = None) -> EngineMap:
+def create(engine: MapSystem, spec: MapSpec, inner: EngineMap | None = None) -> EngineMap:
     """Create a map, as the simulated kernel would.
 
     Args:
@@ -71,7 +71,7 @@ def create(engine: Machine, spec: MapSpec, inner: EngineMap | None = None) -> En
     return EngineMap(core, int(spec.flags))
 
 
-def _refused(engine: Machine, spec: MapSpec, errno: int, where: str) -> Exception:
+def _refused(engine: MapSystem, spec: MapSpec, errno: int, where: str) -> Exception:
     if isinstance(spec.type, MapType):
         since = type_info(spec.type).since
         if engine.version < tuple(int(part) for part in since.split(".")):

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import MapCore
+from bpf2py.engine.maps.core import MapCore, MapSystem
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.errors import NotSupported
 from bpf2py.uapi.errno import EBUSY, EINVAL, EOPNOTSUPP
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["Pages", "build_arena", "pages_of"]
@@ -134,7 +133,7 @@ def pages_of(core: MapCore) -> Pages | None:
     return found if isinstance(found, Pages) else None
 
 
-def build_arena(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_arena(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """ARENA. The address `map_extra` asks for is not honoured: pointers hold in this process, wherever its memory is."""
     if engine.memory.base & _LOW:
         raise NotSupported(

@@ -9,18 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import MapCore
+from bpf2py.engine.maps.core import MapCore, MapSystem
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.objects import LOCK, ObjectSlot
 from bpf2py.uapi.errno import EINVAL, ENOENT
 from bpf2py.uapi.map_types import MapType, UpdateFlags
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
-    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["CGROUP_BUILDERS", "CGROUP_STORAGE", "attached", "cgroup_number", "local_storage"]
@@ -91,12 +89,12 @@ def cgroup_number(options: Mapping[str, object]) -> int:
     return 1 << 32 | zlib.crc32(str(given).encode())
 
 
-def attached(program: EngineProgram, cgroup: int) -> None:
+def attached(maps: Iterable[MapCore], attach_type: int, cgroup: int) -> None:
     """Make the values of a cgroup in the maps of a program attached to it. Raises BpfOSError (ENOMEM)."""
-    for core in program.maps:
+    for core in maps:
         if core.info.type not in CGROUP_STORAGE or not cgroup:
             continue
-        key = _key(core, cgroup, int(program.spec.attach_type or 0))
+        key = _key(core, cgroup, attach_type)
         if key not in core.held:
             core.held[key] = core.allocate(_size(core))
 
@@ -116,7 +114,7 @@ def _size(core: MapCore) -> int:
     return (core.value_bytes + 7) // 8 * 8
 
 
-def build_cgroup_storage(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_cgroup_storage(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """Nothing until a program is attached."""
     core = MapCore(engine, spec)
     core.describe((spec.value_size + 7) // 8 * 8, 0, 0, 0, fields)
@@ -125,6 +123,6 @@ def build_cgroup_storage(engine: Machine, spec: MapSpec, fields: Fields) -> MapC
     return core
 
 
-CGROUP_BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = dict.fromkeys(
+CGROUP_BUILDERS: dict[int, Callable[[MapSystem, MapSpec, Fields], MapCore]] = dict.fromkeys(
     CGROUP_STORAGE, build_cgroup_storage
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bpf2py.engine.maps.fields import NO_FIELDS, Fields
+from bpf2py.engine.system import System
 from bpf2py.owned import Owned
 from bpf2py.seam.info import MapInfo
 from bpf2py.uapi.errno import (
@@ -22,12 +24,26 @@ from bpf2py.uapi.errno import (
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
     from bpf2py.engine.memory import Memory
+    from bpf2py.engine.sockets import XdpSocket
+    from bpf2py.owned import Closable
     from bpf2py.seam.protocol import Buffer
     from bpf2py.spec.map_spec import MapSpec
+    from bpf2py.spec.program_spec import ProgramSpec
+    from bpf2py.uapi.program_types import ProgramType
 
-__all__ = ["EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EPERM", "OWNER", "MapCore", "Slot", "constant"]
+__all__ = [
+    "EINVAL",
+    "ENOTSUPP",
+    "EOPNOTSUPP",
+    "EPERM",
+    "OWNER",
+    "MapCore",
+    "MapSystem",
+    "Slot",
+    "StorableProgram",
+    "constant",
+]
 
 
 # struct map of sources/engine.h: up to `own`.
@@ -48,6 +64,82 @@ def constant(result: int) -> Callable[..., int]:
 
 def _denied_read(_key: int, _value: int, flags: int, _: int) -> int:
     return -EINVAL if flags & ~LOCK else -EPERM
+
+
+class Descriptor(Protocol):
+    """Of a map: see `EngineMap`."""
+
+    @property
+    def core(self) -> MapCore: ...
+
+
+class StorableProgram(Protocol):
+    """What maps ask of a program they hold: see `LoadedProgram`."""
+
+    @property
+    def ident(self) -> int: ...
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def type(self) -> ProgramType: ...
+
+    @property
+    def spec(self) -> ProgramSpec: ...
+
+    def duplicate(self) -> Closable: ...
+
+
+class PerfOutput(Protocol):
+    """What stands behind an entry of a PERF_EVENT_ARRAY: see `PerfBuffer`."""
+
+    def output(self, data: bytes) -> int: ...
+
+
+class Waiting(Protocol):
+    """Who waits for a ring: see `RingEvents`."""
+
+    def signal(self) -> None: ...
+
+
+class ValueTimers(Protocol):
+    """The timers in values of maps: see `Timers`."""
+
+    def drop_map(self, header: int) -> None: ...
+
+
+class MapSystem(System):
+    """A system with maps, and what they can hold.
+
+    Attributes:
+        maps: their descriptors, by number. Weak: one that nobody has any more is closed.
+        cores: the maps themselves, by the addresses of their headers.
+        programs: by number.
+        sockets: simulated ones, by number.
+        events: perf buffers, by number.
+        ring_events: readers of ring buffers that wait.
+        timers: of their values.
+    """
+
+    programs: Mapping[int, StorableProgram]
+    timers: ValueTimers
+
+    def __init__(
+        self,
+        kernel: str,
+        possible_cpus: int,
+        seed: int,
+        clock: int | Callable[[], int] | None,
+        translator: str | None,
+        fuel: int | None,
+    ) -> None:
+        super().__init__(kernel, possible_cpus, seed, clock, translator, fuel)
+        self.maps: weakref.WeakValueDictionary[int, Descriptor] = weakref.WeakValueDictionary()
+        self.cores: weakref.WeakValueDictionary[int, MapCore] = weakref.WeakValueDictionary()
+        self.sockets: weakref.WeakValueDictionary[int, XdpSocket] = weakref.WeakValueDictionary()
+        self.events: dict[int, PerfOutput] = {}
+        self.ring_events: list[Waiting] = []
 
 
 class MapCore(Owned):
@@ -77,7 +169,7 @@ class MapCore(Owned):
         "value_bytes", "writable_mappings",
     )  # fmt: skip
 
-    def __init__(self, engine: Machine, spec: MapSpec, max_entries: int | None = None) -> None:
+    def __init__(self, engine: MapSystem, spec: MapSpec, max_entries: int | None = None) -> None:
         self.engine = engine
         self.spec = spec
         self.users = 0

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import MapCore
+from bpf2py.engine.maps.core import MapCore, MapSystem, StorableProgram
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.objects import IndexedSlot, ObjectSlot
 from bpf2py.uapi.errno import E2BIG, EBADF, EEXIST, EINVAL, ENODEV, ENOENT, ENOTSOCK, EOPNOTSUPP, EOVERFLOW
@@ -15,8 +15,6 @@ from bpf2py.uapi.map_types import MapFlags, MapType
 from bpf2py.uapi.program_types import AttachType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
-    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["DEVICE_BUILDERS"]
@@ -39,7 +37,7 @@ class DeviceSlot(IndexedSlot):
         self.value[:] = found[: len(self.value)]
         return 0
 
-    def program(self, fd: int, attach_type: AttachType) -> EngineProgram | None:
+    def program(self, fd: int, attach_type: AttachType) -> StorableProgram | None:
         """The program with a number that is to run where packets arrive, None where it is none of those."""
         program = self.core.engine.programs.get(fd) if fd > 0 else None
         return program if program is not None and program.spec.attach_type == attach_type else None
@@ -199,7 +197,7 @@ class CpuMapSlot(DeviceSlot):
         return 0
 
 
-def _device_core(engine: Machine, spec: MapSpec) -> MapCore:
+def _device_core(engine: MapSystem, spec: MapSpec) -> MapCore:
     core = MapCore(engine, spec)
     if spec.type in (MapType.DEVMAP, MapType.DEVMAP_HASH):
         # What programs look up is the kernel's own: it makes these maps read-only for them, and says so.
@@ -207,7 +205,7 @@ def _device_core(engine: Machine, spec: MapSpec) -> MapCore:
     return core
 
 
-def build_shown(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_shown(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """Arrays of what programs may look at: an address each, and after those the address of the first."""
     core = _device_core(engine, spec)
     core.describe(8, 0, core.allocate(8 * (spec.max_entries + 1), True))
@@ -218,8 +216,8 @@ def build_shown(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def _simple(slot_type: type[ObjectSlot]) -> Callable[[Machine, MapSpec, Fields], MapCore]:
-    def build(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def _simple(slot_type: type[ObjectSlot]) -> Callable[[MapSystem, MapSpec, Fields], MapCore]:
+    def build(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
         core = _device_core(engine, spec)
         core.describe(0)
         core.slot_type = slot_type
@@ -229,7 +227,7 @@ def _simple(slot_type: type[ObjectSlot]) -> Callable[[Machine, MapSpec, Fields],
     return build
 
 
-DEVICE_BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = {
+DEVICE_BUILDERS: dict[int, Callable[[MapSystem, MapSpec, Fields], MapCore]] = {
     MapType.DEVMAP: build_shown,
     MapType.XSKMAP: build_shown,
     MapType.DEVMAP_HASH: _simple(DevMapSlot),

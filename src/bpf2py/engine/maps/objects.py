@@ -10,14 +10,13 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.maps.core import OWNER, MapCore, free_block, release
+from bpf2py.engine.maps.core import OWNER, MapCore, MapSystem, free_block, release
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.types import lay_out_table
 from bpf2py.uapi.errno import E2BIG, EBADF, EINVAL, ENOENT, ENOTSOCK, ENOTSUPP, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
     from bpf2py.engine.memory import Memory
     from bpf2py.spec.map_spec import MapSpec
 
@@ -371,7 +370,7 @@ def owner_number(kind: int, fd: int) -> int:
 # -- making them ------------------------------------------------------------------------------------------------------
 
 
-def build_fd_array(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_fd_array(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """Arrays of objects: 8 bytes each for programs, which they cannot reach."""
     core = MapCore(engine, spec)
     core.describe(8, 0, core.allocate(8 * spec.max_entries, True))
@@ -390,7 +389,7 @@ _FD_ARRAYS: dict[int, type[FdArraySlot]] = {
 }
 
 
-def build_hash_of_maps(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_hash_of_maps(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """HASH_OF_MAPS."""
     core = MapCore(engine, spec)
     lay_out_table(core, spec.max_entries, (spec.key_size + 7) // 8 * 8 + 8, 0, fields, private=True)
@@ -401,7 +400,7 @@ def build_hash_of_maps(engine: Machine, spec: MapSpec, fields: Fields) -> MapCor
     return core
 
 
-def build_storage(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_storage(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """Storage: a hash table that grows, keyed by numbers of eight bytes."""
     core = MapCore(engine, spec)
     stride = 8 + (spec.value_size + 7) // 8 * 8
@@ -414,7 +413,7 @@ def build_storage(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
 MOST_OWNERS = 1 << 16
 
 
-OBJECT_BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = {
+OBJECT_BUILDERS: dict[int, Callable[[MapSystem, MapSpec, Fields], MapCore]] = {
     **dict.fromkeys(_FD_ARRAYS, build_fd_array),
     MapType.HASH_OF_MAPS: build_hash_of_maps,
     **dict.fromkeys(

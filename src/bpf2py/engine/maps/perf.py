@@ -16,7 +16,7 @@ from bpf2py.seam.wakeup import Wakeup
 from bpf2py.uapi.errno import E2BIG, ENOENT, ENOMEM, ENOSPC, EOPNOTSUPP
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
+    from bpf2py.engine.maps.core import MapSystem
 
 __all__ = ["PerfBuffer"]
 
@@ -48,7 +48,7 @@ class PerfBuffer(Owned):
         "fd", "size",
     )  # fmt: skip
 
-    def __init__(self, engine: Machine, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> None:
+    def __init__(self, engine: MapSystem, pages: int, cpu: int, overwritable: bool, wakeup: tuple[int, bool]) -> None:
         self._engine = engine
         self._overwritable = overwritable
         self._wakeup = wakeup  # (number, whether of bytes rather than records)

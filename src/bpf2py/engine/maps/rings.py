@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,7 @@ from bpf2py.uapi.errno import EINVAL, EPERM
 from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
-    from bpf2py.engine.maps.core import MapCore
+    from bpf2py.engine.maps.core import MapCore, Waiting
     from bpf2py.engine.memory import Memory
 
 __all__ = ["RingEvents", "enlist", "notify", "ring_memory"]
@@ -95,7 +94,7 @@ def _wakeups(core: MapCore) -> int:
     return core.engine.memory.u64[core.header + WAKEUPS >> 3]
 
 
-def notify(engine: Machine) -> None:
+def notify(ring_events: Sequence[Waiting]) -> None:
     """Wake the readers of the rings that programs wrote to: called after each run."""
-    for events in list(engine.ring_events):
+    for events in list(ring_events):
         events.signal()

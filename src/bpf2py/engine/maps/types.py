@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.maps.arena import build_arena
-from bpf2py.engine.maps.core import MapCore
+from bpf2py.engine.maps.core import MapCore, MapSystem
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.rings import enlist, ring_memory
 from bpf2py.uapi.errno import EACCES, EINVAL, ENOTSUPP, EOPNOTSUPP, EPERM
 from bpf2py.uapi.map_types import MapFlags, MapType
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
     from bpf2py.spec.map_spec import MapSpec
 
 __all__ = ["BUILDERS", "PROGRAM_SIDE"]
@@ -119,12 +118,12 @@ def power_of_two(number: int) -> int:
     return 1 << max(number - 1, 0).bit_length()
 
 
-def seed_of(engine: Machine, spec: MapSpec) -> int:
+def seed_of(engine: MapSystem, spec: MapSpec) -> int:
     """A map's hash seed."""
     return 0 if spec.flags & MapFlags.ZERO_SEED else engine.random()
 
 
-def build_hash(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_hash(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH."""
     cpus, kind, flags = engine.possible_cpus, spec.type, spec.flags
     entries = spec.max_entries
@@ -170,7 +169,7 @@ def lay_out_table(core: MapCore, entries: int, stride: int, slot: int, fields: F
     engine.operation("htab_init")(core.header, 0, 0, 0, 0)
 
 
-def build_array(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_array(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """ARRAY and PERCPU_ARRAY."""
     core = MapCore(engine, spec)
     slot = (spec.value_size + 7) // 8 * 8
@@ -205,7 +204,7 @@ def _array_memory(core: MapCore, size: int) -> Callable[[int, bool, int], int]:
     return place
 
 
-def build_queue(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_queue(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """QUEUE and STACK."""
     core = MapCore(engine, spec)
     stride = (spec.value_size + 7) // 8 * 8
@@ -215,7 +214,7 @@ def build_queue(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def build_bloom(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_bloom(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """BLOOM_FILTER: bits for max_entries * functions / ln 2, rounded up to a power of two, as the kernel rounds."""
     core = MapCore(engine, spec)
     functions = spec.map_extra & 15 or 5
@@ -228,7 +227,7 @@ def build_bloom(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def build_lpm(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_lpm(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """LPM_TRIE: a node for each prefix, and one less for where they part."""
     core = MapCore(engine, spec)
     value_at = (spec.key_size + 7) // 8 * 8
@@ -241,7 +240,7 @@ def build_lpm(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-def build_stack_trace(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_stack_trace(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """STACK_TRACE: filled by `stackmap_store`."""
     core = MapCore(engine, spec)
     buckets = power_of_two(spec.max_entries)
@@ -253,7 +252,7 @@ def build_stack_trace(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore
     return core
 
 
-def build_ring(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
+def build_ring(engine: MapSystem, spec: MapSpec, fields: Fields) -> MapCore:
     """RINGBUF and USER_RINGBUF: the consumer's page, the producer's, the data and room for a copy of it."""
     core = MapCore(engine, spec)
     size, memory = spec.max_entries, engine.memory
@@ -267,7 +266,7 @@ def build_ring(engine: Machine, spec: MapSpec, fields: Fields) -> MapCore:
     return core
 
 
-BUILDERS: dict[int, Callable[[Machine, MapSpec, Fields], MapCore]] = {
+BUILDERS: dict[int, Callable[[MapSystem, MapSpec, Fields], MapCore]] = {
     **dict.fromkeys((MapType.HASH, MapType.PERCPU_HASH, *LRU), build_hash),
     MapType.ARRAY: build_array,
     MapType.PERCPU_ARRAY: build_array,

@@ -10,8 +10,8 @@ from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.registers import registers_of
 from bpf2py.btf.types import Array, FuncProto, Kind, Ref, Struct
-from bpf2py.engine.helpers.sysctl import Sysctl
 from bpf2py.engine.programs.kernel_objects import member, pointer, whole
+from bpf2py.engine.run import Run, Sysctl
 from bpf2py.errors import BtfError, EncodeError
 from bpf2py.toolchain.target_arch import host_arch
 from bpf2py.uapi import usdt
@@ -20,8 +20,7 @@ from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
-    from bpf2py.engine.programs.program import EngineProgram
-    from bpf2py.engine.run import Run
+    from bpf2py.engine.programs.loaded import LoadedProgram
 
 __all__ = ["context_type", "encode_context"]
 
@@ -57,7 +56,7 @@ AARCH64 = Registers(
 _ARGUMENT_TYPES = (P.RAW_TRACEPOINT, P.RAW_TRACEPOINT_WRITABLE)
 
 
-def context_type(program: EngineProgram) -> tuple[Btf, int] | None:
+def context_type(program: LoadedProgram) -> tuple[Btf, int] | None:
     """(types, id of the struct) the program's C function takes a pointer to, or None."""
     btf = program.object_spec.types
     type_id = program.spec.function.type_id
@@ -75,7 +74,7 @@ def context_type(program: EngineProgram) -> tuple[Btf, int] | None:
     return None
 
 
-def takes_arguments(program: EngineProgram) -> bool:
+def takes_arguments(program: LoadedProgram) -> bool:
     """Whether the context is an array of 64-bit arguments."""
     return program.type in _ARGUMENT_TYPES or (
         program.type in (P.TRACING, P.LSM, P.EXT) and program.spec.attach_type != AttachType.TRACE_ITER
@@ -84,7 +83,7 @@ def takes_arguments(program: EngineProgram) -> bool:
 
 def encode_context(
     engine: Machine,
-    program: EngineProgram,
+    program: LoadedProgram,
     run: Run,
     value: object,
     arguments: Sequence[Any],
@@ -136,7 +135,7 @@ def encode_context(
 
 
 def _arguments(
-    engine: Machine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
+    engine: Machine, program: LoadedProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
 ) -> bytes:
     if fields:
         raise EncodeError(f"the context is an array of arguments, which have no names: {', '.join(fields)}")
@@ -144,7 +143,7 @@ def _arguments(
     return b"".join((number & (1 << 64) - 1).to_bytes(8, "little") for number in numbers)
 
 
-def _argument(engine: Machine, program: EngineProgram, run: Run, position: int | str, item: Any) -> int:
+def _argument(engine: Machine, program: LoadedProgram, run: Run, position: int | str, item: Any) -> int:
     """An argument of a function, by its position, or a register by its name: a number, or the address of what is made for it."""
     if isinstance(item, int):
         return item
@@ -158,7 +157,7 @@ def _argument(engine: Machine, program: EngineProgram, run: Run, position: int |
     return pointer(engine, btf, target, item, run.owned)
 
 
-def _argument_target(btf: Btf | None, program: EngineProgram, position: int) -> int:
+def _argument_target(btf: Btf | None, program: LoadedProgram, position: int) -> int:
     """What the argument is a pointer to, by the function that BPF_PROG() makes: ____NAME(ctx, arguments...)."""
     if btf is None:
         return 0
@@ -174,7 +173,7 @@ def _argument_target(btf: Btf | None, program: EngineProgram, position: int) -> 
 
 
 def _registers(
-    engine: Machine, program: EngineProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
+    engine: Machine, program: LoadedProgram, run: Run, arguments: Sequence[Any], fields: Mapping[str, Any]
 ) -> bytes:
     """struct pt_regs: arguments in their registers, the result in its own; members by name."""
     btf = program.object_spec.types
@@ -204,7 +203,7 @@ def _registers(
     return bytes(outer)
 
 
-def _usdt_arguments(engine: Machine, program: EngineProgram, run: Run, arguments: Sequence[Any]) -> None:
+def _usdt_arguments(engine: Machine, program: LoadedProgram, run: Run, arguments: Sequence[Any]) -> None:
     """Arguments of a USDT probe as constants in the map programs look them up in, where the cookie says."""
     if len(arguments) > usdt.MAX_ARGS:
         raise EncodeError(f"at most {usdt.MAX_ARGS} arguments are possible")
@@ -252,7 +251,7 @@ def _sysctl(run: Run, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in fields.items() if key not in Sysctl._fields}
 
 
-def _members(engine: Machine, program: EngineProgram, run: Run, fields: Mapping[str, Any]) -> bytes:
+def _members(engine: Machine, program: LoadedProgram, run: Run, fields: Mapping[str, Any]) -> bytes:
     found = context_type(program)
     if found is None:
         if fields:

@@ -9,17 +9,26 @@ from bpf2py.engine.memory import PUBLIC
 from bpf2py.errors import ProgramFault
 
 if TYPE_CHECKING:
-    from bpf2py.engine.machine import Machine
+    from bpf2py.engine.programs.loaded import LoadedProgram
     from bpf2py.engine.run import Run
 
 __all__ = ["describe"]
 
 
-def describe(engine: Machine, run: Run, fault: int, text: str = "") -> ProgramFault:
-    """The exception for what the control numbers say."""
-    control = engine.memory.control
-    unit, slot, address = control[Slot.UNIT], control[Slot.PC], control[Slot.ADDRESS]
-    program = engine.units.get(unit)
+def describe(
+    run: Run, program: LoadedProgram | None, control: memoryview, fault: int, fuel: int, text: str = ""
+) -> ProgramFault:
+    """The exception for what the control numbers say.
+
+    Args:
+        run: what was stopped.
+        program: whose code it was stopped in; None for the library's.
+        control: the numbers.
+        fault: why.
+        fuel: instructions it had for loops.
+        text: what a helper says.
+    """
+    slot, address = control[Slot.PC], control[Slot.ADDRESS]
     kind = {
         Fault.FUEL: "fuel",
         Fault.STACK: "stack",
@@ -29,19 +38,19 @@ def describe(engine: Machine, run: Run, fault: int, text: str = "") -> ProgramFa
     }.get(fault, "memory")
     if not text:
         text = {
-            Fault.FUEL: f"it went on for more than {engine.fuel} instructions in loops; Engine(fuel=...) allows more",
+            Fault.FUEL: f"it went on for more than {fuel} instructions in loops; Engine(fuel=...) allows more",
             Fault.STACK: "its calls and callbacks are nested so deeply that the stack is used up",
             Fault.FUNCTION: "it called something that is not a function",
             Fault.MAP: "it gave a helper something that is not a map",
-            Fault.POINTER: f"it gave a helper {_address(engine, address)}",
-        }.get(fault, f"it read or wrote {_address(engine, address)}")
+            Fault.POINTER: f"it gave a helper {_address(address)}",
+        }.get(fault, f"it read or wrote {_address(address)}")
     where = ""
     source = None
     if program is None:
         # In the library, on the program's behalf.
         program = run.program
         if kind == "memory":
-            text = f"a helper it called was given {_address(engine, address)}"
+            text = f"a helper it called was given {_address(address)}"
         slot = 0
     else:
         source = program.source_line(slot)
@@ -57,7 +66,7 @@ def describe(engine: Machine, run: Run, fault: int, text: str = "") -> ProgramFa
     )
 
 
-def _address(engine: Machine, address: int) -> str:
+def _address(address: int) -> str:
     if address < 4096:
         return f"address {address:#x}: a null pointer"
     if address < PUBLIC:

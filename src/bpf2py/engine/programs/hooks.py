@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.maps.cgroup_storage import attached, cgroup_number
+from bpf2py.engine.programs.loaded import MANY, Attachment, LoadedProgram
 from bpf2py.engine.programs.prog_test_run import run_program
 from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import AttachError
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.attach_options import check, hook_of
-from bpf2py.uapi.program_types import TRACING_MULTI, AttachType
+from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
-    from bpf2py.engine.programs.program import EngineProgram
     from bpf2py.seam.protocol import LinkHandle
 
 __all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name"]
@@ -53,13 +52,6 @@ _ELSEWHERE = (
 )  # fmt: skip
 
 
-# Programs that one link attaches to many functions.
-_MANY = (
-    *TRACING_MULTI, AttachType.TRACE_KPROBE_MULTI, AttachType.TRACE_KPROBE_SESSION, AttachType.TRACE_UPROBE_MULTI,
-    AttachType.TRACE_UPROBE_SESSION,
-)  # fmt: skip
-
-
 # What any program takes: here every hook has a name and a cookie.
 OWN_OPTIONS = ("target", "cookie")
 
@@ -77,37 +69,20 @@ def hook_name(text: str) -> str:
     return f"{_ALIASES.get(kind, kind)}{slash}{target}"
 
 
-class EngineLink(Owned):
-    """A program attached to a hook, until it is closed.
+class EngineLink(Attachment):
+    """A program attached to a hook, until it is closed."""
 
-    Attributes:
-        hook: the hook's name.
-        program: the attached program.
-        cookie: what bpf_get_attach_cookie gives.
-        cgroup: the id of the cgroup it is attached to, 0 where it is not attached to one.
-        options: the others that `attach` was given.
-    """
-
-    __slots__ = ("_open", "_users", "cgroup", "cookie", "engine", "hook", "ident", "number", "options", "program")
+    __slots__ = ("_open", "_users", "engine", "number")
 
     def __init__(
-        self, engine: Machine, program: EngineProgram, hook: str, cookie: int, options: Mapping[str, Any]
+        self, engine: Machine, program: LoadedProgram, hook: str, cookie: int, options: Mapping[str, Any]
     ) -> None:
+        super().__init__(program, hook, cookie, cgroup_number(options), options, engine.next_id())
         self.engine = engine
-        self.program = program.duplicate()
-        self.hook = hook
-        self.cookie = cookie
-        self.cgroup = cgroup_number(options)
-        self.options = options
-        self.ident = engine.next_id()
         self.number = engine.next_fd()
         self._users = 1
         self._open = True
         engine.hooks.append(self)
-
-    def matches(self, hook: str) -> bool:
-        """Whether it is one of many functions, named by a pattern."""
-        return self.program.spec.attach_type in _MANY and fnmatch.fnmatchcase(hook, self.hook)
 
     @property
     def fd(self) -> int:
@@ -247,7 +222,7 @@ def can_attach(spec: ProgramSpec) -> bool:
 
 
 def _attach_many(
-    engine: Machine, program: EngineProgram, spec: ProgramSpec, symbols: list[str], options: dict[str, Any]
+    engine: Machine, program: LoadedProgram, spec: ProgramSpec, symbols: list[str], options: dict[str, Any]
 ) -> Sequence[EngineLink]:
     """Attach to several functions, each with a cookie of its own. Raises AttachError."""
     cookies = options.pop("cookies", None) or [0] * len(symbols)
@@ -256,14 +231,12 @@ def _attach_many(
     kind = hook_name(spec.section.split("/")[0])
     binary = options.get("binary")
     names = [f"{kind}/{binary}:{symbol}" if binary is not None else f"{kind}/{symbol}" for symbol in symbols]
-    links = [
+    return [
         EngineLink(engine, program, name, int(cookie), options) for name, cookie in zip(names, cookies, strict=True)
     ]
-    attached(program, 0)
-    return links
 
 
-def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
+def attach(engine: Machine, program: LoadedProgram, spec: ProgramSpec, options: dict[str, Any]) -> Sequence[EngineLink]:
     """Attach to a hook: by the section name, or ``target=``; for interfaces and cgroups any name will do.
 
     Raises AttachError when neither says where, or for an option programs of this kind do not take.
@@ -273,7 +246,7 @@ def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: 
     options = check(f"program {spec.name}: attach", spec.type.name, options, known)
     cookie = int(options.pop("cookie", 0))
     target = options.pop("target", None)
-    symbols = options.pop("symbols", None) if spec.attach_type in _MANY else None
+    symbols = options.pop("symbols", None) if spec.attach_type in MANY else None
     if symbols is not None:
         return _attach_many(engine, program, spec, list(symbols), options)
     if target is None and spec.type in _ELSEWHERE:
@@ -292,7 +265,7 @@ def attach(engine: Machine, program: EngineProgram, spec: ProgramSpec, options: 
 
         check_options(program, options)
     link = EngineLink(engine, program, hook, cookie, options)
-    attached(program, link.cgroup)
+    attached(program.maps, int(program.spec.attach_type or 0), link.cgroup)
     return [link]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bpf2py.btf.reader import Btf
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.handle import EngineMap
-    from bpf2py.engine.programs.program import EngineProgram
+    from bpf2py.engine.programs.loaded import LoadedProgram
 
 __all__ = ["check_options", "read"]
 
@@ -30,7 +30,7 @@ WALKED = (MapType.HASH, MapType.LRU_HASH, MapType.ARRAY, *PER_CPU_COPIES)
 Objects = Iterator[dict[str, Any]]
 
 
-def check_options(program: EngineProgram, options: Mapping[str, Any]) -> None:
+def check_options(program: LoadedProgram, options: Mapping[str, Any]) -> None:
     """Raise AttachError when an iterator over a map's elements is given no map, or one that cannot be walked so."""
     if program.spec.target != "bpf_map_elem":
         return
@@ -48,7 +48,7 @@ def check_options(program: EngineProgram, options: Mapping[str, Any]) -> None:
         )
 
 
-def read(engine: Machine, program: EngineProgram, options: Mapping[str, Any]) -> bytes:
+def read(engine: Machine, program: LoadedProgram, options: Mapping[str, Any]) -> bytes:
     """Run an iterator program over everything it is for; what it writes. Raises what running it raises."""
     walk = _WALKS.get(program.spec.target, _nothing)
     found = context_type(program)

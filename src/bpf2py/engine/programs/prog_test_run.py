@@ -37,7 +37,7 @@ from bpf2py.uapi.program_types import ProgramType as P
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.memory import Memory
-    from bpf2py.engine.programs.program import EngineProgram
+    from bpf2py.engine.programs.loaded import LoadedProgram
 
 __all__ = ["run_once", "test_run"]
 
@@ -83,7 +83,7 @@ class Request(NamedTuple):
 
 def test_run(
     engine: Machine,
-    program: EngineProgram,
+    program: LoadedProgram,
     name: str,
     data: bytes,
     context: bytes,
@@ -151,7 +151,7 @@ def _check_device(ifindex: int) -> None:
         raise Refused(ENODEV) from None
 
 
-def _check_skb(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_skb(engine: Machine, program: LoadedProgram, request: Request) -> None:
     data = request.data
     _require(not request.flags & ~CHECKSUM_COMPLETE and request.cpu is None)
     _require(ETH_HLEN <= len(data) <= MAX_SKB)
@@ -170,7 +170,7 @@ def _check_skb(engine: Machine, program: EngineProgram, request: Request) -> Non
     _require(words[164 // 4] <= GSO_MAX_SEGS)
 
 
-def _check_xdp(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_xdp(engine: Machine, program: LoadedProgram, request: Request) -> None:
     size = len(request.data)
     _require(program.spec.attach_type not in (AttachType.XDP_DEVMAP, AttachType.XDP_CPUMAP))
     _require(not request.flags and request.cpu is None)
@@ -190,19 +190,19 @@ def _check_xdp(engine: Machine, program: EngineProgram, request: Request) -> Non
         _require(queue == 0)
 
 
-def _check_raw_tp(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_raw_tp(engine: Machine, program: LoadedProgram, request: Request) -> None:
     _require(not request.data and request.repeat <= 1)
     _require(program.context_size <= len(request.context) <= RAW_TP_ARGUMENTS)
     if request.cpu is not None or request.flags & 1:
         _require(0 <= (request.cpu or 0) < engine.possible_cpus, ENXIO)
 
 
-def _check_syscall(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_syscall(engine: Machine, program: LoadedProgram, request: Request) -> None:
     _require(not request.flags and request.cpu is None and not request.data and request.repeat <= 1)
     _require(program.context_size <= len(request.context) <= MAX_CONTEXT)
 
 
-def _check_sk_lookup(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_sk_lookup(engine: Machine, program: LoadedProgram, request: Request) -> None:
     _require(not request.flags and request.cpu is None and not request.data)
     _require(bool(request.context))
     context = _given(request.context, _SOCKET_SIZE)
@@ -214,14 +214,14 @@ def _check_sk_lookup(engine: Machine, program: EngineProgram, request: Request) 
     _require(int.from_bytes(context[8:10], "little") in (2, 10), EAFNOSUPPORT)
 
 
-def _check_flow(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_flow(engine: Machine, program: LoadedProgram, request: Request) -> None:
     _require(not request.flags and request.cpu is None)
     _require(ETH_HLEN <= len(request.data) <= PAGE)
     context = _given(request.context, _FLOW_KEYS)
     _require(not any(context[:48]) and not any(context[52:]))
 
 
-def _check_netfilter(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_netfilter(engine: Machine, program: LoadedProgram, request: Request) -> None:
     data = request.data
     _require(not request.flags and request.cpu is None)
     _require(IP_HLEN <= len(data) <= MAX_SKB and len(data) >= ETH_HLEN)
@@ -239,11 +239,11 @@ def _hook_state(context: bytes) -> tuple[int, int]:
     return (context[0], context[1]) if len(context) >= 2 else (LOCAL_OUT, AF_INET)
 
 
-def _check_nothing(engine: Machine, program: EngineProgram, request: Request) -> None:
+def _check_nothing(engine: Machine, program: LoadedProgram, request: Request) -> None:
     _require(not request.data and request.repeat <= 1)
 
 
-_CHECKS: dict[P, Callable[[Machine, EngineProgram, Request], None]] = {
+_CHECKS: dict[P, Callable[[Machine, LoadedProgram, Request], None]] = {
     **dict.fromkeys(SKB_TEST_TYPES, _check_skb), P.XDP: _check_xdp, P.RAW_TRACEPOINT: _check_raw_tp, P.SYSCALL: _check_syscall,
     P.SK_LOOKUP: _check_sk_lookup, P.FLOW_DISSECTOR: _check_flow, P.NETFILTER: _check_netfilter, P.TRACING: _check_nothing,
 }  # fmt: skip
@@ -252,7 +252,7 @@ _CHECKS: dict[P, Callable[[Machine, EngineProgram, Request], None]] = {
 # -- running -------------------------------------------------------------------------------------------------------------
 
 
-def _packet_of(program: EngineProgram, memory: Memory, data: bytes, context: bytes) -> XdpBuff | SkBuff | None:
+def _packet_of(program: LoadedProgram, memory: Memory, data: bytes, context: bytes) -> XdpBuff | SkBuff | None:
     if program.type == P.XDP:
         return XdpBuff(memory, data, context)
     if program.type == P.FLOW_DISSECTOR:
@@ -268,7 +268,7 @@ def _packet_of(program: EngineProgram, memory: Memory, data: bytes, context: byt
 
 
 def run_once(
-    engine: Machine, program: EngineProgram, data: bytes, context: bytes, prepare: Callable[[Run], None] | None = None
+    engine: Machine, program: LoadedProgram, data: bytes, context: bytes, prepare: Callable[[Run], None] | None = None
 ) -> TestRunResult:
     """Run a program on a packet, or on the bytes of a context; the result with what it left of them."""
     memory = engine.memory
@@ -310,7 +310,7 @@ def run_once(
         memory.free(address)
 
 
-def _hook_context(engine: Machine, program: EngineProgram, packet: Packet, context: bytes, owned: list[int]) -> int:
+def _hook_context(engine: Machine, program: LoadedProgram, packet: Packet, context: bytes, owned: list[int]) -> int:
     """The address of a struct bpf_nf_ctx: where in the stack the packet is, and the packet."""
     btf = program.object_spec.types
     hook, family = _hook_state(context)
@@ -330,7 +330,7 @@ def _hook_context(engine: Machine, program: EngineProgram, packet: Packet, conte
 
 def run_program(
     engine: Machine,
-    program: EngineProgram,
+    program: LoadedProgram,
     context: object,
     data: bytes,
     arguments: Sequence[object],

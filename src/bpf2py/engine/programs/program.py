@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.code.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.code.check_values import MapFacts, check_values
-from bpf2py.engine.code.debug import SourceLine
 from bpf2py.engine.code.python import source
 from bpf2py.engine.programs.hooks import attach
+from bpf2py.engine.programs.loaded import LoadedProgram
 from bpf2py.engine.programs.prog_test_run import run_program, test_run
 from bpf2py.engine.programs.relocate import Placer
 from bpf2py.engine.refusals import no_pins
-from bpf2py.errors import BtfError, NotSupported, ObjectError, VerifierError
-from bpf2py.isa.disasm import disassemble
+from bpf2py.errors import NotSupported, ObjectError
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
-from bpf2py.linker.link import LinkedProgram, line_at, source_text
-from bpf2py.owned import Owned
+from bpf2py.linker.link import LinkedProgram
 from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
@@ -29,7 +26,6 @@ from bpf2py.uapi.sections import unknown
 if TYPE_CHECKING:
     from bpf2py.engine.code.code import Code
     from bpf2py.engine.machine import Machine
-    from bpf2py.engine.maps.core import MapCore
     from bpf2py.engine.maps.handle import EngineMap
     from bpf2py.engine.programs.hooks import EngineLink
     from bpf2py.seam.protocol import ProgramHandle
@@ -115,17 +111,11 @@ def is_gpl_compatible(text: str) -> bool:
     return text in ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 
 
-class EngineProgram(Owned):
+class EngineProgram(LoadedProgram):
     """A loaded program: what `ProgramHandle` asks for, and how to run it.
 
     Attributes:
-        name, type: of its spec.
-        spec: its spec.
-        object_spec: the object it came from.
-        entry: what the translator runs.
-        context_size: bytes of the context it looks at, as far as that is known before it runs.
         verifier_log: empty: the engine's check writes none.
-        run_count, run_time_ns: of all runs so far while somebody counts them (`Engine.enable_stats`).
     """
 
     verifier_log = ""
@@ -133,25 +123,9 @@ class EngineProgram(Owned):
     def __init__(
         self, engine: Machine, program: ProgramSpec, code: Code, linked: LinkedProgram, spec: ObjectSpec
     ) -> None:
+        super().__init__(program, code, linked, spec)
         self.engine = engine
-        self.spec = program
-        self.object_spec = spec
-        self.name = program.name
-        self.type = program.type
-        self.entry: Any = None
-        self.context_size = 0
-        self.run_count = self.run_time_ns = 0
-        self.ident = 0
-        self.map_ids: tuple[int, ...] = ()
-        self.maps: list[MapCore] = []
-        self.bytecode = bytes(linked.code)
-        self._loaded_at = time.monotonic_ns()
-        self._code = code
-        self._linked = linked
         self._unit = 0
-        self._fds: set[int] = set()
-        self._fd = -1
-        self._users = 1
 
     def use(self, facts: Mapping[int, MapFacts], maps: Mapping[str, EngineMap], names: set[str]) -> None:
         """Make it runnable."""
@@ -165,7 +139,7 @@ class EngineProgram(Owned):
         self._unit = engine.next_unit()
         engine.units[self._unit] = self
         if getattr(engine.code, "wants_lines", False):
-            code.lines = self._places()
+            code.lines = self.places()
         self.entry = engine.code.add(code, self._unit)[code.functions[0].start]
         self.ident = engine.next_id()
         self._fd = engine.next_fd()
@@ -173,21 +147,6 @@ class EngineProgram(Owned):
         used = {ref.name for ref in self._linked.refs}
         self.maps = [handle.core for name, handle in maps.items() if name in used]
         self.map_ids = tuple(core.info.id for core in self.maps)
-
-    @property
-    def number(self) -> int:
-        """Of its main function."""
-        return self._code.functions[0].number
-
-    @property
-    def fd(self) -> int:
-        """The number that stands for a descriptor, negative once closed."""
-        return self._fd
-
-    def ran(self, nanoseconds: int) -> None:
-        """Count a run."""
-        self.run_count += 1
-        self.run_time_ns += nanoseconds
 
     def machine_code(self) -> bytes:
         """The machine code, empty where the program is Python."""
@@ -207,60 +166,6 @@ class EngineProgram(Owned):
             len(self.machine_code()), self.map_ids, 0, self._loaded_at, self.run_time_ns, self.run_count, 0,
             is_gpl_compatible(self.object_spec.license),
         )  # fmt: skip
-
-    def source_line(self, slot: int) -> str | None:
-        """``file:line: text`` of an instruction."""
-        types = self.object_spec.types
-        line = line_at(self._linked.lines, slot * 8)
-        return source_text(line, types) if line is not None and types is not None else None
-
-    def _places(self) -> list[SourceLine]:
-        """Where its instructions come from; none where its types do not say."""
-        types = self.object_spec.types
-        try:
-            return [
-                SourceLine(line.offset // 8, types.string(line.file_off), line.line)
-                for line in (self._linked.lines if types is not None else [])
-                if types is not None
-            ]
-        except BtfError:
-            return []
-
-    def source_lines(self) -> list[tuple[int, str]]:
-        """(instruction, ``file:line: text``), in order."""
-        types = self.object_spec.types
-        return (
-            [(line.offset // 8, source_text(line, types)) for line in self._linked.lines] if types is not None else []
-        )
-
-    def disassembled(self, slot: int) -> str:
-        """An instruction in words."""
-        for line in disassemble(self.bytecode):
-            if line.slot == slot:
-                return str(line).split(": ", 1)[-1]
-        return ""
-
-    def poisoned(self, slot: int) -> str:
-        """What the CO-RE relocation at an instruction wanted."""
-        return self._linked.poisoned.get(slot * 8, "something the simulated kernel does not have")
-
-    def called(self, slot: int) -> str:
-        """The kernel function an instruction calls."""
-        return next((ref.name for ref in self._linked.refs if ref.offset == slot * 8), "there is none of")
-
-    def refused(self, error: CheckError) -> VerifierError:
-        """The exception for what the static check found."""
-        source = self.source_line(error.slot)
-        message = f"program {self.name}: load: the engine's check rejected it: {error.text}"
-        if source is not None:
-            message += f"\n  at {source}"
-        message += f"\n  instruction {error.slot}: {self.disassembled(error.slot)}"
-        return VerifierError(message, log=message, summary=error.text, source_line=source, errno=22)
-
-    def duplicate(self) -> EngineProgram:
-        """Another user of the same program."""
-        self._users += 1
-        return self
 
     def pin(self, path: str) -> int:
         """Raises NotSupported: there is no file system for it."""
