@@ -33,9 +33,8 @@ def on_entry() -> int:
         if i >= counters:
             break
         reading = begun.get(i)
-        if reading is not None:
-            if perf_event_read_value(events, i * cpus + get_smp_processor_id(), reading, 24) < 0:
-                begins.value = 0
+        if reading is not None and perf_event_read_value(events, i * cpus + get_smp_processor_id(), reading, 24) < 0:
+            begins.value = 0
     return 0
 
 
