@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping
 
 from bpf2py.engine.code.control import FIRST_CALL, Fault, Slot
@@ -53,6 +54,11 @@ class Machine(MapSystem):
         self.socket_options: dict[tuple[int, int], bytes] = {}
         self.symbols: dict[str, int] = {}
         self.helpers = OwnHelpers(dict(helpers or {}))
+        self.maps = weakref.WeakValueDictionary()
+        self.cores = weakref.WeakValueDictionary()
+        self.sockets = weakref.WeakValueDictionary()
+        self.events = {}
+        self.ring_events = []
         self.programs: dict[int, LoadedProgram] = {}
         self.units: dict[int, LoadedProgram] = {}
         self.runs: list[Run] = []

@@ -72,37 +72,6 @@ if TYPE_CHECKING:
     from bpf2py.maps.fd_values import E
     from bpf2py.maps.percpu import PerCpu
 
-__all__ = [
-    "ArenaMap",
-    "ArrayMap",
-    "BloomFilterMap",
-    "CgroupArrayMap",
-    "CgroupStorageMap",
-    "CpuMap",
-    "DevMap",
-    "HashMap",
-    "LpmTrieMap",
-    "LruHashMap",
-    "LruPerCpuHashMap",
-    "Map",
-    "MapOfMaps",
-    "PerCpuArrayMap",
-    "PerCpuCgroupStorageMap",
-    "PerCpuHashMap",
-    "PerfEventArrayMap",
-    "ProgArrayMap",
-    "QueueMap",
-    "RawMap",
-    "RingbufMap",
-    "SockMap",
-    "StackMap",
-    "StackTraceMap",
-    "StorageMap",
-    "StructOpsMap",
-    "UserRingbufMap",
-    "XskMap",
-]
-
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 

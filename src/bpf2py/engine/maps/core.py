@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import sys
-import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +23,8 @@ from bpf2py.uapi.errno import (
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
+    import weakref
+
     from bpf2py.engine.memory import Memory
     from bpf2py.engine.sockets import XdpSocket
     from bpf2py.owned import Closable
@@ -110,7 +111,7 @@ class ValueTimers(Protocol):
 
 
 class MapSystem(System):
-    """A system with maps, and what they can hold.
+    """A system with maps, and what they can hold: the part of a `Machine` that maps know, which makes it.
 
     Attributes:
         maps: their descriptors, by number. Weak: one that nobody has any more is closed.
@@ -122,24 +123,13 @@ class MapSystem(System):
         timers: of their values.
     """
 
+    maps: weakref.WeakValueDictionary[int, Descriptor]
+    cores: weakref.WeakValueDictionary[int, MapCore]
     programs: Mapping[int, StorableProgram]
+    sockets: weakref.WeakValueDictionary[int, XdpSocket]
+    events: dict[int, PerfOutput]
+    ring_events: list[Waiting]
     timers: ValueTimers
-
-    def __init__(
-        self,
-        kernel: str,
-        possible_cpus: int,
-        seed: int,
-        clock: int | Callable[[], int] | None,
-        translator: str | None,
-        fuel: int | None,
-    ) -> None:
-        super().__init__(kernel, possible_cpus, seed, clock, translator, fuel)
-        self.maps: weakref.WeakValueDictionary[int, Descriptor] = weakref.WeakValueDictionary()
-        self.cores: weakref.WeakValueDictionary[int, MapCore] = weakref.WeakValueDictionary()
-        self.sockets: weakref.WeakValueDictionary[int, XdpSocket] = weakref.WeakValueDictionary()
-        self.events: dict[int, PerfOutput] = {}
-        self.ring_events: list[Waiting] = []
 
 
 class MapCore(Owned):
