@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.kernel.objects import must_be, open_pinned
 from bpf2py.kernel.program_fd import ProgramFd
 
 if TYPE_CHECKING:
+    from bpf2py.kernel import inspect, prog_test_run
     from bpf2py.kernel.link import KernelLink
     from bpf2py.seam.info import TestRunResult
     from bpf2py.seam.protocol import ProgramHandle
     from bpf2py.spec.program_spec import ProgramSpec
+else:
+    inspect = module("bpf2py.kernel.inspect")
+    prog_test_run = module("bpf2py.kernel.prog_test_run")
 
 __all__ = ["KernelProgram", "open_program_pin"]
 
@@ -47,10 +52,8 @@ class KernelProgram(ProgramFd):
         batch_size: int = 0,
     ) -> TestRunResult:
         """BPF_PROG_TEST_RUN. Raises NotSupported, PermissionDenied or BpfOSError."""
-        from bpf2py.kernel.prog_test_run import run
-
         held = self.hold()
-        return run(f"program {name}: test_run", held.value, data, context, repeat, cpu, flags, batch_size)
+        return prog_test_run.run(f"program {name}: test_run", held.value, data, context, repeat, cpu, flags, batch_size)
 
     def run(
         self,
@@ -62,9 +65,7 @@ class KernelProgram(ProgramFd):
         cpu: int | None,
     ) -> TestRunResult:
         """A test run on a context of bytes or numbers. Raises EncodeError for any other."""
-        from bpf2py.kernel.prog_test_run import context_bytes
-
-        return self.test_run(name, data, context_bytes(name, context, arguments, fields), cpu=cpu)
+        return self.test_run(name, data, prog_test_run.context_bytes(name, context, arguments, fields), cpu=cpu)
 
     def read_stream(self, name: str, stream: int) -> bytes:
         """What is in a stream, taken out of it (Linux 6.17). Raises NotSupported or BpfOSError."""
@@ -75,23 +76,17 @@ class KernelProgram(ProgramFd):
 
     def code(self, jited: bool) -> bytes:
         """The code as the kernel runs it."""
-        from bpf2py.kernel.inspect import code
-
         held = self.hold()
-        return code(held.value, jited)
+        return inspect.code(held.value, jited)
 
     def source_lines(self) -> list[tuple[int, str]]:
         """(instruction, source line) of the code as the kernel runs it."""
-        from bpf2py.kernel.inspect import source_lines
-
         held = self.hold()
-        return source_lines(held.value)
+        return inspect.source_lines(held.value)
 
     def helper_names(self, code: bytes) -> dict[int, str]:
         """Names of the helpers that code as the kernel runs it calls, by instruction."""
-        from bpf2py.kernel.inspect import helper_names
-
-        return helper_names(code)
+        return inspect.helper_names(code)
 
 
 def open_program_pin(path: str) -> KernelProgram:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
@@ -15,6 +16,10 @@ from bpf2py.uapi.map_types import MapFlags, UpdateFlags
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from bpf2py.btf import dtype as dtypes
+else:
+    dtypes = module("bpf2py.btf.dtype")
 
 D = TypeVar("D")
 
@@ -189,9 +194,7 @@ class ArrayMap(Map[int, V], Frames):
     # -- numpy ---------------------------------------------------------------------------------------------------
 
     def _value_array(self, chunk: batch.Chunk) -> np.ndarray[Any, Any]:
-        from bpf2py.btf.dtype import array_from
-
-        return array_from(self.value_codec, chunk.values, chunk.count)
+        return dtypes.array_from(self.value_codec, chunk.values, chunk.count)
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
         """All elements as an array of shape (max_entries,); per-CPU arrays: (max_entries, possible CPUs)."""
@@ -213,13 +216,11 @@ class ArrayMap(Map[int, V], Frames):
 
         import numpy as np
 
-        from bpf2py.btf.dtype import dtype_of, has_bitfields
-
         where = f"map {self.name}: mmap"
         self.fileno()
         if not self.flags & MapFlags.MMAPABLE:
             raise NotSupported(f"{where}: the map was made without map_flags BPF_F_MMAPABLE", feature="mmap")
-        if has_bitfields(self.value_codec):
+        if dtypes.has_bitfields(self.value_codec):
             raise NotSupported(
                 f"{where}: values with bitfields cannot be shown in place; use to_numpy()", feature="mmap"
             )
@@ -231,7 +232,7 @@ class ArrayMap(Map[int, V], Frames):
         except OSError as error:
             hint = " (a frozen or read-only map takes writable=False)" if writable else ""
             raise BpfOSError(f"{where}: mmap failed{hint}", errno=error.errno, command="mmap") from None
-        dtype = dtype_of(self.value_codec)
+        dtype = dtypes.dtype_of(self.value_codec)
         inner = [dtype.base.itemsize]
         for extent in dtype.shape[:0:-1]:
             inner.insert(0, inner[0] * extent)
@@ -262,6 +263,4 @@ class ArrayMap(Map[int, V], Frames):
             self._update_batch(keys, self._array_bytes(part), len(part))
 
     def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
-        from bpf2py.btf.dtype import bytes_of
-
-        return bytes_of(self.value_codec, values)
+        return dtypes.bytes_of(self.value_codec, values)

@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self, TypedDict, Unpack
 
+    from bpf2py.btf import declare
     from bpf2py.btf.declare import TypeName
+    from bpf2py.maps import histogram
     from bpf2py.maps.histogram import Histogram
     from bpf2py.seam.protocol import Backend, MapHandle, MapSlot
 else:
     contextlib = module("contextlib")
     warnings = module("warnings")
+    declare = module("bpf2py.btf.declare")
+    histogram = module("bpf2py.maps.histogram")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -142,11 +146,9 @@ class Map(Owned, Generic[K, V]):
 
     def codec_named(self, type: TypeName) -> Codec[Any]:
         """The codec of a type of the map's object, or of a basic C type, by its name. Raises EncodeError."""
-        from bpf2py.btf.declare import codec_of
-
         btf = self.spec.btf if self.spec is not None else None
         try:
-            return codec_of(type, btf=btf)
+            return declare.codec_of(type, btf=btf)
         except EncodeError as error:
             raise EncodeError(f"map {self.name}: {error.message}") from None
 
@@ -326,9 +328,7 @@ class Map(Owned, Generic[K, V]):
         Returns:
             A `bpf2py.maps.histogram.Histogram`: data in `buckets`, text by str(), a table for rich.
         """
-        from bpf2py.maps.histogram import histograms, log2_buckets
-
-        return histograms(self.name, self._pairs(), log2_buckets, unit, section, value)
+        return histogram.histograms(self.name, self._pairs(), histogram.log2_buckets, unit, section, value)
 
     @overload
     def linear_hist(
@@ -360,10 +360,8 @@ class Map(Owned, Generic[K, V]):
         value: Callable[[V], int] | None = None,
     ) -> Histogram | dict[S, Histogram]:
         """The map as a histogram of equal steps: slot i counts values from ``start + i * step`` on; see `log2_hist`."""
-        from bpf2py.maps.histogram import histograms, linear_buckets
-
-        return histograms(
-            self.name, self._pairs(), lambda counts: linear_buckets(counts, step, start), unit, section, value
+        return histogram.histograms(
+            self.name, self._pairs(), lambda counts: histogram.linear_buckets(counts, step, start), unit, section, value
         )
 
     # -- making maps ---------------------------------------------------------------------------------------------
@@ -409,8 +407,6 @@ class Map(Owned, Generic[K, V]):
         Example:
             >>> counts = Map.create(MapType.HASH, key="u32", value="u64", max_entries=1003)   # doctest: +SKIP
         """
-        from bpf2py.btf.declare import codec_of
-
         kind = map_type_named(type) if isinstance(type, str) else type
         facts = type_info(kind)
         for what, number in (("key_size", key_size), ("value_size", value_size), ("max_entries", max_entries)):
@@ -419,8 +415,8 @@ class Map(Owned, Generic[K, V]):
                     f"map {name or type_name(kind).lower()}: create: {what} is a number, not {number!r}; types are given by name: "
                     'key="u32", value="u64"'
                 )
-        key_codec = codec_of(key, CodecOptions(key=True)) if key is not None else None
-        value_codec = codec_of(value) if value is not None else None
+        key_codec = declare.codec_of(key, CodecOptions(key=True)) if key is not None else None
+        value_codec = declare.codec_of(value) if value is not None else None
         if key_size is None:
             key_size = key_codec.size if key_codec is not None else facts.key_size or 0
         if value_size is None:
@@ -510,12 +506,10 @@ else:
 
 
 def _adopt(backend: Backend, handle: MapHandle, key: TypeName | None, value: TypeName | None) -> AnyMap:
-    from bpf2py.btf.declare import codec_of
-
     try:
         spec = spec_of(handle.info, backend.map_btf(handle.info))
-        spec.key = codec_of(key, CodecOptions(key=True), spec.btf) if key is not None else None
-        spec.value = codec_of(value, btf=spec.btf) if value is not None else None
+        spec.key = declare.codec_of(key, CodecOptions(key=True), spec.btf) if key is not None else None
+        spec.value = declare.codec_of(value, btf=spec.btf) if value is not None else None
         return wrap(handle, spec)
     except BaseException:
         handle.close()

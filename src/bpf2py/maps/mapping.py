@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import EncodeError, IterationAborted, KeyExists, KeyNotFound
 from bpf2py.maps import batch
@@ -16,6 +17,10 @@ from bpf2py.uapi.map_types import UpdateFlags
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from bpf2py.btf import dtype as dtypes
+else:
+    dtypes = module("bpf2py.btf.dtype")
 
 T = TypeVar("T")
 COUNT_BY_READING = 4096  # up to here one batch call is cheaper than loading the counting program
@@ -425,9 +430,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     # -- numpy ---------------------------------------------------------------------------------------------------
 
     def _value_array(self, chunk: batch.Chunk) -> np.ndarray[Any, Any]:
-        from bpf2py.btf.dtype import array_from
-
-        return array_from(self.value_codec, chunk.values, chunk.count)
+        return dtypes.array_from(self.value_codec, chunk.values, chunk.count)
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
         """All elements as a structured array of shape (count,) with the fields ``key`` and ``value``.
@@ -436,17 +439,15 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
         """
         import numpy as np
 
-        from bpf2py.btf.dtype import array_from
-
         parts = []
         try:
-            parts = [(array_from(self.key_codec, c.keys, c.count), self._value_array(c)) for c in self._chunks()]
+            parts = [(dtypes.array_from(self.key_codec, c.keys, c.count), self._value_array(c)) for c in self._chunks()]
         except batch.BatchUnsupported:
             chunk = self._walked_chunk()
-            parts = [(array_from(self.key_codec, chunk.keys, chunk.count), self._value_array(chunk))]
+            parts = [(dtypes.array_from(self.key_codec, chunk.keys, chunk.count), self._value_array(chunk))]
         if not parts:
             empty = batch.Chunk(memoryview(b""), memoryview(b""), 0)
-            parts = [(array_from(self.key_codec, b"", 0), self._value_array(empty))]
+            parts = [(dtypes.array_from(self.key_codec, b"", 0), self._value_array(empty))]
         key, value = parts[0]
         fields = [("key", key.dtype, key.shape[1:]), ("value", value.dtype, value.shape[1:])]
         result = np.empty(sum(len(k) for k, _ in parts), np.dtype(fields))
@@ -487,15 +488,13 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             array: a structured array with the fields ``key`` and ``value``, or the keys.
             values: the values, where `array` holds the keys.
         """
-        from bpf2py.btf.dtype import bytes_of
-
         keys = array["key"] if values is None else array
         values = array["value"] if values is None else values
         if len(keys) != len(values):
             raise EncodeError(f"map {self.name}: update: {len(keys)} keys but {len(values)} values")
         for start in range(0, len(keys), batch.LAST_BATCH):
             part, value_part = keys[start : start + batch.LAST_BATCH], values[start : start + batch.LAST_BATCH]
-            raw_keys, raw_values = bytes_of(self.key_codec, part), self._array_bytes(value_part)
+            raw_keys, raw_values = dtypes.bytes_of(self.key_codec, part), self._array_bytes(value_part)
             if self._update_batch(raw_keys, raw_values, len(part), 0) is None:
                 width, size = self.key_size, self._handle.value_bytes
                 slot = self._handle.slot()
@@ -505,6 +504,4 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
                     self._check("update", slot.update(), part[i])
 
     def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
-        from bpf2py.btf.dtype import bytes_of
-
-        return bytes_of(self.value_codec, values)
+        return dtypes.bytes_of(self.value_codec, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.btf.codec import Codec, IntCodec
 from bpf2py.btf.values import StructValue
@@ -19,7 +20,10 @@ from bpf2py.uapi.map_types import UpdateFlags
 if TYPE_CHECKING:
     import numpy as np
 
+    from bpf2py.btf import dtype as dtypes
     from bpf2py.seam.protocol import MapHandle
+else:
+    dtypes = module("bpf2py.btf.dtype")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -185,22 +189,20 @@ class PerCpuValues(Map[Any, Any]):
             ) from None
 
     def _value_array(self, chunk: Chunk) -> np.ndarray[Any, Any]:
-        from bpf2py.btf.dtype import array_from
-
         codec = self.value_codec
-        return array_from(codec.element, chunk.values, chunk.count, codec.stride, codec.cpus)
+        return dtypes.array_from(codec.element, chunk.values, chunk.count, codec.stride, codec.cpus)
 
     def _array_bytes(self, values: np.ndarray[Any, Any]) -> bytes:
         import numpy as np
-
-        from bpf2py.btf.dtype import bytes_of
 
         codec, count = self.value_codec, len(values)
         if values.shape[:2] != (count, codec.cpus):
             raise EncodeError(
                 f"map {self.name}: update: the values' shape is {values.shape}, wanted ({count}, {codec.cpus})"
             )
-        flat = np.frombuffer(bytes_of(codec.element, values.reshape(count * codec.cpus, *values.shape[2:])), np.uint8)
+        flat = np.frombuffer(
+            dtypes.bytes_of(codec.element, values.reshape(count * codec.cpus, *values.shape[2:])), np.uint8
+        )
         padded = np.zeros((count, codec.cpus, codec.stride), np.uint8)
         padded[:, :, : codec.element.size] = flat.reshape(count, codec.cpus, codec.element.size)
         return padded.tobytes()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bpf2py.errors import CompileError, CompilerNotFound
+from bpf2py.errors import CompileError, CompilerNotFound, NotSupported
 from bpf2py.toolchain.cache import Cache, Entry, digest, python_path
 from bpf2py.toolchain.find import Compiler, candidates, examine, find_compiler, not_found, ziglang_directory
 from bpf2py.toolchain.headers import include_directory, reach, search_path
@@ -204,7 +204,6 @@ def _translated(job: _Job, compiler: Compiler, store: Cache | None, key: str, fr
 
 
 def _kernel() -> str | None:
-    from bpf2py.errors import NotSupported
     from bpf2py.toolchain.vmlinux import kernel_identity
 
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpf2py.engine.maps.check import create_errno
+from bpf2py.engine.maps.core import TEMPLATE
 from bpf2py.engine.maps.fields import special_fields
 from bpf2py.engine.maps.handle import EngineMap
 from bpf2py.engine.maps.types import BUILDERS, PROGRAM_SIDE
@@ -65,8 +66,6 @@ def create(engine: MapSystem, spec: MapSpec, inner: EngineMap | None = None) -> 
             command="BPF_MAP_CREATE",
         ) from None
     if inner is not None:
-        from bpf2py.engine.maps.objects import TEMPLATE
-
         core.held[TEMPLATE] = inner.core
     return EngineMap(core, int(spec.flags))
 

@@ -39,6 +39,7 @@ __all__ = [
     "EOPNOTSUPP",
     "EPERM",
     "OWNER",
+    "TEMPLATE",
     "MapCore",
     "MapSystem",
     "Slot",
@@ -408,6 +409,7 @@ def free_block(memory: Memory, block: int, exiting: Callable[[], bool] = sys.is_
         memory.free(block)
 
 
+TEMPLATE = b""  # in `held`: the map that says what others must be like
 OWNER = b"owner"  # in `held`, where no key has five bytes: the type of the first program, which the others must have
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bpf2py.engine.maps.core import OWNER, MapCore, MapSystem, free_block, release
+from bpf2py.engine.maps.core import OWNER, TEMPLATE, MapCore, MapSystem, free_block, release
 from bpf2py.engine.maps.fields import Fields
 from bpf2py.engine.maps.types import lay_out_table
 from bpf2py.uapi.errno import E2BIG, EBADF, EINVAL, ENOENT, ENOTSOCK, ENOTSUPP, EPERM
@@ -245,9 +245,6 @@ def inner_map(core: MapCore, fd: int) -> Stored | int:
     if not same or handle.core.fields != core.held[TEMPLATE].fields:
         return -EINVAL
     return handle.core.header, handle.core
-
-
-TEMPLATE = b""  # in `held`: the map that says what others must be like
 
 
 class HashOfMapsSlot(ObjectSlot):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bpf2py._lazy import module
 from bpf2py.engine.maps.cgroup_storage import attached, cgroup_number
 from bpf2py.engine.programs.loaded import MANY, Attachment, LoadedProgram
 from bpf2py.engine.programs.prog_test_run import run_program
@@ -19,7 +20,10 @@ from bpf2py.uapi.program_types import ProgramType as P
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
+    from bpf2py.engine.programs import iterators
     from bpf2py.seam.protocol import LinkHandle
+else:
+    iterators = module("bpf2py.engine.programs.iterators")
 
 __all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name"]
 
@@ -137,10 +141,8 @@ class EngineLink(Attachment):
             return -22
         import tempfile
 
-        from bpf2py.engine.programs.iterators import read
-
         with tempfile.TemporaryFile() as file:
-            file.write(read(self.engine, self.program, self.options))
+            file.write(iterators.read(self.engine, self.program, self.options))
             file.seek(0)
             return os.dup(file.fileno())
 
@@ -261,9 +263,7 @@ def attach(engine: Machine, program: LoadedProgram, spec: ProgramSpec, options: 
             )
         hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
     if spec.attach_type == AttachType.TRACE_ITER:
-        from bpf2py.engine.programs.iterators import check_options
-
-        check_options(program, options)
+        iterators.check_options(program, options)
     link = EngineLink(engine, program, hook, cookie, options)
     attached(program.maps, int(program.spec.attach_type or 0), link.cgroup)
     return [link]
