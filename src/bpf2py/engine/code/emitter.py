@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
+from typing import ClassVar
 
 from bpf2py.engine.code.code import Code, Function, Op, Target, function_address, is_jump
 from bpf2py.engine.code.layout import Layout
@@ -26,9 +27,11 @@ class Emitter(ABC):
         jumps: branches to instructions: (place, slot). A jump to a function's first one goes past its prologue.
         calls: branches to functions: (place, slot of the first instruction).
         loops: whether the function has may_goto.
+        registers: the processor's registers that hold BPF's.
     """
 
     out: Sized
+    registers: ClassVar[Sequence[int]]
 
     def __init__(self, code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int) -> None:
         self.code = code
@@ -140,9 +143,27 @@ class Emitter(ABC):
     def move(self, register: int, value: int) -> None:
         """Put 64 bits into a register."""
 
-    @abstractmethod
     def alu(self, op: Op, slot: int) -> None:
-        """Arithmetic."""
+        """BPF_ALU and BPF_ALU64."""
+        wide, operation, dst = op.opcode & 7 == isa.BPF_ALU64, op.opcode & 0xF0, self.registers[op.dst]
+        if operation == isa.BPF_END:
+            self.end(dst, op.imm, wide or bool(op.opcode & isa.BPF_X))
+        elif operation == isa.BPF_NEG:
+            self.negate(dst, wide)
+        else:
+            self.arithmetic(op, operation, dst, wide)
+
+    @abstractmethod
+    def end(self, dst: int, bits: int, swap: bool) -> None:
+        """Change the byte order of a register's low bits, or just keep these."""
+
+    @abstractmethod
+    def negate(self, dst: int, wide: bool) -> None:
+        """BPF_NEG."""
+
+    @abstractmethod
+    def arithmetic(self, op: Op, operation: int, dst: int, wide: bool) -> None:
+        """The operations of two operands, of a register and a register or a constant."""
 
     @abstractmethod
     def jump(self, op: Op, slot: int) -> None:

@@ -110,6 +110,7 @@ class Emitter(emitter.Emitter):
     """
 
     out: list[int]
+    registers = REGISTER
 
     def __init__(
         self, code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int, far: bool
@@ -190,18 +191,13 @@ class Emitter(emitter.Emitter):
     def move(self, register: int, value: int) -> None:
         self.out += mov_imm(REGISTER[register], value)
 
-    def alu(self, op: Op, slot: int) -> None:
-        out = self.out
-        opcode, _, _, offset, imm = op
-        wide = opcode & 7 == isa.BPF_ALU64
-        operation = opcode & 0xF0
-        dst = REGISTER[op.dst]
-        by_register = bool(opcode & isa.BPF_X)
-        if operation == isa.BPF_END:
-            self.end(dst, imm, wide or by_register)
-        elif operation == isa.BPF_NEG:
-            out.append(rrr(SUB, dst, ZERO, dst, wide))
-        elif operation == isa.BPF_MOV:
+    def negate(self, dst: int, wide: bool) -> None:
+        self.out.append(rrr(SUB, dst, ZERO, dst, wide))
+
+    def arithmetic(self, op: Op, operation: int, dst: int, wide: bool) -> None:
+        out, offset, imm = self.out, op.offset, op.imm
+        by_register = bool(op.opcode & isa.BPF_X)
+        if operation == isa.BPF_MOV:
             if by_register:
                 self.move_register(dst, self.operand(op.src), offset, imm, wide)
             else:
@@ -248,7 +244,6 @@ class Emitter(emitter.Emitter):
             out.append(mov(dst, src, wide))
 
     def end(self, dst: int, bits: int, swap: bool) -> None:
-        """Change the byte order of a register's low bits, or just keep these."""
         out = self.out
         if swap:
             out.append(rev(dst, dst, bits))

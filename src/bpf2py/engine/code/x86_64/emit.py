@@ -71,6 +71,7 @@ class Emitter(emitter.Emitter):
     """Emits x86-64."""
 
     out: bytearray
+    registers = REGISTER
 
     def __init__(self, code: Code, layout: Layout, resolve: dict[str, int], library: dict[str, int], unit: int) -> None:
         super().__init__(code, layout, resolve, library, unit)
@@ -105,23 +106,15 @@ class Emitter(emitter.Emitter):
 
     # -- instructions --------------------------------------------------------------------------------------------
 
-    def alu(self, op: Op, slot: int) -> None:
-        out = self.out
-        opcode, _, _, offset, imm = op
-        wide = opcode & 7 == isa.BPF_ALU64
-        operation = opcode & 0xF0
-        dst = REGISTER[op.dst]
-        by_register = bool(opcode & isa.BPF_X)
-        if operation == isa.BPF_END:
-            self.end(dst, imm, wide, by_register)
-            return
-        if operation == isa.BPF_NEG:
-            out += rr(0xF7, 3, dst, wide)
-            return
+    def negate(self, dst: int, wide: bool) -> None:
+        self.out += rr(0xF7, 3, dst, wide)
+
+    def arithmetic(self, op: Op, operation: int, dst: int, wide: bool) -> None:
+        out, offset, imm = self.out, op.offset, op.imm
         if operation in (isa.BPF_DIV, isa.BPF_MOD):
             self.divide(op, dst, wide, operation == isa.BPF_MOD, offset == 1)
             return
-        if by_register:
+        if op.opcode & isa.BPF_X:
             src = self.load_address_value(op.src)
             if operation == isa.BPF_MOV:
                 if offset == isa.ADDR_SPACE_CAST:
@@ -189,9 +182,8 @@ class Emitter(emitter.Emitter):
         code = bytes([0x49 if wide else 0x41, 0xD3, 0xC3 | digit << 3])
         return code if wide else code + rr(0x89, R11, R11, False)  # a shift by 0 leaves the upper half alone
 
-    def end(self, dst: int, bits: int, wide: bool, to_big: bool) -> None:
+    def end(self, dst: int, bits: int, swap: bool) -> None:
         out = self.out
-        swap = wide or to_big
         rex_b = dst >> 3
         if bits == 16:
             if swap:

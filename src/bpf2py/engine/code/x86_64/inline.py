@@ -40,7 +40,7 @@ class Emitter(Protocol):
     def access(self, name: str, register: int, base: int, offset: int, slot: int, extra: bytes = b"") -> None:
         """One load or store; `base` is a BPF register."""
 
-    def end(self, dst: int, bits: int, wide: bool, to_big: bool) -> None:
+    def end(self, dst: int, bits: int, swap: bool) -> None:
         """Change the byte order of a register."""
 
     def call_library(self, name: str) -> None:
@@ -93,7 +93,7 @@ def legacy_load(emitter: Emitter, op: Op, slot: int) -> None:
     out[over - 1] = len(out) - over
     emitter.access(f"ld{size}", RAX, 0, 0, slot)
     if size > 1:
-        emitter.end(RAX, size * 8, False, True)
+        emitter.end(RAX, size * 8, True)
 
 
 def get_smp_processor_id(emitter: Emitter, slot: int) -> None:
