@@ -20,9 +20,9 @@ from bpf2py.btf.cdump import dump_c
 from bpf2py.cli import main
 from bpf2py.cli.render import MapView, cell, lines
 from bpf2py.cli.table import echo_rows
-from bpf2py.cli.text import printable
 from bpf2py.codegen.build import Request, produce, write
 from bpf2py.errors import BpfError
+from bpf2py.printable import printable
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.toolchain.compiler import compile
 

@@ -25,7 +25,6 @@ from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.declare import codec_of
 from bpf2py.btf.reader import Btf
 from bpf2py.cli.render import cell, to_json
-from bpf2py.cli.text import printable
 from bpf2py.cli.values import from_json, parse
 from bpf2py.codegen.module import generate
 from bpf2py.codegen.strip import strip
@@ -38,6 +37,7 @@ from bpf2py.kernel.usdt_notes import read_notes
 from bpf2py.kernel.verifier_log import hint_for, summarize
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.kconfig import _parse as parse_kconfig
+from bpf2py.printable import printable
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.toolchain.cache import Cache, Entry
 from bpf2py.toolchain.compiler import _dependencies, compile

@@ -102,7 +102,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _complain(text: str) -> None:
-    from bpf2py.cli.text import printable
+    from bpf2py.printable import printable
 
     print(f"bpf2py: {printable(text, keep=chr(10) + chr(9))}", file=sys.stderr)
 

@@ -12,13 +12,13 @@ from bpf2py.cli.completion import complete_map, complete_program
 from bpf2py.cli.objects import held, in_words
 from bpf2py.cli.references import open_program
 from bpf2py.cli.table import echo_rows
-from bpf2py.cli.text import printable
 from bpf2py.cli.values import open_map
 from bpf2py.errors import BpfError, BtfError
 from bpf2py.kernel import inspect
 from bpf2py.kernel.btf import btf_by_id
 from bpf2py.kernel.objects import object_info, open_id
 from bpf2py.kernel.syscall import Fd
+from bpf2py.printable import printable
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.map_types import MapType
 

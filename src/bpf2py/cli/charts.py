@@ -13,12 +13,12 @@ from bpf2py._typing import Any, NamedTuple
 from bpf2py.btf.codec import ArrayCodec, IntCodec
 from bpf2py.btf.values import StructCodec, StructValue
 from bpf2py.cli.render import Block, cells, elements, readable
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import Map
 from bpf2py.maps.histogram import Histogram
 from bpf2py.maps.percpu import PerCpu, PerCpuCodec
+from bpf2py.printable import printable
 from bpf2py.variables import Variable
 
 KINDS = ("log2", "linear", "off")

@@ -10,9 +10,9 @@ from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.cli.render import cell, to_json
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, EncodeError
 from bpf2py.kernel.trace_pipe import TracePipe
+from bpf2py.printable import printable
 from bpf2py.readers.perf import PerfReader
 from bpf2py.readers.ring import RingReader
 from bpf2py.spec.dwarf import variable_structs

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from bpf2py.cli import declared as typer
-from bpf2py.cli.text import printable
 from bpf2py.codegen.build import Request, produce, stale, write
 from bpf2py.errors import BpfError
+from bpf2py.printable import printable
 
 
 def register(app: typer.Typer) -> None:

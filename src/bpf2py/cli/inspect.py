@@ -7,13 +7,13 @@ import json
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.cdump import declaration, dump_c
 from bpf2py.cli import declared as typer
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.isa.disasm import disassemble
 from bpf2py.kernel import btf as kernel_btf
 from bpf2py.linker.core import Chosen, CoreTarget, describe, resolve
 from bpf2py.linker.link import line_at, source_text
 from bpf2py.loading import read_btf, read_spec
+from bpf2py.printable import printable
 from bpf2py.spec.program_spec import RefKind
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from bpf2py._typing import Any
 from bpf2py.cli import declared as typer
 from bpf2py.cli.completion import complete_map
 from bpf2py.cli.table import aligned, terminal_width
-from bpf2py.cli.text import printable
 from bpf2py.cli.transfer import record_codec
 from bpf2py.cli.values import open_map
 from bpf2py.errors import BpfError, EncodeError
@@ -21,6 +20,7 @@ from bpf2py.lab.plot import hit_rates
 from bpf2py.lab.size import MOST_ENTRIES, Sweep, workers
 from bpf2py.lab.traces import Trace, read_trace
 from bpf2py.lab.watch import Evictions, Uses
+from bpf2py.printable import printable
 from bpf2py.readers.ring import RingReader
 from bpf2py.uapi.map_types import MapType
 

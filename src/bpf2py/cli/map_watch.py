@@ -16,12 +16,12 @@ from bpf2py.cli import declared as typer
 from bpf2py.cli.completion import complete_map
 from bpf2py.cli.map import facts_of
 from bpf2py.cli.render import apart, cells, columns, elements, folded, weight
-from bpf2py.cli.text import printable
 from bpf2py.cli.values import open_map
 from bpf2py.errors import BpfError
 from bpf2py.kernel import inspect
 from bpf2py.maps.base import Map
 from bpf2py.maps.mapping import MappingMap
+from bpf2py.printable import printable
 
 MAP = typer.Argument(..., metavar="MAP", help="Id, name, or path of a pinned map.", autocompletion=complete_map)
 JSON = typer.Option(False, "--json", help="Print JSON, for programs.")

@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli import declared as typer
 from bpf2py.cli.render import lines, map_json, readable, view
-from bpf2py.cli.text import printable
 from bpf2py.engine import Engine
 from bpf2py.engine.programs.packet import SKB_TYPES
 from bpf2py.engine.trace.pcap import LINKTYPE_ETHERNET, LINKTYPE_RAW, PcapWriter, read_packets
 from bpf2py.engine.trace.replay import replay
 from bpf2py.errors import BpfError
 from bpf2py.loading import load
+from bpf2py.printable import printable
 from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from bpf2py.cli.completion import complete_program, complete_section
 from bpf2py.cli.objects import held, print_facts
 from bpf2py.cli.prog import JSON, facts_of
 from bpf2py.cli.references import open_program
-from bpf2py.cli.text import printable
 from bpf2py.errors import AttachError, BpfError
 from bpf2py.kernel import inspect
 from bpf2py.kernel.owners import owners
 from bpf2py.loading import load
+from bpf2py.printable import printable
 from bpf2py.programs import Link, enable_stats
 from bpf2py.spec.program_spec import Function, ProgramSpec
 from bpf2py.uapi.attach_options import parse_option

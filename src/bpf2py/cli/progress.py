@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bpf2py._typing import Any
-from bpf2py.cli.text import printable
+from bpf2py.printable import printable
 
 
 @contextmanager

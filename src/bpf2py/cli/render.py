@@ -5,12 +5,12 @@ from __future__ import annotations
 from bpf2py._typing import Any, NamedTuple
 from bpf2py.btf.values import StructCodec, StructValue, UnionValue, plain
 from bpf2py.cli.table import aligned
-from bpf2py.cli.text import printable
 from bpf2py.errors import NotSupported
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import Map
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.maps.percpu import PerCpu, PerCpuCodec
+from bpf2py.printable import printable
 from bpf2py.uapi.map_types import type_name
 
 

@@ -29,8 +29,8 @@ from bpf2py.cli.render import (
 )
 from bpf2py.cli.screen import QUIT, keyboard, moved, rows_of, screen
 from bpf2py.cli.table import aligned
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
+from bpf2py.printable import printable
 from bpf2py.uapi.map_types import MapType
 
 if TYPE_CHECKING:

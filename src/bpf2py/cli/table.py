@@ -8,7 +8,7 @@ import sys
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.cli.declared import echo, secho
-from bpf2py.cli.text import printable
+from bpf2py.printable import printable
 
 if TYPE_CHECKING:
     import json

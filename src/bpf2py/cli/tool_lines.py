@@ -6,7 +6,7 @@ import time
 
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.cli.table import terminal_width
-from bpf2py.cli.text import printable
+from bpf2py.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

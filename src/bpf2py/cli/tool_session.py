@@ -15,9 +15,9 @@ from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.cli import declared as typer
 from bpf2py.cli.child import Started, adopt_orphans, end_all, living
 from bpf2py.cli.session import INTERRUPTED, Stop, names_of, say
-from bpf2py.cli.text import printable
 from bpf2py.cli.tool_lines import heading, line_of
 from bpf2py.errors import BpfError
+from bpf2py.printable import printable
 from bpf2py.symbols.stacks import ENDINGS
 from bpf2py.tools.containers import Containers, find_container
 from bpf2py.tools.framework import CONTAINER, Chart, Column, Filter, Flames, Table

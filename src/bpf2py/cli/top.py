@@ -12,9 +12,9 @@ from bpf2py.cli.map_watch import usage
 from bpf2py.cli.render import Block
 from bpf2py.cli.screen import QUIT, keyboard, moved, screen
 from bpf2py.cli.table import aligned, terminal_width
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.kernel import inspect
+from bpf2py.printable import printable
 from bpf2py.programs import enable_stats
 from bpf2py.uapi.program_types import program_type_name
 

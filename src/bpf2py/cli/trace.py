@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from bpf2py.cli import declared as typer
-from bpf2py.cli.text import printable
 from bpf2py.kernel.trace_pipe import TracePipe
+from bpf2py.printable import printable
 
 
 def register(app: typer.Typer) -> None:

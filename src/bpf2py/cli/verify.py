@@ -11,9 +11,9 @@ from pathlib import Path
 from bpf2py._typing import Any
 from bpf2py.cli import declared as typer
 from bpf2py.cli.table import aligned, terminal_width
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, EncodeError
 from bpf2py.loading import read_spec
+from bpf2py.printable import printable
 from bpf2py.spec.needs import needs as needs_of
 from bpf2py.spec.needs import release_key
 from bpf2py.testing.on_kernels import HOST, verify_on

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bpf2py._lazy import module
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 from bpf2py.export.client import require_client
 from bpf2py.export.config import Family, Source
 from bpf2py.export.exported import Exported, Sets
 from bpf2py.export.histogram import cumulative, exponential, number_of_series
+from bpf2py.printable import printable
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

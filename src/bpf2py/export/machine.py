@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError, NotSupported
 from bpf2py.export.client import require_client
 from bpf2py.kernel import inspect
 from bpf2py.maps.base import Map
 from bpf2py.maps.mapping import MappingMap
+from bpf2py.printable import printable
 from bpf2py.uapi.map_types import type_info, type_name
 from bpf2py.uapi.program_types import program_type_name
 

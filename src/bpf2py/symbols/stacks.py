@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from bpf2py._lazy import module
+from bpf2py.printable import printable
 from bpf2py.symbols.tree import Node
 
 if TYPE_CHECKING:
@@ -160,4 +161,4 @@ class Stacks:
 
 def _plain(name: str) -> str:
     """A name that cannot be taken for two, nor for what a terminal obeys."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name.replace(";", ":"))
+    return printable(name.replace(";", ":"))
