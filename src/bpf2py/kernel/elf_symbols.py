@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 
 from bpf2py._typing import NamedTuple
 from bpf2py.elf.layout import (
-    EHDR,
-    SHDR,
     SHT_DYNSYM,
     SHT_GNU_VERDEF,
     SHT_GNU_VERSYM,
@@ -26,21 +24,13 @@ from bpf2py.elf.layout import (
     STB_LOCAL,
     STT_FUNC,
     STT_GNU_IFUNC,
-    SYM,
 )
+from bpf2py.elf.linked_file import LinkedFile, Section
 from bpf2py.errors import AttachError
 
 _VERDEF, _VERDAUX = struct.Struct("<HHHHIII"), struct.Struct("<II")
 VERSYM_HIDDEN = 0x8000  # not the version that a name without one means
 _LIBRARIES = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
-
-
-class _Section(NamedTuple):
-    type: int
-    address: int
-    offset: int
-    size: int
-    link: int
 
 
 class _Function(NamedTuple):
@@ -167,27 +157,16 @@ def _functions(what: str, path: str, name: str | None) -> list[_Function]:
 
 
 def _read(data: mmap.mmap, name: str | None) -> Iterator[_Function]:
-    if data[:5] != b"\x7fELF\x02" or data[5] != 1:
-        raise ValueError("not a 64-bit little-endian ELF file")
-    header = EHDR.unpack_from(data)
-    offset, size, count = header[6], header[11], header[12]
-    if size != SHDR.size:
-        return
-    sections = []
-    for i in range(count):
-        row = SHDR.unpack_from(data, offset + i * size)
-        sections.append(_Section(row[1], row[3], row[4], row[5], row[6]))
-    for number, table in enumerate(sections):
-        if table.type not in (SHT_SYMTAB, SHT_DYNSYM) or table.link >= len(sections):
-            continue
-        strings = sections[table.link]
+    file = LinkedFile(data)
+    if file.cut_short:
+        raise ValueError("its sections lie outside of it; is it truncated?")
+    for number, table, strings in file.symbol_tables(SHT_SYMTAB, SHT_DYNSYM):
         places = None if name is None else _string_offsets(data, strings, os.fsencode(name))
         if places is not None and not places:
             continue
-        version_of = _versions(data, sections, number)
-        rows = data[table.offset : table.offset + table.size // SYM.size * SYM.size]
-        for index, (string, info, _other, section, value, _size) in enumerate(SYM.iter_unpack(rows)):
-            if info & 0xF not in (STT_FUNC, STT_GNU_IFUNC) or not 0 < section < len(sections):
+        version_of = _versions(data, file.sections, number)
+        for index, (string, info, _other, section, value, _size) in enumerate(file.symbols(table)):
+            if info & 0xF not in (STT_FUNC, STT_GNU_IFUNC) or not 0 < section < len(file.sections):
                 continue
             if places is not None and string not in places:
                 continue
@@ -198,12 +177,12 @@ def _read(data: mmap.mmap, name: str | None) -> Iterator[_Function]:
             hidden = bool(at) and not version.startswith("@")
             if not at:
                 version, hidden = version_of(index)
-            home = sections[section]
+            home = file.sections[section]
             place = value - home.address + home.offset
             yield _Function(base, version.removeprefix("@"), hidden, place, info >> 4, info & 0xF == STT_GNU_IFUNC)
 
 
-def _string_offsets(data: mmap.mmap, strings: _Section, name: bytes) -> set[int]:
+def _string_offsets(data: mmap.mmap, strings: Section, name: bytes) -> set[int]:
     """Where a name, or the same with a version, may begin: linkers let a name be the end of a longer one."""
     found = set()
     for needle in (name + b"\0", name + b"@"):
@@ -214,7 +193,7 @@ def _string_offsets(data: mmap.mmap, strings: _Section, name: bytes) -> set[int]
     return found
 
 
-def _versions(data: mmap.mmap, sections: list[_Section], table: int) -> Callable[[int], tuple[str, bool]]:
+def _versions(data: mmap.mmap, sections: list[Section], table: int) -> Callable[[int], tuple[str, bool]]:
     """(version, whether it is hidden) of each symbol of a table."""
     numbers = next((s for s in sections if s.type == SHT_GNU_VERSYM and s.link == table), None)
     defined = next((s for s in sections if s.type == SHT_GNU_VERDEF and s.link < len(sections)), None)

@@ -6,13 +6,8 @@ import mmap
 import struct
 
 from bpf2py._typing import NamedTuple
-from bpf2py.elf.layout import (
-    EHDR,
-    NHDR,
-    PHDR,
-    PT_LOAD,
-    SHDR,
-)
+from bpf2py.elf.layout import NHDR
+from bpf2py.elf.linked_file import LinkedFile, Load
 from bpf2py.errors import AttachError
 
 SECTION, BASE_SECTION = ".note.stapsdt", ".stapsdt.base"
@@ -59,29 +54,13 @@ def read_notes(what: str, path: str) -> Notes:
 
 
 def _read(data: mmap.mmap) -> Notes:
-    if data[:5] != b"\x7fELF\x02" or data[5] != 1:
-        raise ValueError("not a 64-bit little-endian ELF file")
-    header = EHDR.unpack_from(data)
-    machine, phoff, shoff = header[2], header[5], header[6]
-    phentsize, phnum, shentsize, shnum, shstr = header[9:14]
-    machine_name = MACHINES.get(machine, f"ELF machine {machine}")
-    if shentsize != SHDR.size or shstr >= shnum:
-        return Notes([], machine_name)
-    loads = []
-    if phentsize == PHDR.size:
-        rows = (PHDR.unpack_from(data, phoff + i * phentsize) for i in range(phnum))
-        loads = [
-            (flags, offset, address, size) for kind, flags, offset, address, _, size, *_ in rows if kind == PT_LOAD
-        ]
-    sections = [SHDR.unpack_from(data, shoff + i * shentsize) for i in range(shnum)]
-    names = data[sections[shstr][4] : sections[shstr][4] + sections[shstr][5]]
-    notes, base = b"", 0
-    for section in sections:
-        section_name = names[section[0] : names.find(b"\0", section[0])]
-        if section_name == SECTION.encode():
-            notes = data[section[4] : section[4] + section[5]]
-        elif section_name == BASE_SECTION.encode():
-            base = section[3]
+    file = LinkedFile(data)
+    if file.cut_short:
+        raise ValueError("its sections lie outside of it; is it truncated?")
+    machine_name = MACHINES.get(file.machine, f"ELF machine {file.machine}")
+    section, base_section = file.find(SECTION), file.find(BASE_SECTION)
+    notes = file.bytes(section) if section is not None else b""
+    base = base_section.address if base_section is not None else 0
     probes = []
     at = 0
     while at < len(notes):  # every note has a header, so that this ends
@@ -104,16 +83,16 @@ def _read(data: mmap.mmap) -> Notes:
             Probe(
                 provider,
                 name,
-                _file_offset(loads, address + moved, f"probe {provider}:{name}"),
-                _file_offset(loads, semaphore + moved, f"semaphore of {provider}:{name}") if semaphore else 0,
+                _file_offset(file.loads, address + moved, f"probe {provider}:{name}"),
+                _file_offset(file.loads, semaphore + moved, f"semaphore of {provider}:{name}") if semaphore else 0,
                 args.strip(),
             )
         )
     return Notes(probes, machine_name)
 
 
-def _file_offset(loads: list[tuple[int, int, int, int]], address: int, what: str) -> int:
-    for _flags, offset, start, size in loads:
+def _file_offset(loads: list[Load], address: int, what: str) -> int:
+    for offset, start, size in loads:
         if start <= address < start + size:
             return address - start + offset
     raise ValueError(f"{what} at {address:#x} lies outside the loaded segments")

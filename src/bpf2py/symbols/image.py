@@ -17,126 +17,27 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bpf2py.elf.layout import (
-    EHDR,
-    NHDR,
-    NT_GNU_BUILD_ID,
-    PHDR,
-    PT_LOAD,
-    PT_NOTE,
-    SHDR,
-    SHF_COMPRESSED,
-    SHT_DYNSYM,
-    SHT_NOBITS,
-    SHT_NOTE,
-    SHT_SYMTAB,
-    STB_GLOBAL,
-    STB_WEAK,
-    STT_FUNC,
-    STT_GNU_IFUNC,
-    SYM,
-)
+from bpf2py.elf.layout import SHT_DYNSYM, SHT_SYMTAB, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC
+from bpf2py.elf.linked_file import Buffer, LinkedFile, Load
 
-__all__ = ["Image", "Load", "address_of_symbol", "bytes_of_symbol", "build_id_of", "open_file", "read_image"]
+__all__ = ["Image", "address_of_symbol", "bytes_of_symbol", "build_id_of", "open_file", "read_image"]
 
 MOST_DEBUGDATA = 256 << 20  # bytes of .gnu_debugdata unpacked
-MOST_HEADERS = 1 << 16
 ENCLOSING = 32  # functions before an address that are asked whether they still cover it
 DEBUG_DIRECTORY = "/usr/lib/debug"
 
-Buffer = bytes | mmap.mmap
 
-
-class Load(NamedTuple):
-    """A PT_LOAD segment: bytes of the file and where they are in the file's own address space."""
-
-    offset: int
-    address: int
-    size: int
-
-
-class _Section(NamedTuple):
-    name: str
-    type: int
-    flags: int
-    address: int
-    offset: int
-    size: int
-    link: int
-
-
-class _File:
-    """Headers of an ELF file. Raises ValueError for what is not a 64-bit little-endian one."""
-
-    def __init__(self, data: Buffer) -> None:
-        self.data = data
-        if len(data) < EHDR.size or data[:6] != b"\x7fELF\x02\x01":
-            raise ValueError("not a 64-bit little-endian ELF file")
-        header = EHDR.unpack_from(data)
-        phoff, shoff, phentsize, phnum, shentsize, shnum, shstr = header[5], header[6], *header[9:14]
-        self.loads: list[Load] = []
-        self.notes: list[tuple[int, int]] = []
-        if phentsize == PHDR.size:
-            for at in range(phoff, min(phoff + phnum * phentsize, len(data) - PHDR.size + 1), phentsize):
-                kind, _flags, offset, address, _physical, size, _memory, _align = PHDR.unpack_from(data, at)
-                if kind == PT_LOAD:
-                    self.loads.append(Load(offset, address, size))
-                elif kind == PT_NOTE:
-                    self.notes.append((offset, size))
-        rows = []
-        if shentsize == SHDR.size and shoff:
-            if not shnum:  # more than fit into the header: the first section says how many (elf(5))
-                shnum = SHDR.unpack_from(data, shoff)[5] if shoff + SHDR.size <= len(data) else 0
-            for at in range(
-                shoff, min(shoff + min(shnum, MOST_HEADERS) * shentsize, len(data) - SHDR.size + 1), shentsize
-            ):
-                rows.append(SHDR.unpack_from(data, at))
-        names = rows[shstr][4:6] if shstr < len(rows) else (0, 0)
-        self.sections = [
-            _Section(self.text(names[0] + row[0], 64), row[1], row[2], row[3], row[4], row[5], row[6]) for row in rows
-        ]
-
-    def text(self, at: int, most: int = 4096) -> str:
-        """A name that ends with a NUL."""
-        piece = self.data[at : at + most]
-        return piece.partition(b"\0")[0].decode("utf-8", "replace")
-
-    def bytes(self, section: _Section) -> bytes:
-        """A section's contents; of what lies outside of the file nothing."""
-        if section.type == SHT_NOBITS or section.offset + section.size > len(self.data):
-            return b""
-        return bytes(self.data[section.offset : section.offset + section.size])
-
-    def find(self, name: str) -> _Section | None:
-        return next((section for section in self.sections if section.name == name), None)
-
-    def build_id(self) -> str:
-        """In hexadecimal, empty where there is none."""
-        places = self.notes or [(s.offset, s.size) for s in self.sections if s.type == SHT_NOTE]
-        for at, size in places:
-            end = min(at + size, len(self.data))
-            while at + NHDR.size <= end:
-                name_size, size_of_note, kind = NHDR.unpack_from(self.data, at)
-                name_at = at + NHDR.size
-                note_at = name_at + (name_size + 3 & ~3)
-                if kind == NT_GNU_BUILD_ID and self.data[name_at : name_at + 4] == b"GNU\0" and size_of_note <= 64:
-                    return bytes(self.data[note_at : note_at + size_of_note]).hex()
-                at = note_at + (size_of_note + 3 & ~3)
-        return ""
-
-    def functions(self, kinds: tuple[int, ...]) -> Iterator[tuple[int, int, int, str]]:
-        """(address, size, rank, name) of the function symbols of tables of some kinds; lower ranks are better names."""
-        for table in self.sections:
-            if table.type not in kinds or table.link >= len(self.sections) or table.flags & SHF_COMPRESSED:
+def _functions(file: LinkedFile, *kinds: int) -> Iterator[tuple[int, int, int, str]]:
+    """(address, size, rank, name) of the function symbols of tables of some kinds; lower ranks are better names."""
+    for _number, table, strings in file.symbol_tables(*kinds):
+        names = file.bytes(strings)
+        for name, info, _other, section, value, size in file.symbols(table):
+            if info & 15 not in (STT_FUNC, STT_GNU_IFUNC) or not section or not name < len(names):
                 continue
-            rows, names = self.bytes(table), self.bytes(self.sections[table.link])
-            for name, info, _other, section, value, size in SYM.iter_unpack(rows[: len(rows) // SYM.size * SYM.size]):
-                if info & 15 not in (STT_FUNC, STT_GNU_IFUNC) or not section or not name < len(names):
-                    continue
-                end = names.find(b"\0", name)
-                text = names[name : end if end >= 0 else None].decode("utf-8", "replace").partition("@")[0]
-                if text:
-                    yield value, size, {STB_GLOBAL: 0, STB_WEAK: 1}.get(info >> 4, 2), text
+            end = names.find(b"\0", name)
+            text = names[name : end if end >= 0 else None].decode("utf-8", "replace").partition("@")[0]
+            if text:
+                yield value, size, {STB_GLOBAL: 0, STB_WEAK: 1}.get(info >> 4, 2), text
 
 
 class Image:
@@ -196,7 +97,7 @@ class Image:
 def build_id_of(data: Buffer) -> str:
     """The build id of an ELF file in hexadecimal, empty where it has none or is not one."""
     try:
-        return _File(data).build_id()
+        return LinkedFile(data).build_id()
     except (ValueError, struct.error):
         return ""
 
@@ -211,19 +112,16 @@ class DataSymbol(NamedTuple):
 def address_of_symbol(data: Buffer, name: str) -> DataSymbol | None:
     """A variable or function of an ELF file by its name, relative to where its first segment begins."""
     try:
-        file = _File(data)
+        file = LinkedFile(data)
         wanted = name.encode()
-        for table in sorted(file.sections, key=lambda section: section.type != SHT_DYNSYM):
-            if table.type not in (SHT_DYNSYM, SHT_SYMTAB) or table.link >= len(file.sections):
-                continue
-            names = file.bytes(file.sections[table.link])
+        for _number, table, strings in sorted(
+            file.symbol_tables(SHT_DYNSYM, SHT_SYMTAB), key=lambda row: row[1].type != SHT_DYNSYM
+        ):
+            names = file.bytes(strings)
             at = names.find(b"\0" + wanted + b"\0") + 1
             if not at:
                 continue
-            rows = file.bytes(table)
-            for string, _info, _other, section, value, size in SYM.iter_unpack(
-                rows[: len(rows) // SYM.size * SYM.size]
-            ):
+            for string, _info, _other, section, value, size in file.symbols(table):
                 if string == at and section:
                     first = min((load.address - load.offset for load in file.loads if not load.offset), default=0)
                     return DataSymbol(value - first, size)
@@ -237,7 +135,7 @@ def bytes_of_symbol(data: Buffer, name: str, size: int) -> bytes:
     found = address_of_symbol(data, name)
     if found is None:
         return b""
-    loads = _File(data).loads
+    loads = LinkedFile(data).loads
     first = min((load.address - load.offset for load in loads if not load.offset), default=0)
     for load in loads:
         into = found.address + first - load.address
@@ -274,22 +172,22 @@ def read_image(data: Buffer, directory: str = "", root: str = "") -> Image:
     Raises ValueError for what is not a 64-bit little-endian ELF file.
     """
     try:
-        file = _File(data)
+        file = LinkedFile(data)
         build_id = file.build_id()
         if any(section.type == SHT_SYMTAB for section in file.sections):
-            return Image(file.loads, build_id, file.functions((SHT_SYMTAB, SHT_DYNSYM)), "symtab")
+            return Image(file.loads, build_id, _functions(file, SHT_SYMTAB, SHT_DYNSYM), "symtab")
         debug = _debug_file(file, build_id, directory, root)
         if debug is not None:
             with debug:
-                return Image(file.loads, build_id, _File(debug).functions((SHT_SYMTAB,)), "debug file")
-        functions = list(file.functions((SHT_DYNSYM,)))
+                return Image(file.loads, build_id, _functions(LinkedFile(debug), SHT_SYMTAB), "debug file")
+        functions = list(_functions(file, SHT_DYNSYM))
         more = _mini_debug(file)
         return Image(file.loads, build_id, iter(functions + more), "gnu_debugdata" if more else "dynsym")
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"a damaged ELF file: {error}") from None
 
 
-def _debug_file(file: _File, build_id: str, directory: str, root: str) -> mmap.mmap | None:
+def _debug_file(file: LinkedFile, build_id: str, directory: str, root: str) -> mmap.mmap | None:
     paths: list[tuple[str, int | None]] = []
     if len(build_id) > 2:
         paths.append((f"{root}{DEBUG_DIRECTORY}/.build-id/{build_id[:2]}/{build_id[2:]}.debug", None))
@@ -307,7 +205,7 @@ def _debug_file(file: _File, build_id: str, directory: str, root: str) -> mmap.m
         if found is None:
             continue
         try:
-            same = _File(found).build_id() == build_id if wanted is None else zlib.crc32(found) == wanted
+            same = LinkedFile(found).build_id() == build_id if wanted is None else zlib.crc32(found) == wanted
         except (ValueError, struct.error):
             same = False
         if same:
@@ -316,7 +214,7 @@ def _debug_file(file: _File, build_id: str, directory: str, root: str) -> mmap.m
     return None
 
 
-def _mini_debug(file: _File) -> list[tuple[int, int, int, str]]:
+def _mini_debug(file: LinkedFile) -> list[tuple[int, int, int, str]]:
     """Functions of ``.gnu_debugdata``: an ELF file with a symbol table, compressed by xz."""
     section = file.find(".gnu_debugdata")
     if section is None:
@@ -324,6 +222,6 @@ def _mini_debug(file: _File) -> list[tuple[int, int, int, str]]:
     try:
         unpacker = lzma.LZMADecompressor(memlimit=MOST_DEBUGDATA)
         unpacked = unpacker.decompress(file.bytes(section), MOST_DEBUGDATA)
-        return list(_File(unpacked).functions((SHT_SYMTAB,)))
+        return list(_functions(LinkedFile(unpacked), SHT_SYMTAB))
     except (lzma.LZMAError, ValueError, struct.error, EOFError):
         return []

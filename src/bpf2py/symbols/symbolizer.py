@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bpf2py.symbols.image import Buffer, Image, build_id_of, open_file, read_image
+from bpf2py.elf.linked_file import Buffer
+from bpf2py.symbols.image import Image, build_id_of, open_file, read_image
 from bpf2py.symbols.kernel import KernelSymbols
 from bpf2py.symbols.mangled import demangle
 from bpf2py.symbols.process import Mapping, Process
