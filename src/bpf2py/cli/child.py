@@ -14,6 +14,7 @@ from bpf2py._lazy import module
 from bpf2py._typing import IO, TYPE_CHECKING, Any
 from bpf2py.cli.guard import PATIENCE, Guard, guards
 from bpf2py.errors import BpfError
+from bpf2py.processes import pids, stat_of
 
 if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
@@ -39,18 +40,13 @@ def living() -> dict[int, str]:
     """The processes this one started, directly or not, that have not ended: names by pid."""
     children: dict[int, list[tuple[int, str]]] = {}
     try:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+        there = pids()
     except OSError:
         return {}
-    for pid in pids:
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                name, _, rest = file.read().partition("(")[2].rpartition(")")
-        except OSError:
-            continue
-        state, parent = rest.split()[:2]
-        if state not in "ZX" and pid not in guards:
-            children.setdefault(int(parent), []).append((pid, name))
+    for pid in there - guards:
+        stat = stat_of(pid)
+        if stat is not None and not stat.ended:
+            children.setdefault(stat.parent, []).append((pid, stat.name))
     found: dict[int, str] = {}
     pending = [os.getpid()]
     while pending:

@@ -8,6 +8,8 @@ import time
 import warnings
 from pathlib import Path
 
+from bpf2py.processes import pids, stat_of
+
 __all__ = ["Guard", "guards"]
 
 VARIABLE = "BPF2PY_RUN"  # in the command's environment, by which what it started is found
@@ -88,15 +90,13 @@ def watch(reader: int, mark: bytes) -> None:
 def marked(mark: bytes) -> list[int]:
     """Living processes whose environment has this entry."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
-            continue
+    for pid in pids() - {os.getpid()}:
         try:
-            if mark not in (entry / "environ").read_bytes().split(b"\0"):
+            if mark not in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 continue
-            state = (entry / "stat").read_bytes().rpartition(b")")[2].split()[0]
         except OSError:
             continue
-        if state not in (b"Z", b"X"):
-            found.append(int(entry.name))
+        stat = stat_of(pid)
+        if stat is not None and not stat.ended:
+            found.append(pid)
     return found

@@ -14,6 +14,7 @@ from bpf2py.export.names import Cgroups
 from bpf2py.export.reading import numbers_of, take
 from bpf2py.maps.base import AnyMap
 from bpf2py.maps.mapping import MappingMap
+from bpf2py.processes import pids
 
 __all__ = ["Expiry"]
 
@@ -45,7 +46,7 @@ class Expiry:
         self.gone: dict[str, dict[bytes, float]] = {}  # by map: elements of nobody, and since when
         self.carried: dict[str, Sets] = {}
         self._cgroups = cgroups
-        self._processes = processes or _processes
+        self._processes = processes or pids
         self._there: dict[str, set[int]] = {}
 
     def begin(self) -> None:
@@ -124,7 +125,3 @@ class Reading:
         if labels is not None:
             before = carried.get(labels, [0] * len(numbers))
             carried[labels] = [a + b for a, b in zip(before, numbers, strict=True)]
-
-
-def _processes() -> set[int]:
-    return {int(name) for name in os.listdir("/proc") if name.isdecimal()}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from bpf2py._typing import NamedTuple
 from bpf2py.kernel.objects import object_info, open_pin
 from bpf2py.kernel.syscall import Fd
+from bpf2py.processes import pids
 from bpf2py.uapi.map_types import MapFlags
 
 __all__ = ["KINDS", "Owner", "loaded_at", "owners", "pins"]
@@ -39,7 +40,7 @@ class Owner(NamedTuple):
 def owners(kind: str) -> dict[int, list[Owner]]:
     """Processes that hold objects of a kind, by the objects' ids; of those whose /proc may be read."""
     found: dict[int, list[Owner]] = {}
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+    for pid in sorted(pids()):
         ids: set[int] = set()
         try:
             with os.scandir(f"/proc/{pid}/fd") as entries:

@@ -6,6 +6,8 @@ import os
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+from bpf2py.processes import stat_of
+
 if TYPE_CHECKING:
     from bpf2py.symbols.image import Image
 
@@ -171,11 +173,8 @@ class Process:
 
 def start_time(pid: int) -> int:
     """When a process started, in ticks since boot; 0 where there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
+    found = stat_of(pid)
+    return found.started if found is not None else 0
 
 
 def _executable(pid: int) -> tuple[int, int]:

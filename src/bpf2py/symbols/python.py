@@ -9,6 +9,7 @@ from collections.abc import Mapping as MappingOf
 from typing import NamedTuple, Protocol
 
 from bpf2py.errors import BpfError, NotSupported
+from bpf2py.processes import pids
 from bpf2py.symbols.image import address_of_symbol, open_file
 from bpf2py.symbols.process import Mapping, Process, start_time
 from bpf2py.symbols.python_code import line_of, text_of
@@ -200,7 +201,7 @@ class PythonStacks:
 
     def watch_all(self) -> int:
         """Look at processes that were not looked at yet: how many new ones run Python. Those that have gone are forgotten."""
-        running = {int(name) for name in os.listdir("/proc") if name.isdecimal()}
+        running = pids()
         for pid in self._seen.keys() - running:
             self._forget(pid)
         found = 0
