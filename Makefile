@@ -87,6 +87,10 @@ test-pythons:
 		name=$$($$python -c 'import platform; print(platform.python_version())') && echo "make: tests on Python $$name ($$python)" && \
 		$(MAKE) --no-print-directory pytest VENV=$(VENV)-$$name PYTHON=$$python || exit 1; done
 
+# Line coverage of src over rooted, unrooted and emulated runs; 90 % is the least.
+coverage: $(VENV)/.installed-vm
+	$(BIN)/python tools/measure_coverage.py $(COVERAGE_ARGS)
+
 fuzz: venv
 	BPF2PY_FUZZ=$${BPF2PY_FUZZ:-100000} $(BIN)/python -m pytest --timeout 3600 tests/fuzz $(PYTEST_ARGS)
 

@@ -191,6 +191,7 @@ def main() -> int:
     parser.add_argument("--memory", default="2G")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--exec", dest="command", help="run this shell command in the guest instead of the tests")
+    parser.add_argument("--coverage", type=Path, help="a folder for what tools/measure_coverage.py reads")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, default: the kernel tests")
     options = parser.parse_args()
     cache = Path(os.environ.setdefault("BPF2PY_KERNEL_DIR", str(ROOT / ".vm")))
@@ -206,15 +207,23 @@ def main() -> int:
             command = options.command
             if command is None:
                 fill_cache(selection, compiled)
-                command = shlex.join(["python", "-m", "pytest", "-p", "no:cacheprovider", "--timeout=300", *selection])
+                measured = ["coverage", "run", f"--data-file={results}/coverage", "-m"] if options.coverage else []
+                command = shlex.join(
+                    ["python", "-m", *measured, "pytest", "-p", "no:cacheprovider", "--timeout=300", *selection]
+                )
             shutil.copytree(compiled, results / "cache")
             say(f"booting {kernel.name} under emulation: {command}")
             try:
-                return boot(kernel, command, results, options.timeout, options.memory, options.cpus)
+                status = boot(kernel, command, results, options.timeout, options.memory, options.cpus)
             except GuestDied as error:
                 # Seen now and then on loaded machines. Once more, and loudly: a guest that dies twice has a reason.
                 say(f"{error}\nvm: THE GUEST DIED, BOOTING IT ONCE MORE")
-                return boot(kernel, command, results, options.timeout, options.memory, options.cpus)
+                status = boot(kernel, command, results, options.timeout, options.memory, options.cpus)
+            if options.coverage:
+                options.coverage.mkdir(exist_ok=True)
+                for found in results.glob("coverage*"):
+                    shutil.copy(found, options.coverage / found.name.replace("coverage", "vm", 1))
+            return status
         except (Failure, BpfError, subprocess.SubprocessError, OSError) as error:
             print(f"vm: {error}", file=sys.stderr)
             return 2

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import REFUSED
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "exec_counts.bpf.c"
@@ -46,7 +47,10 @@ def test_closed_streams(name: str, redirections: str, tmp_path: Path) -> None:
     done = shell(name, redirections, tmp_path)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-    assert done.returncode == (1 if name == "no-map" else 0), done.stderr
+    failing = name == "no-map" or (
+        name == "doctor" and REFUSED is not None
+    )  # which says that the kernel cannot be used
+    assert done.returncode == int(failing), done.stderr
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -49,3 +50,16 @@ def test_all_of_a_long_output_arrives() -> None:
         [sys.executable, "-m", "bpf2py", "tool", "--help"], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.rstrip().endswith("╯")
+
+
+def test_a_line_is_written_at_once_also_unbuffered() -> None:
+    """Else what a command prints to the same pipe comes between a line and its end."""
+    reader, writer = os.pipe2(os.O_DIRECT)  # each read gives one write
+    command = [sys.executable, "-u", "-m", "bpf2py", "features", "--json"]
+    with subprocess.Popen(command, stdout=writer) as process:
+        os.close(writer)
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            written = list(iter(lambda: pipe.read(65536), b""))
+    assert process.returncode == 0
+    assert written[-1].endswith(b"\n")
+    assert b"\n" not in written

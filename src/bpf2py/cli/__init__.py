@@ -210,6 +210,9 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names may have letters the terminal's encoding lacks
+            if stream.write_through and stream in (sys.__stdout__, sys.__stderr__):
+                # PYTHONUNBUFFERED: print() would write a line and its end apart, and a command's output could come in between.
+                stream.reconfigure(write_through=False, line_buffering=True)
 
 
 def _discard_output() -> None:

@@ -6,6 +6,7 @@ with Guest("6.12") as guest:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -31,17 +32,17 @@ __all__ = ["Guest"]
 SHELL = "sh"
 FOREIGN_PYTHON = "/usr/bin/python3.11"
 # Ends the emulator when the pipe does that this process holds the other end of, however this process ends; and removes the files
-# of one that was killed.
+# of one that was killed, and could not say that it wants them.
 SUPERVISED = """
 scratch=$1; shift
 exec 3<&0
 "$@" </dev/null 3<&- &
 qemu=$!
-{ cat <&3 >/dev/null; kill -9 $qemu; } 2>/dev/null &
+{ [ -n "$(cat <&3)" ] || : >"$scratch/orphaned"; kill -9 $qemu; } 2>/dev/null &
 wait $qemu
 status=$?
 kill $! 2>/dev/null
-kill -0 $PPID 2>/dev/null || rm -rf "$scratch"
+[ ! -e "$scratch/orphaned" ] || rm -rf "$scratch"
 exit $status
 """
 INIT = "#!{python} -S\nimport sys\nsys.path.insert(0, {site!r})\nfrom bpf2py.testing.guest_agent import main\nmain({line!r})\n"
@@ -417,7 +418,9 @@ def _kill(process: subprocess.Popen[bytes], held: list[socket.socket]) -> None:
     for line in held:
         line.close()
     if process.stdin is not None:
-        process.stdin.close()  # which ends the supervisor, and with it the emulator
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(b"keep the files")
+            process.stdin.close()  # which ends the supervisor, and with it the emulator
     process.wait()
 
 
