@@ -477,7 +477,8 @@ def test_every_operation_ends_alike(code: bytes, bpffs: Path) -> None:
 
 
 BASES = {
-    "Engine": ("Machine",),
+    "Engine": ("Machine", "System"),
+    "EngineProgram": ("LoadedProgram",),
     "KernelProgram": ("ProgramFd",),
     "KernelStructOps": ("KernelMap",),
     "EngineLink": ("OpenedLink",),
