@@ -212,3 +212,11 @@ def test_a_probe_of_an_indirect_function_of_libc(loaded: Callable[[str], Any]) -
         before = obj.variables["hits"].value
         assert libc.strlen(b"four") == 4
         assert obj.variables["hits"].value > before
+
+
+def test_a_file_that_was_cut_short_is_not_one_without_the_function(library: Path, tmp_path: Path) -> None:
+    data, cut = library.read_bytes(), tmp_path / "cut.so"
+    for size in (len(data) - 1, len(data) // 2):
+        cut.write_bytes(data[:size])
+        with pytest.raises(AttachError, match="truncated"):
+            symbol_offset("test", str(cut), "foo@V2")
