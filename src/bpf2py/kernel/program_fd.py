@@ -69,12 +69,12 @@ class ProgramFd(Owned):
             raw
         )
         btf_id = int.from_bytes(raw[128:132], "little")
-        run_time, run_count = struct.unpack_from("<QQ", raw, 192)
+        run_time, run_count, misses = struct.unpack_from("<QQQ", raw, 192)
         verified = int.from_bytes(raw[216:220], "little")
         text = name.split(b"\0", 1)[0].decode("ascii", "replace")
         return ProgramInfo(
             kind, ident, text, tag, xlated, jited, tuple(map_ids[:map_count]), btf_id, load_time, run_time, run_count, verified,
-            bool(gpl & 1), uid,
+            bool(gpl & 1), uid, misses,
         )  # fmt: skip
 
     def pin(self, path: str) -> int:
