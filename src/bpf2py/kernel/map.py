@@ -181,6 +181,11 @@ class KernelMap(Owned):
         """The CPU each slot of a per-CPU value belongs to."""
         return possible_cpu_numbers()
 
+    @property
+    def zeroes_other_cpus(self) -> bool:
+        """Whether an element made for one CPU has zeros for the others."""
+        return not older_than("7.2")
+
     def hold(self) -> Number:
         """The descriptor's number, not used for anything else as long as the result is kept; see `Fd.hold`."""
         return self._fd.hold()

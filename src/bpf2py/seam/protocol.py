@@ -135,6 +135,10 @@ class MapHandle(Closable, Protocol):
         """The CPU each of these slots belongs to: possible CPUs may have gaps between their numbers."""
 
     @property
+    def zeroes_other_cpus(self) -> bool:
+        """Whether an element that BPF_F_CPU makes has zeros for the other CPUs (Linux 7.2), not what was there before."""
+
+    @property
     def page_size(self) -> int:
         """Bytes of a page of the map's memory, in which mappings and rings are measured."""
 
