@@ -123,6 +123,8 @@ _HINTS = [
          "this memory is read-only for programs of this type", ""),
         (r"unreachable insn",
          "remove the dead code, or compile with optimisation (-O2)", ""),
+        (r"doesn't match map's excl_prog_hash",
+         "a map it uses is exclusive to another program, or to another version of this one", ""),
         (r"reference.*leak|Unreleased reference",
          "release what was acquired on every path: bpf_ringbuf_submit() or _discard(), bpf_sk_release() ...",
          "give back what was taken on every way through the program: submit(), discard(), sk_release() ..."),
