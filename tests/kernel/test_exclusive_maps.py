@@ -49,7 +49,7 @@ SEC("xdp") int stranger(struct xdp_md *ctx)
 BACKENDS = [
     pytest.param(
         "kernel",
-        marks=[pytest.mark.kernel, pytest.mark.skipif(older_than("6.18"), reason="came with Linux 6.18")],
+        marks=[pytest.mark.kernel, pytest.mark.since("6.18")],
     ),
     "engine",
 ]
