@@ -1,4 +1,4 @@
-"""Fetch from Debian what tests compare with: its newest Pythons, whose stacks are read, and Prometheus.
+"""Fetch from Debian what tests compare with: its newest Pythons, whose stacks are read, Prometheus, and VictoriaMetrics.
 
 All of it is unpacked beside the kernels, nothing is installed. What cannot be had is said, and left out.
 
@@ -35,15 +35,25 @@ def python(machine: str, version: str) -> Path:
     """A Python of Debian unstable, with a script that starts it with its own libraries. Raises GuestError."""
     packages = [f"python{version}-minimal", f"libpython{version}-minimal", f"libpython{version}-stdlib", *LIBRARIES]
     tree = unpacked(machine, "unstable", packages, f"python{version}")
+    return _script(tree, "python3", f"python{version}", f"PYTHONHOME={tree}/usr\nexport PYTHONHOME\n")
+
+
+def victoria_metrics(machine: str) -> Path:
+    """A receiver of OTLP, with a script that starts it with its own libraries. Raises GuestError."""
+    packages = ["victoria-metrics", "libc6", "libzstd1"]
+    tree = unpacked(machine, "unstable", packages, "victoria-metrics")
+    return _script(tree, "victoria-metrics", "victoria-metrics")
+
+
+def _script(tree: Path, name: str, program: str, before: str = "") -> Path:
     loader = next(iter(sorted(tree.glob("usr/lib*/**/ld-linux-*.so.*"))), None)
     libc = next(iter(sorted(tree.glob("usr/lib/*/libc.so.6"))), None)
     if loader is None or libc is None:
         raise GuestError(f"there is no C library in {tree}")
-    script = tree / "bin" / "python3"
+    script = tree / "bin" / name
     script.parent.mkdir(exist_ok=True)
     part = script.with_suffix(".part")
-    start = f'exec {loader} --library-path {libc.parent} {tree}/usr/bin/python{version} "$@"'
-    part.write_text(f"#!/bin/sh\nPYTHONHOME={tree}/usr\nexport PYTHONHOME\n{start}\n")
+    part.write_text(f'#!/bin/sh\n{before}exec {loader} --library-path {libc.parent} {tree}/usr/bin/{program} "$@"\n')
     part.chmod(0o755)
     part.rename(script)
     return script
@@ -57,9 +67,11 @@ def main() -> int:
     wanted: dict[str, Callable[[], Path]] = {
         f"python{version}-debian-unstable-*/bin/python3": partial(python, machine, version) for version in PYTHONS
     }
+    wanted["victoria-metrics-debian-unstable-*/bin/victoria-metrics"] = partial(victoria_metrics, machine)
     # The one of Debian 12 has promtool with it.
-    tools = partial(unpacked, machine, "bookworm", ["prometheus"], "prometheus")
-    wanted["prometheus-debian-bookworm-*/usr/bin/promtool"] = tools
+    for release, program in (("bookworm", "promtool"), ("testing", "prometheus")):
+        tools = partial(unpacked, machine, release, ["prometheus"], "prometheus")
+        wanted[f"prometheus-debian-{release}-*/usr/bin/{program}"] = tools
     for place, fetch in wanted.items():
         if any(kept.glob(place)):
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpf2py.cli import main
+from bpf2py.cli import script
 
 if __name__ == "__main__":
-    main()
+    script()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpf2py.export.config import Buckets
-from bpf2py.export.histogram import cumulative, go_number, number_of_series
+from bpf2py.export.histogram import HIGHEST, cumulative, exponential, go_number, number_of_series
 
 
 def test_exp2() -> None:
@@ -71,3 +71,35 @@ def test_numbers_as_go_writes_them() -> None:
         524288.0: "524288", 1048576.0: "1.048576e+06", 2.0**40: "1.099511627776e+12", 0.5: "0.5",
     }  # fmt: skip
     assert {number: go_number(number) for number in written} == written
+
+
+def test_log2_slots_are_exponential_buckets() -> None:
+    """A slot's bucket is the one its largest value lies in; powers of two are told one higher than where they belong."""
+    for value in range(1, 5000):
+        slot = value.bit_length() - 1
+        made = exponential(Buckets("log2", 0, 26), {slot: 1})
+        assert made is not None
+        assert made.exact
+        assert value <= 2.0**made.first
+        assert value > 2.0 ** (made.first - 1) or value == 1 << slot
+        assert 0.75 * value <= made.middle <= 1.5 * value or slot == 0  # which has 0 and 1
+
+
+def test_exponential_buckets_of_other_kinds() -> None:
+    assert exponential(Buckets("exp2", 0, 5), {3: 4, 6: 999}) == (3, [4], 0, True, 4 * 6)  # 6 is the sum
+    assert exponential(Buckets("exp2zero", 0, 5), {0: 7, 4: 1}) == (3, [1], 7, True, 6)
+    assert exponential(Buckets("linear", 0, 5), {1: 1}) is None
+    assert exponential(Buckets("log2", 0, 5, 1024), {0: 1, 3: 2}) == (11, [1, 0, 0, 2], 0, True, 1024 + 2 * 12 * 1024)
+    for unit, exponent in ((1e-9, -30), (1e-6, -20), (1e-3, -10)):
+        made = exponential(Buckets("log2", 0, 26, unit), {0: 1})
+        assert made is not None
+        assert (made.first, made.exact) == (exponent + 1, False)
+    assert exponential(Buckets("log2", 0, 5), {}) == (0, [], 0, True, 0)
+
+
+@given(st.dictionaries(st.integers(0, 1 << 64), st.integers(-(1 << 63), 1 << 64), max_size=20))
+def test_numbers_of_buckets_that_no_program_should_have(counts: dict[int, int]) -> None:
+    made = exponential(Buckets("log2", 0, 26), counts)
+    assert made is not None
+    assert sum(made.counts) == sum(count for count in counts.values() if count > 0)
+    assert len(made.counts) <= HIGHEST + 1

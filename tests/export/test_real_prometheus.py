@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import re
 import shutil
 import subprocess
 import time
@@ -32,10 +32,10 @@ SEC("raw_tp/sys_enter") int count(struct bpf_raw_tracepoint_args *ctx) {{ return
 """
 
 
-def tool(name: str) -> str:
-    """A program of Debian's package: an installed one, or the one tools/fetch.py has unpacked."""
-    kept = sorted(str(path) for path in kernel_directory().glob(f"prometheus-debian-*/usr/bin/{name}"))
-    found = shutil.which(name) or next(iter(kept), None)
+def tool(name: str, release: str = "bookworm") -> str:
+    """A program of Debian's package: the one tools/fetch.py has unpacked, or an installed one."""
+    kept = sorted(str(path) for path in kernel_directory().glob(f"prometheus-debian-{release}-*/usr/bin/{name}"))
+    found = next(iter(kept), None) or (shutil.which(name) if release == "bookworm" else None)
     if found is None:
         pytest.skip(f"there is no {name}: tools/fetch.py fetches it on Debian")
     return found
@@ -44,15 +44,19 @@ def tool(name: str) -> str:
 class Prometheus:
     """A Prometheus with one target, and its answers."""
 
-    def __init__(self, target: str, directory: Path) -> None:
+    def __init__(self, target: str | None, directory: Path, *flags: str, release: str = "bookworm") -> None:
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "bpf", "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [{"job_name": "bpf", "static_configs": [{"targets": [target]}]}] if target else [],
         }
         (directory / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-        command = [tool("prometheus"), f"--config.file={directory}/prometheus.yml", "--web.listen-address=127.0.0.1:0"]
-        command += [f"--storage.tsdb.path={directory}/data", "--log.format=json"]
+        command = [
+            tool("prometheus", release),
+            f"--config.file={directory}/prometheus.yml",
+            "--web.listen-address=127.0.0.1:0",
+        ]
+        command += [f"--storage.tsdb.path={directory}/data", "--log.format=json", *flags]
         self._log = (directory / "log").open("w+")
         self.process = subprocess.Popen(command, stderr=self._log, stdout=subprocess.DEVNULL)
         self.url = ""
@@ -62,8 +66,9 @@ class Prometheus:
         while not self.url:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < end, self.log
-            found = re.search(r'"address":"(127\.0\.0\.1:\d+)","[^}]*"msg":"Listening on"', self.log)
-            self.url = f"http://{found[1]}" if found else ""
+            lines = [json.loads(line) for line in self.log.splitlines(keepends=True) if line.endswith("\n")]
+            found = [line["address"] for line in lines if line.get("msg") == "Listening on"]
+            self.url = f"http://{found[0]}" if found else ""
         while not self._is_ready():
             assert time.monotonic() < end, self.log
 
@@ -96,6 +101,16 @@ class Prometheus:
         self._log.close()
 
 
+@contextlib.contextmanager
+def prometheus_of(target: str | None, directory: Path, *flags: str, release: str = "bookworm") -> Iterator[Prometheus]:
+    made = Prometheus(target, directory, *flags, release=release)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
 def exporter(tmp_path: Path) -> Iterator[Running]:
     (tmp_path / "scraped.bpf.c").write_text(PROGRAM)
@@ -107,9 +122,7 @@ def test_prometheus_has_the_counts(exporter: Running, tmp_path: Path) -> None:
     with the_map("scraped_calls") as calls, the_map("scraped_latency") as latency:
         calls.update({3: 7, 4: 9})
         latency.update({4: 90, 10: 10})  # 90 of 16 to 31 us, 10 of 1,024 to 2,047 us
-        prometheus = Prometheus(exporter.url.removeprefix("http://"), tmp_path)
-        try:
-            prometheus.start()
+        with prometheus_of(exporter.url.removeprefix("http://"), tmp_path) as prometheus:
             assert prometheus.value('{__name__=~".*scraped_calls_total",which="3"}', 7) == 7
             assert prometheus.value('sum({__name__=~".*scraped_calls_total"})', 16) == 16
             calls[3] = 8
@@ -124,8 +137,46 @@ def test_prometheus_has_the_counts(exporter: Running, tmp_path: Path) -> None:
             assert len(rules) >= 6
             assert {rule.get("lastError", "") for rule in rules} == {""}
             assert prometheus.value("count(bpf_map_pressure_ratio)") >= 1
-        finally:
-            prometheus.close()
+
+
+NATIVE = f"""{HEAD}
+struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 27); __type(key, __u32); __type(value, __u64); }}
+    asked_sizes SEC(".maps") METRIC_HISTOGRAM METRIC_HELP("How much is asked for");
+struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 27); __type(key, __u32); __type(value, __u64); }}
+    asked_times SEC(".maps") METRIC_HISTOGRAM METRIC_UNIT("microseconds") METRIC_HELP("How long it takes");
+struct {{ __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, __u32); __type(value, __u64); }}
+    asked_calls SEC(".maps") METRIC_COUNTER METRIC_LABEL("which") METRIC_HELP("Calls by what they are");
+SEC("raw_tp/sys_enter") int count(struct bpf_raw_tracepoint_args *ctx) {{ return 0; }}
+"""
+
+
+@pytest.mark.parametrize("release", ["bookworm", "testing"])
+def test_prometheus_has_native_histograms(release: str, tmp_path: Path) -> None:
+    (tmp_path / "native.bpf.c").write_text(NATIVE)
+    with (
+        Running(str(tmp_path / "native.bpf.c")) as running,
+        the_map("asked_sizes") as sizes,
+        the_map("asked_times") as times,
+        the_map("asked_calls") as calls,
+    ):
+        sizes.update({0: 5, 4: 90, 10: 10})  # 5 of 0 and 1, 90 of 16 to 31, 10 of 1,024 to 2,047
+        calls.update({7: 3})
+        target = running.url.removeprefix("http://")
+        flag = "--enable-feature=native-histograms"
+        with prometheus_of(target, tmp_path, flag, release=release) as prometheus:
+            metric = '{__name__=~".*asked_sizes"}'
+            assert prometheus.value(f"histogram_count({metric})", 105) == 105
+            assert 16 < prometheus.value(f"histogram_quantile(0.5, {metric})") <= 32
+            assert prometheus.value(f"histogram_fraction(0, 1, {metric}) * 105") == pytest.approx(5)
+            assert prometheus.value(f"histogram_fraction(16, 32, {metric}) * 105") == pytest.approx(90)
+            assert prometheus.value(f"histogram_fraction(1024, 2048, {metric}) * 105") == pytest.approx(10)
+            # The sum is not known: that of the buckets' middles, for 0 would be taken for it.
+            assert prometheus.value(f"histogram_sum({metric})") == 5 * 0.5 + 90 * 23.5 + 10 * 1535.5
+            times.update({4: 1})
+            assert prometheus.value('histogram_count({__name__=~".*asked_times_seconds"})', 1) == 1
+            assert prometheus.value('{__name__=~".*asked_calls_total",which="7"}', 3) == 3
+            (now,) = prometheus.get("targets")["activeTargets"]
+            assert (now["health"], now["lastError"]) == ("up", "")
 
 
 def names(text: str) -> set[str]:

@@ -154,7 +154,7 @@ def test_spans_that_do_not_fit(compile_bpf: Compile) -> None:
     spec = ObjectSpec.from_bytes(compile_bpf(SOURCE))
     with pytest.raises(EncodeError, match="span call: the object has no map nowhere"):
         Exported(config_of(CONFIG.replace("ringbuf: calls", "ringbuf: nowhere")), spec, Engine(possible_cpus=1))
-    with pytest.raises(EncodeError, match="a collector of traces is a URL"):
+    with pytest.raises(EncodeError, match="a collector is a URL"):
         SpanSink("localhost:4318")
 
 

@@ -280,8 +280,11 @@ def test_on_several_processes_and_on_a_cluster() -> None:
     with workers(2) as pool:
         assert Sweep(keys, None, pool).hits(setups, come.append) == alone == come
     distributed = pytest.importorskip("distributed")
+    local = {"protocol": "tcp", "host": "127.0.0.1"}  # by itself it asks for a route to the Internet
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, **local
+        ) as cluster,
         workers(scheduler=cluster.scheduler_address) as pool,
     ):
         assert Sweep(keys, None, pool).hits(setups) == alone

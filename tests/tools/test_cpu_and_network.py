@@ -63,6 +63,14 @@ def test_cpudist_agrees_with_the_kernels_counters(watch: Watch) -> None:
     assert least - 20_000 <= on_cpu / 1000 <= most + 20_000
 
 
+def test_cpudist_has_the_last_run_of_a_process() -> None:
+    """Which ends after its parent went on; a short program on an idle CPU has no other."""
+    argv = [sys.executable, "-m", "bpf2py", "tool", "cpudist", "--process", "--json", "--", "/bin/true"]
+    for _ in range(12):
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+        assert [row["comm"] for row in map(json.loads, done.stdout.splitlines())] == ["true"], done.stderr
+
+
 def test_runqlat_agrees_with_the_kernels_counters(watch: Watch) -> None:
     seen = watch("runqlat", BUSY)
     _, waited, times, _ = seen.told

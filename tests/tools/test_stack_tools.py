@@ -66,6 +66,8 @@ def test_profile_names_the_leaf_and_its_callers(tmp_path: Path) -> None:
     assert samples > 500  # a second of CPU time
     assert total(rows, "samples", "main", "outer", "spin") >= 0.99 * samples
     for row in rows:
+        if "problems" in row:  # on a busy machine the last stacks of all may be looked at too late, which is said
+            continue
         assert row["stack"][0] == "spin"  # the process
         assert "outer" not in row["stack"] or row["stack"][row["stack"].index("outer") - 1] == "main"
 

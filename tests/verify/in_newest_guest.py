@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from typing import Any
 
 import bpf2py
@@ -80,3 +83,35 @@ def arguments_by_the_context(source: str) -> str:
             return ""
     except VerifierError as error:
         return str(error)
+
+
+def streams(source: str) -> dict[str, Any]:
+    """What a program prints into its own streams, which Linux 6.18 here has no memory for."""
+    with bpf2py.load(source) as obj:
+        program = obj.programs["print"]
+        program.test_run()
+        found: dict[str, Any] = {"failed": obj.variables["failed"].value}
+        found["stdout"], found["stderr"] = program.stdout(), program.stderr()
+        found["again"] = program.stdout()
+        for _ in range(4000):
+            program.test_run()
+        found["most"] = len(program.stdout())
+        program.test_run()
+        command = [sys.executable, "-m", "bpf2py", "prog", "stream", str(program.info.id)]
+        found["command"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [
+        sys.executable,
+        "-m",
+        "bpf2py",
+        "run",
+        "--json",
+        source,
+        "--",
+        sys.executable,
+        "-c",
+        "import os; os.getppid()",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    found["run"] = sorted({(row["program"], row["stream"], row["text"]) for row in rows if "stream" in row})
+    return found

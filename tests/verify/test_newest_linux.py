@@ -17,11 +17,27 @@ from bpf2py.testing import Guest
 from bpf2py.uapi.kfuncs import KFUNC_SINCE
 
 HERE = Path(__file__).parent
-SOURCE, WRONG = "/root/newest.o", "/root/wrong.o"
+SOURCE, WRONG, PRINTING = "/root/newest.o", "/root/wrong.o", "/root/streams.bpf.o"
 BY_CONTEXT = """#include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 SEC("fentry.multi/vfs_unlink") int BPF_PROG(f, u64 first) { return first == 1; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+STREAMS = """#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+int failed;
+SEC("syscall") int print(void *ctx)
+{
+    failed |= bpf_stream_printk(BPF_STDOUT, "plain\\n");
+    failed |= bpf_stream_printk(BPF_STDOUT, "%d %s %llx\\n", -7, "text", 1ULL << 40);
+    failed |= bpf_stream_printk(BPF_STDERR, "wrong\\n");
+    return 0;
+}
+SEC("tp/syscalls/sys_enter_getppid") int on_getppid(void *ctx)
+{
+    return bpf_stream_printk(BPF_STDOUT, "somebody asks\\n");
+}
 char LICENSE[] SEC("license") = "GPL";
 """
 EXAMPLES = sorted((HERE.parents[1] / "examples").glob("*.bpf.c"))
@@ -41,6 +57,7 @@ def newest(start_guest: Callable[..., Guest]) -> Iterator[Guest]:
     files: dict[str, bytes | Path] = {
         SOURCE: bpf2py.compile(HERE / "newest.bpf.c"),
         WRONG: bpf2py.compile(BY_CONTEXT),
+        PRINTING: bpf2py.compile(STREAMS),
         "/opt/bpf2py/in_newest_guest.py": HERE / "in_newest_guest.py",
     }
     with started(start_guest, "7.2", files=files, packages=["numpy"]) as guest:
@@ -85,6 +102,15 @@ def test_a_resizable_hash_is_a_hash_map(call: Callable[..., Any]) -> None:
     found = call("resizable_hash")
     assert found.pop("full").startswith("MapFull: ")
     assert found == {"count": 100, "sum": 14850, "5": None, "array": 100, "popped": 21, "left": 0}
+
+
+def test_what_programs_print_into_their_streams(call: Callable[..., Any]) -> None:
+    found = call("streams", source=PRINTING)
+    plain = "plain\n-7 text 10000000000\n"
+    assert (found["failed"], found["stdout"], found["stderr"], found["again"]) == (0, plain, "wrong\n", "")
+    assert 50_000 < found["most"] <= 100_000  # what is printed into a full stream is lost
+    assert found["command"].startswith(plain)
+    assert ["on_getppid", "stdout", "somebody asks"] in found["run"]
 
 
 def test_the_examples_load_and_attach_to_the_newest(newest: Guest) -> None:

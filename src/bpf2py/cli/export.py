@@ -14,12 +14,13 @@ from bpf2py.errors import BpfError, EncodeError, PermissionDenied
 from bpf2py.programs import enable_stats
 
 if TYPE_CHECKING:
-    from bpf2py.export import client, collector, machine, server, service, spans
+    from bpf2py.export import client, collector, machine, push, server, service, spans
     from bpf2py.kernel import capabilities
 else:
     client = module("bpf2py.export.client")
     collector = module("bpf2py.export.collector")
     machine = module("bpf2py.export.machine")
+    push = module("bpf2py.export.push")
     server = module("bpf2py.export.server")
     service = module("bpf2py.export.service")
     spans = module("bpf2py.export.spans")
@@ -49,7 +50,12 @@ def export(
     with_machine: bool = typer.Option(
         False, "--machine", help="The machine's maps, programs and links as well, beside those of configs."
     ),
-    listen: str = typer.Option("127.0.0.1:9435", "--listen", metavar="HOST:PORT", help="Where to serve."),
+    listen: str = typer.Option(
+        "127.0.0.1:9435",
+        "--listen",
+        metavar="HOST:PORT",
+        help="Where to serve; none: nowhere, metrics are sent by --otlp.",
+    ),
     name: list[str] = typer.Option(
         None, "--name", metavar="PATTERN", help="Only maps and programs of the machine of such names; several times."
     ),
@@ -75,7 +81,10 @@ def export(
         None,
         "--otlp",
         metavar="URL",
-        help="Send the spans of configs (tracing:) to this OpenTelemetry collector, such as http://localhost:4318.",
+        help="Send metrics, and the spans of configs (tracing:), to this OpenTelemetry collector: http://localhost:4318.",
+    ),
+    otlp_interval: float = typer.Option(
+        60, "--otlp-interval", metavar="SECONDS", min=0, help="How often metrics are sent by --otlp; 0: only spans are."
     ),
     once: bool = typer.Option(False, "--once", help="Print the metrics and exit."),
     token_file: str = typer.Option(
@@ -110,12 +119,14 @@ def export(
     if check:
         _check(paths)
         return
-    if not paths and (pin is not None or expire is not None or otlp is not None):
-        raise EncodeError("--pin, --expire-after and --otlp are about programs: name one, or a --config")
+    if not paths and (pin is not None or expire is not None):
+        raise EncodeError("--pin and --expire-after are about programs: name one, or a --config")
+    if listen == "none" and (otlp is None or not otlp_interval):
+        raise EncodeError("--listen none leaves nobody to tell the metrics: give --otlp URL")
     of_machine = with_machine or not paths
     if of_machine and kept is not None and not any("sys_admin" in each.lower() for each in kept):
         raise EncodeError("metrics of the machine need CAP_SYS_ADMIN at every scrape: --keep-capabilities sys_admin")
-    host, port = _address(listen)
+    address = _address(listen) if listen != "none" else None
     token = _token(token_file)
     with ExitStack() as stack:
         registry, exporter, lock = _registry(stack, paths, of_machine, stats, series, name, pin, expire, otlp)
@@ -128,27 +139,31 @@ def export(
             stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, former)
         if exporter is not None:
             exporter.run()
+        pushed = None
+        if otlp is not None and otlp_interval:
+            pushed = push.MetricsPush(registry, otlp, otlp_interval)
+            stack.callback(pushed.close)
         if once:
             from prometheus_client import generate_latest
 
             sys.stdout.write(generate_latest(registry).decode())
             return
-        served, _ = server.serve(
-            registry,
-            host,
-            port,
-            token=token,
-            certificate=certificate,
-            key=key,
-            problems=exporter.problems if exporter is not None else tuple,
-        )
-        stack.callback(served.server_close)
-        stack.callback(served.shutdown)
-        print(
-            f"bpf2py: metrics at http{'s' if certificate else ''}://{listen.rpartition(':')[0]}:{served.server_port}/metrics",
-            file=sys.stderr,
-            flush=True,
-        )
+        if pushed is not None:
+            pushed.start()
+            _say([f"metrics are sent to {otlp} every {otlp_interval:g} s"])
+        if address is not None:
+            served, _ = server.serve(
+                registry,
+                *address,
+                token=token,
+                certificate=certificate,
+                key=key,
+                problems=exporter.problems if exporter is not None else tuple,
+            )
+            stack.callback(served.server_close)
+            stack.callback(served.shutdown)
+            scheme = "https" if certificate else "http"
+            _say([f"metrics at {scheme}://{listen.rpartition(':')[0]}:{served.server_port}/metrics"])
         while signal.sigwaitinfo(awaited).si_signo == signal.SIGHUP:
             with lock:
                 lines = exporter.reload()
@@ -169,6 +184,7 @@ def _registry(
 ) -> tuple[Any, Any, Any]:
     """(registry, exporter of the programs or None, what is held while it changes)."""
     registry, exporter = client.new_registry(), None
+    sink = spans.SpanSink(otlp) if otlp is not None else None  # which says what is wrong with the URL, or missing
     registered: list[Any] = [machine.MachineCollector(names or (), series)] if of_machine else []
     lock: Any = nullcontext()
     if stats:
@@ -181,7 +197,6 @@ def _registry(
             if not stats:
                 _say([f"without run statistics: {error}"])
     if paths:
-        sink = spans.SpanSink(otlp) if otlp is not None else None
         exporter = stack.enter_context(service.Exporter(paths, pin=pin, expire_after=expire, sink=sink))
         _say(exporter.unattached())
         running = exporter

@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from bpf2py._lazy import module
 from bpf2py.cli.text import printable
 from bpf2py.errors import BpfError
 from bpf2py.export.client import require_client
 from bpf2py.export.config import Family, Source
 from bpf2py.export.exported import Exported, Sets
-from bpf2py.export.histogram import cumulative, go_number, number_of_series
+from bpf2py.export.histogram import cumulative, exponential, number_of_series
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+    from bpf2py.export import families
+else:
+    families = module("bpf2py.export.families")
 
 __all__ = ["ConfigCollector", "Series"]
 
@@ -117,19 +122,19 @@ class ConfigCollector:
                         left_out[config.name, family.name] = missing
                     yield metric
             for name, lost in exported.lost.items():
-                dropped = _counter(
+                dropped = families.counter(
                     f"dropped_perf_event_map_events_{name}", "Records of the perf buffer that were lost."
                 )
                 dropped.add_sample(dropped_name(name), {}, lost)
                 yield dropped
         self._series.keep_only(names)
         yield from self._own(running, left_out)
-        yield _gauge("bpf2py_export_scrape_seconds", "How long this took.", time.perf_counter() - started)
+        yield families.gauge("bpf2py_export_scrape_seconds", "How long this took.", time.perf_counter() - started)
 
     def _metric(self, name: str, family: Family, source: Source, sets: Sets) -> tuple[Metric, int]:
         if family.buckets is not None:
             return self._histogram(name, family, source, sets)
-        metric = _counter(name, family.help) if family.kind == "counter" else _family(name, family.help, "gauge")
+        metric = families.MetricFamily(name, family.help, family.kind)
         label_names = source.label_names
         chosen = self._series.choose(name, sets, 1)
         for labels in chosen:
@@ -151,30 +156,28 @@ class ConfigCollector:
                 buckets = counts.setdefault(labels[:-1], {})
                 bucket = int(labels[-1])
                 buckets[bucket] = buckets.get(bucket, 0) + numbers[family.first]
-        metric = _family(name, family.help, "histogram")
+        metric = families.MetricFamily(name, family.help, "histogram")
         chosen = self._series.choose(name, counts, number_of_series(family.buckets))
         for labels in chosen:
             bounds, count, total = cumulative(family.buckets, counts[labels])
             known = dict(zip(names, labels, strict=True))
-            for bound, upto in bounds:
-                metric.add_sample(f"{name}_bucket", known | {"le": go_number(bound)}, upto)
-            metric.add_sample(f"{name}_bucket", known | {"le": "+Inf"}, count)
-            metric.add_sample(f"{name}_count", known, count)
-            if total is not None:
-                metric.add_sample(f"{name}_sum", known, total)
+            doubled = exponential(family.buckets, counts[labels])
+            metric.add_histogram(families.HistogramPoint(known, bounds, count, total, doubled))
         return metric, len(counts) - len(chosen)
 
     def _own(self, running: Sequence[Exported], left_out: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
         """Metrics about the exporter and its programs."""
-        enabled = _family(f"{OWN}enabled_configs", "The configs that are loaded.", "gauge")
-        errors = _counter(f"{OWN}decoder_errors_total", "Keys and records whose labels could not be made.")
-        reads = _counter("bpf2py_export_read_errors_total", "Maps that could not be read, by config.")
-        spans = _counter("bpf2py_export_spans_total", "Spans that were read from ring buffers.")
-        expired = _counter("bpf2py_export_expired_total", "Elements removed from maps because their owner is gone.")
-        info = _family(f"{OWN}ebpf_program_info", "The programs that are loaded.", "gauge")
-        attached = _family(f"{OWN}ebpf_program_attached", "Whether the program is attached.", "gauge")
-        seconds = _counter(f"{OWN}ebpf_program_run_time_seconds", "How long the program ran.")
-        runs = _counter(f"{OWN}ebpf_program_run_count_total", "How often the program ran.")
+        enabled = families.MetricFamily(f"{OWN}enabled_configs", "The configs that are loaded.", "gauge")
+        errors = families.counter(f"{OWN}decoder_errors_total", "Keys and records whose labels could not be made.")
+        reads = families.counter("bpf2py_export_read_errors_total", "Maps that could not be read, by config.")
+        spans = families.counter("bpf2py_export_spans_total", "Spans that were read from ring buffers.")
+        expired = families.counter(
+            "bpf2py_export_expired_total", "Elements removed from maps because their owner is gone."
+        )
+        info = families.MetricFamily(f"{OWN}ebpf_program_info", "The programs that are loaded.", "gauge")
+        attached = families.MetricFamily(f"{OWN}ebpf_program_attached", "Whether the program is attached.", "gauge")
+        seconds = families.counter(f"{OWN}ebpf_program_run_time_seconds", "How long the program ran.")
+        runs = families.counter(f"{OWN}ebpf_program_run_count_total", "How often the program ran.")
         for exported in running:
             config = {"config": exported.config.name}
             enabled.add_sample(enabled.name, {"name": exported.config.name}, 1)
@@ -194,37 +197,21 @@ class ConfigCollector:
                 if self._stats:
                     seconds.add_sample(seconds.name, ident, facts.run_time_ns / 1e9)
                     runs.add_sample(f"{OWN}ebpf_program_run_count_total", ident, facts.run_count)
-        failed = _counter("bpf2py_export_spans_failed_total", "Spans the collector of traces did not take.")
+        failed = families.counter("bpf2py_export_spans_failed_total", "Spans the collector of traces did not take.")
         for sink in {id(each.sink): each.sink for each in running if each.sink is not None}.values():
             failed.add_sample("bpf2py_export_spans_failed_total", {}, sink.failed)
         yield from (enabled, errors, reads, spans, failed, expired, info, attached)
         if self._stats:
             yield from (seconds, runs)
-        gone = _family("bpf2py_export_left_out", "Sets of labels there is no room for (--max-series).", "gauge")
+        gone = families.MetricFamily(
+            "bpf2py_export_left_out", "Sets of labels there is no room for (--max-series).", "gauge"
+        )
         for (name, metric), count in left_out.items():
             gone.add_sample(gone.name, {"config": name, "metric": metric}, count)
         yield gone
-        yield _gauge("bpf2py_export_series", "Series of the configs' metrics.", self._series.used)
+        yield families.gauge("bpf2py_export_series", "Series of the configs' metrics.", self._series.used)
 
 
 def dropped_name(name: str) -> str:
     """The name of the counter of lost records, as ebpf_exporter has it."""
     return f"dropped_perf_event_map_events_{name}"
-
-
-def _family(name: str, help_: str, kind: str) -> Metric:
-    from prometheus_client import Metric
-
-    return Metric(name, help_ or name, kind)
-
-
-def _counter(name: str, help_: str) -> Metric:
-    """A counter keeps its name. Prometheus' Python client adds _total to those that lack it: they are of no type then."""
-    bare = name.removesuffix("_total")
-    return _family(bare, help_, "counter") if bare != name else _family(name, help_, "unknown")
-
-
-def _gauge(name: str, help_: str, value: float) -> Metric:
-    made = _family(name, help_, "gauge")
-    made.add_sample(name, {}, value)
-    return made

@@ -6,13 +6,36 @@ buckets outside of those configured, is kept here: below in the first bucket, ab
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import NamedTuple
 
 from bpf2py.export.config import Buckets
 
-__all__ = ["cumulative", "go_number", "number_of_series"]
+__all__ = ["Exponential", "cumulative", "exponential", "go_number", "number_of_series"]
+
+# Bounds of doubles: 2**-1074 is the smallest, what is above 2**1023 is in the bucket of 2**1024.
+LOWEST, HIGHEST = -1074, 1024
+
+
+class Exponential(NamedTuple):
+    """Counts in buckets whose bounds are powers of two: schema 0 of Prometheus' native histograms, scale 0 of OpenTelemetry.
+
+    Attributes:
+        first: the exponent of the first bucket's upper bound; each has the values above 2**(n-1) and up to 2**n.
+        counts: of the buckets from `first` on.
+        zeros: values that are zero.
+        middle: the sum of the values, were each in the middle of its bucket: 25 % below the real one to 50 % above it.
+        exact: whether the program's own bounds are these; where they are other units, they are the nearest ones.
+    """
+
+    first: int
+    counts: list[int]
+    zeros: int
+    exact: bool
+    middle: float
 
 
 def cumulative(buckets: Buckets, counts: Mapping[int, int]) -> tuple[list[tuple[float, int]], int, float | None]:
@@ -31,6 +54,49 @@ def cumulative(buckets: Buckets, counts: Mapping[int, int]) -> tuple[list[tuple[
         running += count
         made.append((bound, running))
     return made, running + found[-1], total * buckets.multiplier if total is not None else None
+
+
+def exponential(buckets: Buckets, counts: Mapping[int, int]) -> Exponential | None:
+    """Counts by bucket as an exponential histogram; None of buckets that do not double.
+
+    >>> exponential(Buckets("log2", 0, 26), {0: 5, 4: 90})
+    Exponential(first=0, counts=[5, 0, 0, 0, 0, 90], zeros=0, exact=True, middle=2117.5)
+
+    A unit that is converted moves the bounds to the nearest powers of two: a microsecond to 2**-20 seconds, 4.6 % less, a
+    nanosecond to 2**-30 (6.9 % less), a millisecond to 2**-10 (2.3 % less).
+    """
+    if buckets.type not in ("log2", "exp2", "exp2zero"):
+        return None
+    unit = math.log2(buckets.multiplier)
+    moved = round(unit)
+    own_sum = int(_numbered(buckets)[0][-1]) + 1 if buckets.type != "log2" else None
+    found: dict[int, int] = {}
+    zeros, middle = 0, 0.0
+    for bucket, count in counts.items():
+        if bucket == own_sum or count <= 0:
+            continue
+        if bucket == 0 and buckets.type == "exp2zero":
+            zeros += count
+            continue
+        bound = _exponent(buckets, bucket) + moved
+        bound = min(max(bound, LOWEST), HIGHEST)
+        found[bound] = found.get(bound, 0) + count
+        above = _bound(buckets, min(bucket, HIGHEST - 2))
+        below = 2.0 ** min(bucket, HIGHEST - 2) * buckets.multiplier if buckets.type == "log2" and bucket else 0.0
+        middle += count * ((below + above) / 2 if buckets.type == "log2" else above * 0.75)
+    if not found:
+        return Exponential(0, [], zeros, unit == moved, middle)
+    first = min(found)
+    return Exponential(
+        first, [found.get(each, 0) for each in range(first, max(found) + 1)], zeros, unit == moved, middle
+    )
+
+
+def _exponent(buckets: Buckets, bucket: int) -> int:
+    """Of the upper bound of a bucket, in the program's unit."""
+    if buckets.type == "log2":  # the first has 0 and 1; times that are rounded down are below 2
+        return bucket + 1 if bucket or buckets.multiplier != 1 else 0
+    return bucket - 1 if buckets.type == "exp2zero" else bucket
 
 
 def _numbered(buckets: Buckets) -> tuple[list[float], list[float]]:

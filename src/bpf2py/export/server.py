@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import hmac
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIServer
 
+from bpf2py._lazy import module
 from bpf2py.errors import BpfError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
+
+    from bpf2py.export import protobuf
+else:
+    protobuf = module("bpf2py.export.protobuf")
 
 __all__ = ["serve"]
 
@@ -36,14 +42,34 @@ def serve(
 
     Raises BpfError when the address or the files cannot be used.
     """
-    from prometheus_client import make_wsgi_app, start_http_server
+    from prometheus_client import start_http_server
 
     try:
         server, thread = start_http_server(port, host, registry, certificate, key)
     except (OSError, ValueError) as error:
         raise BpfError(f"cannot serve on {host}:{port}: {error}") from None
-    server.set_app(guarded(make_wsgi_app(registry), token, problems))
+    server.set_app(guarded(_metrics(registry), token, problems))
     return server, thread
+
+
+def _metrics(registry: CollectorRegistry) -> Callable[..., Iterable[bytes]]:
+    """The metrics in the format that is asked for: protobuf where that is preferred, Prometheus' client does the others."""
+    from prometheus_client import make_wsgi_app
+
+    text: Callable[..., Iterable[bytes]] = make_wsgi_app(registry)
+
+    def answer(environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        if not protobuf.is_wanted(environ.get("HTTP_ACCEPT", "")):
+            return text(environ, start)
+        headers = [("Content-Type", protobuf.CONTENT_TYPE)]
+        body = protobuf.encode(registry.collect())
+        if "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            body = gzip.compress(body, 1)
+            headers.append(("Content-Encoding", "gzip"))
+        start("200 OK", headers)
+        return [body]
+
+    return answer
 
 
 def guarded(

@@ -45,7 +45,7 @@ class SpanSink:
                 "OpenTelemetry is not installed: pip install 'bpf2py[otel]'", feature="opentelemetry"
             ) from None
         if not endpoint.startswith(("http://", "https://")):
-            raise EncodeError(f"a collector of traces is a URL such as http://localhost:4318, not {endpoint!r}")
+            raise EncodeError(f"a collector is a URL such as http://localhost:4318, not {endpoint!r}")
         self.failed = 0
         sink, inner = self, OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")
 

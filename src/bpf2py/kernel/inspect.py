@@ -124,6 +124,24 @@ def code(fd: int, jited: bool = False) -> bytes:
     return data.raw if jited else _with_distances(data.raw)
 
 
+def entry_function(fd: int) -> str:
+    """The name in BTF of a program's first function, which the program's own name has 15 letters of; "" without BTF (Linux 5.0)."""
+    result, buffer = object_info(fd, PROG_INFO_SIZE)
+    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
+    (btf_id,) = struct.unpack_from("<I", buffer.raw, 128)
+    (count,) = struct.unpack_from("<I", buffer.raw, 144)
+    btf = kernel_btf.btf_by_id(btf_id) if btf_id and count else None
+    if btf is None:
+        return ""
+    records = ctypes.create_string_buffer(8 * count)
+    initial = bytearray(PROG_INFO_SIZE)
+    struct.pack_into("<IQI", initial, 132, 8, ctypes.addressof(records), count)
+    result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
+    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
+    _, number = struct.unpack_from("<II", records.raw)
+    return btf.type(number).name if number else ""
+
+
 def source_lines(fd: int) -> list[tuple[int, str]]:
     """(instruction, ``file:line: text``) of a program as the kernel runs it; empty without BTF or CAP_SYS_ADMIN (Linux 5.0)."""
     result, buffer = object_info(fd, PROG_INFO_SIZE)

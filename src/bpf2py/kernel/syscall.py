@@ -9,7 +9,7 @@ import ctypes
 import os
 import struct
 import sys
-import weakref
+from _weakref import ref  # of which the module weakref makes more than is needed here
 from functools import cache
 
 from bpf2py._typing import Any
@@ -302,7 +302,7 @@ class Fd(Owned):
         held = self._held
         if held is _NONE:
             return
-        others = weakref.ref(held)
+        others = ref(held)
         self._held = _NONE
         del held  # here the number is closed, unless a call is under way
         still_used = others()

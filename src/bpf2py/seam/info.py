@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, NamedTuple
-from bpf2py.spec.map_spec import MapSpec
 
 if TYPE_CHECKING:
     from bpf2py.btf.reader import Btf
+    from bpf2py.spec import map_spec
+    from bpf2py.spec.map_spec import MapSpec
+else:
+    map_spec = module("bpf2py.spec.map_spec")
 
 
 class MapInfo(NamedTuple):
@@ -27,7 +31,7 @@ class MapInfo(NamedTuple):
 
 def spec_of(info: MapInfo, btf: Btf | None) -> MapSpec:
     """The definition of a map that was opened, as far as its facts tell; typed by `btf`, which is the map's."""
-    spec = MapSpec(
+    spec = map_spec.MapSpec(
         info.name or f"id {info.id}", info.type, info.key_size, info.value_size, info.max_entries, info.flags
     )
     if btf is not None:
