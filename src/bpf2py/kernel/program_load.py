@@ -21,7 +21,7 @@ from bpf2py.errors import (
     VerifierError,
 )
 from bpf2py.isa.opcodes import LD_IMM64
-from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id, btf_fd_of_module
+from bpf2py.kernel.btf import VMLINUX, LoadedBtf, attach_btf_id, btf_by_id, btf_fd_of_module
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.syscall import (
     Fd,
@@ -163,7 +163,8 @@ class ProgramLoader:
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
         elif program.attach_type in TRACING_MULTI and ":" in program.target:
             # Its functions are named when it is attached; the module they are in must be known now.
-            self.attach_btf_fd = btf_fd_of_module(program.target.rpartition(":")[0])
+            module = program.target.rpartition(":")[0]
+            self.attach_btf_fd = btf_fd_of_module(module) if module != VMLINUX else 0
         self.usdt_map: MapHandle | None = None
         if program.section.partition("/")[0] in usdt.SECTIONS:
             from bpf2py.kernel import usdt_specs
