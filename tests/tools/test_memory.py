@@ -6,7 +6,8 @@ import os
 import pty
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,27 @@ def mapper(c_program: Callable[..., Path]) -> Path:
     return c_program(MAPPER, *flags)
 
 
+@contextmanager
+def stepping(program: Path) -> Iterator[tuple[int, Callable[[], None]]]:
+    """A program that waits before each of its steps, and what lets it do the next one: (its number, that)."""
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+
+        def waits() -> None:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"."
+
+        def step() -> None:
+            assert process.stdin is not None
+            process.stdin.write(b"x")
+            process.stdin.flush()
+            waits()
+
+        waits()
+        yield process.pid, step
+        assert process.stdin is not None
+        process.stdin.close()
+
+
 def own_pages(pid: int) -> int:
     """Bytes of the pages that are the program's own, as the kernel tells."""
     total = 0
@@ -188,23 +210,17 @@ def own_pages(pid: int) -> int:
 @pytest.mark.kernel
 def test_memleak_counts_what_is_not_unmapped(mapper: Path) -> None:
     """Of each function what it says, and in sum what the kernel says."""
-    with subprocess.Popen([mapper], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.read(1) == b"."
-        with (
-            Memleak(Filter(pid=process.pid), top=1000) as tool,
-            Memleak(Filter(pid=process.pid), mappings=False) as without,
-        ):
-            tool.start()
-            without.start()
-            process.stdin.write(b"x")
-            process.stdin.flush()
-            assert process.stdout.read(1) == b"."
-            (flames,), (heap,) = tool.results(), without.results()
-            assert tool.problems == []
-            wanted = own_pages(process.pid)
-        process.stdin.close()
+    with (
+        stepping(mapper) as (pid, step),
+        Memleak(Filter(pid=pid), top=1000) as tool,
+        Memleak(Filter(pid=pid), mappings=False) as without,
+    ):
+        tool.start()
+        without.start()
+        step()
+        (flames,), (heap,) = tool.results(), without.results()
+        assert tool.problems == []
+        wanted = own_pages(pid)
     found: dict[str, tuple[int, int]] = {}
     names = ("mapped", "unmapped", "partly", "moved", "shrunk", "over", "file", "both", "allocated")
     for row in flames.rows:
@@ -286,37 +302,24 @@ def outstanding(tool: Memleak) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.kernel
 def test_memleak_counts_what_is_not_given_back(program: Path) -> None:
-    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def step() -> None:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(b"x")
-            process.stdin.flush()
-            assert process.stdout.read(1) == b"."
-
-        assert process.stdout.read(1) == b"."
-        with Memleak(Filter(pid=process.pid), top=100) as tool:
-            tool.start()
+    with stepping(program) as (pid, step), Memleak(Filter(pid=pid), top=100) as tool:
+        tool.start()
+        step()
+        assert list(tool.records()) == []
+        first = {
+            "small": (100, 6400), "zeroed": (10, 10_000), "grown": (1, 1_000_000), "aligned": (3, 333 + 444 + 640)
+        }  # fmt: skip
+        assert outstanding(tool) == first
+        with Memleak(Filter(pid=pid), least=100) as large:
+            large.start()
             step()
             assert list(tool.records()) == []
-            first = {
-                "small": (100, 6400), "zeroed": (10, 10_000), "grown": (1, 1_000_000), "aligned": (3, 333 + 444 + 640)
-            }  # fmt: skip
-            assert outstanding(tool) == first
-            with Memleak(Filter(pid=process.pid), least=100) as large:
-                large.start()
-                step()
-                assert list(tool.records()) == []
-                assert outstanding(tool) == first | {"small": (150, 9600)}
-                assert outstanding(large) == {}
-            tool.stop()
-            assert tool.problems == []
-            tool._older_ns = time.monotonic_ns()
-            assert outstanding(tool) == {}
-        process.stdin.close()
+            assert outstanding(tool) == first | {"small": (150, 9600)}
+            assert outstanding(large) == {}
+        tool.stop()
+        assert tool.problems == []
+        tool._older_ns = time.monotonic_ns()
+        assert outstanding(tool) == {}
 
 
 @pytest.mark.kernel

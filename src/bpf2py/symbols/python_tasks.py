@@ -7,14 +7,13 @@ change as long as the thread runs the same task, which is looked at before and a
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 
 from bpf2py._typing import NamedTuple
-from bpf2py.symbols.image import address_of_section, open_file
+from bpf2py.symbols.image import address_of_section
 from bpf2py.symbols.process import Process, inner_number
-from bpf2py.symbols.python import Interpreter, PythonFrame
+from bpf2py.symbols.python import Interpreter, PythonFrame, images
 from bpf2py.symbols.python_code import line_of, text_of
 from bpf2py.symbols.python_offsets import DEBUG_OFFSETS_SIZE, published_offsets
 
@@ -69,23 +68,11 @@ class PythonTasks:
 
     def _find(self) -> int | None:
         """The address of the section, which is the interpreter's or its module's."""
-        process = self._process
-        for mapping in process.mappings():
-            name = os.path.basename(mapping.path)
-            if not mapping.inode or not (
-                "python" in name or "_asyncio" in name or mapping.inode == process.executable_inode
-            ):
-                continue
-            for path in process.paths_of(mapping):
-                opened = open_file(path)
-                if opened is None:
-                    continue
-                with opened:
-                    address = address_of_section(opened, SECTION)
-                base = process.base_of(mapping) if address is not None else None
-                if address is not None and base is not None:
-                    return base + address
-                break
+        for mapping, _path, opened in images(self._process, "python", "_asyncio"):
+            address = address_of_section(opened, SECTION)
+            base = self._process.base_of(mapping) if address is not None else None
+            if address is not None and base is not None:
+                return base + address
         return None
 
     def waiting(self, tid: int) -> list[WaitingTask]:
