@@ -27,6 +27,7 @@ __all__ = ["CGROUP_BUILDERS", "CGROUP_STORAGE", "attached", "cgroup_number", "lo
 
 CGROUP_STORAGE = (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE)
 _U64 = 8
+ANY_FLAG = 0xFFFFFFFF
 
 
 class CgroupStorageSlot(ObjectSlot):
@@ -63,10 +64,14 @@ class CgroupStorageSlot(ObjectSlot):
 
     def _update(self, flags: int) -> int:
         core = self.core
-        allowed = int(UpdateFlags.EXIST) | (0 if self._per_cpu else LOCK)
-        wrong = (
-            core.takes_flags(flags, CPU | ALL_CPUS) if flags & (CPU | ALL_CPUS) else -EINVAL if flags & ~allowed else 0
-        )
+        exist = int(UpdateFlags.EXIST)
+        if flags & (CPU | ALL_CPUS):
+            wrong = core.takes_flags(flags, ANY_FLAG)
+            allowed = exist | CPU | ALL_CPUS
+        else:
+            wrong, allowed = 0, exist | (0 if self._per_cpu else LOCK)
+        if not wrong and (flags & ANY_FLAG if flags & CPU else flags) & ~allowed:
+            wrong = -EINVAL
         if wrong:
             return wrong
         address = self._found()

@@ -208,8 +208,8 @@ class MapCore(Owned):
         by_cpu = flags & (CPU | ALL_CPUS) and self.engine.version >= (7, 0) and type_info(self.info.type).per_cpu
         if not by_cpu:
             return -EINVAL if flags & ~LOCK or (flags and not self.fields.lock) else 0
-        cpu = flags >> 32
-        if flags & 0xFFFFFFFF & ~allowed or flags & 0xFFFFFFFF not in (CPU, ALL_CPUS) or (flags & ALL_CPUS and cpu):
+        low, cpu = flags & 0xFFFFFFFF, flags >> 32
+        if low & ~allowed or low & LOCK or low & (CPU | ALL_CPUS) == CPU | ALL_CPUS or (cpu and not low & CPU):
             return -EINVAL
         return 0 if cpu < self.engine.possible_cpus else -ERANGE
 
