@@ -29,9 +29,10 @@ class ProgramFd(Owned):
         expected_attach_type: what it was loaded for, 0 where that does not matter.
         usdt_map: for USDT programs: the map that tells them where a probe's arguments are.
         verifier_log: what the verifier wrote when it was loaded, empty unless that was asked for.
+        loaded_code: the instructions it was loaded from, empty where another process did.
     """
 
-    __slots__ = ("_fd", "expected_attach_type", "name", "usdt_map", "verifier_log")
+    __slots__ = ("_fd", "expected_attach_type", "loaded_code", "name", "usdt_map", "verifier_log")
 
     def __init__(self, fd: Fd, name: str) -> None:
         self._fd = fd
@@ -39,6 +40,7 @@ class ProgramFd(Owned):
         self.expected_attach_type = 0
         self.usdt_map: MapHandle | None = None
         self.verifier_log = ""
+        self.loaded_code = b""
 
     @property
     def fd(self) -> int:

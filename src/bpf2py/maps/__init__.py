@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bpf2py.maps.hash import HashMap, LruHashMap
     from bpf2py.maps.histogram import Histogram
     from bpf2py.maps.lpm import LpmTrieMap
+    from bpf2py.maps.one_cpu import OneCpu
     from bpf2py.maps.percpu import LruPerCpuHashMap, PerCpuArrayMap, PerCpuHashMap
     from bpf2py.maps.queue import QueueMap, StackMap
     from bpf2py.maps.raw import RawMap
@@ -49,6 +50,7 @@ __all__ = [
     "LruPerCpuHashMap",
     "Map",
     "MapOfMaps",
+    "OneCpu",
     "PerCpuArrayMap",
     "PerCpuCgroupStorageMap",
     "PerCpuHashMap",
@@ -108,6 +110,7 @@ _HOMES = {
     "AnyMap": "maps.base",
     "Map": "maps.base",
     "Histogram": "maps.histogram",
+    "OneCpu": "maps.one_cpu",
     "RawMap": "maps.raw",
     "StructOpsMap": "maps.struct_ops",
     **{name: f"maps.{module}" for module, name in _CLASSES.values()},

@@ -70,6 +70,7 @@ class Options(TypedDict, total=False):
     map_extra: int
     numa_node: int | None
     inner: MapSpec | None
+    exclusive: bytes | None
     backend: BackendChoice
 
 

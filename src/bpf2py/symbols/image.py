@@ -37,7 +37,16 @@ from bpf2py.elf.layout import (
     SYM,
 )
 
-__all__ = ["Image", "Load", "address_of_symbol", "bytes_of_symbol", "build_id_of", "open_file", "read_image"]
+__all__ = [
+    "Image",
+    "Load",
+    "address_of_section",
+    "address_of_symbol",
+    "bytes_of_symbol",
+    "build_id_of",
+    "open_file",
+    "read_image",
+]
 
 MOST_DEBUGDATA = 256 << 20  # bytes of .gnu_debugdata unpacked
 MOST_HEADERS = 1 << 16
@@ -230,6 +239,18 @@ def address_of_symbol(data: Buffer, name: str) -> DataSymbol | None:
     except (ValueError, struct.error, IndexError, OverflowError):
         pass
     return None
+
+
+def address_of_section(data: Buffer, name: str) -> int | None:
+    """Where a section of an ELF file is, relative to where its first segment begins; None where it has none."""
+    try:
+        file = _File(data)
+    except (ValueError, struct.error):
+        return None
+    found = file.find(name)
+    if found is None or not found.address:
+        return None
+    return found.address - min((load.address - load.offset for load in file.loads if not load.offset), default=0)
 
 
 def bytes_of_symbol(data: Buffer, name: str, size: int) -> bytes:

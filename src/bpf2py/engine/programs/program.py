@@ -18,11 +18,13 @@ from bpf2py.errors import BtfError, NotSupported, ObjectError, VerifierError
 from bpf2py.isa.disasm import disassemble
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
+from bpf2py.linker.digest import program_digest
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.owned import Owned
 from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.object_spec import ObjectSpec
-from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.spec.program_spec import ProgramSpec, RefKind
+from bpf2py.uapi.errno import EACCES
 from bpf2py.uapi.program_types import ProgramType as P
 from bpf2py.uapi.sections import unknown
 
@@ -44,6 +46,9 @@ _SKB_TYPES = (
 )  # fmt: skip
 
 
+_MAP_REFS = (RefKind.MAP, RefKind.DATA)
+
+
 def load(
     engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, EngineMap]
 ) -> EngineProgram:
@@ -58,6 +63,7 @@ def load(
             f"program {program.name}: its section name is not known; {unknown(program.section)}",
             section=program.section,
         )
+    check_exclusive(program, linked, maps)
     placer = Placer(engine, program, linked, spec, maps)
     made = EngineProgram(engine, program, placer.code, linked, spec)
     try:
@@ -74,6 +80,21 @@ def load(
     made.context_size = calls.context_size
     made.use(placer.facts, maps, names)
     return made
+
+
+def check_exclusive(program: ProgramSpec, linked: LinkedProgram, maps: Mapping[str, EngineMap]) -> None:
+    """Raise VerifierError for a map that belongs to another program alone."""
+    for name in {ref.name for ref in linked.refs} & maps.keys():
+        owner = maps[name].core.spec.exclusive
+        if owner is not None and owner != digest_of(linked):
+            text = "program's hash doesn't match map's excl_prog_hash"
+            raise VerifierError(
+                f"program {program.name}: load: the engine's check rejected it: {text}\n  hint: map {name} is exclusive to another "
+                "program",
+                log=text,
+                summary=text,
+                errno=EACCES,
+            )
 
 
 def check_helpers(
@@ -113,6 +134,21 @@ def check_helpers(
 def is_gpl_compatible(text: str) -> bool:
     """Whether the kernel lets a program with this licence call what is GPL-only (include/linux/license.h)."""
     return text in ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
+
+
+def code_of(linked: LinkedProgram) -> bytes:
+    """A program's instructions as a kernel would be given them, with zeros for descriptors."""
+    code = bytearray(linked.code)
+    for ref in linked.refs:
+        if ref.kind in _MAP_REFS:
+            code[ref.offset + 1] = code[ref.offset + 1] & 0x0F | (2 if ref.kind == RefKind.DATA else 1) << 4
+            code[ref.offset + 4 : ref.offset + 8] = code[ref.offset + 12 : ref.offset + 16] = bytes(4)
+    return bytes(code)
+
+
+def digest_of(linked: LinkedProgram) -> bytes:
+    """The hash a program is known by."""
+    return program_digest(code_of(linked))
 
 
 class EngineProgram(Owned):
@@ -184,6 +220,11 @@ class EngineProgram(Owned):
         """The number that stands for a descriptor, negative once closed."""
         return self._fd
 
+    @property
+    def loaded_code(self) -> bytes:
+        """The instructions as a kernel would be given them, with zeros for descriptors."""
+        return code_of(self._linked)
+
     def ran(self, nanoseconds: int) -> None:
         """Count a run."""
         self.run_count += 1
@@ -200,10 +241,8 @@ class EngineProgram(Owned):
 
     def info(self) -> ProgramInfo:
         """Facts of the program."""
-        import hashlib
-
         return ProgramInfo(
-            int(self.type), self.ident, self.name[:15], hashlib.sha256(self.bytecode).digest()[:8], len(self.bytecode),
+            int(self.type), self.ident, self.name[:15], program_digest(self.loaded_code)[:8], len(self.bytecode),
             len(self.machine_code()), self.map_ids, 0, self._loaded_at, self.run_time_ns, self.run_count, 0,
             is_gpl_compatible(self.object_spec.license),
         )  # fmt: skip
