@@ -18,7 +18,7 @@ FLOORS = {
     "spec": 1, "linker": 1, "toolchain": 1, "include": 1, "seam": 1,
     "kernel": 2, "engine": 2, "symbols": 2,
     "maps": 3, "readers": 3, "features": 3, "object": 3, "loader": 3, "programs": 3, "variables": 3, "loading": 3, "backends": 3,
-    "__init__": 3,
+    "__init__": 3, "signing": 3,
     "codegen": 4, "lang": 4, "lab": 4, "values": 4, "generated": 4,
     "cli": 5, "export": 5, "testing": 5, "tools": 5, "__main__": 5,
 }  # fmt: skip

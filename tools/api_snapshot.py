@@ -12,7 +12,7 @@ from typing import Any
 
 MODULES = (
     "bpf2py", "bpf2py.maps", "bpf2py.readers", "bpf2py.symbols", "bpf2py.values", "bpf2py.features", "bpf2py.errors",
-    "bpf2py.engine", "bpf2py.generated",
+    "bpf2py.signing", "bpf2py.engine", "bpf2py.generated",
 )  # fmt: skip
 SNAPSHOT = Path(__file__).parent.parent / "tests" / "api.txt"
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bpf2py.linker import core
     from bpf2py.linker import kconfig as kconfig_section
     from bpf2py.seam.protocol import Backend, Loading, MapHandle
+    from bpf2py.seam.signing import Signing
 else:
     warnings = module("warnings")
     core = module("bpf2py.linker.core")
@@ -56,6 +57,7 @@ class Loader:
         btf: Btf | None,
         token_path: str | os.PathLike[str] | None,
         log_level: int = 0,
+        signing: Signing | None = None,
     ) -> None:
         self.spec = spec
         self.backend = backend
@@ -69,6 +71,8 @@ class Loader:
         self._btf = btf
         self._token_path = token_path
         self._log_level = log_level
+        self._signing = signing
+        self._digests: dict[str, bytes] = {}  # of the programs that have maps of their own, by map
         self._pinned: list[str] = []  # paths maps were pinned to
 
     def unpin(self) -> None:
@@ -102,11 +106,12 @@ class Loader:
             if name not in spec.maps:
                 raise MapIncompatible(f"map {name}: the object has no such map: {', '.join(spec.maps)}")
         wanted = [program for program in spec.programs.values() if program.autoload]
-        loading = self.backend.prepare(spec, self._token_path, self._log_level)
+        loading = self.backend.prepare(spec, self._token_path, self._log_level, self._signing)
         try:
             if loading.warning:
                 self.warnings.append(loading.warning)
             self._check_registers(wanted)
+            self._find_owners(loading)
             for map_spec in spec.maps.values():
                 if map_spec.struct_ops is not None:
                     self.maps[map_spec.name] = self._make_struct_ops(map_spec, loading)
@@ -127,6 +132,19 @@ class Loader:
                 warnings.warn(f"object {spec.name}: {loading.warning}", RuntimeWarning, stacklevel=5)
         finally:
             loading.close()
+
+    def _find_owners(self, loading: Loading) -> None:
+        """The hashes of the programs that have maps for themselves, which must be known before the maps are made."""
+        owned = [(name, spec.exclusive) for name, spec in self.spec.maps.items() if isinstance(spec.exclusive, str)]
+        linker = Linker(self.spec, self._core_target()) if owned else None
+        for name, owner in owned:
+            program = self.spec.programs.get(owner)
+            if program is None or linker is None:
+                raise MapCreateError(
+                    f"map {name}: create: exclusive is {owner!r}, and the object has no such program: "
+                    f"{', '.join(self.spec.programs)}"
+                )
+            self._digests[name] = loading.digest(program, linker.link(program))
 
     def _make_struct_ops(self, spec: MapSpec, loading: Loading) -> AnyMap:
         from bpf2py.maps.struct_ops import StructOpsMap
@@ -172,8 +190,10 @@ class Loader:
                 raise
             return wrap(existing, spec, self._options)
         created = spec
-        if spec.is_section:
+        if spec.is_section or spec.name in self._digests:
             created = spec.copy()
+            created.exclusive = self._digests.get(spec.name, spec.exclusive)
+        if spec.is_section:
             created.name = data_map_name(self.spec.name, spec.name)
         inner = None
         if spec.inner is not None:

@@ -15,6 +15,7 @@ from bpf2py.uapi.limits import names_limits
 if TYPE_CHECKING:  # who opens a map of the machine needs a backend, but no objects
     from bpf2py.maps.base import Map
     from bpf2py.object import Object
+    from bpf2py.seam.signing import Signing
     from bpf2py.spec.object_spec import ObjectSpec
 
 
@@ -31,6 +32,7 @@ class ObjectOptions(TypedDict, total=False):
     btf: str | os.PathLike[str] | bytes | Btf | None
     token_path: str | os.PathLike[str] | None
     log_level: int
+    signing: Signing | None
 
 
 class LoadOptions(ObjectOptions, total=False):
@@ -40,6 +42,7 @@ class LoadOptions(ObjectOptions, total=False):
     variables: Mapping[str, Any] | None
     max_entries: Mapping[str, int] | None
     autoload: Mapping[str, bool] | None
+    exclusive: Mapping[str, str | bytes] | None
 
 
 def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:
@@ -92,12 +95,15 @@ def override(
     variables: Mapping[str, Any] | None,
     max_entries: Mapping[str, int] | None,
     autoload: Mapping[str, bool] | None,
+    exclusive: Mapping[str, str | bytes] | None = None,
 ) -> None:
     """Change a spec as `load` says. Raises KeyError for names it does not have."""
     from bpf2py.object import Named
 
     for name, entries in (max_entries or {}).items():
         Named("map", spec.maps)[name].max_entries = entries
+    for name, owner in (exclusive or {}).items():
+        Named("map", spec.maps)[name].exclusive = owner
     for name, value in (variables or {}).items():
         Named("variable", spec.variables)[name].value = value
     for name, wanted in (autoload or {}).items():
@@ -119,7 +125,9 @@ def load(
     variables: Mapping[str, Any] | None = None,
     max_entries: Mapping[str, int] | None = None,
     autoload: Mapping[str, bool] | None = None,
+    exclusive: Mapping[str, str | bytes] | None = None,
     log_level: int = 0,
+    signing: Signing | None = None,
 ) -> Object:
     """Create the maps and load the programs of an object; nothing is attached yet.
 
@@ -141,8 +149,12 @@ def load(
         variables: first values of global variables, constants included, by name.
         max_entries: sizes of maps in place of the source's, by name.
         autoload: False for programs not to load, True for those whose section name begins with ``?``, by name.
+        exclusive: maps that one program alone may use, by name: the program's name, or the hash of its instructions
+            (`Program.digest`; Linux 6.18). The kernel refuses to load any other program with them.
         log_level: what the verifier writes to `Program.verifier_log`: 1 the steps of the path it ends with, 2 all steps and
             states, 4 statistics, or their sum (include/linux/bpf_verifier.h: BPF_LOG_LEVEL1, BPF_LOG_LEVEL2, BPF_LOG_STATS).
+        signing: how programs are signed, and the keyring whose keys the kernel checks them with (Linux 6.18; see
+            `bpf2py.signing`).
 
     Returns:
         The `Object`, a context manager that closes everything.
@@ -163,7 +175,7 @@ def load(
 
     found = resolve_backend(backend)
     spec = read_spec(source, cflags)
-    override(spec, variables, max_entries, autoload)
+    override(spec, variables, max_entries, autoload, exclusive)
     return Object(
         spec,
         found,
@@ -174,4 +186,5 @@ def load(
         btf=read_btf(btf),
         token_path=token_path,
         log_level=log_level,
+        signing=signing,
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bpf2py.linker import core
     from bpf2py.linker import kconfig as kconfig_section
     from bpf2py.seam.protocol import Backend
+    from bpf2py.seam.signing import Signing
 else:
     warnings = module("warnings")
     core = module("bpf2py.linker.core")
@@ -86,6 +87,7 @@ class Object(Owned):
         btf: Btf | None = None,
         token_path: str | os.PathLike[str] | None = None,
         log_level: int = 0,
+        signing: Signing | None = None,
     ) -> None:
         if chars not in ("str", "bytes"):
             raise EncodeError(f"chars must be 'str' or 'bytes', is {chars!r}")
@@ -95,7 +97,7 @@ class Object(Owned):
         self.backend = backend
         self._closed = False
         options = CodecOptions(chars="bytes" if chars == "bytes" else "str")
-        loader = Loader(spec, backend, options, pin_path, btf, token_path, log_level)
+        loader = Loader(spec, backend, options, pin_path, btf, token_path, log_level, signing)
         self.warnings: list[str] = loader.warnings
         self._maps, self._programs, self._sections = loader.maps, loader.programs, loader.sections
         self._links = loader.links

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 from bpf2py.backends import BackendChoice, resolve_backend
-from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError
+from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, NotSupported
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.limits import names_limits
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import contextlib
     import warnings
 
+    from bpf2py.linker import digest as digest_module
     from bpf2py.seam import verifier_stats as stats_module
     from bpf2py.seam.info import ProgramInfo, TestRunResult
     from bpf2py.seam.protocol import Closable, LinkHandle, ProgramHandle
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 else:
     contextlib = module("contextlib")
     warnings = module("warnings")
+    digest_module = module("bpf2py.linker.digest")
     stats_module = module("bpf2py.seam.verifier_stats")
 
 TEST_XDP_LIVE_FRAMES = 1 << 1  # include/uapi/linux/bpf.h: BPF_F_TEST_XDP_LIVE_FRAMES
@@ -322,6 +324,21 @@ class Program(Owned):
         """Facts of the program, read now: id, tag, sizes, run statistics."""
         self.fileno()
         return self._handle.info()
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the instructions it was loaded from, 32 bytes: what `exclusive` maps know it by (Linux 6.18).
+
+        Descriptors of maps count as zeros: the same program has the same hash in every process. Raises NotSupported for a program
+        that another process loaded: of it the kernel tells the first 8 bytes alone, `info.tag`.
+        """
+        code = self._handle.loaded_code
+        if not code:
+            raise NotSupported(
+                f"program {self.name}: digest: another process loaded it; the kernel tells its first 8 bytes, info.tag",
+                feature="digest",
+            )
+        return digest_module.program_digest(code)
 
     @property
     def verifier_log(self) -> str:

@@ -87,3 +87,30 @@ def test_what_commands_answer(backend: str) -> None:
                 -2, -22, -2, -22, -22, -22, one_cpu, -22,
                 -2, -2,
             ], per_cpu  # fmt: skip
+
+
+@pytest.mark.kernel
+def test_the_values_of_one_cpu(compile_bpf: Callable[[str], bytes], cgroup: str) -> None:
+    """BPF_F_CPU and BPF_F_ALL_CPUS (Linux 7.0), and other flags: as the running kernel answers, on the engine of its version."""
+    found = {}
+    with bpf2py.load(compile_bpf(SOURCE)) as obj:
+        cpus = obj.maps["bytes"].possible_cpus
+    for backend in ("kernel", Engine(kernel=os.uname().release, possible_cpus=cpus)):
+        with bpf2py.load(compile_bpf(SOURCE), backend) as obj:
+            obj.programs["count"].attach(cgroup=cgroup)
+            size: Any = obj.maps["bytes"]
+            inode = os.stat(cgroup).st_ino
+            answers: list[Any] = []
+            for flags in (0, 1, 2, 3, 4, 8, 9, 10, 12, 16, 17, 18, 24, 32, 1 << 32, 8 | 1 << 20 << 32, 16 | 1 << 32):
+                size[inode] = [*range(1, cpus + 1)]
+                slot = size._slot()
+                slot.key[:] = inode.to_bytes(8, "little")
+                slot.value[:] = bytes(len(slot.value))
+                answers.append((flags, slot.lookup(flags), bytes(slot.value)))
+                slot.value[:] = b"\x05".ljust(8, b"\0") * cpus
+                answers.append((flags, slot.update(flags), list(size[inode])))
+            if not older_than("7.0"):
+                size.on_cpu(0)[inode] = 77
+                answers.append((0, size.on_cpu(0)[inode], list(size[inode])))
+            found[type(backend)] = answers
+    assert found[str] == found[Engine]

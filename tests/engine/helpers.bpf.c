@@ -7,6 +7,24 @@
 
 #define TEXT 64
 
+/* On arm64 the kernel's strncmp() has a sign alone, and until Linux 6.13 one of the sums that fold to the same comes of bpf_csum_diff(). */
+#ifdef __TARGET_ARCH_arm64
+static __always_inline __s64 sign_of(__s64 compared)
+{
+	return (compared > 0) - (compared < 0);
+}
+
+static __always_inline __s64 folded(__s64 sum)
+{
+	for (int i = 0; i < 2 && sum > 0; i++)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff ? 0 : sum;
+}
+#else
+#define sign_of(compared) (compared)
+#define folded(sum) (sum)
+#endif
+
 struct text {
 	__s64 result;
 	__u64 value;
@@ -46,7 +64,7 @@ static __always_inline void to_unsigned_body(void)
 
 PROGRAM(to_signed, to_signed_body())
 PROGRAM(to_unsigned, to_unsigned_body())
-PROGRAM(compare, work.result = bpf_strncmp(work.in, 8, "hello"))
+PROGRAM(compare, work.result = sign_of(bpf_strncmp(work.in, 8, "hello")))
 
 #define FORMAT(name, shape)                                                                                   \
 	static __always_inline void format_##name##_body(void)                                                \
@@ -125,9 +143,9 @@ int checksums(struct __sk_buff *skb)
 
 	ANSWER(0, bpf_l3_csum_replace(skb, given.a, old, new, given.b & 15));
 	ANSWER(1, bpf_l4_csum_replace(skb, given.a, old, new, given.b));
-	ANSWER(2, bpf_csum_diff(&old, 4, &new, 4, 0));
-	ANSWER(3, bpf_csum_diff(0, 0, &new, 4, given.a));
-	ANSWER(4, bpf_csum_diff(&old, 4, 0, 0, given.a));
+	ANSWER(2, folded(bpf_csum_diff(&old, 4, &new, 4, 0)));
+	ANSWER(3, folded(bpf_csum_diff(0, 0, &new, 4, given.a)));
+	ANSWER(4, folded(bpf_csum_diff(&old, 4, 0, 0, given.a)));
 	return TC_ACT_OK;
 }
 

@@ -222,6 +222,7 @@ def test_versions_of_kernels() -> None:
 
     fixed = ["6.1", "5.10", "6.8", "6.6.98", "6.12.38", "6.15.6", "6.14"]
     adaptive = ["6.18", "6.16", "6.12", "6.12.39", "6.6", "6.6.99", "6.15.7", "7.0"]
+    assert parse_version("7.2.11+deb13-amd64") == (7, 2, 11)
     assert [has_fixed_lru(parse_version(text)) for text in fixed] == [True] * len(fixed)
     assert [has_fixed_lru(parse_version(text)) for text in adaptive] == [False] * len(adaptive)
 

@@ -27,6 +27,14 @@ HEADER = """
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 struct bpf_map;
+#ifdef __TARGET_ARCH_arm64 /* a sign alone, and until Linux 6.13 any sum that folds to the same */
+#define SIGN(compared) ({ long _c = (compared); (_c > 0) - (_c < 0); })
+#define FOLDED(sum) ({ long _s = (sum); if (_s > 0) _s = (_s & 0xffff) + (_s >> 16); if (_s > 0) _s = (_s & 0xffff) + (_s >> 16); \\
+    _s == 0xffff ? 0 : _s; })
+#else
+#define SIGN(compared) (compared)
+#define FOLDED(sum) (sum)
+#endif
 extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
 extern int bpf_dynptr_from_xdp(struct xdp_md *xdp, __u64 flags, struct bpf_dynptr *ptr) __ksym __weak;
 extern void *bpf_dynptr_slice(const struct bpf_dynptr *ptr, __u32 offset, void *buffer, __u32 size) __ksym __weak;
@@ -243,7 +251,7 @@ def texts() -> Iterator[tuple[str, Row]]:
         "strncmp",
         Row(
             "syscall",
-            'static const char t[] = "12ab"; out[0] = bpf_strncmp(TEXT, (in.a & 126) + 1, t);',
+            'static const char t[] = "12ab"; out[0] = SIGN(bpf_strncmp(TEXT, (in.a & 126) + 1, t));',
             ([0, 2, 4, 64],),
         ),
     )
@@ -308,7 +316,7 @@ def packets() -> Iterator[tuple[str, Row]]:
             [7, 0xFFFFFFFF],
             checksum_flags,
         ),
-        "bpf_csum_diff((void *)src, in.a & 60, (void *)tmp, in.b & 60, in.c)": (
+        "FOLDED(bpf_csum_diff((void *)src, in.a & 60, (void *)tmp, in.b & 60, in.c))": (
             [0, 4, 8, 60],
             [0, 4, 60],
             [0, 1, 0xFFFF, 0xFFFFFFFF],

@@ -22,7 +22,7 @@ SEC("{section}") int p(u64 *ctx) {{
 }}
 char LICENSE[] SEC("license") = "GPL";
 """
-SECTIONS = {"kprobe.multi/vfs_*": "kprobe", "fentry.multi/vfs_*": "fentry", "fexit.multi.s/vfs_*": "fexit"}
+SECTIONS = {"kprobe.multi/vfs_*": "kprobe", "fentry.multi/vfs_*": "fentry", "fexit.multi.s/vmlinux:vfs_*": "fexit"}
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -60,10 +60,10 @@ def test_from_c(build: Callable[[str], bpf2py.ObjectSpec]) -> None:
         __type(value, struct my_flow);
     } flows SEC(".maps");
     int found, other;
+    static struct my_flow flow; /* not on the stack, where Linux 7.3 loses it */
     SEC("raw_tp/sched_switch")
     int use(void *ctx)
     {
-        struct my_flow flow = {};
         flow.from = 1; flow.to = 2; flow.port = 80;
         found = bpf_map_peek_elem(&flows, &flow);
         flow.port = 81;

@@ -94,13 +94,6 @@ def test_single_cpus(made: Any, refused: Callable[..., Any]) -> None:
     for cpu in (-1, made.possible_cpus):
         with refused(bpf2py.IndexOutOfRange, None, f"CPU {cpu} is not one of the {made.possible_cpus} possible CPUs"):
             made.lookup_cpu(1, cpu)
-    refusal = None
-    try:
-        made.update_cpu(1, 77, 0)
-    except bpf2py.NotSupported as error:
-        refusal = (error.feature, error.since, error.errno)
-    assert refusal in (None, ("BPF_F_CPU", "6.19", errno.EINVAL))
-    assert made[1] == [77 if refusal is None else 0, *range(1, made.possible_cpus)]
     if made.type == MapType.PERCPU_ARRAY:
         with refused(bpf2py.IndexOutOfRange, errno.ENOENT, "map made: lookup: index 8 >= max_entries 8"):
             made.lookup_cpu(8, 0)

@@ -124,4 +124,4 @@ def test_af_xdp_sockets(build: Callable[[str], bpf2py.ObjectSpec], refused: Call
                 del sockets[0]
             except bpf2py.BpfOSError as error:
                 refusal = str(error)
-            assert refusal == "" or "must be an AF_XDP socket that is bound" in refusal
+            assert refusal == "" or "must be an AF_XDP socket with a receive ring that is bound" in refusal

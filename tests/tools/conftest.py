@@ -15,12 +15,17 @@ import pytest
 
 
 class Seen(NamedTuple):
-    """What a tool said, and what the program it watched wrote to the file `told`."""
+    """What a tool said, and what the program it watched wrote to the file `told`.
+
+    Attributes:
+        problems: what the tool says is missing in its records.
+    """
 
     records: list[dict[str, Any]]
     told: Any
     status: int
     said: str
+    problems: list[str]
 
 
 @pytest.fixture
@@ -33,9 +38,11 @@ def watch(tmp_path: Path) -> Callable[..., Seen]:
         program.write_text(f"import json\ndef tell(it): open({str(told)!r}, 'w').write(json.dumps(it))\n{source}")
         argv = [sys.executable, "-m", "bpf2py", "tool", *words.split(), "--json", "--", python, "-I", str(program)]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=100, env=os.environ)
-        records = [json.loads(line) for line in done.stdout.splitlines()]
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
         assert told.exists(), done.stderr
-        return Seen(records, json.loads(told.read_text()), done.returncode, done.stderr)
+        problems = [problem for row in rows for problem in row.get("problems", ())]
+        records = [row for row in rows if "problems" not in row]
+        return Seen(records, json.loads(told.read_text()), done.returncode, done.stderr, problems)
 
     return watch
 

@@ -92,6 +92,36 @@ def test_what_blocks_loops_of_several_threads(watch: Watch, python: str) -> None
     assert "lost" not in seen.said
 
 
+WAITED_FOR = """
+import asyncio, sys, time
+async def burns():
+    await asyncio.sleep(0.02)
+    end = time.thread_time() + 0.5
+    while time.thread_time() < end: pass
+    await asyncio.sleep(0.01)
+async def wants(task):
+    return await task
+async def main():
+    task = asyncio.create_task(burns())
+    await asyncio.gather(wants(task), wants(task))
+asyncio.run(main())
+tell(sys.version_info[:2])
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("python", interpreters())
+def test_who_waits_for_the_task_that_blocks(watch: Watch, python: str) -> None:
+    seen = watch("asyncio-block --threshold 200", WAITED_FOR, python=python)
+    (record,) = [record for record in seen.records if record.get("callback") == "burns"]
+    waiting = [[task["task"], [frame["function"] for frame in task["stack"]]] for task in record["waiting"]]
+    if seen.told >= [3, 14]:
+        assert sorted(waiting) == [["Task-1", ["main"]], ["Task-3", ["wants"]], ["Task-4", ["wants"]]]
+        assert record["awaited"] == "wants (watched.py:11)"
+    else:
+        assert (record["awaited"], waiting) == (None, [])
+
+
 @pytest.mark.kernel
 @pytest.mark.parametrize("selector", ["EpollSelector", "PollSelector", "SelectSelector"])
 def test_loops_over_every_selector(watch: Watch, selector: str) -> None:

@@ -151,6 +151,50 @@ def test_records_name_the_container_and_are_filtered_by_it(group: Path, name: st
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("histogram", [False, True])
+def test_argdist_counts_for_each_container(group: Path, histogram: bool) -> None:
+    short = group.name[7:19]
+    words = [
+        sys.executable,
+        "-m",
+        "bpf2py",
+        "tool",
+        "argdist",
+        "libc:getenv",
+        "--value",
+        "arg1 != 0",
+        "--containers",
+        "--json",
+    ]
+    inside = f"echo $$ > {group}/inner/cgroup.procs; exec bash -c true"
+    done = subprocess.run(
+        [*words, *(["--histogram"] if histogram else []), "--", "bash", "-c", f"bash -c true; sh -c '{inside}'"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert short in {row["container"] for row in rows}, done.stderr
+    assert len(rows) == 2
+    assert all(row["count"] > 0 for row in rows)
+
+
+@pytest.mark.kernel
+def test_memleak_names_the_container(group: Path) -> None:
+    short = group.name[7:19]
+    words = [sys.executable, "-m", "bpf2py", "tool", "memleak", "--containers", "--container", short]
+    inside = f"echo $$ > {group}/inner/cgroup.procs; exec bash -c true"
+    for option in ("--json", "--top=3"):
+        done = subprocess.run([*words, option, "--", "sh", "-c", inside], capture_output=True, text=True, timeout=60)
+        assert short in done.stdout, done.stderr
+        if option == "--json":
+            rows = [
+                row for line in done.stdout.splitlines() if "pid" in (row := json.loads(line))
+            ]  # the rest are warnings
+            assert {row["container"] for row in rows} == {short}
+
+
+@pytest.mark.kernel
 def test_wrong_containers() -> None:
     for words, reason in (
         (["--container", "nonsense"], "there is none"),

@@ -31,7 +31,7 @@ int on_entry(__u64 *ctx)
 	return 0;
 }
 
-SEC("fexit.multi/security_path_unlink")
+SEC("fexit.multi/vmlinux:security_path_unlink")
 int on_exit(__u64 *ctx)
 {
 	__u64 value = 7;

@@ -81,7 +81,7 @@ def test_trampolines_of_many_functions_and_sessions(call: Callable[..., Any]) ->
     assert found["pointer"]
     assert found["links"] == [
         ["fentry.multi/vfs_unlin*", "tracing_multi"],
-        ["fexit.multi/security_path_unlink", "tracing_multi"],
+        ["fexit.multi/vmlinux:security_path_unlink", "tracing_multi"],
         ["fsession/security_path_unlink", "tracing"],
         ["fsession.multi/security_path_unlink", "tracing_multi"],
     ]

@@ -136,6 +136,27 @@ class TestNeeds:
         releases = [release_key(need.since) for need in found]
         assert releases == sorted(releases, reverse=True)
 
+    def test_of_global_functions(self) -> None:
+        """The verifier looks at them by their types alone, and came to know pointers other than the context's late."""
+        data = compiled(
+            """
+            struct pair { int a, b; };
+            __noinline int plain(int a) { asm volatile(""); return a + 1; }
+            __noinline int context(struct xdp_md *ctx) { asm volatile(""); return ctx->ingress_ifindex; }
+            __noinline int pointer(const struct pair *p) { asm volatile(""); return p ? p->a : 0; }
+            static __noinline int own(struct pair *p) { asm volatile(""); return p->b; }
+            SEC("xdp") int one(struct xdp_md *ctx) { return plain(2) + context(ctx); }
+            SEC("xdp") int two(struct xdp_md *ctx) { struct pair p = {1, 2}; return pointer(&p); }
+            SEC("xdp") int three(struct xdp_md *ctx) { struct pair p = {1, 2}; return own(&p); }
+            """
+        )
+        found = [need for need in needs(bpf2py.ObjectSpec.from_bytes(data)) if "function" in need.what]
+        assert found == [
+            Need("5.12", "a pointer as an argument of a global function", "program two"),
+            Need("5.6", "a global function", "program one"),
+            Need("5.6", "a global function", "program two"),
+        ]
+
     def test_of_newer_instructions(self) -> None:
         data = bpf2py.compile(
             "#include <vmlinux.h>\n#include <bpf/bpf_helpers.h>\n"

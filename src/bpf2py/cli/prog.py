@@ -65,6 +65,7 @@ def facts_of(info: Any) -> dict[str, Any]:
         "jited_bytes": info.jited_len,
         "runs": info.run_count,
         "run_time_ns": info.run_time_ns,
+        "recursion_misses": info.recursion_misses,
         "maps": list(info.map_ids),
         "loaded_at": moment(loaded_at(info.load_time_ns)),
         "uid": info.created_by_uid,

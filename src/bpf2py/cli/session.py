@@ -326,6 +326,7 @@ class Session:
     def finish(self, command: list[str], status: int) -> None:
         """Print the final state of the maps, and which cannot be read."""
         seconds = time.monotonic() - self.started
+        missed = {p.name: misses for p in self.obj.programs.values() if (misses := p.info.recursion_misses)}
         if self.shown.as_json:
             report: dict[str, Any] = {
                 "backend": self.obj.backend.name,
@@ -337,6 +338,8 @@ class Session:
             }
             if self.sources.lost:
                 report["lost"] = self.sources.lost
+            if missed:
+                report["recursion_misses"] = missed
             print(json.dumps(report))
         elif is_terminal():
             from rich.console import Console
@@ -347,6 +350,10 @@ class Session:
         else:
             for shown in self.blocks(None):
                 print("\n".join(block_lines(shown)))
+        for name, misses in missed.items():
+            say(
+                f"warning: program {printable(name)} missed {misses} runs: it, or another program, ran on that CPU already"
+            )
         for reason in self.unreadable.values():
             say(f"warning: not shown: {reason}")
 

@@ -107,5 +107,6 @@ def argdist(
     tool = partial(
         argdist_tool.Argdist,
         point=function, expressions=value, condition=condition or "", histogram=histogram, unit=unit, top=top,
+        by_container=what.containers,
     )  # fmt: skip
     watch(tool, what)

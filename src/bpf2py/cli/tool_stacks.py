@@ -61,13 +61,16 @@ def memleak(
     library: str = typer.Option(
         "libc", metavar="BINARY", help="What has malloc() and the others: a library, or a program."
     ),
+    mappings: bool = typer.Option(
+        True, "--mappings/--no-mappings", help="Also what mmap() and mremap() gave, as anonymous memory."
+    ),
     top: int = typer.Option(10, "--top", "-T", min=1, help="Stacks."),
     what: Asked = STACKS,
 ) -> None:
-    """Show memory that was allocated while the tool ran and not given back, by the stack that asked for it.
+    """Show memory that was allocated or mapped while the tool ran and not given back, by the stack that asked for it.
 
-    Of a process, control group or command: malloc, calloc, realloc, aligned_alloc, memalign, posix_memalign and free, which become
-    slower.
+    Of a process, control group or command: malloc, calloc, realloc, aligned_alloc, memalign, posix_memalign and free, mmap, mremap
+    and munmap, which become slower. What malloc() maps for itself is not counted twice.
 
     Examples:
 
@@ -75,5 +78,7 @@ def memleak(
 
         bpf2py tool memleak --output leaks.html -- ./program
     """
-    tool = partial(memleak_tool.Memleak, older_ms=older, least=least, most=most, top=top, library=library)
+    tool = partial(
+        memleak_tool.Memleak, older_ms=older, least=least, most=most, top=top, library=library, mappings=mappings
+    )
     watch(tool, what)

@@ -14,7 +14,7 @@ from bpf2py.engine.maps import create
 from bpf2py.engine.maps.handle import EngineMap
 from bpf2py.engine.memory import ENGINE
 from bpf2py.engine.programs.hooks import EngineLink, can_attach, fire
-from bpf2py.engine.programs.program import EngineProgram, load
+from bpf2py.engine.programs.program import EngineProgram, digest_of, load
 from bpf2py.engine.refusals import no_pins
 from bpf2py.engine.version import NEWEST_PATCH
 from bpf2py.errors import BpfOSError, EncodeError, NotSupported
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bpf2py.engine.programs.hooks import OpenedLink
     from bpf2py.linker.link import LinkedProgram
     from bpf2py.seam.protocol import Backend, Loading, MapHandle, StructOpsHandle
+    from bpf2py.seam.signing import Signing
 
 __all__ = ["Engine"]
 
@@ -72,13 +73,25 @@ class Engine(Machine):
     name = "engine"
 
     def prepare(
-        self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None, log_level: int = 0
+        self,
+        spec: ObjectSpec,
+        token_path: str | os.PathLike[str] | None = None,
+        log_level: int = 0,
+        signing: Signing | None = None,
     ) -> EngineLoading:
-        """Begin to load an object; no log is written. Raises NotSupported for a token: the engine asks nobody for rights."""
+        """Begin to load an object; no log is written.
+
+        Raises NotSupported for a token and a signature: the engine asks nobody for rights, and has no keys.
+        """
         if token_path:
             raise NotSupported(
                 f"object {spec.name}: the engine has no BPF tokens, and needs none: leave token_path out",
                 feature="BPF token",
+            )
+        if signing is not None:
+            raise NotSupported(
+                f"object {spec.name}: the engine has no keyrings, and runs what is not signed: leave signing out",
+                feature="signed programs",
             )
         return EngineLoading(self, spec)
 
@@ -261,6 +274,10 @@ class EngineLoading:
         raise NotSupported(
             f"map {spec.name}: create: the engine has no STRUCT_OPS maps; use the kernel", feature="STRUCT_OPS"
         )
+
+    def digest(self, program: ProgramSpec, linked: LinkedProgram) -> bytes:
+        """The hash the program is known by."""
+        return digest_of(linked)
 
     def load_programs(
         self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]

@@ -10,8 +10,8 @@ NEWEST_PATCH = 255  # of a series that is named without one
 
 
 def parse_version(text: str) -> tuple[int, int, int]:
-    """``"6.12"`` as numbers; without a patch level the newest. Raises EncodeError."""
-    parts = text.split("-")[0].split(".")
+    """``"6.12"`` or ``"6.12.30+deb13-amd64"`` as numbers; without a patch level the newest. Raises EncodeError."""
+    parts = text.split("-")[0].split("+")[0].split(".")
     try:
         numbers = [int(part) for part in parts]
         if not 2 <= len(numbers) <= 3 or min(numbers) < 0:

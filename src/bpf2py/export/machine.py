@@ -63,6 +63,11 @@ class MachineCollector:
         seconds = CounterMetricFamily(
             "bpf_program_run_seconds", "How long it ran, while run statistics were enabled.", labels=PROGRAM_LABELS
         )
+        missed = CounterMetricFamily(
+            "bpf_program_recursion_misses",
+            "Runs the kernel left out because a program ran already.",
+            labels=PROGRAM_LABELS,
+        )
         links = InfoMetricFamily("bpf_link", "Where a program is attached.", labels=("id", "program_id", "type"))
         series = 0
         for info in self._maps():
@@ -80,14 +85,15 @@ class MachineCollector:
                 pressure.add_metric(labels, count / info.max_entries)
             series += 4
         for program in self._programs():
-            if series + 2 > self._most:
+            if series + 3 > self._most:
                 self._left_out += 1
                 continue
             kind = program_type_name(program.type)
             known = (str(program.id), printable(program.name), kind, program.tag.hex())
             runs.add_metric(known, program.run_count)
             seconds.add_metric(known, program.run_time_ns / 1e9)
-            series += 2
+            missed.add_metric(known, program.recursion_misses)
+            series += 3
         for link in self._links():
             if series + 1 > self._most:
                 self._left_out += 1
@@ -95,7 +101,7 @@ class MachineCollector:
             where = {_label(key): printable(str(value)) for key, value in link.details.items()}
             links.add_metric((str(link.id), str(link.program_id), link.type), where)
             series += 1
-        yield from (entries, elements, pressure, memory, runs, seconds, links)
+        yield from (entries, elements, pressure, memory, runs, seconds, missed, links)
         yield CounterMetricFamily("bpf2py_scrape_errors", "Objects that could not be read.", value=self._errors)
         yield GaugeMetricFamily(
             "bpf2py_left_out", "Maps, programs and links that are beyond the limit of series.", value=self._left_out

@@ -9,7 +9,7 @@ from bpf2py.errors import ENOTSUPP, NotSupported
 from bpf2py.export.config import Number
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import AnyMap, Map
-from bpf2py.maps.batch import BatchUnsupported, Chunk
+from bpf2py.maps.batch import Chunk
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.maps.percpu import PerCpuValues
 from bpf2py.uapi.errno import EINVAL, EOPNOTSUPP
@@ -52,17 +52,8 @@ def numbers_of(bpf_map: AnyMap, raw: bytes, numbers: Sequence[Number]) -> Number
 
 def _chunks(bpf_map: Map[object, object]) -> Iterator[tuple[Chunk, list[bytes]]]:
     size = bpf_map.key_size
-    if isinstance(bpf_map, ArrayMap):
-        first = 0
+    if isinstance(bpf_map, ArrayMap | MappingMap):
         for chunk in bpf_map._raw_chunks():
-            yield chunk, [index.to_bytes(4, sys.byteorder) for index in range(first, first + chunk.count)]
-            first += chunk.count
-    elif isinstance(bpf_map, MappingMap):
-        try:
-            for chunk in bpf_map._chunks():
-                yield chunk, _cut(chunk.keys, size, chunk.count)
-        except BatchUnsupported:
-            chunk = bpf_map._walked_chunk()
             yield chunk, _cut(chunk.keys, size, chunk.count)
     else:
         raise NotSupported(f"map {bpf_map.name}: {bpf_map!r} has no elements to export", feature="export")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # programs and links: imported by what uses them, as many cal
     from bpf2py.kernel.program import KernelProgram
     from bpf2py.linker.core import CoreTarget
     from bpf2py.seam.protocol import Backend, MapHandle
+    from bpf2py.seam.signing import Signing
     from bpf2py.spec.map_spec import MapSpec
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
@@ -50,10 +51,14 @@ class KernelBackend:
         return max(possible_cpu_numbers()) + 1
 
     def prepare(
-        self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None, log_level: int = 0
+        self,
+        spec: ObjectSpec,
+        token_path: str | os.PathLike[str] | None = None,
+        log_level: int = 0,
+        signing: Signing | None = None,
     ) -> KernelLoading:
         """Load the object's BTF; with a BPF token where one is asked for. Raises what `open_token` raises."""
-        return KernelLoading(spec, btf_module.load_object_btf(spec, open_token(token_path)), log_level)
+        return KernelLoading(spec, btf_module.load_object_btf(spec, open_token(token_path)), log_level, signing)
 
     def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> KernelMap:
         """BPF_MAP_CREATE. Raises MapCreateError, PermissionDenied or NotSupported."""

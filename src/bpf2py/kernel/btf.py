@@ -39,6 +39,9 @@ def modules() -> tuple[Btf, ...]:
     return tuple(btf for btf in found if btf is not None)
 
 
+VMLINUX = "vmlinux"  # stands for the kernel itself where a module's name may stand
+
+
 @cache
 def module_btf(name: str) -> Btf | None:
     """The types of a loaded module; None, with a warning, where they cannot be read."""
@@ -102,7 +105,7 @@ def attach_btf_id(attach_type: str, target: str) -> tuple[int, int]:
     """
     prefix, kind = _PREFIXES.get(attach_type, ("", Kind.FUNC))
     module, _, name = target.rpartition(":")
-    if module in ("", "vmlinux"):
+    if module in ("", VMLINUX):
         try:
             return vmlinux().find(prefix + name, kind), 0
         except BtfError:
@@ -112,7 +115,7 @@ def attach_btf_id(attach_type: str, target: str) -> tuple[int, int]:
         own = [i for i in btf.ids_by_name(prefix + name) if i >= btf.start_id and btf.kind(i) == kind]
         if own:
             return own[0], btf_fd_of_module(btf.name)
-    if module not in ("", "vmlinux") and not known:
+    if module not in ("", VMLINUX) and not known:
         raise BtfError(f"module {module!r} is not loaded, or has no BTF")
     what = {"btf_trace_": "tracepoint", "bpf_lsm_": "LSM hook", "bpf_iter_": "iterator"}.get(prefix, "function")
     raise BtfError(f"the kernel has no {what} {target!r} in its BTF")

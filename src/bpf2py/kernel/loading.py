@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bpf2py._typing import TYPE_CHECKING
+from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.errors import MapCreateError
 from bpf2py.kernel.btf import LoadedBtf
 from bpf2py.kernel.map import KernelMap, create_map
@@ -14,11 +14,34 @@ if TYPE_CHECKING:
     from bpf2py.kernel.struct_ops import KernelStructOps
     from bpf2py.linker.link import LinkedProgram
     from bpf2py.seam.protocol import Loading, MapHandle
+    from bpf2py.seam.signing import Signing
     from bpf2py.spec.map_spec import MapSpec
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
 
 __all__ = ["KernelLoading"]
+
+
+class _Placeholder(NamedTuple):
+    """Stands for a map that is yet to be made, with a number of its own."""
+
+    fd: int
+
+
+class _Placeholders(dict[str, Any]):
+    """One for each map that is asked for."""
+
+    def __missing__(self, name: str) -> _Placeholder:
+        made = self[name] = _Placeholder(len(self) + (1 << 30))
+        return made
+
+    def get(self, name: str, default: object = None) -> _Placeholder:
+        found: _Placeholder = self[name]
+        return found
+
+
+def _unsigned(name: str, code: bytes) -> bytes:
+    return b""
 
 
 class KernelLoading:
@@ -28,15 +51,17 @@ class KernelLoading:
         spec: the object.
         btf: its types in the kernel, and the token it is loaded with.
         log_level: what the verifier is to write to the log of each program.
+        signing: how programs are signed, or None.
         targets: (BTF type id, BTF descriptor or 0, member number) of the programs of its STRUCT_OPS maps, by name.
     """
 
-    __slots__ = ("btf", "log_level", "spec", "targets")
+    __slots__ = ("btf", "log_level", "signing", "spec", "targets")
 
-    def __init__(self, spec: ObjectSpec, btf: LoadedBtf, log_level: int = 0) -> None:
+    def __init__(self, spec: ObjectSpec, btf: LoadedBtf, log_level: int = 0, signing: Signing | None = None) -> None:
         self.spec = spec
         self.btf = btf
         self.log_level = log_level
+        self.signing = signing
         self.targets: dict[str, tuple[int, int, int]] = {}
 
     @property
@@ -66,6 +91,15 @@ class KernelLoading:
             self.targets[programs[name].name] = (binding.type_id, binding.btf_fd, member)
         return create(spec, binding, self.btf)
 
+    def digest(self, program: ProgramSpec, linked: LinkedProgram) -> bytes:
+        """The hash the kernel will know the program by, before there are maps. Raises RelocationError and the like."""
+        from bpf2py.kernel.program_load import ProgramLoader
+        from bpf2py.linker.digest import program_digest
+
+        signing = self.signing._replace(sign=_unsigned) if self.signing is not None else None
+        loader = ProgramLoader(program, linked, self.spec, self.btf, self.targets, _Placeholders(), 0, signing)
+        return program_digest(loader.code)
+
     def load_programs(
         self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
     ) -> list[KernelProgram]:
@@ -74,7 +108,10 @@ class KernelLoading:
         from bpf2py.kernel.program_queue import load_all
 
         return load_all(
-            (ProgramLoader(*each, self.spec, self.btf, self.targets, maps, self.log_level) for each in programs),
+            (
+                ProgramLoader(*each, self.spec, self.btf, self.targets, maps, self.log_level, self.signing)
+                for each in programs
+            ),
             len(programs),
             bool(self.log_level),
         )

@@ -48,13 +48,15 @@ if TYPE_CHECKING:
     from bpf2py.kernel.elem_count import ElemCounter
     from bpf2py.kernel.perf_buffer import DescriptorSource, PerfBuffer
     from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
-    from bpf2py.spec import check_map
+    from bpf2py.spec import check_map, exclusive
 else:
     features = module("bpf2py.kernel.features")
     check_map = module("bpf2py.spec.check_map")
+    exclusive = module("bpf2py.spec.exclusive")
 
 # union bpf_attr of include/uapi/linux/bpf.h, by command.
 _CREATE = struct.Struct("<7I16s5IQii")
+_EXCLUSIVE = struct.Struct("<QI4x")  # Linux 6.18
 _ELEM = struct.Struct("<IxxxxQQQ")
 _BATCH = struct.Struct("<QQQQIIQQ")
 MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; older kernels take the address as a hint
@@ -105,6 +107,7 @@ def create_map(
     if value_id:
         attempts.append((0, 0, 0))  # some types take no BTF, and kernels differ in which
     errno = EINVAL
+    digest = exclusive.exclusive_digest(spec) if spec.exclusive is not None else b""
     for fd, key, value in attempts:
         attr = _CREATE.pack(
             int(spec.type) & 0xFFFFFFFF,
@@ -124,6 +127,8 @@ def create_map(
             kernel_value[1],
             token_fd,
         )
+        if digest:
+            attr += _EXCLUSIVE.pack(address_of_bytes(digest), len(digest))
         result = bpf_open(Command.MAP_CREATE, attr)
         if isinstance(result, Fd):
             return KernelMap(result)
@@ -141,6 +146,8 @@ def _create_error(spec: MapSpec, errno: int) -> Exception:
     reason = check_map.explain_create(spec, page_size=mmap.PAGESIZE) if not too_new else None
     if reason is None and errno in (EPERM, EACCES):
         return error_for(errno, Command.MAP_CREATE, what)
+    if reason is None and spec.exclusive is not None and older_than(exclusive.EXCLUSIVE_SINCE):
+        return exclusive.no_exclusive_maps(what, os.uname().release)
     if reason is None:
         missing = features.explain_map_type(spec)
         if missing is not None:
@@ -180,6 +187,11 @@ class KernelMap(Owned):
     def cpu_numbers(self) -> Sequence[int]:
         """The CPU each slot of a per-CPU value belongs to."""
         return possible_cpu_numbers()
+
+    @property
+    def zeroes_other_cpus(self) -> bool:
+        """Whether an element made for one CPU has zeros for the others."""
+        return not older_than("7.2")
 
     def hold(self) -> Number:
         """The descriptor's number, not used for anything else as long as the result is kept; see `Fd.hold`."""

@@ -29,9 +29,10 @@ class ProgramFd(Owned):
         expected_attach_type: what it was loaded for, 0 where that does not matter.
         usdt_map: for USDT programs: the map that tells them where a probe's arguments are.
         verifier_log: what the verifier wrote when it was loaded, empty unless that was asked for.
+        loaded_code: the instructions it was loaded from, empty where another process did.
     """
 
-    __slots__ = ("_fd", "expected_attach_type", "name", "usdt_map", "verifier_log")
+    __slots__ = ("_fd", "expected_attach_type", "loaded_code", "name", "usdt_map", "verifier_log")
 
     def __init__(self, fd: Fd, name: str) -> None:
         self._fd = fd
@@ -39,6 +40,7 @@ class ProgramFd(Owned):
         self.expected_attach_type = 0
         self.usdt_map: MapHandle | None = None
         self.verifier_log = ""
+        self.loaded_code = b""
 
     @property
     def fd(self) -> int:
@@ -69,12 +71,12 @@ class ProgramFd(Owned):
             raw
         )
         btf_id = int.from_bytes(raw[128:132], "little")
-        run_time, run_count = struct.unpack_from("<QQ", raw, 192)
+        run_time, run_count, misses = struct.unpack_from("<QQQ", raw, 192)
         verified = int.from_bytes(raw[216:220], "little")
         text = name.split(b"\0", 1)[0].decode("ascii", "replace")
         return ProgramInfo(
             kind, ident, text, tag, xlated, jited, tuple(map_ids[:map_count]), btf_id, load_time, run_time, run_count, verified,
-            bool(gpl & 1), uid,
+            bool(gpl & 1), uid, misses,
         )  # fmt: skip
 
     def pin(self, path: str) -> int:

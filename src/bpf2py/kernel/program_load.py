@@ -20,7 +20,8 @@ from bpf2py.errors import (
     RelocationError,
     VerifierError,
 )
-from bpf2py.kernel.btf import LoadedBtf, attach_btf_id, btf_by_id, btf_fd_of_module
+from bpf2py.isa.opcodes import LD_IMM64
+from bpf2py.kernel.btf import VMLINUX, LoadedBtf, attach_btf_id, btf_by_id, btf_fd_of_module
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.syscall import (
     Fd,
@@ -43,21 +44,24 @@ from bpf2py.uapi.program_types import TRACING_MULTI, AttachType, ProgramType
 from bpf2py.uapi.sections import unknown
 
 if TYPE_CHECKING:
-    from bpf2py.kernel import features, suggest, verifier_log
+    from bpf2py.kernel import features, signatures, suggest, verifier_log
     from bpf2py.linker import core
     from bpf2py.seam.protocol import MapHandle
+    from bpf2py.seam.signing import Signing
     from bpf2py.spec.object_spec import ObjectSpec
 else:
     features = module("bpf2py.kernel.features")
+    signatures = module("bpf2py.kernel.signatures")
     suggest = module("bpf2py.kernel.suggest")
     verifier_log = module("bpf2py.kernel.verifier_log")
     core = module("bpf2py.linker.core")
 
-BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE = 1, 2
+BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_PSEUDO_MAP_IDX = 1, 2, 5
 _DATA = RefKind.DATA  # members of an enum take long to look up in a loop
 _MAPS, _EXTERNS = (RefKind.MAP, _DATA), (RefKind.EXTERN_VAR, RefKind.EXTERN_CALL)
 _IMM, _FUNC_INFO = struct.Struct("<I"), struct.Struct("<II")
 _LOAD = struct.Struct("<IIQQIIQII16sIIIIQIIQIIIIQQIIiI")
+_SIGNED = struct.Struct("<QIi")  # Linux 6.18
 LOG_INSTRUCTIONS, LOG_STEPS = 1, 3  # include/linux/bpf_verifier.h: BPF_LOG_LEVEL1, BPF_LOG_LEVEL
 FIRST_LOG, LAST_LOG = 1 << 20, 1 << 26
 LOG_KEEPS_ITS_END = "6.4"  # a log that does not fit loses its beginning; before, its end, with the reason in it
@@ -82,6 +86,23 @@ def place_maps(linked: LinkedProgram, maps: Mapping[str, MapHandle], program: st
     return bytes(code)
 
 
+def index_maps(code: bytes, fd_array: list[int]) -> tuple[bytes, list[int]]:
+    """The code with maps by their place in the array of descriptors, and that array (Linux 5.14)."""
+    placed, fds = bytearray(code), list(fd_array)
+    at = 0
+    while at + 16 <= len(placed):
+        wide = placed[at] == LD_IMM64
+        pseudo = placed[at + 1] >> 4
+        if wide and pseudo in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE):
+            (fd,) = _IMM.unpack_from(placed, at + 4)
+            if fd not in fds[1:]:
+                fds.append(fd)
+            placed[at + 1] = placed[at + 1] & 0x0F | (pseudo + BPF_PSEUDO_MAP_IDX - BPF_PSEUDO_MAP_FD) << 4
+            _IMM.pack_into(placed, at + 4, fds.index(fd, 1))
+        at += 16 if wide else 8
+    return bytes(placed), fds
+
+
 def _text(log: ctypes.Array[ctypes.c_char]) -> str:
     return log.value.decode("utf-8", "replace")
 
@@ -98,6 +119,7 @@ class ProgramLoader:
         targets: Mapping[str, tuple[int, int, int]],
         maps: Mapping[str, MapHandle],
         log_level: int = 0,
+        signing: Signing | None = None,
     ) -> None:
         if program.type == ProgramType.UNSPEC:
             raise ObjectError(
@@ -114,6 +136,10 @@ class ProgramLoader:
         self.fd_array: ctypes.Array[ctypes.c_int] | None = None
         if any(ref[1] in _EXTERNS for ref in linked.refs):
             self._place_externs(maps)
+        self.signature = b""
+        self.keyring = 0
+        if signing is not None:
+            self._sign(signing)
         self.license = spec.license.encode() + b"\0"
         self.attach_btf_id = self.attach_btf_fd = 0
         definition = program.definition
@@ -137,7 +163,8 @@ class ProgramLoader:
                 raise BtfError(f"program {program.name}: load: {error.message}{near}") from None
         elif program.attach_type in TRACING_MULTI and ":" in program.target:
             # Its functions are named when it is attached; the module they are in must be known now.
-            self.attach_btf_fd = btf_fd_of_module(program.target.rpartition(":")[0])
+            module = program.target.rpartition(":")[0]
+            self.attach_btf_fd = btf_fd_of_module(module) if module != VMLINUX else 0
         self.usdt_map: MapHandle | None = None
         if program.section.partition("/")[0] in usdt.SECTIONS:
             from bpf2py.kernel import usdt_specs
@@ -176,10 +203,17 @@ class ProgramLoader:
         if len(placer.fd_array) > 1:
             self.fd_array = (ctypes.c_int * len(placer.fd_array))(*placer.fd_array)
 
+    def _sign(self, signing: Signing) -> None:
+        """Sign the instructions as the kernel will see them, with maps by their index: descriptors differ from run to run."""
+        self.code, array = index_maps(self.code, list(self.fd_array or (0,)))
+        self.fd_array = (ctypes.c_int * len(array))(*array)
+        self.signature = signing.sign(self.program.name, self.code)
+        self.keyring = signing.keyring
+
     def attr(self, log: ctypes.Array[ctypes.c_char] | None) -> bytes:
         """The bpf_attr."""
         program = self.program
-        return _LOAD.pack(
+        attr = _LOAD.pack(
             program.type,
             len(self.code) // 8,
             address_of_bytes(self.code),
@@ -209,6 +243,9 @@ class ProgramLoader:
             self.btf.token_fd,
             0,
         )
+        if self.signature:
+            attr += _SIGNED.pack(address_of_bytes(self.signature), len(self.signature), self.keyring)
+        return attr
 
     def load(self) -> KernelProgram:
         """Load. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
@@ -239,7 +276,7 @@ class ProgramLoader:
 
     def _loaded(self, fd: Fd, log: str = "") -> KernelProgram:
         loaded = KernelProgram(fd, self.program.name)
-        loaded.verifier_log = log
+        loaded.verifier_log, loaded.loaded_code = log, self.code
         if self.usdt_map is not None:
             loaded.expected_attach_type, loaded.usdt_map = self.expected_attach_type, self.usdt_map
         return loaded
@@ -255,6 +292,10 @@ class ProgramLoader:
 
     def _error(self, errno: int, log: str) -> Exception:
         program, what = self.program, f"program {self.program.name}: load"
+        if self.signature:
+            refused = signatures.refused(errno, what, self.keyring)
+            if refused is not None and not log:
+                return refused
         summary = verifier_log.summarize(log)
         elsewhere = environment_error(errno, what, "BPF_PROG_LOAD") if not summary.lines else None
         if elsewhere is not None:

@@ -123,6 +123,12 @@ _HINTS = [
          "this memory is read-only for programs of this type", ""),
         (r"unreachable insn",
          "remove the dead code, or compile with optimisation (-O2)", ""),
+        (r"slot poisoned by dead code elimination",
+         "Linux 7.3 takes the value that bpf_map_peek_elem() looks for in a BLOOM_FILTER for one it writes, and forgets what is on "
+         "the stack: set it right before each call, or keep it in a global variable",
+         "Linux 7.3 forgets a variable that a BloomFilter is asked for: set it right before, or keep it in a global variable"),
+        (r"doesn't match map's excl_prog_hash",
+         "a map it uses is exclusive to another program, or to another version of this one", ""),
         (r"reference.*leak|Unreleased reference",
          "release what was acquired on every path: bpf_ringbuf_submit() or _discard(), bpf_sk_release() ...",
          "give back what was taken on every way through the program: submit(), discard(), sk_release() ..."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bpf2py.backends import new_engine
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Hits", "Prediction", "Setup", "hits", "largest_batch", "predict", "survivors"]
 
 PIECE = 1 << 20  # uses replayed at once
+BATCH = 1 << 12  # keys inserted at once, which goes one after another
 FIXED_BATCH = 128  # LOCAL_FREE_TARGET of kernel/bpf/bpf_lru_list.c
 PERCPU_BATCH = 4  # PERCPU_FREE_TARGET
 
@@ -114,8 +116,9 @@ def survivors(setup: Setup, inserted: int, turns: Sequence[int]) -> list[list[in
         engine = lru._handle.core.engine
         for cpu in turns:
             with engine.cpu(cpu):
-                for key in range(1, inserted + 1):
-                    lru[key.to_bytes(8, "little")] = bytes(8)
+                for first in range(1, inserted + 1, BATCH):
+                    keys = range(first, min(first + BATCH, inserted + 1))
+                    lru.update(zip((key.to_bytes(8, "little") for key in keys), repeat(bytes(8))))
             kept.append(sorted(int.from_bytes(key, "little") for key in lru))
     return kept
 

@@ -9,6 +9,7 @@ from bpf2py.maps.classes import CLASSES
 if TYPE_CHECKING:
     from bpf2py.maps.base import AnyMap
     from bpf2py.maps.histogram import Histogram
+    from bpf2py.maps.one_cpu import OneCpu
     from bpf2py.maps.public import (
         ArenaMap,
         ArrayMap,
@@ -56,6 +57,7 @@ __all__ = [
     "LruPerCpuHashMap",
     "Map",
     "MapOfMaps",
+    "OneCpu",
     "PerCpuArrayMap",
     "PerCpuCgroupStorageMap",
     "PerCpuHashMap",
@@ -77,6 +79,7 @@ _HOMES = {
     "AnyMap": "maps.base",
     "Map": "maps.base",
     "Histogram": "maps.histogram",
+    "OneCpu": "maps.one_cpu",
     "RawMap": "maps.raw",
     "StructOpsMap": "maps.struct_ops",
     **{name: f"maps.{module}" for module, name in CLASSES.values()},

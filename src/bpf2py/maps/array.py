@@ -118,7 +118,8 @@ class ArrayMap(Map[int, V], Frames):
             slot.key[:] = index.to_bytes(4, "little")
             self._check("lookup", slot.lookup(), index)
             values += slot.value[:size]
-        yield batch.Chunk(memoryview(b""), memoryview(values), self.max_entries)
+        keys = self.key_codec.encode_many(range(self.max_entries))
+        yield batch.Chunk(memoryview(keys), memoryview(values), self.max_entries)
 
     def __iter__(self) -> Iterator[V]:
         for chunk in self._raw_chunks():

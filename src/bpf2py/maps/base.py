@@ -381,6 +381,7 @@ class Map(Owned, Generic[K, V]):
         map_extra: int = 0,
         numa_node: int | None = None,
         inner: MapSpec | None = None,
+        exclusive: bytes | None = None,
         backend: BackendChoice = None,
     ) -> AnyMap:
         """Create a map without an object.
@@ -395,6 +396,7 @@ class Map(Owned, Generic[K, V]):
             map_extra: see `MapSpec`.
             numa_node: node the memory comes from.
             inner: definition of the inner maps of ARRAY_OF_MAPS and HASH_OF_MAPS.
+            exclusive: hash of the one program that may use the map (`Program.digest`; Linux 6.18).
             backend: as for `bpf2py.load`.
 
         Returns:
@@ -435,6 +437,7 @@ class Map(Owned, Generic[K, V]):
             key=key_codec,
             value=value_codec,
             inner=inner,
+            exclusive=exclusive,
         )
         if numa_node is not None:
             spec.flags |= MapFlags.NUMA_NODE

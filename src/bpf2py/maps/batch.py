@@ -31,27 +31,36 @@ class Chunk(NamedTuple):
     count: int  # type: ignore[assignment]
 
 
+EMPTY = Chunk(memoryview(b""), memoryview(b""), 0)
+
+
 class BatchUnsupported(Exception):
     """The map type or kernel has no batch command; nothing was read yet."""
 
 
 def read_chunks(
-    name: str, handle: MapHandle, flags: int = 0, delete: bool = False, small: bool = False
+    name: str,
+    handle: MapHandle,
+    flags: int = 0,
+    delete: bool = False,
+    small: bool = False,
+    value_bytes: int | None = None,
 ) -> Iterator[Chunk]:
     """All elements, a batch at a time; with `delete` they are removed as they are read, none is lost.
 
     With `small` the batches start with few elements and stay below FIRST_BATCH: for who may stop after any of them. The
-    buffers of a chunk are used again for the next one.
+    buffers of a chunk are used again for the next one. `value_bytes`: of a value, where `flags` ask for less than all CPUs'.
 
     Raises:
         BatchUnsupported: on the first step, when the map has no such command.
         BpfError: what the kernel answered.
     """
     info = handle.info
-    element = info.key_size + handle.value_bytes
+    width = handle.value_bytes if value_bytes is None else value_bytes
+    element = info.key_size + width
     most = max(1, MAX_BUFFER // element)
     room = min(max(info.max_entries, 1), SMALL_BATCH if small else LAST_BATCH, most)
-    keys, values = bytearray(room * info.key_size), bytearray(room * handle.value_bytes)
+    keys, values = bytearray(room * info.key_size), bytearray(room * width)
     tokens = [bytearray(max(4, info.key_size)), bytearray(max(4, info.key_size))]
     token: bytearray | None = None
     operation = "drain" if delete else "lookup batch"
@@ -64,7 +73,7 @@ def read_chunks(
             if room >= max(info.max_entries, 1) * 2 and room * element > MAX_BUFFER:
                 raise map_error(name, info, operation, ENOSPC)
             room *= 2
-            keys, values = bytearray(room * info.key_size), bytearray(room * handle.value_bytes)
+            keys, values = bytearray(room * info.key_size), bytearray(room * width)
             continue
         if result < 0 and result != -ENOENT:
             if token is None and -result in (EINVAL, ENOTSUPP, EOPNOTSUPP):
@@ -79,15 +88,13 @@ def read_chunks(
                 )
             raise map_error(name, info, operation, -result)
         if count:
-            yield Chunk(
-                memoryview(keys)[: count * info.key_size], memoryview(values)[: count * handle.value_bytes], count
-            )
+            yield Chunk(memoryview(keys)[: count * info.key_size], memoryview(values)[: count * width], count)
         if result == -ENOENT:
             return
         token = out
         if small and room < FIRST_BATCH:
             room = min(room * 2, most)
-            keys, values = bytearray(room * info.key_size), bytearray(room * handle.value_bytes)
+            keys, values = bytearray(room * info.key_size), bytearray(room * width)
 
 
 def walk(name: str, handle: MapHandle) -> Iterator[bytes]:

@@ -54,6 +54,7 @@ class Rest(TypedDict, total=False):
     map_extra: int
     numa_node: int | None
     inner: MapSpec | None
+    exclusive: bytes | None
     backend: BackendChoice
 
 

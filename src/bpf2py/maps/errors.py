@@ -24,6 +24,7 @@ from bpf2py.uapi.errno import (
     EBUSY,
     EEXIST,
     EINVAL,
+    ENOBUFS,
     ENODEV,
     ENOENT,
     ENOMEM,
@@ -156,7 +157,7 @@ _OBJECTS = {
     MapType.DEVMAP: 'the index of a network device, with a program of SEC("xdp/devmap") if any',
     MapType.DEVMAP_HASH: 'the index of a network device, with a program of SEC("xdp/devmap") if any',
     MapType.CPUMAP: 'a queue size, with a program of SEC("xdp/cpumap") if any',
-    MapType.XSKMAP: "an AF_XDP socket that is bound to a queue",
+    MapType.XSKMAP: "an AF_XDP socket with a receive ring that is bound to a queue",
     MapType.SOCKMAP: "a socket the kernel can redirect to (TCP: connected or listening)",
     MapType.SOCKHASH: "a socket the kernel can redirect to (TCP: connected or listening)",
     MapType.REUSEPORT_SOCKARRAY: "a bound UDP or listening TCP socket with SO_REUSEPORT",
@@ -185,6 +186,9 @@ def _why_object(info: MapInfo, operation: str, errno: int, key: object) -> str |
         return "the queue size must be at most 16384"
     if operation == "update" and kind == MapType.CPUMAP and errno == ENODEV:
         return f"CPU {key} is not possible on this machine"
-    if operation == "update" and kind in _OBJECTS and errno in (EINVAL, EOPNOTSUPP, ENOPROTOOPT):
+    refused = (
+        (EINVAL, EOPNOTSUPP, ENOPROTOOPT, ENOBUFS) if kind == MapType.XSKMAP else (EINVAL, EOPNOTSUPP, ENOPROTOOPT)
+    )
+    if operation == "update" and kind in _OBJECTS and errno in refused:
         return f"the value must be {_OBJECTS[kind]}"
     return None

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bpf2py.btf import dtype as dtypes
+    from bpf2py.maps import arrays
 else:
     dtypes = module("bpf2py.btf.dtype")
+    arrays = module("bpf2py.maps.arrays")
 
 T = TypeVar("T")
 COUNT_BY_READING = 4096  # up to here one batch call is cheaper than loading the counting program
@@ -430,33 +432,20 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     # -- numpy ---------------------------------------------------------------------------------------------------
 
     def _value_array(self, chunk: batch.Chunk) -> np.ndarray[Any, Any]:
-        return dtypes.array_from(self.value_codec, chunk.values, chunk.count)
+        return arrays.packed(self.value_codec, chunk)
 
     def to_numpy(self) -> np.ndarray[Any, Any]:
         """All elements as a structured array of shape (count,) with the fields ``key`` and ``value``.
 
         Straight from the batch buffers, no Python code per element. Per-CPU maps have a value axis of possible CPUs.
         """
-        import numpy as np
+        return arrays.keyed(self.key_codec, self._raw_chunks(), self._value_array, batch.EMPTY)
 
-        parts = []
+    def _raw_chunks(self) -> Iterator[batch.Chunk]:
         try:
-            parts = [(dtypes.array_from(self.key_codec, c.keys, c.count), self._value_array(c)) for c in self._chunks()]
+            yield from self._chunks()
         except batch.BatchUnsupported:
-            chunk = self._walked_chunk()
-            parts = [(dtypes.array_from(self.key_codec, chunk.keys, chunk.count), self._value_array(chunk))]
-        if not parts:
-            empty = batch.Chunk(memoryview(b""), memoryview(b""), 0)
-            parts = [(dtypes.array_from(self.key_codec, b"", 0), self._value_array(empty))]
-        key, value = parts[0]
-        fields = [("key", key.dtype, key.shape[1:]), ("value", value.dtype, value.shape[1:])]
-        result = np.empty(sum(len(k) for k, _ in parts), np.dtype(fields))
-        start = 0
-        for key, value in parts:
-            result["key"][start : start + len(key)] = key
-            result["value"][start : start + len(key)] = value
-            start += len(key)
-        return result
+            yield self._walked_chunk()
 
     def _walked_chunk(self) -> batch.Chunk:
         slot, keys, values = self._handle.slot(), bytearray(), bytearray()

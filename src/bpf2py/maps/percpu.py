@@ -8,20 +8,21 @@ from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.btf.codec import Codec, IntCodec
 from bpf2py.btf.values import StructValue
-from bpf2py.errors import EncodeError, IndexOutOfRange, NotSupported
+from bpf2py.errors import ENOTSUPP, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps.array import ArrayMap
 from bpf2py.maps.base import Map
-from bpf2py.maps.batch import Chunk
+from bpf2py.maps.batch import LAST_BATCH, Chunk
 from bpf2py.maps.mapping import MappingMap
+from bpf2py.maps.one_cpu import OneCpu, by_cpu
 from bpf2py.spec.map_spec import MapSpec
-from bpf2py.uapi.errno import EINVAL
+from bpf2py.uapi.errno import EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 from bpf2py.uapi.map_types import UpdateFlags
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bpf2py.btf import dtype as dtypes
-    from bpf2py.seam.protocol import MapHandle
+    from bpf2py.seam.protocol import MapHandle, MapSlot
 else:
     dtypes = module("bpf2py.btf.dtype")
 
@@ -97,15 +98,16 @@ class PerCpuCodec(Codec[PerCpu[Any]]):
         self.stride = (element.size + 7) // 8 * 8
         super().__init__(f"{element.name} per CPU", self.stride * cpus)
 
+    def stands_for_all(self, value: object) -> bool:
+        """Whether this is one value, for every CPU, and not one for each."""
+        if isinstance(value, bytes | bytearray):
+            return len(value) != self.size
+        return not isinstance(value, PerCpu | list) and (not isinstance(value, tuple) or hasattr(self.element, "cls"))
+
     def encode(self, value: object) -> bytes:
         if isinstance(value, bytes | bytearray) and len(value) == self.size:
             return bytes(value)
-        if isinstance(value, PerCpu):
-            values: Sequence[Any] = value.values
-        elif isinstance(value, list) or (isinstance(value, tuple) and not hasattr(self.element, "cls")):
-            values = value
-        else:
-            values = [value] * self.cpus
+        values: Any = [value] * self.cpus if self.stands_for_all(value) else value
         if len(values) != self.cpus:
             raise EncodeError(f"{len(values)} values given, there are {self.cpus} possible CPUs")
         return b"".join(self.element.encode(v).ljust(self.stride, b"\0") for v in values)
@@ -129,6 +131,7 @@ class PerCpuValues(Map[Any, Any]):
     """What the per-CPU families share."""
 
     value_codec: PerCpuCodec
+    _all_cpus = True  # until a batch with BPF_F_ALL_CPUS is refused
 
     def __init__(
         self, handle: MapHandle, name: str, key: Codec[Any], value: Codec[Any], spec: MapSpec | None = None
@@ -140,8 +143,18 @@ class PerCpuValues(Map[Any, Any]):
         """Values of each element: one for each CPU that may be online, in the order of their numbers, which may have gaps."""
         return self.value_codec.cpus
 
+    def on_cpu(self, cpu: int) -> OneCpu[Any, Any]:
+        """The values of one CPU alone, as a mapping: ``counts.on_cpu(3)[key]``. Raises IndexOutOfRange; see `OneCpu`."""
+        self._position(cpu)
+        return OneCpu(self, cpu)
+
+    def _lookup_with(self, key: Any, flags: int) -> Any:
+        if flags & UpdateFlags.CPU:
+            raise EncodeError(f"map {self.name}: lookup: BPF_F_CPU gives one CPU's value: on_cpu(cpu)[key]")
+        return super()._lookup_with(key, flags)
+
     def lookup_cpu(self, key: object, cpu: int) -> Any:
-        """The value of one CPU: with BPF_F_CPU (Linux 6.19) only that is copied, before all are and one is picked.
+        """The value of one CPU: with BPF_F_CPU (Linux 7.0) only that is copied, before all are and one is picked.
 
         Raises IndexOutOfRange for a CPU the machine cannot have, KeyNotFound.
         """
@@ -149,7 +162,7 @@ class PerCpuValues(Map[Any, Any]):
         slot = self._slot()
         try:
             self._put_key(slot, key, "lookup")
-            if slot.lookup(int(UpdateFlags.CPU) | cpu << 32) == 0:
+            if slot.lookup(by_cpu(cpu)) == 0:
                 return self.value_codec.element.decode(memoryview(slot.value)[: self.value_size])
             result = slot.lookup()
             self._check("lookup", result, key)
@@ -159,25 +172,84 @@ class PerCpuValues(Map[Any, Any]):
             self._slots.append(slot)
 
     def update_cpu(self, key: object, value: object, cpu: int) -> None:
-        """Set the value of one CPU alone, by BPF_F_CPU (Linux 6.19). Raises NotSupported on older kernels."""
-        self._position(cpu)
+        """Set the value of one CPU alone, by BPF_F_CPU; a new key has zeros for the others. Raises NotSupported before Linux 7.0.
+
+        There is no way to do it on older kernels without undoing what programs write for the other CPUs meanwhile.
+        """
+        position = self._position(cpu)
         slot = self._slot()
         try:
             self._put_key(slot, key, "update")
-            slot.value[: self.value_size] = self.value_codec.element.encode(value)
-            result = slot.update(int(UpdateFlags.CPU) | cpu << 32)
+            encoded = self._encode_one(value)
+            if not self._handle.zeroes_other_cpus and self._created(slot, key, encoded, position, cpu):
+                return
+            slot.value[: self.value_size] = encoded
+            result = slot.update(by_cpu(cpu))
             if result == -EINVAL:
-                raise NotSupported(
-                    f"map {self.name}: update: setting one CPU's value needs BPF_F_CPU, which came with Linux 6.19; "
-                    "set all CPUs' values, or let a program do it",
-                    feature="BPF_F_CPU",
-                    since="6.19",
-                    errno=EINVAL,
-                    command="BPF_MAP_UPDATE_ELEM",
-                )
+                raise self._no_cpu_flags("BPF_MAP_UPDATE_ELEM")
             self._check("update", result, key)
         finally:
             self._slots.append(slot)
+
+    def _created(self, slot: MapSlot, key: object, encoded: bytes, position: int, cpu: int) -> bool:
+        """Make a key that is not there with zeros for the other CPUs, which such kernels do not."""
+        result = slot.lookup(by_cpu(cpu))
+        if result == -EINVAL:
+            raise self._no_cpu_flags("BPF_MAP_UPDATE_ELEM")
+        if result != -ENOENT:
+            return False
+        slot.value[:] = bytes(len(slot.value))
+        start = position * self.value_codec.stride
+        slot.value[start : start + self.value_size] = encoded
+        result = slot.update(int(UpdateFlags.NOEXIST))
+        if result == -EEXIST:  # an array's index is beyond the end, or somebody was faster
+            return False
+        self._check("update", result, key)
+        return True
+
+    def _encode_one(self, value: object) -> bytes:
+        try:
+            return self.value_codec.element.encode(value)
+        except EncodeError as error:
+            raise EncodeError(f"map {self.name}: update: value: {error.message}") from None
+
+    def _no_cpu_flags(self, command: str) -> NotSupported:
+        return NotSupported(
+            f"map {self.name}: update: setting one CPU's value needs BPF_F_CPU, which came with Linux 7.0; "
+            "set all CPUs' values, or let a program do it",
+            feature="BPF_F_CPU",
+            since="7.0",
+            errno=EINVAL,
+            command=command,
+        )
+
+    def _update_many(self, pairs: list[tuple[Any, Any]], *flags: int) -> None:
+        """One value for all CPUs is copied once for each key with BPF_F_ALL_CPUS (Linux 7.0), else as often as there are CPUs."""
+        codec = self.value_codec
+        if self._all_cpus and not any(flags) and all(codec.stands_for_all(value) for _, value in pairs):
+            for start in range(0, len(pairs), LAST_BATCH):
+                part = pairs[start : start + LAST_BATCH]
+                if not self._set_on_cpus(part, int(UpdateFlags.ALL_CPUS)):
+                    self._all_cpus = False
+                    pairs = pairs[start:]
+                    break
+            else:
+                return
+        super()._update_many(pairs, *flags)  # type: ignore[misc]  # of MappingMap and ArrayMap
+
+    def _set_on_cpus(self, part: list[tuple[Any, Any]], flags: int) -> bool:
+        """A batch of one value for each key; False where there is no such command."""
+        try:
+            keys = self.key_codec.encode_many([key for key, _ in part])
+            values = self.value_codec.element.encode_many([value for _, value in part])
+        except EncodeError as error:
+            raise EncodeError(f"map {self.name}: update: {error.message}") from None
+        self.fileno()
+        result, done = self._handle.update_batch(keys, values, len(part), flags) if part else (0, 0)
+        if result in (-EINVAL, -ENOTSUPP, -EOPNOTSUPP) and done in (0, len(part)):
+            return False
+        self._check("update", result, part[done][0] if done < len(part) else None, flags)
+        return True
 
     def _position(self, cpu: int) -> int:
         """Which of an element's values is a CPU's. Raises IndexOutOfRange."""
@@ -216,10 +288,12 @@ class PerCpuHashMap(PerCpuValues, MappingMap[K, PerCpu[V]]):
 
     Example:
         >>> bytes_sent[pid].sum()           # doctest: +SKIP
+        >>> bytes_sent.on_cpu(3)[pid]       # doctest: +SKIP
     """
 
     if TYPE_CHECKING:  # what is set may also be one value for all CPUs, or a list
 
+        def on_cpu(self, cpu: int) -> OneCpu[K, V]: ...
         def __setitem__(self, key: K, value: V | Sequence[V]) -> None: ...
         def put(self, key: K, value: V | Sequence[V], flags: UpdateFlags | int = 0) -> None: ...
         def update(  # type: ignore[override]
@@ -243,6 +317,7 @@ class PerCpuArrayMap(PerCpuValues, ArrayMap[PerCpu[V]]):
 
     if TYPE_CHECKING:
 
+        def on_cpu(self, cpu: int) -> OneCpu[int, V]: ...
         @overload
         def __setitem__(self, index: int, value: V | Sequence[V]) -> None: ...
         @overload

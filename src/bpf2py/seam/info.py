@@ -43,7 +43,8 @@ class ProgramInfo(NamedTuple):
     """What a backend knows of a program (struct bpf_prog_info).
 
     `tag` is the kernel's hash of the instructions, `run_time_ns` and `run_count` count while statistics are enabled, `load_time_ns`
-    is the time since boot.
+    is the time since boot. `recursion_misses` are runs the kernel left out because the program, or another one on its CPU, ran
+    already (Linux 5.12): what an interrupt hits while it runs; 0 on the engine, which runs one at a time.
     """
 
     type: int
@@ -60,6 +61,7 @@ class ProgramInfo(NamedTuple):
     verified_instructions: int
     gpl_compatible: bool
     created_by_uid: int = 0
+    recursion_misses: int = 0
 
 
 class TestRunResult(NamedTuple):

@@ -16,6 +16,7 @@ from bpf2py.btf.reader import Btf
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.seam.info import MapInfo, ProgramInfo, TestRunResult
+from bpf2py.seam.signing import Signing
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
@@ -135,6 +136,10 @@ class MapHandle(Closable, Protocol):
         """The CPU each of these slots belongs to: possible CPUs may have gaps between their numbers."""
 
     @property
+    def zeroes_other_cpus(self) -> bool:
+        """Whether an element that BPF_F_CPU makes has zeros for the other CPUs (Linux 7.2), not what was there before."""
+
+    @property
     def page_size(self) -> int:
         """Bytes of a page of the map's memory, in which mappings and rings are measured."""
 
@@ -217,6 +222,10 @@ class ProgramHandle(Closable, Protocol):
     @property
     def fd(self) -> int:
         """The descriptor or number of the program, negative once closed."""
+
+    @property
+    def loaded_code(self) -> bytes:
+        """The instructions it was loaded from, empty where somebody else did."""
 
     @property
     def verifier_log(self) -> str:
@@ -318,6 +327,9 @@ class Loading(Closable, Protocol):
     def create_struct_ops(self, spec: MapSpec, programs: Mapping[str, ProgramSpec]) -> StructOpsHandle:
         """Create a STRUCT_OPS map and bind its programs, before they are loaded. Raises NotSupported or ObjectError."""
 
+    def digest(self, program: ProgramSpec, linked: LinkedProgram) -> bytes:
+        """SHA-256 of the program's instructions as they will be loaded, with zeros for maps: what an exclusive map knows it by."""
+
     def load_programs(
         self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
     ) -> Sequence[ProgramHandle]:
@@ -346,11 +358,15 @@ class Backend(Protocol):
         """One more than the highest CPU number there may be."""
 
     def prepare(
-        self, spec: ObjectSpec, token_path: str | os.PathLike[str] | None = None, log_level: int = 0
+        self,
+        spec: ObjectSpec,
+        token_path: str | os.PathLike[str] | None = None,
+        log_level: int = 0,
+        signing: Signing | None = None,
     ) -> Loading:
         """Begin to load an object, with a BPF token where one is asked for. Raises what `load` says of tokens.
 
-        `log_level` is what the verifier is to write to the log of each program.
+        `log_level` is what the verifier is to write to the log of each program; `signing`, how each is signed.
         """
 
     def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> MapHandle:

@@ -38,6 +38,8 @@ class MapSpec:
         data_size: their number.
         struct_ops: what a STRUCT_OPS map is made from, else None.
         frozen: made read-only for user space once filled (.rodata).
+        exclusive: the one program that may use the map: its name in the object, or the hash of its instructions (`Program.digest`);
+            None for all (Linux 6.18).
     """
 
     __slots__ = (
@@ -45,6 +47,7 @@ class MapSpec:
         "btf",
         "contents",
         "data_size",
+        "exclusive",
         "flags",
         "frozen",
         "inner",
@@ -87,6 +90,7 @@ class MapSpec:
         data_size: int | None = None,
         frozen: bool = False,
         section_type_id: int = 0,
+        exclusive: str | bytes | None = None,
     ) -> None:
         self.name = name
         self.type = map_type(type)
@@ -108,6 +112,7 @@ class MapSpec:
         self.data_size = len(data) if data is not None else data_size
         self.frozen = frozen
         self.section_type_id = section_type_id
+        self.exclusive = exclusive
         self.struct_ops: StructOps | None = None
 
     @property

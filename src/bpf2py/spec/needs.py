@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bpf2py._typing import NamedTuple
+from bpf2py.btf.types import FuncProto, Kind
+from bpf2py.btf.types import Ref as TypeRef
 from bpf2py.isa import opcodes as op
 from bpf2py.isa.helpers import HELPERS
 from bpf2py.isa.instruction import Instruction, decode
@@ -15,6 +17,13 @@ from bpf2py.uapi.map_types import MAP_FLAG_SINCE, MAP_TYPE_INFO, MapFlags, MapTy
 
 __all__ = ["Need", "functions_of", "needs", "release_key"]
 
+# What programs get as their context, by the names of these structs (include/linux/bpf_types.h): global functions always took it.
+_CONTEXTS = frozenset(
+    """
+    __sk_buff bpf_cgroup_dev_ctx bpf_nf_ctx bpf_perf_event_data bpf_raw_tracepoint_args bpf_sk_lookup bpf_sock bpf_sock_addr
+    bpf_sock_ops bpf_sockopt bpf_sysctl bpf_user_pt_regs_t pt_regs sk_msg_md sk_reuseport_md user_pt_regs user_regs_struct xdp_md
+    """.split()
+)
 _CALLS = (RefKind.CALL, RefKind.FUNC_ADDRESS)
 
 
@@ -65,6 +74,8 @@ def _of_program(spec: ObjectSpec, program: ProgramSpec) -> Iterator[Need]:
     if program.definition is not None:
         yield Need(program.definition.since, f"SEC({program.definition.name!r})", user)
     for function in functions_of(spec, program.function):
+        if function is not program.function and not function.is_static:
+            yield from [Need(*need, user) for need in _of_global_function(spec, function)]
         for ref in function.refs:
             if ref.kind == RefKind.EXTERN_CALL:
                 extern = spec.externs.get(ref.name)
@@ -81,6 +92,25 @@ def _of_program(spec: ObjectSpec, program: ProgramSpec) -> Iterator[Need]:
                 if need is not None:
                     yield Need(*need, user)
             at += each.size
+
+
+def _of_global_function(spec: ObjectSpec, function: Function) -> Iterator[tuple[str, str]]:
+    """What a function needs that the verifier looks at by its types (btf_check_func_arg_match() in kernel/bpf/btf.c)."""
+    yield "5.6", "a global function"
+    types = spec.types
+    signature = types.type(function.type_id) if types is not None and function.type_id else None
+    prototype = types.type(signature.type_id) if types is not None and isinstance(signature, TypeRef) else None
+    if types is None or not isinstance(prototype, FuncProto):
+        return
+    for parameter in prototype.params:
+        pointer = types.resolved(parameter.type_id)
+        if pointer.kind != Kind.PTR or not isinstance(pointer, TypeRef):
+            continue
+        target = types.type(pointer.type_id)
+        while isinstance(target, TypeRef) and target.kind in (Kind.CONST, Kind.VOLATILE):
+            target = types.type(target.type_id)
+        if target.name not in _CONTEXTS:
+            yield "5.12", "a pointer as an argument of a global function"
 
 
 def functions_of(spec: ObjectSpec, entry: Function) -> list[Function]:

@@ -12,10 +12,21 @@ from bpf2py._lazy import lazily
 if TYPE_CHECKING:
     from bpf2py.symbols.mangled import demangle
     from bpf2py.symbols.python import PythonFrame, PythonStacks, merged
+    from bpf2py.symbols.python_tasks import PythonTasks, WaitingTask
     from bpf2py.symbols.stacks import Stacks
     from bpf2py.symbols.symbolizer import Frame, Symbolizer
 
-__all__ = ["Frame", "PythonFrame", "PythonStacks", "Stacks", "Symbolizer", "demangle", "merged"]
+__all__ = [
+    "Frame",
+    "PythonFrame",
+    "PythonStacks",
+    "PythonTasks",
+    "Stacks",
+    "Symbolizer",
+    "WaitingTask",
+    "demangle",
+    "merged",
+]
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -24,8 +35,10 @@ __getattr__, __dir__ = lazily(
         "Frame": "symbols.symbolizer",
         "PythonFrame": "symbols.python",
         "PythonStacks": "symbols.python",
+        "PythonTasks": "symbols.python_tasks",
         "Stacks": "symbols.stacks",
         "Symbolizer": "symbols.symbolizer",
+        "WaitingTask": "symbols.python_tasks",
         "demangle": "symbols.mangled",
         "merged": "symbols.python",
     },

@@ -20,7 +20,15 @@ from typing import NamedTuple
 from bpf2py.elf.layout import SHT_DYNSYM, SHT_SYMTAB, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC
 from bpf2py.elf.linked_file import Buffer, LinkedFile, Load
 
-__all__ = ["Image", "address_of_symbol", "bytes_of_symbol", "build_id_of", "open_file", "read_image"]
+__all__ = [
+    "Image",
+    "address_of_section",
+    "address_of_symbol",
+    "bytes_of_symbol",
+    "build_id_of",
+    "open_file",
+    "read_image",
+]
 
 MOST_DEBUGDATA = 256 << 20  # bytes of .gnu_debugdata unpacked
 ENCLOSING = 32  # functions before an address that are asked whether they still cover it
@@ -128,6 +136,18 @@ def address_of_symbol(data: Buffer, name: str) -> DataSymbol | None:
     except (ValueError, struct.error, IndexError, OverflowError):
         pass
     return None
+
+
+def address_of_section(data: Buffer, name: str) -> int | None:
+    """Where a section of an ELF file is, relative to where its first segment begins; None where it has none."""
+    try:
+        file = LinkedFile(data)
+    except (ValueError, struct.error):
+        return None
+    found = file.find(name)
+    if found is None or not found.address:
+        return None
+    return found.address - min((load.address - load.offset for load in file.loads if not load.offset), default=0)
 
 
 def bytes_of_symbol(data: Buffer, name: str, size: int) -> bytes:

@@ -186,12 +186,16 @@ def _executable(pid: int) -> tuple[int, int]:
 
 
 def _inner_pid(pid: int) -> int:
-    """Its number in its own namespace, which is what it knows itself by."""
+    return inner_number(pid, pid)
+
+
+def inner_number(pid: int, tid: int) -> int:
+    """A thread's number in its own namespace, which is what it knows itself by."""
     try:
-        with open(f"/proc/{pid}/status") as file:
+        with open(f"/proc/{pid}/task/{tid}/status") as file:
             return next(int(line.split()[-1]) for line in file if line.startswith("NSpid:"))
     except (OSError, StopIteration, ValueError):
-        return pid
+        return tid
 
 
 def _owner(pid: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from collections.abc import Mapping as MappingOf
 from typing import NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from bpf2py.symbols.python_code import line_of, text_of
 from bpf2py.symbols.python_offsets import COOKIE, DEBUG_OFFSETS_SIZE, Offsets, debug_offsets, known_offsets
 from bpf2py.symbols.symbolizer import Frame
 
-__all__ = ["Interpreter", "PythonFrame", "PythonStacks", "find_interpreter"]
+__all__ = ["Interpreter", "PythonFrame", "PythonStacks", "find_interpreter", "images"]
 
 PROCESSES, CODES = "bpf2py_python_processes", "bpf2py_python_codes"
 ENTRY = 1
@@ -105,37 +106,43 @@ def find_interpreter(pid: int) -> Interpreter | None:
     Raises NotSupported for versions and builds whose stacks cannot be read.
     """
     process = Process(pid)
+    for mapping, path, opened in images(process, "python"):
+        runtime = address_of_symbol(opened, "_PyRuntime")
+        base = process.base_of(mapping) if runtime is not None else None
+        if runtime is None or base is None:
+            continue
+        data = process.read_memory(base + runtime.address, DEBUG_OFFSETS_SIZE)
+        if not data:
+            continue
+        if data[:8] == COOKIE:
+            try:
+                version, offsets = debug_offsets(data)
+            except ValueError:
+                return None
+            return Interpreter(pid, version, base + runtime.address, offsets, _lasting(mapping, path))
+        version_at = address_of_symbol(opened, "Py_Version")
+        if version_at is None:
+            raise NotSupported(f"process {pid}: its Python is older than 3.11", feature="Python stacks")
+        number = int.from_bytes(process.read_memory(base + version_at.address, 8), "little")
+        if not number:
+            return None  # it has ended meanwhile
+        version = (number >> 24 & 0xFF, number >> 16 & 0xFF)
+        return Interpreter(pid, version, base + runtime.address, known_offsets(version), _lasting(mapping, path))
+    return None
+
+
+def images(process: Process, *words: str) -> Iterator[tuple[Mapping, str, mmap.mmap]]:
+    """The program of a process and the files it has mapped with one of these words in their names: mapping, path, contents."""
     for mapping in process.mappings():
         name = os.path.basename(mapping.path)
-        if not mapping.inode or not ("python" in name or mapping.inode == process.executable_inode):
+        if not mapping.inode or not (any(word in name for word in words) or mapping.inode == process.executable_inode):
             continue
         for path in process.paths_of(mapping):
             opened = open_file(path)
-            if opened is None:
-                continue
-            with opened:
-                runtime = address_of_symbol(opened, "_PyRuntime")
-                base = process.base_of(mapping) if runtime is not None else None
-                if runtime is None or base is None:
-                    break
-                data = process.read_memory(base + runtime.address, DEBUG_OFFSETS_SIZE)
-                if not data:
-                    break
-                if data[:8] == COOKIE:
-                    try:
-                        version, offsets = debug_offsets(data)
-                    except ValueError:
-                        return None
-                    return Interpreter(pid, version, base + runtime.address, offsets, _lasting(mapping, path))
-                version_at = address_of_symbol(opened, "Py_Version")
-            if version_at is None:
-                raise NotSupported(f"process {pid}: its Python is older than 3.11", feature="Python stacks")
-            number = int.from_bytes(process.read_memory(base + version_at.address, 8), "little")
-            if not number:
-                return None  # it has ended meanwhile
-            version = (number >> 24 & 0xFF, number >> 16 & 0xFF)
-            return Interpreter(pid, version, base + runtime.address, known_offsets(version), _lasting(mapping, path))
-    return None
+            if opened is not None:
+                with opened:
+                    yield mapping, path, opened
+                break
 
 
 def _lasting(mapping: Mapping, path: str) -> str:

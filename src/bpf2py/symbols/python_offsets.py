@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 from bpf2py.errors import NotSupported
 
-__all__ = ["COOKIE", "DEBUG_OFFSETS_SIZE", "Offsets", "debug_offsets", "generation_counters", "known_offsets"]
+__all__ = [
+    "COOKIE",
+    "DEBUG_OFFSETS_SIZE",
+    "Offsets",
+    "debug_offsets",
+    "generation_counters",
+    "known_offsets",
+    "published_offsets",
+]
 
 COOKIE = b"xdebugpy"
 
@@ -69,6 +77,7 @@ _REST = (
     "dict:size ma_keys ma_values|float:size ob_fval|long:size lv_tag ob_digit|bytes:size ob_size ob_sval|"
     "unicode:size state length asciiobject_size"
 )
+_GENERATOR = "gen:size gi_name gi_iframe gi_frame_state"
 _LAYOUTS = {
     (3, 13): f"runtime:{_RUNTIME}|interpreter:size id next threads_head gc imports_modules sysdict builtins ceval_gil "
     "gil_runtime_state gil_enabled gil_locked gil_holder|"
@@ -82,7 +91,7 @@ _LAYOUTS = {
     "ceval_gil gil_runtime_state gil_enabled gil_locked gil_holder code_object_generation tlbc_generation|"
     f"thread:{_THREAD}|frame:size previous executable instr_ptr localsplus owner stackpointer tlbc_index|"
     "code:size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds co_code_adaptive co_tlbc|"
-    f"{_SIMPLE}|set:size used table mask|{_REST}",
+    f"{_SIMPLE}|set:size used table mask|{_REST}|gc:size collecting|{_GENERATOR}",
     (
         3,
         15,
@@ -93,7 +102,8 @@ _LAYOUTS = {
     "frame:size previous executable instr_ptr localsplus owner stackpointer tlbc_index|"
     "code:size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds co_code_adaptive co_tlbc|"
     "pyobject:size ob_type|type:size tp_name tp_repr tp_flags tp_basicsize tp_dictoffset|heap_type:size ht_cached_keys|"
-    f"tuple:size ob_item ob_size|list:size ob_item ob_size|set:size used table mask|{_REST}",
+    f"tuple:size ob_item ob_size|list:size ob_item ob_size|set:size used table mask|{_REST}|"
+    f"gc:size collecting frame generation_stats_size generation_stats unused|{_GENERATOR}",
 }
 _HEAD = struct.Struct("<8sQQ")
 DEBUG_OFFSETS_SIZE = _HEAD.size + 8 * max(len(layout.replace("|", " ").split()) for layout in _LAYOUTS.values())
@@ -108,7 +118,7 @@ def debug_offsets(data: bytes) -> tuple[tuple[int, int], Offsets]:
         NotSupported: a free-threaded build, or a version this library does not know.
         ValueError: there are none: an older interpreter, or not one.
     """
-    version, found = _published(data)
+    version, found = published_offsets(data)
     ascii_size = found["unicode.asciiobject_size"]
     return version, Offsets(
         interpreters_head=found["runtime.interpreters_head"],
@@ -137,7 +147,8 @@ def debug_offsets(data: bytes) -> tuple[tuple[int, int], Offsets]:
     )
 
 
-def _published(data: bytes) -> tuple[tuple[int, int], dict[str, int]]:
+def published_offsets(data: bytes) -> tuple[tuple[int, int], dict[str, int]]:
+    """((major, minor), offsets by structure and member) from what ``_PyRuntime`` begins with; see `debug_offsets`."""
     if len(data) < _HEAD.size or data[:8] != COOKIE:
         raise ValueError("there are no debug offsets")
     _, number, free_threaded = _HEAD.unpack_from(data)
@@ -173,7 +184,7 @@ def generation_counters(data: bytes) -> int:
     that of the counters (``gc.generation_stats``) in the interpreter's in the lower ones; 0 for other versions.
     """
     try:
-        version, found = _published(data)
+        version, found = published_offsets(data)
     except (NotSupported, ValueError):
         return 0
     if version != (3, 13):

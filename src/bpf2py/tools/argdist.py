@@ -15,7 +15,8 @@ from bpf2py.kernel.tracefs import Tracefs
 from bpf2py.lang.translate import CFLAGS, finish, to_c
 from bpf2py.maps.histogram import Histogram
 from bpf2py.toolchain.compiler import compile
-from bpf2py.tools.framework import RETURN_ADDRESS, Chart, Column, Filter, Record, Table, Tool
+from bpf2py.tools.containers import Containers
+from bpf2py.tools.framework import CONTAINER, RETURN_ADDRESS, Chart, Column, Filter, Record, Table, Tool
 from bpf2py.tools.points import Points, parse
 
 __all__ = ["Argdist"]
@@ -29,7 +30,7 @@ CONTEXT = {
     "uid": "s64(current_uid())",
     "cpu": "s64(get_smp_processor_id())",
 }
-SLOTS = 64
+SLOTS, NEGATIVE = 64, 64  # of a histogram, and in which place what is below 0 is counted
 HOOKS = {
     "function": ("uprobe", "uretprobe"), "kernel": ("kprobe", "kretprobe"), "tracepoint": ("tracepoint", ""), "usdt": ("usdt", ""),
 }  # fmt: skip
@@ -54,6 +55,7 @@ class Argdist(Tool):
         histogram: of a single expression, by powers of two.
         unit: of a histogram, such as ``"bytes"`` or ``"nsecs"``.
         top: rows.
+        by_container: whether each container's values are counted for themselves.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Argdist(Tool):
         histogram: bool = False,
         unit: str = "value",
         top: int = 20,
+        by_container: bool = False,
     ) -> None:
         if histogram and len(expressions) != 1:
             raise BpfError("--histogram: give one expression")
@@ -73,7 +76,7 @@ class Argdist(Tool):
         self._point = parse(point)
         if self._point.many:
             raise BpfError(f"{point!r}: values of one function or tracepoint can be counted, not of a pattern")
-        made = _Maker(self._point, self._expressions, condition, histogram)
+        made = _Maker(self._point, self._expressions, condition, histogram, by_container)
         try:
             text = to_c(made.source(), "argdist.py", directives=False)
         except SourceError as error:
@@ -81,6 +84,8 @@ class Argdist(Tool):
         self._object = finish(compile(text, cflags=CFLAGS))
         super().__init__(wanted)
         self._texts = made.texts
+        if by_container:
+            self.containers = Containers()
 
     def _source(self) -> bytes:
         return self._object
@@ -96,33 +101,50 @@ class Argdist(Tool):
 
     def results(self) -> Iterator[Table | Chart]:
         if self._histogram:
-            yield self._chart()
+            yield from self._charts()
             return
         names = [f"v{number}" for number in range(len(self._expressions))]
         rows: list[Record] = []
         for key, count in self.obj.maps["counts"].items():
-            rows.append({"count": count} | dict(zip(self._expressions, (getattr(key, n) for n in names), strict=True)))
+            rows.append(
+                {"count": count}
+                | (self.container(key.cgroup) if self.containers is not None else {})
+                | dict(zip(self._expressions, (getattr(key, n) for n in names), strict=True))
+            )
         rows.sort(key=lambda row: -row["count"])
-        columns = [Column("count", "COUNT", 10, True)]
+        columns = [Column("count", "COUNT", 10, True), *([CONTAINER] if self.containers is not None else [])]
         for number, expression in enumerate(self._expressions):
             text = number in self._texts
             columns.append(Column(expression, expression, 20 if text else max(12, len(expression)), not text))
         yield Table(columns, rows[: self._top])
 
-    def _chart(self) -> Chart:
-        slots: list[int] = list(self.obj.maps["slots"].values())
-        negative = int(self.obj.variables["negative"].value)
-        histogram = Histogram.log2(slots, self._unit)
+    def _charts(self) -> Iterator[Chart]:
+        slots: dict[int, list[int]] = {} if self.containers is not None else {0: [0] * SLOTS}
+        below: dict[int, int] = {}
+        for key, count in self.obj.maps["slots"].items():
+            if key.slot == NEGATIVE:
+                below[key.cgroup] = count
+                slots.setdefault(key.cgroup, [0] * SLOTS)
+            else:
+                slots.setdefault(key.cgroup, [0] * SLOTS)[key.slot] = count
         expression = self._expressions[0]
-        title = f"{expression}: {histogram.total} values" + (f", and {negative} below 0" if negative else "")
-        return Chart(title, {"expression": expression, "count": histogram.total, "negative": negative}, histogram)
+        for cgroup, counts in sorted(slots.items(), key=lambda each: -sum(each[1])):
+            histogram, negative = Histogram.log2(counts, self._unit), below.get(cgroup, 0)
+            fields = self.container(cgroup)
+            where = f" in {fields['container']}" if fields.get("container") else ""
+            title = f"{expression}{where}: {histogram.total} values" + (f", and {negative} below 0" if negative else "")
+            counted: Record = {"expression": expression, "count": histogram.total, "negative": negative}
+            yield Chart(title, counted | fields, histogram)
 
 
 class _Maker:
     """Makes the program. Raises BpfError for expressions that are not known."""
 
-    def __init__(self, point: Points, expressions: Sequence[str], condition: str, histogram: bool) -> None:
+    def __init__(
+        self, point: Points, expressions: Sequence[str], condition: str, histogram: bool, by_container: bool
+    ) -> None:
         self._point, self._histogram = point, histogram
+        self._group = "get_current_cgroup_id()" if by_container else "0"
         self._fields = _fields(point) if point.kind == "tracepoint" else {}
         self._used: set[str] = set()
         trees = [_parsed(each) for each in [*expressions, *([condition] if condition else [])]]
@@ -185,9 +207,10 @@ class _Maker:
     def source(self) -> str:
         lines = ['"""Values that a function is called with, or returns."""', "", *_IMPORTS, "", ""]
         if self._histogram:
-            lines += [f"slots = Array[u32, u64](max_entries={SLOTS})", "negative: u64 = 0"]
+            lines += ["class Key(Struct):", "    cgroup: u64", "    slot: u64", "", ""]
+            lines += ["slots = Hash[Key, u64](max_entries=10_240)", "lost: u64 = 0"]
         else:
-            lines += ["class Key(Struct):"]
+            lines += ["class Key(Struct):", "    cgroup: u64"]
             for number in range(len(self._values)):
                 lines.append(f"    v{number}: " + (f"char[{TEXT}]" if number in self.texts else "s64"))
             lines += ["", "", "counts = Hash[Key, u64](max_entries=10_240)", "lost: u64 = 0"]
@@ -218,26 +241,23 @@ class _Maker:
         if self._histogram:
             lines += [
                 f"value: s64 = {self._values[0]}",
-                "if value < 0:",
-                "    atomic_add(addr(negative), 1)",
-                "    return 0",
-                "slot = slots.get(log2(u64(value)))",
-                "if slot is not None:",
-                "    atomic_add(slot, 1)",
-                "return 0",
+                f"slot: u64 = {NEGATIVE}",
+                "if value >= 0:",
+                "    slot = log2(u64(value))",
+                f"count = slots.setdefault(Key(cgroup={self._group}, slot=slot))",
             ]
         else:
-            lines.append("key = Key()")
+            lines.append(f"key = Key(cgroup={self._group})")
             for number, value in enumerate(self._values):
                 lines += self.texts.get(number) or [f"key.v{number} = {value}"]
-            lines += [
-                "count = counts.setdefault(key)",
-                "if count is None:",
-                "    atomic_add(addr(lost), 1)",
-                "    return 0",
-                "atomic_add(count, 1)",
-                "return 0",
-            ]
+            lines.append("count = counts.setdefault(key)")
+        lines += [
+            "if count is None:",
+            "    atomic_add(addr(lost), 1)",
+            "    return 0",
+            "atomic_add(count, 1)",
+            "return 0",
+        ]
         return [f"    {line}" for line in lines]
 
 

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.errors import BpfError
+from bpf2py.symbols.python_tasks import PythonTasks
 from bpf2py.tools.framework import Column, Filter, Record
 from bpf2py.tools.pycalls import Located, where
 from bpf2py.tools.stacks import most_samples
 
 if TYPE_CHECKING:
-    from bpf2py.symbols.python import PythonFrame
+    from bpf2py.symbols.python import Interpreter, PythonFrame
+    from bpf2py.symbols.python_tasks import WaitingTask
 
 __all__ = ["AsyncioBlock"]
 
@@ -62,7 +64,8 @@ class AsyncioBlock(Located):
         Column("ms", "MS", 9, True),
         Column("cpu_ms", "CPU(ms)", 9, True),
         Column("where", "WHERE", 32),
-        Column("callback", "CALLBACK", 0),
+        Column("callback", "CALLBACK", 20),
+        Column("awaited", "AWAITED BY", 0),
     )
 
     def __init__(self, wanted: Filter, *, threshold_ms: float = 100.0) -> None:
@@ -75,6 +78,8 @@ class AsyncioBlock(Located):
         self._without = 0
         self._threshold_ns = int(threshold_ms * MILLISECOND)
         self._unfinished: list[tuple[int, int, int, Any]] = []
+        self._tasks: dict[int, PythonTasks | None] = {}
+        self._waiting: dict[int, tuple[int, list[WaitingTask]]] = {}  # by thread: of the time that began then
         super().__init__(wanted, {"threshold_ns": self._threshold_ns, "period_ns": 1_000_000_000 // self._frequency})
 
     def _options(self, name: str) -> dict[str, Any]:
@@ -118,6 +123,26 @@ class AsyncioBlock(Located):
         if len(pending) < MOST_PENDING:
             whose = _Thread(at.pid, at.tid, at.comm, at.cgroup)
             pending.append(_Seen(time_ns, value, event.kind == SAMPLE, self._frames(at), whose))
+        if event.kind == SAMPLE and (time_ns - event.begin_ns) * 2 >= self._threshold_ns:
+            self._look_who_waits(at.pid, at.tid, event.begin_ns)
+
+    def _look_who_waits(self, pid: int, tid: int, begin_ns: int) -> None:
+        """Once for each time that may turn out long, while it lasts."""
+        if self._waiting.get(tid, (0, []))[0] == begin_ns:
+            return
+        if pid not in self._tasks:
+            try:
+                self._tasks[pid] = PythonTasks(self.python.interpreters[pid])
+            except (ValueError, KeyError, BpfError):
+                self._tasks[pid] = None
+        tasks = self._tasks[pid]
+        found = tasks.waiting(tid) if tasks is not None else []
+        loop: Any = self.obj.maps["loops"].get(tid)
+        if loop is not None and loop.begin_ns == begin_ns:
+            self._waiting[tid] = begin_ns, found
+
+    def _found(self, interpreter: Interpreter) -> None:
+        self._tasks.pop(interpreter.pid, None)  # another program, or one that had not imported asyncio
 
     def _blocked(
         self, whose: _Thread, begin_ns: int, end_ns: int, pending: list[_Seen], *, ended: bool = False
@@ -137,6 +162,8 @@ class AsyncioBlock(Located):
             callbacks[callback_of(each.frames)] += each.value
         main = spent.most_common(1)[0][0] if spent else None
         stack: Sequence[PythonFrame] = next((each.frames for each in found if where(each.frames) == main), ())
+        since, waiting = self._waiting.pop(whose.tid, (0, []))
+        waiting = waiting if since == begin_ns else []
         on_cpu = min(sum(each.value for each in found if each.on_cpu), end_ns - begin_ns)
         return {
             "time": self.seconds(end_ns),
@@ -149,7 +176,9 @@ class AsyncioBlock(Located):
             "where": main,
             "callback": callbacks.most_common(1)[0][0] if callbacks else None,
             "callbacks": {name: round(value / MILLISECOND, 3) for name, value in callbacks.most_common()},
-            "stack": [{"file": f.file, "line": f.line, "function": f.function} for f in stack],
+            "awaited": next((task.frames[0].short for task in waiting if task.frames), None),
+            "waiting": [{"task": task.name, "stack": _described(task.frames)} for task in waiting],
+            "stack": _described(stack),
         }
 
     @property
@@ -158,6 +187,10 @@ class AsyncioBlock(Located):
         if self._without:
             found.append(f"{self._without} times no stack was taken while a loop did not look for events")
         return found
+
+
+def _described(frames: Sequence[PythonFrame]) -> list[Record]:
+    return [{"file": f.file, "line": f.line, "function": f.function} for f in frames]
 
 
 def callback_of(frames: Sequence[PythonFrame]) -> str:

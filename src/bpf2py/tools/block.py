@@ -32,6 +32,15 @@ class _Block(Tool):
         there = "btf_trace_block_io_start" in vmlinux().names_with_prefix("btf_trace_block_io_start")  # Linux 6.5
         super().__init__(wanted, {"histograms": int(histograms)}, autoload={"on_start": there})
 
+    @property
+    def problems(self) -> list[str]:
+        found = super().problems
+        begun: list[tuple[Any, Any]] = list(self.obj.maps["begun"].items())
+        running = sum(1 for _, each in begun if each.wanted and each.issue_ns)
+        if missing := int(self.obj.variables["endless"].value) + running:
+            found.append(f"{missing} requests are missing: the kernel did not report their end, or they run still")
+        return found
+
 
 class Biosnoop(_Block):
     """A record for each request to a disk, when it is done.

@@ -284,6 +284,10 @@ class Tool(Owned):
             found.append(f"{lost} events were lost: they came faster than they were read")
         if "missed" in self.obj.variables and (missed := int(self.obj.variables["missed"].value)):
             found.append(f"{missed} waits are missing: the kernel did not report their end")
+        if missed_runs := sum(program.info.recursion_misses for program in self.obj.programs.values()):
+            found.append(
+                f"{missed_runs} runs of its programs were missed: an interrupt came while they ran on that CPU"
+            )
         if self.followed is not None and (unseen := int(self.followed.variables["unseen"].value)):
             found.append(f"{unseen} processes of the command were not followed: more than {FOLLOWED} lived at once")
         return found

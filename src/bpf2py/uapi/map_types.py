@@ -88,7 +88,10 @@ MAP_FLAG_SINCE: dict[MapFlags, str] = {
 
 
 class UpdateFlags(IntFlag):
-    """Flags of BPF_MAP_UPDATE_ELEM; LOCK also of lookups. CPU and ALL_CPUS since Linux 6.19."""
+    """Flags of BPF_MAP_UPDATE_ELEM; LOCK and CPU also of lookups.
+
+    CPU (its number goes into the upper 32 bits) and ALL_CPUS since Linux 7.0.
+    """
 
     ANY = 0
     NOEXIST = 1

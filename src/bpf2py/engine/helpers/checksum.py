@@ -43,7 +43,10 @@ def fold(total: int) -> int:
 
 
 def csum_diff(engine: Machine, old: int, old_size: int, new: int, new_size: int, seed: int, *_: int) -> int:
-    """What replacing `old` by `new` changes, on top of a seed; folded to 16 bits from Linux 6.13 on."""
+    """What replacing `old` by `new` changes, on top of a seed; folded to 16 bits from Linux 6.13 on.
+
+    Before, kernels of other processors than x86-64 may give another sum that folds to the same.
+    """
     old_size, new_size = old_size & 0xFFFFFFFF, new_size & 0xFFFFFFFF
     if old_size & 3 or new_size & 3:
         return -EINVAL

@@ -301,7 +301,7 @@ def strtoul(engine: Machine, text: int, size: int, flags: int, result: int, *_: 
 
 
 def strncmp(engine: Machine, a: int, size: int, b: int, *_: int) -> int:
-    """Less than, equal to or greater than 0 (Linux 5.17)."""
+    """Less than, equal to or greater than 0 (Linux 5.17): -1 and 1 as on x86-64; on arm64 kernels give others of that sign."""
     size = engine.length(size)
     left, right = engine.read(a, size), (_string(engine, b) or b"")[:size] + b"\0"
     for i in range(size):

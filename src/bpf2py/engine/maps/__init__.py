@@ -15,6 +15,7 @@ from bpf2py.engine.maps.handle import EngineMap
 from bpf2py.engine.maps.types import BUILDERS, PROGRAM_SIDE
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.spec.check_map import explain_create
+from bpf2py.spec.exclusive import exclusive_digest, no_exclusive_maps
 from bpf2py.uapi.errno import ENOMEM
 from bpf2py.uapi.map_types import MapType, type_info
 
@@ -38,6 +39,10 @@ def create(engine: MapSystem, spec: MapSpec, inner: EngineMap | None = None) -> 
         NotSupported: the kernel is too old for the type, or the type makes no sense without a kernel.
     """
     where = f"map {spec.name}: create"
+    if spec.exclusive is not None:
+        exclusive_digest(spec)
+        if engine.version < (6, 18):
+            raise no_exclusive_maps(where, engine.kernel)
     type_id = spec.section_type_id if spec.data_size is not None else spec.value_type_id
     fields = special_fields(spec.btf, type_id)
     template = inner.core.spec if inner is not None else None

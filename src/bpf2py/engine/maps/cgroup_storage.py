@@ -12,10 +12,10 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import MapCore, MapSystem
+from bpf2py.engine.maps.core import ALL_CPUS, CPU, LOCK, MapCore, MapSystem
 from bpf2py.engine.maps.fields import Fields
-from bpf2py.engine.maps.objects import LOCK, ObjectSlot
-from bpf2py.uapi.errno import EINVAL, ENOENT
+from bpf2py.engine.maps.objects import ObjectSlot
+from bpf2py.uapi.errno import EINVAL, ENOENT, EPERM
 from bpf2py.uapi.map_types import MapType, UpdateFlags
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = ["CGROUP_BUILDERS", "CGROUP_STORAGE", "attached", "cgroup_number", "lo
 
 CGROUP_STORAGE = (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE)
 _U64 = 8
+ANY_FLAG = 0xFFFFFFFF
 
 
 class CgroupStorageSlot(ObjectSlot):
@@ -39,21 +40,47 @@ class CgroupStorageSlot(ObjectSlot):
     def _found(self) -> int | None:
         return self.core.held.get(_plain(self.key))
 
+    def lookup(self, flags: int = 0) -> int:
+        """BPF_MAP_LOOKUP_ELEM, of one CPU's value with BPF_F_CPU."""
+        if not flags & CPU:
+            return super().lookup(flags)
+        if not self.readable:
+            return -EPERM
+        return self.core.takes_flags(flags, CPU) or self._lookup(flags)
+
     def _lookup(self, flags: int) -> int:
         address = self._found()
         if address is None:
             return -ENOENT
-        self.value[:] = self.core.engine.memory.read(address, len(self.value))
+        memory, core = self.core.engine.memory, self.core
+        if flags & CPU:
+            size = core.info.value_size
+            self.value[:size] = memory.read(address + (flags >> 32) * core.stride, size)
+        else:
+            self.value[:] = memory.read(address, len(self.value))
         return 0
 
     def _update(self, flags: int) -> int:
-        allowed = int(UpdateFlags.EXIST) | (0 if self._per_cpu else LOCK)
-        if flags & ~allowed:
-            return -EINVAL
+        core = self.core
+        exist = int(UpdateFlags.EXIST)
+        if flags & (CPU | ALL_CPUS):
+            wrong = core.takes_flags(flags, ANY_FLAG)
+            allowed = exist | CPU | ALL_CPUS
+        else:
+            wrong, allowed = 0, exist | (0 if self._per_cpu else LOCK)
+        if not wrong and (flags & ANY_FLAG if flags & CPU else flags) & ~allowed:
+            wrong = -EINVAL
+        if wrong:
+            return wrong
         address = self._found()
         if address is None:
             return -ENOENT
-        self.core.engine.memory.write(address, self.value)
+        if flags & (CPU | ALL_CPUS):
+            cpus = range(core.engine.possible_cpus) if flags & ALL_CPUS else (flags >> 32,)
+            for cpu in cpus:
+                core.engine.memory.write(address + cpu * core.stride, self.value[: core.info.value_size])
+        else:
+            core.engine.memory.write(address, self.value)
         return 0
 
     def _delete(self) -> int:

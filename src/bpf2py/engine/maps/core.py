@@ -19,6 +19,7 @@ from bpf2py.uapi.errno import (
     ENOTSUPP,
     EOPNOTSUPP,
     EPERM,
+    ERANGE,
 )
 from bpf2py.uapi.map_types import MapFlags, MapType, type_info
 
@@ -54,7 +55,7 @@ STRIDE, FROZEN, COUNT = 24, 48, 52  # offsets
 OWN = 72
 _BATCH = struct.Struct("<QQIIIIQQ")
 _LINE = 64
-LOCK = 4  # BPF_F_LOCK
+LOCK, CPU, ALL_CPUS = 4, 8, 16  # BPF_F_LOCK, BPF_F_CPU, BPF_F_ALL_CPUS
 MODE = int(MapFlags.RDONLY | MapFlags.WRONLY)
 KEEP = 16 << 20  # bytes of batch buffers that are kept for the next call
 
@@ -281,6 +282,20 @@ class MapCore(Owned):
         memory.u32[self._index >> 2] = index
         return self._index, start
 
+    def value_bytes_with(self, flags: int) -> int:
+        """Bytes of a value as commands with these flags transfer it."""
+        return self.info.value_size if flags & (CPU | ALL_CPUS) else self.value_bytes
+
+    def takes_flags(self, flags: int, allowed: int) -> int:
+        """0, or the -errno a command of user space with these flags is refused with (bpf_map_check_op_flags())."""
+        by_cpu = flags & (CPU | ALL_CPUS) and self.engine.version >= (7, 0) and type_info(self.info.type).per_cpu
+        if not by_cpu:
+            return -EINVAL if flags & ~LOCK or (flags and not self.fields.lock) else 0
+        low, cpu = flags & 0xFFFFFFFF, flags >> 32
+        if low & ~allowed or low & LOCK or low & (CPU | ALL_CPUS) == CPU | ALL_CPUS or (cpu and not low & CPU):
+            return -EINVAL
+        return 0 if cpu < self.engine.possible_cpus else -ERANGE
+
     def command(self, name: str) -> Callable[..., int]:
         """The library's function for a command, or one that gives the errno the type answers it with."""
         found = self.names.get(name, -ENOTSUPP)
@@ -322,7 +337,7 @@ class MapCore(Owned):
         delete: bool,
     ) -> tuple[int, int]:
         """A whole batch by one call of the library: (result, elements)."""
-        key_size, value_bytes = self.info.key_size, self.value_bytes
+        key_size, value_bytes = self.info.key_size, self.value_bytes_with(flags)
         memory = self.engine.memory
         place, keys_at, values_at = self._batch_buffers(count * key_size, count * value_bytes)
         width = 4 if self.batch == "buckets" else key_size
@@ -343,13 +358,14 @@ class MapCore(Owned):
 
     def write_batch(self, name: str, keys: Buffer, values: Buffer, count: int, flags: int) -> tuple[int, int]:
         """BPF_MAP_UPDATE_BATCH or BPF_MAP_DELETE_BATCH by one call of the library: (result, elements done)."""
-        memory, key_bytes, value_bytes = self.engine.memory, count * self.info.key_size, count * self.value_bytes
+        each = self.value_bytes_with(flags)
+        memory, key_bytes, value_bytes = self.engine.memory, count * self.info.key_size, count * each
         place, keys_at, values_at = self._batch_buffers(key_bytes, value_bytes if values is not None else 0)
         memory.view[keys_at : keys_at + key_bytes] = memoryview(keys).cast("B")[:key_bytes]
         if values is not None:
             memory.view[values_at : values_at + value_bytes] = memoryview(values).cast("B")[:value_bytes]
         _BATCH.pack_into(memory.view, place, keys_at, values_at, count, 0, 0, 0, flags, 0)
-        result = self.engine.operation(name)(self.header, place, self.value_bytes, 0, 0)
+        result = self.engine.operation(name)(self.header, place, each, 0, 0)
         done: int = memory.u32[place + 20 >> 2]
         self._trim()
         return result, done

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.maps.core import MapCore
+from bpf2py.engine.maps.core import ALL_CPUS, CPU, LOCK, MapCore
 from bpf2py.engine.maps.perf import PerfBuffer
 from bpf2py.engine.maps.rings import PAGE, RingEvents
 from bpf2py.engine.refusals import no_pins
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineMap"]
 
-LOCK = 4
 COUNTED = (
     MapType.HASH, MapType.PERCPU_HASH, MapType.LRU_HASH, MapType.LRU_PERCPU_HASH, MapType.HASH_OF_MAPS, MapType.LPM_TRIE,
 )  # fmt: skip
@@ -102,6 +101,11 @@ class EngineMap(Owned):
     def cpu_numbers(self) -> Sequence[int]:
         """The CPU each slot of a per-CPU value belongs to."""
         return range(self.possible_cpus)
+
+    @property
+    def zeroes_other_cpus(self) -> bool:
+        """Whether an element made for one CPU has zeros for the others."""
+        return self.core.engine.version >= (7, 2)
 
     def slot(self) -> MapSlot:
         """Buffers for single operations."""
@@ -197,8 +201,9 @@ class EngineMap(Owned):
             return -EPERM, count
         if core.batch == "none" or (delete and core.batch == "indices"):
             return -ENOTSUPP, count
-        if flags & ~LOCK or (flags & LOCK and not core.fields.lock):
-            return -EINVAL, count
+        wrong = core.takes_flags(flags, CPU | ALL_CPUS)
+        if wrong:
+            return wrong, count
         return None if count else (0, 0)
 
     def count(self) -> int | None:

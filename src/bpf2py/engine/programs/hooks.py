@@ -48,6 +48,7 @@ _ALIASES = {
     "lsm.s": "lsm",
     "iter.s": "iter",
 }
+_FUNCTIONS = ("fentry", "fexit", "fmod_ret", "fsession", "lsm", "tp_btf")  # a colon divides a module's name from theirs
 # These programs are attached to something their section name does not say: an interface, a cgroup, a socket.
 _ELSEWHERE = (
     P.XDP, P.SCHED_CLS, P.SCHED_ACT, P.SOCKET_FILTER, P.CGROUP_SKB, P.CGROUP_SOCK, P.CGROUP_SOCK_ADDR, P.CGROUP_SOCKOPT,
@@ -68,9 +69,10 @@ _DETACHED = (
 
 
 def hook_name(text: str) -> str:
-    """A hook's name in one spelling: ``tp/x/y`` is ``tracepoint/x/y``."""
+    """A hook's name in one spelling: ``tp/x/y`` is ``tracepoint/x/y``, ``fentry/vmlinux:x`` is ``fentry/x``."""
     kind, slash, target = text.partition("/")
-    return f"{_ALIASES.get(kind, kind)}{slash}{target}"
+    kind = _ALIASES.get(kind, kind)
+    return f"{kind}{slash}{target.removeprefix('vmlinux:') if kind in _FUNCTIONS else target}"
 
 
 class EngineLink(Attachment):
@@ -261,7 +263,7 @@ def attach(engine: Machine, program: LoadedProgram, spec: ProgramSpec, options: 
             raise AttachError(
                 f"program {spec.name}: attach: SEC({spec.section!r}) names no target; add one, or give target="
             )
-        hook = f"{hook_name(spec.section.split('/')[0])}/{target}"
+        hook = hook_name(f"{spec.section.split('/')[0]}/{target}")
     if spec.attach_type == AttachType.TRACE_ITER:
         iterators.check_options(program, options)
     link = EngineLink(engine, program, hook, cookie, options)

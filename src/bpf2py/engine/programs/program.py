@@ -13,13 +13,15 @@ from bpf2py.engine.programs.loaded import LoadedProgram
 from bpf2py.engine.programs.prog_test_run import run_program, test_run
 from bpf2py.engine.programs.relocate import Placer
 from bpf2py.engine.refusals import no_pins
-from bpf2py.errors import NotSupported, ObjectError
+from bpf2py.errors import NotSupported, ObjectError, VerifierError
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
+from bpf2py.linker.digest import program_digest
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.object_spec import ObjectSpec
-from bpf2py.spec.program_spec import ProgramSpec
+from bpf2py.spec.program_spec import ProgramSpec, RefKind
+from bpf2py.uapi.errno import EACCES
 from bpf2py.uapi.program_types import ProgramType as P
 from bpf2py.uapi.sections import unknown
 
@@ -40,6 +42,9 @@ _SKB_TYPES = (
 )  # fmt: skip
 
 
+_MAP_REFS = (RefKind.MAP, RefKind.DATA)
+
+
 def load(
     engine: Machine, program: ProgramSpec, linked: LinkedProgram, spec: ObjectSpec, maps: Mapping[str, EngineMap]
 ) -> EngineProgram:
@@ -54,6 +59,7 @@ def load(
             f"program {program.name}: its section name is not known; {unknown(program.section)}",
             section=program.section,
         )
+    check_exclusive(program, linked, maps)
     placer = Placer(engine, program, linked, spec, maps)
     made = EngineProgram(engine, program, placer.code, linked, spec)
     try:
@@ -70,6 +76,21 @@ def load(
     made.context_size = calls.context_size
     made.use(placer.facts, maps, names)
     return made
+
+
+def check_exclusive(program: ProgramSpec, linked: LinkedProgram, maps: Mapping[str, EngineMap]) -> None:
+    """Raise VerifierError for a map that belongs to another program alone."""
+    for name in {ref.name for ref in linked.refs} & maps.keys():
+        owner = maps[name].core.spec.exclusive
+        if owner is not None and owner != digest_of(linked):
+            text = "program's hash doesn't match map's excl_prog_hash"
+            raise VerifierError(
+                f"program {program.name}: load: the engine's check rejected it: {text}\n  hint: map {name} is exclusive to another "
+                "program",
+                log=text,
+                summary=text,
+                errno=EACCES,
+            )
 
 
 def check_helpers(
@@ -111,6 +132,21 @@ def is_gpl_compatible(text: str) -> bool:
     return text in ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 
 
+def code_of(linked: LinkedProgram) -> bytes:
+    """A program's instructions as a kernel would be given them, with zeros for descriptors."""
+    code = bytearray(linked.code)
+    for ref in linked.refs:
+        if ref.kind in _MAP_REFS:
+            code[ref.offset + 1] = code[ref.offset + 1] & 0x0F | (2 if ref.kind == RefKind.DATA else 1) << 4
+            code[ref.offset + 4 : ref.offset + 8] = code[ref.offset + 12 : ref.offset + 16] = bytes(4)
+    return bytes(code)
+
+
+def digest_of(linked: LinkedProgram) -> bytes:
+    """The hash a program is known by."""
+    return program_digest(code_of(linked))
+
+
 class EngineProgram(LoadedProgram):
     """A loaded program: what `ProgramHandle` asks for, and how to run it.
 
@@ -148,6 +184,11 @@ class EngineProgram(LoadedProgram):
         self.maps = [handle.core for name, handle in maps.items() if name in used]
         self.map_ids = tuple(core.info.id for core in self.maps)
 
+    @property
+    def loaded_code(self) -> bytes:
+        """The instructions as a kernel would be given them, with zeros for descriptors."""
+        return code_of(self._linked)
+
     def machine_code(self) -> bytes:
         """The machine code, empty where the program is Python."""
         code: bytes = self.engine.code.machine_code(self._unit)
@@ -159,10 +200,8 @@ class EngineProgram(LoadedProgram):
 
     def info(self) -> ProgramInfo:
         """Facts of the program."""
-        import hashlib
-
         return ProgramInfo(
-            int(self.type), self.ident, self.name[:15], hashlib.sha256(self.bytecode).digest()[:8], len(self.bytecode),
+            int(self.type), self.ident, self.name[:15], program_digest(self.loaded_code)[:8], len(self.bytecode),
             len(self.machine_code()), self.map_ids, 0, self._loaded_at, self.run_time_ns, self.run_count, 0,
             is_gpl_compatible(self.object_spec.license),
         )  # fmt: skip

@@ -93,21 +93,23 @@ EXPORT s64 array_for_each(struct map *m, each_function callback, void *ctx)
 
 /* -- what user space does --------------------------------------------------------------------------------------------- */
 
-LOCAL void array_out(struct map *m, u32 index, void *out)
+LOCAL void array_out(struct map *m, u32 index, void *out, u64 flags)
 {
 	if (m->type == PERCPU_ARRAY)
-		all_slots_out(m, out, array_at(m, index));
+		some_slots_out(m, out, array_at(m, index), flags);
 	else
 		value_out(m, out, array_at(m, index));
 }
 
 EXPORT s64 array_sys_lookup(struct map *m, const u32 *index, void *out, u64 flags)
 {
-	if (flags & ~LOCK || (flags && !m->has_lock))
-		return -EINVAL;
+	s64 error = check_lookup_flags(m, flags);
+
+	if (error)
+		return error;
 	if (*index >= m->max_entries)
 		return -ENOENT;
-	array_out(m, *index, out);
+	array_out(m, *index, out, flags);
 	return 0;
 }
 
@@ -121,12 +123,13 @@ EXPORT s64 array_sys_update(struct map *m, const u32 *index, const void *value, 
 		return -EINVAL;
 	if (m->type == ARRAY)
 		return array_update_elem(m, index, value, flags);
-	if (flags > EXIST)
-		return -EINVAL;
+	error = check_percpu_update_flags(flags);
+	if (error)
+		return error;
 	error = array_check(m, *index, flags == NOEXIST ? NOEXIST : ANY);
 	if (error)
 		return error;
-	all_slots(m, array_at(m, *index), value);
+	some_slots(m, array_at(m, *index), value, flags);
 	return 0;
 }
 
@@ -147,12 +150,13 @@ EXPORT s64 array_sys_next_key(struct map *m, const u32 *index, u32 *next)
 /* From behind the index the token names; the token is the last index read. */
 EXPORT s64 array_sys_lookup_batch(struct map *m, struct batch *b)
 {
-	u32 value_bytes = m->type == PERCPU_ARRAY ? m->slot * ENGINE->possible_cpus : m->value_size;
+	u32 each = m->type == PERCPU_ARRAY && !(b->flags & CPU);
+	u32 value_bytes = each ? m->slot * ENGINE->possible_cpus : m->value_size;
 	u32 *cursor = (u32 *)b->cursor, index;
-	s64 error = 0;
+	s64 error = check_lookup_flags(m, b->flags);
 
-	if (b->flags & ~LOCK || (b->flags && !m->has_lock))
-		return -EINVAL;
+	if (error)
+		return error;
 	if (!b->room)
 		return 0;
 	b->done = 0;
@@ -161,7 +165,7 @@ EXPORT s64 array_sys_lookup_batch(struct map *m, struct batch *b)
 		if (error)
 			break;
 		*(u32 *)(b->keys + (u64)b->done * 4) = index;
-		array_out(m, index, (void *)(b->values + (u64)b->done * value_bytes));
+		array_out(m, index, (void *)(b->values + (u64)b->done * value_bytes), b->flags);
 		b->done++;
 		*cursor = index;
 		b->first = 2;

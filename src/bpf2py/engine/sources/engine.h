@@ -44,6 +44,8 @@ enum {
 #define NOEXIST 1ULL
 #define EXIST 2ULL
 #define LOCK 4ULL
+#define CPU 8ULL /* the number is in the upper half; Linux 7.0, as the next */
+#define ALL_CPUS 16ULL
 
 #define VERSION(major, minor, patch) ((major) << 16 | (minor) << 8 | (patch))
 
@@ -57,6 +59,7 @@ enum {
 #define EEXIST 17
 #define EINVAL 22
 #define ENOSPC 28
+#define ERANGE 34
 #define ENODATA 61
 #define EOPNOTSUPP 95
 #define ENOTSUPP 524

@@ -164,11 +164,16 @@ EXPORT s64 htab_of_maps_update(struct map *m, const void *key, u64 inner, u64 fl
 	return 0;
 }
 
-/* A CPU's value set by a program, or with `all` everybody's by user space. A program's new element has zeros for other CPUs. */
-INLINE void percpu_store(struct map *m, void *values, const void *value, u32 all, u32 fresh)
+/* A CPU's value set by a program, or with `all` what user space says. A program's new element has zeros for other CPUs; until
+ * Linux 7.2 one that user space makes for a CPU has what was there before. */
+INLINE void percpu_store(struct map *m, void *values, const void *value, u64 flags, u64 how)
 {
+	u32 all = how & 1, fresh = how & 2;
+
 	if (all) {
-		all_slots(m, values, value);
+		if (fresh && flags & CPU && ENGINE->version >= VERSION(7, 2, 0))
+			zero(values, (u64)ENGINE->possible_cpus * m->slot);
+		some_slots(m, values, value, flags);
 		return;
 	}
 	if (fresh)
@@ -181,8 +186,9 @@ LOCAL s64 percpu_update(struct map *m, const void *key, const void *value, u64 f
 	u32 hash, *link, old, i;
 	s64 error;
 
-	if (flags > EXIST)
-		return -EINVAL;
+	error = all ? check_percpu_update_flags(flags) : flags > EXIST ? -EINVAL : 0;
+	if (error)
+		return error;
 	hash = key_hash_long(m, key);
 	link = find_long(m, key, hash, UNIT(0));
 	old = *link;
@@ -190,7 +196,7 @@ LOCAL s64 percpu_update(struct map *m, const void *key, const void *value, u64 f
 	if (error)
 		return error;
 	if (old) {
-		percpu_store(m, value_at(m, old), value, all, 0);
+		percpu_store(m, value_at(m, old), value, flags, all);
 		return 0;
 	}
 	if (m->flags & NO_PREALLOC && m->count >= m->max_entries)
@@ -199,7 +205,7 @@ LOCAL s64 percpu_update(struct map *m, const void *key, const void *value, u64 f
 	if (!i)
 		return m->flags & NO_PREALLOC ? -ENOMEM : -E2BIG;
 	copy(key_at(m, i), key, m->key_size);
-	percpu_store(m, value_at(m, i), value, all, 1);
+	percpu_store(m, value_at(m, i), value, flags, all | 2);
 	link_first(m, i, hash, 0);
 	return 0;
 }
@@ -245,8 +251,9 @@ LOCAL s64 lru_percpu_store(struct map *m, const void *key, const void *value, u6
 	u32 hash, *link, old, i = 0;
 	s64 error;
 
-	if (flags > EXIST)
-		return -EINVAL;
+	error = all ? check_percpu_update_flags(flags) : flags > EXIST ? -EINVAL : 0;
+	if (error)
+		return error;
 	hash = key_hash_long(m, key);
 	if (flags != EXIST) {
 		i = lru_pop(m);
@@ -260,13 +267,13 @@ LOCAL s64 lru_percpu_store(struct map *m, const void *key, const void *value, u6
 	if (error || old) {
 		if (!error) {
 			lru_at(m, old)->ref = 1;
-			percpu_store(m, value_at(m, old), value, all, 0);
+			percpu_store(m, value_at(m, old), value, flags, all);
 		}
 		if (i)
 			lru_push_free(m, i);
 		return error;
 	}
-	percpu_store(m, value_at(m, i), value, all, 1);
+	percpu_store(m, value_at(m, i), value, flags, all | 2);
 	link_first(m, i, hash, 1);
 	return 0;
 }
@@ -332,17 +339,12 @@ INLINE u32 is_lru(struct map *m)
 	return m->type == LRU_HASH || m->type == LRU_PERCPU_HASH;
 }
 
-INLINE u32 is_percpu(struct map *m)
-{
-	return m->type == PERCPU_HASH || m->type == LRU_PERCPU_HASH;
-}
-
-LOCAL void htab_out(struct map *m, u32 i, void *out)
+LOCAL void htab_out(struct map *m, u32 i, void *out, u64 flags)
 {
 	if (m->type == HASH_OF_MAPS)
 		*(u32 *)out = (*(struct map **)value_at(m, i))->id;
 	else if (is_percpu(m))
-		all_slots_out(m, out, value_at(m, i));
+		some_slots_out(m, out, value_at(m, i), flags);
 	else
 		value_out(m, out, value_at(m, i));
 }
@@ -350,14 +352,15 @@ LOCAL void htab_out(struct map *m, u32 i, void *out)
 /* Lookups do not count as use here. */
 EXPORT s64 htab_sys_lookup(struct map *m, const void *key, void *out, u64 flags)
 {
+	s64 error = check_lookup_flags(m, flags);
 	u32 i;
 
-	if (flags & ~LOCK || (flags && !m->has_lock))
-		return -EINVAL;
+	if (error)
+		return error;
 	i = *find_long(m, key, key_hash_long(m, key), is_lru(m) ? UNIT(1) : UNIT(0));
 	if (!i)
 		return -ENOENT;
-	htab_out(m, i, out);
+	htab_out(m, i, out, flags);
 	return 0;
 }
 
@@ -390,7 +393,7 @@ EXPORT s64 htab_sys_lookup_and_delete(struct map *m, const void *key, void *out,
 
 	if (m->frozen)
 		return flags & ~LOCK ? -EINVAL : -EPERM;
-	error = htab_sys_lookup(m, key, out, flags);
+	error = flags & CPU ? -EINVAL : htab_sys_lookup(m, key, out, flags);
 	return error ? error : htab_sys_delete(m, key);
 }
 
@@ -423,11 +426,12 @@ EXPORT s64 htab_sys_lookup_batch(struct map *m, struct batch *b)
 	struct htab *h = HTAB(m);
 	u32 lru = is_lru(m), room = b->room, value_bytes = m->type == HASH_OF_MAPS ? 4 : m->value_size;
 	u64 unit = lru ? sizeof(struct lru_node) : sizeof(struct node), bucket;
+	s64 error = b->remove && b->flags & CPU ? -EINVAL : check_lookup_flags(m, b->flags);
 
-	if (is_percpu(m))
+	if (is_percpu(m) && !(b->flags & CPU))
 		value_bytes = m->slot * ENGINE->possible_cpus;
-	if (b->flags & ~LOCK || (b->flags && !m->has_lock))
-		return -EINVAL;
+	if (error)
+		return error;
 	if (b->remove && m->frozen)
 		return -EPERM;
 	if (!room)
@@ -449,7 +453,7 @@ EXPORT s64 htab_sys_lookup_batch(struct map *m, struct batch *b)
 			u32 next = ((struct node *)(m->meta + i * unit))->next;
 
 			copy((void *)(b->keys + (u64)b->done * m->key_size), key_at(m, i), m->key_size);
-			htab_out(m, i, (void *)(b->values + (u64)b->done * value_bytes));
+			htab_out(m, i, (void *)(b->values + (u64)b->done * value_bytes), b->flags);
 			b->done++;
 			if (b->remove) {
 				((u32 *)h->buckets)[bucket] = next;

@@ -92,12 +92,63 @@ LOCAL void all_slots(struct map *m, void *to, const void *from)
 	}
 }
 
+/* What user space sets of the values of all CPUs: one of them, all to the same value, or each. */
+LOCAL void some_slots(struct map *m, void *to, const void *from, u64 flags)
+{
+	u32 step = flags & ALL_CPUS ? 0 : m->slot;
+
+	if (flags & CPU)
+		copy_value(m, slot_of(m, to, flags >> 32), from);
+	else if (step == m->value_size || (step && ENGINE->version < VERSION(7, 0, 0)))
+		all_slots(m, to, from);
+	else /* padding is left as it is since Linux 7.0 */
+		for (u32 cpu = 0; cpu < ENGINE->possible_cpus; cpu++, from += step)
+			copy_value(m, slot_of(m, to, cpu), from);
+}
+
 LOCAL void all_slots_out(struct map *m, void *to, const void *from)
 {
 	all_slots(m, to, from);
 	if (m->n_fields)
 		for (u32 cpu = 0; cpu < ENGINE->possible_cpus; cpu++)
 			zero_fields(m, slot_of(m, to, cpu));
+}
+
+LOCAL void some_slots_out(struct map *m, void *to, const void *from, u64 flags)
+{
+	if (flags & CPU)
+		value_out(m, to, slot_of(m, (void *)from, flags >> 32));
+	else
+		all_slots_out(m, to, from);
+}
+
+/* -- flags of user space's commands (bpf_map_check_op_flags()) -------------------------------------------------------- */
+
+INLINE u32 is_percpu(struct map *m)
+{
+	return m->type == PERCPU_HASH || m->type == LRU_PERCPU_HASH || m->type == PERCPU_ARRAY;
+}
+
+LOCAL s64 check_cpu(u64 flags)
+{
+	if (!(flags & CPU))
+		return flags >> 32 ? -EINVAL : 0;
+	return flags >> 32 < ENGINE->possible_cpus ? 0 : -ERANGE;
+}
+
+LOCAL s64 check_lookup_flags(struct map *m, u64 flags)
+{
+	if (ENGINE->version >= VERSION(7, 0, 0) && is_percpu(m) && (u32)flags == CPU)
+		return check_cpu(flags);
+	return flags & ~LOCK || (flags && !m->has_lock) ? -EINVAL : 0;
+}
+
+/* NOEXIST and EXIST are overlooked beside CPU, and where both are given. */
+LOCAL s64 check_percpu_update_flags(u64 flags)
+{
+	if (ENGINE->version < VERSION(7, 0, 0))
+		return flags > EXIST ? -EINVAL : 0;
+	return flags & LOCK || (u32)flags > ALL_CPUS ? -EINVAL : check_cpu(flags);
 }
 
 #endif

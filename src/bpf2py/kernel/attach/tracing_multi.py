@@ -11,7 +11,7 @@ from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import AttachError
 from bpf2py.kernel.attach import make_link
 from bpf2py.kernel.attach.many_functions import choose
-from bpf2py.kernel.btf import module_btf
+from bpf2py.kernel.btf import VMLINUX, module_btf
 from bpf2py.kernel.link import KernelLink
 from bpf2py.kernel.program_fd import ProgramFd
 from bpf2py.spec.program_spec import ProgramSpec
@@ -23,9 +23,10 @@ def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> li
     ``cookies`` (one for each symbol).
     """
     assert spec.attach_type is not None
-    module = spec.target.rpartition(":")[0]
+    named = spec.target.rpartition(":")[0]
+    module = "" if named == VMLINUX else named
     symbols, cookies, hook = choose(
-        spec, options, "kernel function with a type in BTF", lambda name: _function(name, module), module
+        spec, options, "kernel function with a type in BTF", lambda name: _function(name, module), named
     )
     ids = [_function(name, module) for name in symbols]
     if 0 in ids:

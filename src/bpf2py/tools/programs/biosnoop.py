@@ -47,9 +47,13 @@ events = RingBuf[Request](size=1 << 20)
 waits = Hash[Disk, Latency](max_entries=256)  # histograms instead of events
 histograms: Const[u32] = 0
 lost: u64 = 0
+endless: u64 = 0  # requests whose end the kernel did not report
 
 
 def begins(rq: Ptr[request]) -> int:
+    former = begun.get(u64(rq))
+    if former is not None and former.wanted and former.issue_ns:
+        atomic_add(addr(endless), 1)  # its memory is another one's by now
     found = Begun(begin_ns=ktime_get_ns(), pid=current_tgid(), wanted=u32(is_wanted()))
     found.cgroup = get_current_cgroup_id()
     current_comm(found.comm)

@@ -8,6 +8,17 @@ DEPTH = 32
 MALLOC = 0
 REALLOC = 1
 MEMALIGN = 2  # the address is stored where an argument says
+# What events are of. Unmapping is told before it happens and mapping after it, so that of two threads no one unmaps what the other
+# one got meanwhile.
+STACK = 0
+MAPPED = 1
+UNMAPPED = 2
+MOVES = 3  # mremap(): what was there goes
+MOVED = 4
+STAYED = 5  # it failed
+MAP_ANONYMOUS = 0x20
+MREMAP_DONTUNMAP = 4
+FAILED = 0xFFFFFFFFFFFFF000  # results from here on are -errno; MAP_FAILED is -1
 
 
 class CallStack(Struct):
@@ -34,23 +45,45 @@ class Wanted(Struct):
     unused: u32
 
 
-class New(Struct):
+class Event(Struct):
     stack: u64
+    cgroup: u64
+    time_ns: u64
+    address: u64
+    size: u64
     pid: u32
+    tid: u32
+    kind: u32
+    unused: u32
+
+
+class Mapping(Struct):
+    size: u64
+    stack: u64
+    kind: u32  # of the event at its end
     unused: u32
 
 
 pieces = Hash[Piece, Allocated](max_entries=1 << 20, flags=BPF_F_NO_PREALLOC)
 asked = LruHash[u32, Wanted](max_entries=65_536)
+mapping = LruHash[u32, Mapping](max_entries=65_536)  # threads that are in mmap() or mremap()
 stacks = Hash[u64, CallStack](max_entries=16_384)
 scratch = PerCpuArray[u32, CallStack](max_entries=1)
-events = RingBuf[New](size=1 << 20)  # each stack once, when it is new: its process may be gone before the end
+events = RingBuf[Event](size=1 << 20)  # each stack once, when it is new, for its process may end; and what is mapped
 least: Const[u64] = 0
 return_address: Const[u64] = 8  # bytes of the stack that returning takes off: on x86-64 8, on aarch64 0
 most: Const[u64] = 0xFFFFFFFFFFFFFFFF
 lost: u64 = 0
 no_room: u64 = 0  # stacks that were not kept
 unnamed: u64 = 0
+
+
+def tell(kind: u32, stack: u64, address: u64, size: u64) -> bool:
+    event = Event(kind=kind, stack=stack, address=address, size=size, time_ns=ktime_get_ns())
+    event.pid = current_tgid()
+    event.tid = current_pid()
+    event.cgroup = get_current_cgroup_id()
+    return events.output(event) >= 0
 
 
 def caller(ctx: KprobeContext) -> u64:
@@ -84,7 +117,7 @@ def kept(ctx: KprobeContext) -> u64:
     if number not in stacks:
         if stacks.put(number, stack) < 0:
             atomic_add(addr(no_room), 1)
-        if events.output(New(stack=number, pid=current_tgid())) < 0:
+        if not tell(STACK, number, 0, 0):
             atomic_add(addr(unnamed), 1)
     return number
 
@@ -95,8 +128,8 @@ def asks(ctx: KprobeContext, size: u64, old: u64, kind: u32) -> int:
             0  # of one that calls another, as realloc() calls malloc(), the first is counted, by what the last returns
         )
     if size < least or size > most:
-        if kind == REALLOC:  # the old piece may be one that is known
-            asked[current_pid()] = Wanted(size=0, old=old, kind=kind)
+        # The old piece may be one that is known, and what is mapped meanwhile is this call's.
+        asked[current_pid()] = Wanted(size=0, old=old, kind=kind)
         return 0
     asked[current_pid()] = Wanted(size=size, stack=kept(ctx), old=old, kind=kind)
     return 0
@@ -126,6 +159,68 @@ def gets(result: u64, kind: u32) -> int:
 def gives_back(address: u64) -> int:
     if address:
         pieces.delete(Piece(address=address, pid=current_tgid()))
+    return 0
+
+
+def maps(ctx: KprobeContext, size: u64, kind: u32) -> int:
+    """mmap() or mremap() begins; those of malloc() and the others are theirs."""
+    if not is_wanted() or current_pid() in asked:
+        return 0
+    stack: u64 = 0
+    if kind != UNMAPPED and size >= least and size <= most:
+        stack = kept(ctx)
+    mapping[current_pid()] = Mapping(size=size, stack=stack, kind=kind)
+    return 1
+
+
+def mapped(address: u64) -> int:
+    """It ends; memory that is too small or large to be counted, or a file's, only takes the place of what was there."""
+    found = mapping.get(current_pid())
+    if found is None:
+        return 0
+    kind = found.kind
+    if address >= FAILED:
+        kind = STAYED if found.kind == MOVED else STACK
+    elif not found.stack and kind == MAPPED:
+        kind = UNMAPPED
+    if kind != STACK and not tell(kind, found.stack, address, found.size):
+        atomic_add(addr(lost), 1)
+    mapping.delete(current_pid())
+    return 0
+
+
+@uprobe
+def enter_mmap(ctx: KprobeContext) -> int:
+    kind: u32 = MAPPED if PT_REGS_PARM4(ctx) & MAP_ANONYMOUS else UNMAPPED
+    maps(ctx, PT_REGS_PARM2(ctx), kind)
+    return 0
+
+
+@uretprobe
+def exit_mmap(ctx: KprobeContext) -> int:
+    return mapped(PT_REGS_RC(ctx))
+
+
+@uprobe
+def enter_mremap(ctx: KprobeContext) -> int:
+    if not maps(ctx, PT_REGS_PARM3(ctx), MOVED) or PT_REGS_PARM4(ctx) & MREMAP_DONTUNMAP:
+        return 0
+    if not tell(MOVES, 0, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx)):
+        atomic_add(addr(lost), 1)
+    return 0
+
+
+@uretprobe
+def exit_mremap(ctx: KprobeContext) -> int:
+    return mapped(PT_REGS_RC(ctx))
+
+
+@uprobe
+def enter_munmap(ctx: KprobeContext) -> int:
+    if not is_wanted() or current_pid() in asked:
+        return 0
+    if not tell(UNMAPPED, 0, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx)):
+        atomic_add(addr(lost), 1)
     return 0
 
 
@@ -197,4 +292,5 @@ def enter_free(ctx: KprobeContext) -> int:
 @raw_tp("sched_process_exit")
 def on_exit(ctx: RawTracepointContext) -> int:
     asked.delete(current_pid())
+    mapping.delete(current_pid())
     return 0
