@@ -74,6 +74,27 @@ def test_sizes_and_types(data: bytes) -> None:
     assert "own" not in found
 
 
+def test_a_struct_that_is_also_a_key_is_a_record_where_nothing_else_fits(compile_bpf: Callable[[str], bytes]) -> None:
+    source = """
+    #include <linux/bpf.h>
+    #include <bpf/bpf_helpers.h>
+    struct who { __u32 pid; char comm[16]; };
+    struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+    struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, struct who); __type(value, __u64); }
+        counts SEC(".maps");
+    SEC("raw_tp/x") int run(void *ctx)
+    {
+        struct who *who = bpf_ringbuf_reserve(&events, sizeof(*who), 0);
+
+        if (who)
+            bpf_ringbuf_submit(who, 0);
+        return 0;
+    }
+    """
+    data = compile_bpf(source)
+    assert record_types(bpf2py.ObjectSpec.from_bytes(data), data)["events"].by_size[20].name == "struct who"
+
+
 def test_layouts_are_those_the_kernel_would_be_told(data: bytes, compile_bpf: Callable[[str], bytes]) -> None:
     # The same source with its types in BTF as well, which is what clang writes for maps.
     shown = SOURCE.replace("__type(value, struct typed)", "__type(value, struct nested)")

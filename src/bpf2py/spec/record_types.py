@@ -1,7 +1,8 @@
 """Which types the records of a ring or perf buffer have whose map does not say it.
 
 The instructions say how many bytes a program writes into which map. A struct of that size among the object's types, or among those
-of its variables (debug information), is what it writes when there is only one, or only one whose name is that of the map.
+of its variables (debug information), is what it writes when there is only one, or only one whose name is that of the map. Types of
+other maps' keys and values are what it writes only where nothing else fits.
 """
 
 from __future__ import annotations
@@ -135,8 +136,9 @@ def _says_itself(spec: ObjectSpec, name: str) -> bool:
 
 
 def _candidates(spec: ObjectSpec, data: bytes, sizes: set[int]) -> dict[int, dict[str, Codec[Any]]]:
-    """Named structs and unions of these sizes, by size and name."""
+    """Named structs and unions of these sizes, by size and name; those of other maps' elements where there are no others."""
     found: dict[int, dict[str, Codec[Any]]] = {}
+    shared: dict[int, dict[str, Codec[Any]]] = {}
     sources = []
     elements = _element_types(spec)
     if spec.types is not None:
@@ -148,11 +150,12 @@ def _candidates(spec: ObjectSpec, data: bytes, sizes: set[int]) -> dict[int, dic
         for name, ident in names.items():
             try:
                 size = btf.size_of(ident)
-                if name and size in sizes and name not in elements:
-                    found.setdefault(size, {}).setdefault(name, codec_for(btf, ident))
+                if name and size in sizes:
+                    fitting = shared if name in elements else found
+                    fitting.setdefault(size, {}).setdefault(name, codec_for(btf, ident))
             except BtfError:
                 continue
-    return found
+    return shared | found
 
 
 def named_structs(types: Btf) -> dict[str, int]:
