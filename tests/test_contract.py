@@ -72,6 +72,13 @@ class World(NamedTuple):
 
 
 Case = Callable[[World], Any]
+
+
+def _load_exclusively(w: World, program: str) -> int:
+    with bpf2py.load(w.obj.spec, w.backend, exclusive={"queue": program}) as obj:
+        return obj.maps["queue"].max_entries
+
+
 CASES: dict[str, Case] = {}
 
 
@@ -153,6 +160,9 @@ cases(
     program_by_pin=lambda w: Program.from_pin(w.directory / "none", backend=w.backend),
     program_pin=lambda w: [getattr(w.obj.programs["traced"], do)(w.directory / "program") for do in ("pin", "unpin")],
     program_unpin_nothing=lambda w: w.obj.programs["traced"].unpin(w.directory / "none"),
+    program_digest=lambda w: len(w.obj.programs["other"].digest),
+    load_with_a_map_of_one_program=lambda w: _load_exclusively(w, "other"),
+    load_with_a_map_of_no_program=lambda w: _load_exclusively(w, "nobody"),
     link_by_id_gone=lambda w: Link.from_id((1 << 31) - 1, backend=w.backend),
     link_by_pin=lambda w: Link.from_pin(w.directory / "none", backend=w.backend),
     # making
@@ -472,6 +482,7 @@ def test_every_operation_ends_alike(code: bytes, bpffs: Path) -> None:
                     "value_bytes",
                     "cpu",
                     "fd",
+                    "loaded_code",
                     "verifier_log",
                 )
             }
