@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.pythons import interpreters
+from tests.tools.conftest import EMULATED
 
 from bpf2py.tools.asyncio_block import AsyncioBlock, callback_of
 from bpf2py.tools.framework import Filter
@@ -87,8 +88,10 @@ def test_what_blocks_loops_of_several_threads(watch: Watch, python: str) -> None
             record = next(each for each in records if each["ms"] >= ms and each["where"].endswith(place))
             assert (record["callback"], record["ended"]) == (callback, True)
             on_cpu.setdefault(callback, []).append(record["cpu_ms"])
-        # What burns has the CPU for a tenth of a second; the waits have it for a moment.
-        assert min(on_cpu["call"]) > max(cpu for callback, cpus in on_cpu.items() if callback != "call" for cpu in cpus)
+        # What burns has the CPU for a tenth of a second; the waits have it for a moment, where Python is not as slow as that.
+        assert EMULATED or min(on_cpu["call"]) > max(
+            cpu for callback, cpus in on_cpu.items() if callback != "call" for cpu in cpus
+        )
     assert "lost" not in seen.said
 
 
