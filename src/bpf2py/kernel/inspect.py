@@ -16,6 +16,7 @@ from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import E2BIG, EAGAIN, ENOENT
 
 if TYPE_CHECKING:
+    from bpf2py.btf.reader import Btf
     from bpf2py.kernel import btf as kernel_btf
     from bpf2py.kernel import link_info as link_infos
     from bpf2py.linker import link as linked
@@ -124,42 +125,44 @@ def code(fd: int, jited: bool = False) -> bytes:
     return data.raw if jited else _with_distances(data.raw)
 
 
-def entry_function(fd: int) -> str:
-    """The name in BTF of a program's first function, which the program's own name has 15 letters of; "" without BTF (Linux 5.0)."""
+def _debug_records(fd: int, size: int, pointer: int, count: int, sizes: int) -> tuple[Btf, bytes] | None:
+    """(types, records of `size` bytes) of a program; the others are where their pointer, count and size are in its facts."""
     result, buffer = object_info(fd, PROG_INFO_SIZE)
     check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
     (btf_id,) = struct.unpack_from("<I", buffer.raw, 128)
-    (count,) = struct.unpack_from("<I", buffer.raw, 144)
-    btf = kernel_btf.btf_by_id(btf_id) if btf_id and count else None
+    (number,) = struct.unpack_from("<I", buffer.raw, count)
+    btf = kernel_btf.btf_by_id(btf_id) if btf_id and number else None
     if btf is None:
-        return ""
-    records = ctypes.create_string_buffer(8 * count)
+        return None
+    records = ctypes.create_string_buffer(size * number)
     initial = bytearray(PROG_INFO_SIZE)
-    struct.pack_into("<IQI", initial, 132, 8, ctypes.addressof(records), count)
-    result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
+    struct.pack_into("<I", initial, count, number)
+    struct.pack_into("<Q", initial, pointer, ctypes.addressof(records))
+    struct.pack_into("<I", initial, sizes, size)
+    result, _ = object_info(fd, PROG_INFO_SIZE, bytes(initial))
     check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
-    _, number = struct.unpack_from("<II", records.raw)
+    return btf, records.raw
+
+
+def entry_function(fd: int) -> str:
+    """The name in BTF of a program's first function, which the program's own name has 15 letters of; "" without BTF (Linux 5.0)."""
+    found = _debug_records(fd, 8, pointer=136, count=144, sizes=132)
+    if found is None:
+        return ""
+    btf, records = found
+    _, number = struct.unpack_from("<II", records)
     return btf.type(number).name if number else ""
 
 
 def source_lines(fd: int) -> list[tuple[int, str]]:
     """(instruction, ``file:line: text``) of a program as the kernel runs it; empty without BTF or CAP_SYS_ADMIN (Linux 5.0)."""
-    result, buffer = object_info(fd, PROG_INFO_SIZE)
-    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
-    (btf_id,) = struct.unpack_from("<I", buffer.raw, 128)
-    (count,) = struct.unpack_from("<I", buffer.raw, 148)
-    btf = kernel_btf.btf_by_id(btf_id) if btf_id and count else None
-    if btf is None:
+    found = _debug_records(fd, _LINE.size, pointer=152, count=148, sizes=172)
+    if found is None:
         return []
-    records = ctypes.create_string_buffer(_LINE.size * count)
-    initial = bytearray(PROG_INFO_SIZE)
-    struct.pack_into("<IQ", initial, 148, count, ctypes.addressof(records))
-    struct.pack_into("<I", initial, 172, _LINE.size)
-    result, buffer = object_info(fd, PROG_INFO_SIZE, bytes(initial))
-    check(result, Command.OBJ_GET_INFO_BY_FD, "program: info")
+    btf, records = found
     return [
         (slot, linked.source_text(btf_ext.LineInfo(slot * 8, file, text, place), btf))
-        for slot, file, text, place in _LINE.iter_unpack(records.raw)
+        for slot, file, text, place in _LINE.iter_unpack(records)
     ]
 
 
