@@ -65,7 +65,8 @@ def test_profile_names_the_leaf_and_its_callers(tmp_path: Path) -> None:
     rows = tool("profile", "--frequency", "997", "--json", "--comm", "spin", "--", str(program))
     samples = total(rows, "samples")
     assert samples > (100 if EMULATED else 500)  # a second of CPU time
-    assert total(rows, "samples", "main", "outer", "spin") >= 0.99 * samples
+    share = 0.85 if EMULATED else 0.99  # of the rest the dynamic loader has most
+    assert total(rows, "samples", "main", "outer", "spin") >= share * samples
     for row in rows:
         if "problems" in row:  # on a busy machine the last stacks of all may be looked at too late, which is said
             continue
@@ -214,7 +215,8 @@ def test_a_process_that_runs_already(assert_no_leaks: Callable[[], AbstractConte
         process.communicate()
 
 
-def test_what_runs_after_exec_is_another_program(tmp_path: Path) -> None:
+@pytest.mark.parametrize("same", [False, True], ids=["other addresses", "the same addresses"])
+def test_what_runs_after_exec_is_another_program(tmp_path: Path, same: bool) -> None:
     """A shell becomes Python, and Python becomes Python: neither the processes nor what is known of the first stay."""
     burn = f"  end = time.process_time() + {5 if EMULATED else 0.5}\n  while time.process_time() < end: pass\n"
     second = tmp_path / "second.py"
@@ -223,7 +225,8 @@ def test_what_runs_after_exec_is_another_program(tmp_path: Path) -> None:
     first.write_text(
         f"import os, sys, time\ndef first():\n{burn}first()\nos.execv(sys.executable, [sys.executable, {str(second)!r}])"
     )
-    rows = tool("pyprofile", "-F", "499", "--json", "--", "sh", "-c", f"exec {sys.executable} {first}")
+    place = ["setarch", "-R"] if same else []  # without randomisation both programs lie where the other did
+    rows = tool("pyprofile", "-F", "499", "--json", "--", *place, "sh", "-c", f"exec {sys.executable} {first}")
     assert total(rows, "samples", "first ") > 50
     assert total(rows, "samples", "second ") > 50
     assert total(rows, "samples", "first ", "second ") == 0
