@@ -32,6 +32,7 @@ class ObjectOptions(TypedDict, total=False):
     btf: str | os.PathLike[str] | bytes | Btf | None
     token_path: str | os.PathLike[str] | None
     log_level: int
+    exclusive: Mapping[str, str | bytes] | None
     signing: Signing | None
 
 
@@ -42,7 +43,6 @@ class LoadOptions(ObjectOptions, total=False):
     variables: Mapping[str, Any] | None
     max_entries: Mapping[str, int] | None
     autoload: Mapping[str, bool] | None
-    exclusive: Mapping[str, str | bytes] | None
 
 
 def read_spec(source: Source, cflags: Sequence[str] = ()) -> ObjectSpec:

@@ -89,6 +89,29 @@ def test_threads(obj: Any) -> None:
     assert child.returncode == 0
 
 
+def test_threads_that_are_ended_exit_as_well(obj: Any) -> None:
+    """exit_group() kills the others, which then need not stop before they end."""
+    code = (
+        "import os, threading\nr, w = os.pipe()\nfor _ in range(20):\n"
+        "  threading.Thread(target=os.read, args=(r, 1), daemon=True).start()\nos._exit(7)"
+    )
+    child = trace(obj, sys.executable, "-S", "-c", code)
+    assert (child.returncode, obj.variables["exits"].value) == (7, 21)
+
+
+def test_exits_without_a_stop_before_them(obj: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of threads that are killed on a busy machine."""
+    handled = TracedChild._event
+    monkeypatch.setattr(TracedChild, "_event", lambda self, *told: None if told[1] == "exit" else handled(self, *told))
+    trace(obj, "sh", "-c", "true; (exit 3); (exit 4); exit 5")
+    assert obj.variables["exits"].value == len(obj.maps["parents"]) + 1
+
+
+def test_a_process_that_is_killed_exits(obj: Any) -> None:
+    trace(obj, "sh", "-c", "kill -9 $$; sleep 100")
+    assert obj.variables["exits"].value == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
 def test_signals_reach_the_child(obj: Any, number: int) -> None:
     child = trace(obj, "sh", "-c", f"kill -{int(number)} $$; sleep 100")

@@ -35,7 +35,7 @@ static double used(void)
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
-int main(void) { while (used() < 1.0) outer(); return 0; }
+int main(void) { while (used() < SECONDS) outer(); return 0; }
 """
 
 
@@ -61,11 +61,13 @@ def test_profile_names_the_leaf_and_its_callers(tmp_path: Path) -> None:
     cc = shutil.which("cc")
     command = [cc] if cc is not None else [sys.executable, "-m", "ziglang", "cc"]
     program = tmp_path / "spin"
-    subprocess.run([*command, "-O0", "-fno-omit-frame-pointer", str(source), "-o", str(program)], check=True)
+    seconds = f"-DSECONDS={10 if EMULATED else 1}"  # it must not have ended when its functions are named
+    subprocess.run([*command, "-O0", seconds, "-fno-omit-frame-pointer", str(source), "-o", str(program)], check=True)
     rows = tool("profile", "--frequency", "997", "--json", "--comm", "spin", "--", str(program))
     samples = total(rows, "samples")
-    assert samples > (100 if EMULATED else 500)  # a second of CPU time
-    assert total(rows, "samples", "main", "outer", "spin") >= 0.99 * samples
+    assert samples > 500  # a second of CPU time
+    share = 0.85 if EMULATED else 0.99  # of the rest the dynamic loader has most
+    assert total(rows, "samples", "main", "outer", "spin") >= share * samples
     for row in rows:
         if "problems" in row:  # on a busy machine the last stacks of all may be looked at too late, which is said
             continue
@@ -214,7 +216,8 @@ def test_a_process_that_runs_already(assert_no_leaks: Callable[[], AbstractConte
         process.communicate()
 
 
-def test_what_runs_after_exec_is_another_program(tmp_path: Path) -> None:
+@pytest.mark.parametrize("same", [False, True], ids=["other addresses", "the same addresses"])
+def test_what_runs_after_exec_is_another_program(tmp_path: Path, same: bool) -> None:
     """A shell becomes Python, and Python becomes Python: neither the processes nor what is known of the first stay."""
     burn = f"  end = time.process_time() + {5 if EMULATED else 0.5}\n  while time.process_time() < end: pass\n"
     second = tmp_path / "second.py"
@@ -223,9 +226,11 @@ def test_what_runs_after_exec_is_another_program(tmp_path: Path) -> None:
     first.write_text(
         f"import os, sys, time\ndef first():\n{burn}first()\nos.execv(sys.executable, [sys.executable, {str(second)!r}])"
     )
-    rows = tool("pyprofile", "-F", "499", "--json", "--", "sh", "-c", f"exec {sys.executable} {first}")
-    assert total(rows, "samples", "first ") > 50
-    assert total(rows, "samples", "second ") > 50
+    place = ["setarch", "-R"] if same else []  # without randomisation both programs lie where the other did
+    rows = tool("pyprofile", "-F", "499", "--json", "--", *place, "sh", "-c", f"exec {sys.executable} {first}")
+    least = 10 if EMULATED else 50
+    assert total(rows, "samples", "first ") > least
+    assert total(rows, "samples", "second ") > least
     assert total(rows, "samples", "first ", "second ") == 0
 
 

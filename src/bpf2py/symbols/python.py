@@ -179,7 +179,8 @@ class PythonStacks:
         self.interpreters: dict[int, Interpreter] = {}
         self.refused: dict[int, str] = {}
         self._seen: dict[int, int] = {}  # when processes that were looked at started
-        self._known: OrderedDict[tuple[int, int, int], tuple[str, str, int, bytes]] = OrderedDict()
+        self._generation = 0
+        self._known: OrderedDict[tuple[int, int, int, int], tuple[str, str, int, bytes]] = OrderedDict()
 
     def watch(self, pid: int) -> bool:
         """Tell the programs of a process: whether it runs a Python whose stacks can be read."""
@@ -192,6 +193,7 @@ class PythonStacks:
         if found is None:
             return False
         offsets = found.offsets
+        self._generation = self._generation % 0xFFFFFF + 1
         self._processes[pid] = {
             "runtime": found.runtime,
             **{
@@ -202,6 +204,7 @@ class PythonStacks:
             "unicode_data": offsets.unicode_wide,
             "has_cframe": found.version < (3, 13),
             "has_is_entry": found.version < (3, 12),
+            "generation": self._generation,
         }
         self.interpreters[pid] = found
         return True
@@ -236,7 +239,7 @@ class PythonStacks:
         for position, frame in enumerate(stack.frames):
             if position >= stack.count:
                 break
-            file, function, first, table = self._code(stack.pid, frame.code, frame.linetable)
+            file, function, first, table = self._code(stack.pid, frame.code, frame.linetable, frame.flags >> 8)
             line = line_of(table, first, frame.instruction) if table else None
             found.append(PythonFrame(file, function, line, bool(frame.flags & ENTRY)))
         return found
@@ -246,8 +249,8 @@ class PythonStacks:
         """Why a stack has no frames, None for one that has."""
         return ERRORS.get(stack.error, f"error {stack.error}") if stack.error else None
 
-    def _code(self, pid: int, code: int, linetable: int) -> tuple[str, str, int, bytes]:
-        key = (pid, code, linetable)
+    def _code(self, pid: int, code: int, linetable: int, generation: int) -> tuple[str, str, int, bytes]:
+        key = (pid, code, linetable, generation)
         known = self._known.get(key)
         if known is not None:
             return known
@@ -255,7 +258,7 @@ class PythonStacks:
         if interpreter is None:
             return "", "", 0, b""
         try:
-            value: object = self._codes[{"code": code, "linetable": linetable, "pid": pid, "unused": 0}]
+            value: object = self._codes[{"code": code, "linetable": linetable, "pid": pid, "generation": generation}]
         except (KeyError, BpfError):
             return "", "", 0, b""
         offsets = interpreter.offsets

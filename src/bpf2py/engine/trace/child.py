@@ -61,13 +61,14 @@ def can_fire(hook: str) -> bool:
 class Process:
     """What is known of a traced thread."""
 
-    __slots__ = ("call", "started", "task", "tracee")
+    __slots__ = ("call", "exited", "started", "task", "tracee")
 
     def __init__(self, tracee: Tracee, task: Task, started: int) -> None:
         self.tracee = tracee
         self.task = task
         self.started = started  # ns of the engine's clock
         self.call: SyscallStop | None = None
+        self.exited = False  # whether programs have seen it
         self.describe()
 
     def describe(self, **others: object) -> None:
@@ -257,6 +258,9 @@ class TracedChild:
             if tid == self.pid:
                 self.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
             if process is not None:
+                # One that is killed, as other threads are when the first one ends them all, may end without a stop before it.
+                self.engine.task = process.task
+                self._exits(process, status)
                 process.tracee.close()
                 del self._processes[tid]
             return
@@ -301,11 +305,15 @@ class TracedChild:
             filename = _executed(process.tracee) or interp
             self._fire(events.sched_process_exec(process.task.pid, filename, interp, former, _struct(process.task)))
         elif event == "exit":
-            others = [p for p in self._processes.values() if p.task.tgid == process.task.tgid and p is not process]
-            process.describe(exit_code=process.tracee.event_message())
-            self._fire(
-                events.sched_process_exit(process.task.pid, process.task.comm, not others, _struct(process.task))
-            )
+            self._exits(process, process.tracee.event_message())
+
+    def _exits(self, process: Process, code: int) -> None:
+        if process.exited:
+            return
+        process.exited = True
+        others = [p for p in self._processes.values() if p.task.tgid == process.task.tgid and not p.exited]
+        process.describe(exit_code=code)
+        self._fire(events.sched_process_exit(process.task.pid, process.task.comm, not others, _struct(process.task)))
 
     def _syscall(self, process: Process) -> None:
         stop = process.tracee.syscall()

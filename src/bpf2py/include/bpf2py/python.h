@@ -39,7 +39,7 @@ struct bpf2py_python_frame {
 	__u64 code; /* the code object, and its line table: what user space knows it by */
 	__u64 linetable;
 	__u32 instruction; /* in code units from the code's beginning */
-	__u32 flags;
+	__u32 flags; /* the upper 24 bits: `generation` of the process */
 };
 
 struct bpf2py_python_stack {
@@ -59,11 +59,12 @@ struct bpf2py_python_process {
 	__u32 filename, qualname, linetable, firstlineno, code;
 	__u32 unicode_length, unicode_data, bytes_size, bytes_data;
 	__u32 has_cframe, has_is_entry;
+	__u32 generation; /* another one for each program the process turns into: addresses may be the same */
 };
 
 struct bpf2py_python_code_key {
 	__u64 code, linetable;
-	__u32 pid, unused;
+	__u32 pid, generation;
 };
 
 struct bpf2py_python_code {
@@ -239,7 +240,7 @@ static __noinline int bpf2py_python_stack(void *ctx, struct bpf2py_python_stack 
 	frame = bpf2py_python_own(frame, process);
 	stack->error = frame ? 0 : BPF2PY_PYTHON_NO_THREAD;
 	for (i = 0; i < BPF2PY_PYTHON_DEPTH && frame; i++) {
-		struct bpf2py_python_code_key key = {.pid = pid};
+		struct bpf2py_python_code_key key = {.pid = pid, .generation = process->generation};
 		struct bpf2py_python_frame *to = &stack->frames[i];
 		__u64 at;
 
@@ -255,10 +256,12 @@ static __noinline int bpf2py_python_stack(void *ctx, struct bpf2py_python_stack 
 		to->code = key.code;
 		to->linetable = key.linetable;
 		to->instruction = (__s64)(at - key.code - process->code) >> 1;
-		to->flags = process->has_is_entry && bpf2py_python_u8(frame + process->is_entry) ? BPF2PY_PYTHON_ENTRY : 0;
+		to->flags = process->generation << 8;
+		if (process->has_is_entry && bpf2py_python_u8(frame + process->is_entry))
+			to->flags |= BPF2PY_PYTHON_ENTRY;
 		frame = bpf2py_python_u64(frame + process->previous);
 		if (frame && bpf2py_python_u8(frame + process->owner) >= BPF2PY_PYTHON_OWN) {
-			to->flags = BPF2PY_PYTHON_ENTRY;
+			to->flags |= BPF2PY_PYTHON_ENTRY;
 			frame = bpf2py_python_own(frame, process);
 		}
 	}
