@@ -54,6 +54,11 @@ SEC("tp_btf/sched_process_exec") int BPF_PROG(on_tp_btf, struct task_struct *p)
     return 0;
 }
 
+SEC("perf_event") int on_perf_event(void *ctx)
+{
+    return 0;
+}
+
 SEC("xdp") int on_xdp(struct xdp_md *ctx)
 {
     hit(S_XDP);

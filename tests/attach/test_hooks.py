@@ -66,6 +66,21 @@ def test_xdp_test_run_returns_packet_and_verdict(load_only: Loader) -> None:
     assert runs(obj, "XDP") == 3
 
 
+@pytest.mark.parametrize("event", [(0, 0), (3, 0), (4, 0x3C)])  # PERF_TYPE_HARDWARE, HW_CACHE, RAW
+def test_an_event_the_machine_does_not_count_is_named(load_only: Loader, event: tuple[int, int]) -> None:
+    program = load_only("on_perf_event").programs["on_perf_event"]
+    message = ""
+    try:
+        program.attach(event=event, period=1_000_000).close()
+    except bpf2py.NotSupported as error:
+        message = str(error)
+    if message:  # a machine with such counters attaches
+        assert f"this machine does not count that event (type {event[0]}, config {event[1]:#x}): " in message
+        assert "hardware counters" in message
+    with pytest.raises(bpf2py.BpfOSError, match="perf_event_open failed"):
+        program.attach(event=(1, 999))  # none of the kernel's own
+
+
 def test_unknown_device_names_the_ones_there_are(load_only: Loader) -> None:
     obj = load_only("on_xdp")
     with pytest.raises(bpf2py.AttachError, match=r"there is no network device 'loo'; there are: lo"):

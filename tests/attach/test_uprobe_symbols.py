@@ -154,6 +154,23 @@ char LICENSE[] SEC("license") = "GPL";
 """
 
 
+def test_a_script_in_path_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the shims of version managers are: another program of that name, later in PATH, is not what runs."""
+    first, later = tmp_path / "shims", tmp_path / "bin"
+    first.mkdir()
+    later.mkdir()
+    (first / "runner").write_text("#!/bin/sh\nexec another\n")
+    for program in (first / "tool", later / "runner"):
+        shutil.copy(sys.executable, program)
+    (first / "runner").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{first}:{later}")
+    assert find_binary("test", "tool") == str(first / "tool")
+    with pytest.raises(
+        AttachError, match=rf"'runner' in PATH is a script, {first}/runner: give the path of the program"
+    ):
+        find_binary("test", "runner")
+
+
 @pytest.fixture
 def loaded(compile_bpf: Callable[[str], bytes]) -> Iterator[Callable[[str], Any]]:
     objects = []

@@ -38,7 +38,7 @@ metrics:
       labels: [{name: pid, size: 4, expires: process, decoders: [{name: uint}]}]
     - name: io
       help: no metric of its own
-      labels: [{name: comm, size: 16, decoders: [{name: string}, {name: regexp, regexps: ['^a', 'b$']}]}]
+      labels: [{name: comm, size: 16, decoders: [{name: string}, {name: regexp, skip_cache_size: 100, regexps: ['^a', 'b$']}]}]
       values:
         - {name: io_total, help: Count}
         - {name: io_bytes_total, help: Bytes}
@@ -117,6 +117,10 @@ def test_everything_the_format_has(tmp_path: Path) -> None:
         ("metrics:\n  counters: [{name: a, labels: [{name: l, size: 4, decoders: [{name: uin}]}]}]", "'uin': uint?"),
         ("metrics:\n  counters: [{name: a, labels: [{name: l, size: 4, decoders: [{name: regexp, regexps: ['(']}]}]}]",
          "regexps[0]: '(' is not a regular expression"),
+        ("metrics:\n  counters: [{name: a, labels: [{name: l, size: 4, decoders: [{name: string, skip_cache_size: many}]}]}]",
+         "decoder string: skip_cache_size: a number is needed"),
+        ("metrics:\n  counters: [{name: a, labels: [{name: l, size: 4, decoders: [{name: string, skip_cache_size: -1}]}]}]",
+         "skip_cache_size: it is a number of labels"),
         ("metrics:\n  counters: [{name: a, perf_event_array: maybe}]", "perf_event_array: true or false is needed"),
         ("metrics:\n  counters: [{name: a, perf_event_array: true, flush_interval: 10 apples}]", "a duration such as"),
         ("metrics:\n  gauges: [{name: a, perf_event_array: true}]", "records of a perf buffer are counted"),

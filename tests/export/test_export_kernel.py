@@ -429,6 +429,7 @@ def test_what_the_command_refuses(arguments: list[str], message: str) -> None:
     [
         ("prometheus_client", ["--config", "some.yaml", "--once"], "prometheus_client is not installed"),
         ("prometheus_client", ["--once"], "prometheus_client is not installed"),
+        ("google.protobuf", ["--listen", "127.0.0.1:0"], "protobuf is not installed"),
         ("yaml", ["--config", "some.yaml", "--check"], "PyYAML is not installed"),
         (
             "opentelemetry",

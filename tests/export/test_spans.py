@@ -136,6 +136,22 @@ def test_spans_arrive(compile_bpf: Compile, collector: Collector) -> None:
     assert not second.parent_span_id
 
 
+@pytest.mark.parametrize(("environment", "service"), [("shop", "shop"), ("", "call")])
+def test_a_span_without_a_service_is_of_the_environments(
+    compile_bpf: Compile, collector: Collector, monkeypatch: pytest.MonkeyPatch, environment: str, service: str
+) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", environment)
+    sink = SpanSink(collector.url)
+    spec = ObjectSpec.from_bytes(compile_bpf(SOURCE))
+    config = config_of(CONFIG.replace("      service: kernel\n", ""))
+    with Exported(config, spec, Engine(possible_cpus=1), sink=sink) as exported:
+        exported.run()
+        exported.obj.programs["put"].test_run(context=record())
+        exported.spans[0].stop()
+    sink.close()
+    assert [each for each, _ in collector.spans] == [service]
+
+
 def test_what_a_collector_does_not_take_is_counted(compile_bpf: Compile, caplog: pytest.LogCaptureFixture) -> None:
     refusing = Collector(400)
     try:

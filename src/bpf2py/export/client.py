@@ -9,7 +9,7 @@ from bpf2py.errors import NotSupported
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["new_registry", "require_client"]
+__all__ = ["new_registry", "require_client", "require_protobuf"]
 
 
 def require_client() -> None:
@@ -20,6 +20,14 @@ def require_client() -> None:
         raise NotSupported(
             "prometheus_client is not installed: pip install 'bpf2py[prometheus]'", feature="prometheus_client"
         ) from None
+
+
+def require_protobuf() -> None:
+    """Raises NotSupported where `protobuf` is not installed: `prometheus_client` does without it, a server of metrics does not."""
+    try:
+        from google.protobuf import descriptor_pb2  # noqa: F401
+    except ImportError:
+        raise NotSupported("protobuf is not installed: pip install 'bpf2py[prometheus]'", feature="protobuf") from None
 
 
 def new_registry() -> CollectorRegistry:

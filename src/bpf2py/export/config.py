@@ -421,6 +421,8 @@ def _decoder(node: _Node) -> Decoder:
             raise EncodeError(f"{table.where}: a mapping of words to words is needed here")
         static_map = {str(key): str(value) for key, value in table.content.items()}
     made = Decoder(name, static_map, node.patterns("regexps"), node.flag("allow_unknown"))
+    if node.whole("skip_cache_size", 0) < 0:  # no effect: KeyDecoder keeps what it left out together with what it made
+        node.fail("skip_cache_size: it is a number of labels")
     if name == "static_map" and static_map is None:
         node.fail("static_map: it is missing")
     if name == "regexp" and not made.regexps:

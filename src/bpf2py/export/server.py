@@ -10,6 +10,7 @@ from wsgiref.simple_server import WSGIServer
 
 from bpf2py._lazy import module
 from bpf2py.errors import BpfError
+from bpf2py.export.client import require_protobuf
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -40,8 +41,9 @@ def serve(
         certificate, key: files for TLS.
         problems: what is wrong with the exporter, for ``/healthz``: nothing where it is well.
 
-    Raises BpfError when the address or the files cannot be used.
+    Raises BpfError when the address or the files cannot be used, NotSupported without the extra ``prometheus``.
     """
+    require_protobuf()
     from prometheus_client import start_http_server
 
     try:

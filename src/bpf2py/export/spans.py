@@ -6,6 +6,7 @@ What is read of a record, by the names of its labels, is ebpf_exporter's: ``trac
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
@@ -96,7 +97,8 @@ class SpanReader(RecordThread):
         self.sent = 0
         self._keys = keys
         self._sink = sink
-        self._resource = Resource.create({"service.name": source.service or source.name})
+        service = source.service or os.environ.get("OTEL_SERVICE_NAME") or source.name
+        self._resource = Resource.create({"service.name": service})
         self._names = [label.name for label in source.labels]
         # What bpf_ktime_get_ns() says is since the machine started.
         self._since = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)

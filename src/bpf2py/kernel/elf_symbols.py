@@ -52,7 +52,7 @@ class _Function(NamedTuple):
 def find_binary(what: str, name: str) -> str:
     """The path of an executable or library: as given, in PATH, or (``libc``, ``libc.so.6``) where libraries are.
 
-    Raises AttachError when it is not found.
+    Raises AttachError when it is not found, or is a script in PATH: another program of that name would not be the one that runs.
     """
     if "/" in name:
         if os.path.exists(name):
@@ -63,20 +63,22 @@ def find_binary(what: str, name: str) -> str:
         for directory in (f"/lib/{multiarch}", f"/usr/lib/{multiarch}", *_LIBRARIES):
             for file in (name, f"{name}.so", f"{name}.so.6"):
                 path = os.path.join(directory, file)
-                if _is_elf(path):  # libc.so is a text for linkers where it is at all
+                if _starts_with(path, b"\x7fELF"):  # libc.so is a text for linkers where it is at all
                     return path
     found = shutil.which(name)
     if found is None:
         raise AttachError(
             f"{what}: there is no executable or library {name!r} in PATH or the library directories", errno=2
         )
+    if _starts_with(found, b"#!"):
+        raise AttachError(f"{what}: {name!r} in PATH is a script, {found}: give the path of the program that it starts")
     return found
 
 
-def _is_elf(path: str) -> bool:
+def _starts_with(path: str, magic: bytes) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(4) == b"\x7fELF"
+            return file.read(len(magic)) == magic
     except OSError:
         return False
 

@@ -8,10 +8,11 @@ import struct
 from bpf2py.errors import AttachError, BpfOSError, NotSupported, PermissionDenied
 from bpf2py.kernel.link import PERF_EVENT_IOC_ENABLE, PERF_EVENT_IOC_SET_BPF, KernelLink, link_create
 from bpf2py.kernel.syscall import Fd, environment_error, libc, open_call, syscall_numbers
-from bpf2py.uapi.errno import EACCES, EEXIST, EPERM
+from bpf2py.uapi.errno import EACCES, EEXIST, ENODEV, ENOENT, EOPNOTSUPP, EPERM
 from bpf2py.uapi.program_types import AttachType
 
 PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 0, 1, 2
+COUNTED_BY_CPUS = (PERF_TYPE_HARDWARE, 3, 4)  # and PERF_TYPE_HW_CACHE, PERF_TYPE_RAW
 PERF_FLAG_FD_CLOEXEC = 8
 PERF_SAMPLE_RAW = 1 << 10
 _ATTR_SIZE = 128  # PERF_ATTR_SIZE_VER7
@@ -32,7 +33,7 @@ def open_event(
     cpu: int = 0,
     breakpoint_type: int = 0,
 ) -> Fd:
-    """perf_event_open(). Raises PermissionDenied or BpfOSError naming `what`.
+    """perf_event_open(). Raises PermissionDenied, NotSupported or BpfOSError naming `what`.
 
     `bits` is the attr's word of flag bits (1: disabled); the others are fields of struct perf_event_attr.
     """
@@ -60,6 +61,14 @@ def open_event(
     if errno in (EPERM, EACCES):
         raise PermissionDenied(
             f"{what}: perf_event_open is not permitted: CAP_PERFMON is needed (or sysctl kernel.perf_event_paranoid=-1)",
+            errno=errno,
+            command="perf_event_open",
+        )
+    if kind in COUNTED_BY_CPUS and errno in (ENOENT, ENODEV, EOPNOTSUPP):
+        raise NotSupported(
+            f"{what}: this machine does not count that event (type {kind}, config {config:#x}): virtual machines often have no "
+            "hardware counters; the kernel's own, such as cpu-clock (type 1, config 0), are everywhere",
+            feature="hardware counters",
             errno=errno,
             command="perf_event_open",
         )

@@ -113,7 +113,7 @@ class ProgCounters(Owned):
         what = f"program {program.name}: {name}"
         try:
             return open_event(what, kind, config, sample_period=0, sample_type=0, wakeup_events=0, cpu=cpu)
-        except BpfOSError as error:
+        except (BpfOSError, NotSupported) as error:
             if error.errno not in (EINVAL, ENODEV, ENOENT, EOPNOTSUPP):
                 raise
             software = ", ".join(name for name, (kind, _) in COUNTERS.items() if kind == 1)
