@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 MODULES = (
     "bpf2py", "bpf2py.maps", "bpf2py.readers", "bpf2py.symbols", "bpf2py.values", "bpf2py.features", "bpf2py.errors",
@@ -57,7 +57,7 @@ def describe() -> str:
                 lines.append(f"{name}: {len(thing)} members")
             elif inspect.isclass(thing) and thing.__module__ not in ("builtins",) and module_name != "bpf2py.generated":
                 lines += [f"class {name}({', '.join(base.__name__ for base in thing.__bases__)})", *members(thing)]
-            elif callable(thing):
+            elif callable(thing) and get_origin(thing) is None:
                 lines.append(f"{name}{signature(thing)}")
             else:
                 lines.append(name)

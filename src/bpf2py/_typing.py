@@ -9,6 +9,8 @@ numbers of the package's own; enumerations that users see are real ones.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -109,8 +111,9 @@ else:
 
     def _replace(self, /, **changes):
         made = self._make(map(changes.pop, self._fields, self))
-        if changes:
-            raise ValueError(f"Got unexpected field names: {list(changes)!r}")
+        if changes:  # a TypeError since Python 3.13
+            wrong = TypeError if sys.version_info >= (3, 13) else ValueError
+            raise wrong(f"Got unexpected field names: {list(changes)!r}")
         return made
 
     def _asdict(self):
