@@ -1,8 +1,10 @@
 """TCP segments that are sent again."""
 
 from bpf2py.lang import *
-from bpf2py.lang.kernel import cgroup, inet_sock, sk_buff, sock
+from bpf2py.lang.kernel import inet_sock, sk_buff, sock
 from bpf2py.lang.kernel import tcp_sock as tcp_socket
+
+from .cgroups import is_within
 
 AF_INET = 2
 SYN_SENT = 2  # include/net/tcp_states.h
@@ -34,15 +36,7 @@ only_cgroup: Const[u64] = 0
 
 def has_cgroup(sk: Ptr[sock]) -> bool:
     """The socket's: the one of the process that made it."""
-    group = Ptr[cgroup](u64(sk.sk_cgrp_data.cgroup))
-    for _ in range(16):
-        if group.kn.id == only_cgroup:
-            return True
-        parent = u64(group.self.parent)  # `self` is the first member
-        if parent == 0:
-            return False
-        group = Ptr[cgroup](parent)
-    return False
+    return is_within(u64(sk.sk_cgrp_data.cgroup), only_cgroup)
 
 
 @tp_btf("tcp_retransmit_skb")

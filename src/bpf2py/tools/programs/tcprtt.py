@@ -1,9 +1,10 @@
 """Round-trip times of TCP connections, as the kernel has smoothed them, at every packet that comes in."""
 
 from bpf2py.lang import *
-from bpf2py.lang.kernel import cgroup, inet_sock, sk_buff, sock
+from bpf2py.lang.kernel import inet_sock, sk_buff, sock
 from bpf2py.lang.kernel import tcp_sock as tcp_socket
 
+from .cgroups import is_within
 from .log2 import log2
 
 SLOTS = 27
@@ -35,15 +36,7 @@ only_cgroup: Const[u64] = 0
 
 def has_cgroup(sk: Ptr[sock]) -> bool:
     """The socket's: the one of the process that made it."""
-    group = Ptr[cgroup](u64(sk.sk_cgrp_data.cgroup))
-    for _ in range(16):
-        if group.kn.id == only_cgroup:
-            return True
-        parent = u64(group.self.parent)  # `self` is the first member
-        if parent == 0:
-            return False
-        group = Ptr[cgroup](parent)
-    return False
+    return is_within(u64(sk.sk_cgrp_data.cgroup), only_cgroup)
 
 
 @tp_btf("tcp_probe")

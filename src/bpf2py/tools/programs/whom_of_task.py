@@ -1,8 +1,9 @@
 """Whom a tool watches, asked about another thread than the one that runs."""
 
 from bpf2py.lang import *
-from bpf2py.lang.kernel import cgroup, task_struct
+from bpf2py.lang.kernel import task_struct
 
+from .cgroups import is_within
 from .whom import followed, only_cgroup, only_comm, only_followed, only_pid
 
 
@@ -25,12 +26,4 @@ def has_comm(task: Ptr[task_struct]) -> bool:
 
 
 def has_cgroup(task: Ptr[task_struct]) -> bool:
-    group = Ptr[cgroup](u64(task.cgroups.dfl_cgrp))
-    for _ in range(16):
-        if group.kn.id == only_cgroup:
-            return True
-        parent = u64(group.self.parent)  # `self` is the first member
-        if parent == 0:
-            return False
-        group = Ptr[cgroup](parent)
-    return False
+    return is_within(u64(task.cgroups.dfl_cgrp), only_cgroup)
