@@ -42,22 +42,28 @@ def on_disk(tmp_path: Path) -> str:
     return str(path)
 
 
+def missing(problems: list[str]) -> int:
+    """How many requests the tool says are missing: a busy kernel does not report every end to programs."""
+    return sum(int(each.split()[0]) for each in problems if "requests are missing" in each)
+
+
 def test_biosnoop_shows_every_byte_that_was_read(watch: Watch, on_disk: str) -> None:
-    """A read may become several requests, where the file's blocks are not in a row."""
+    """A read may become several requests, where the file's blocks are not in a row; and the process reads other files."""
     seen = watch("biosnoop", f"PATH = {on_disk!r}\n" + READS)
     pid, told = seen.told
     reads = [r for r in seen.records if r["pid"] == pid and r["operation"] == "read"]
-    direct = reads[-len(told) :]
-    if not seen.problems:  # busy kernels do not report every end to programs: then it is said
-        assert sum(r["bytes"] for r in reads) >= sum(told)
-        assert len(reads) >= len(told)
-    if len(reads) == len(told):
-        assert Counter(r["bytes"] for r in direct) == Counter(told)
+    lost = missing(seen.problems)
+    assert sum(r["bytes"] for r in reads) + lost * max(told) >= sum(told)
+    assert len(reads) + lost >= len(told)
+    if not lost and len(reads) == len(told):  # so none was divided, and there was no other
+        assert Counter(r["bytes"] for r in reads) == Counter(told)
     assert all(r["error"] == "" and 0 <= r["queued_ms"] <= r["ms"] for r in reads)
 
 
 def test_biolatency_counts_them(watch: Watch, on_disk: str) -> None:
     seen = watch("biolatency", f"PATH = {on_disk!r}\n" + READS)
+    told = len(seen.told[1])
     count = sum(bucket["count"] for row in seen.records for bucket in row["buckets"])
-    assert len(seen.told[1]) <= count <= 3 * len(seen.told[1])
+    assert told <= count + missing(seen.problems)
+    assert count <= 3 * told
     assert all(row["disk"] for row in seen.records)
