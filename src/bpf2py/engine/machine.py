@@ -11,13 +11,14 @@ from bpf2py.engine.helpers import KFUNCS, python_helper
 from bpf2py.engine.helpers import Fault as HelperFault
 from bpf2py.engine.maps.core import MapCore, MapSystem
 from bpf2py.engine.maps.rings import notify
-from bpf2py.engine.memory import ENGINE, FUNCTIONS, NESTING, PUBLIC, STACK, STACKS
+from bpf2py.engine.memory import FUNCTIONS, NESTING, PUBLIC, STACK, STACKS
 from bpf2py.engine.newest import Newest
 from bpf2py.engine.own_helpers import OWN_HELPER, OwnHelpers
 from bpf2py.engine.programs.faults import describe
 from bpf2py.engine.programs.loaded import Attachment, LoadedProgram
 from bpf2py.engine.run import Run
 from bpf2py.engine.sockets import XdpSocket
+from bpf2py.engine.state import note_run
 from bpf2py.engine.task import Task
 from bpf2py.engine.timers import Timers
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError, ProgramFault
@@ -26,8 +27,6 @@ __all__ = ["DEFAULT_KERNEL", "Machine"]
 
 TRACE_LINES, CLONED_PACKETS = 1 << 16, 1 << 12
 DEFAULT_KERNEL = "6.18"
-_PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid after it
-_M64 = (1 << 64) - 1
 _PER_RUN = (Slot.STACK_TOP, Slot.STACK_LOW, Slot.TAIL_CALLS, Slot.FAULT)
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
 
@@ -161,10 +160,9 @@ class Machine(MapSystem):
             raise ClosedError(f"program {program.name}: run: the program is closed")
         task = self.task
         run = Run(program, context, task)
-        self.memory.u64[_PID_TGID] = (task.tgid << 32 | task.pid & 0xFFFFFFFF) & _M64
-        self.memory.u64[_PID_TGID + 1] = (task.gid << 32 | task.uid & 0xFFFFFFFF) & _M64
         if prepare is not None:
             prepare(run)
+        note_run(self.memory, run)
         control = self.memory.control
         kept = [control[slot] for slot in _PER_RUN]
         low = self.memory.base + STACKS + (NESTING - 1 - depth) * STACK
@@ -185,6 +183,8 @@ class Machine(MapSystem):
                 result = self._faulted(run, fault)
         finally:
             del self.runs[depth:]
+            if depth:
+                note_run(self.memory, self.runs[-1])
             for address in run.owned:
                 self._storage_owners.pop(address, None)
                 self.memory.free(address)

@@ -63,6 +63,14 @@ class Executable:
             raise OSError(ctypes.get_errno(), "no memory may be made executable here")
 
 
+def _clock_gettime() -> int:
+    """The address of C's function, 0 where there is none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
+
+
 def _pages(size: int) -> int:
     return (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
 
@@ -81,12 +89,14 @@ class _Runtime:
         assert own is not None
         self.processor: Processor = own
         self.layout = Layout(size, -CONTROL - MAX_FUNCTIONS * 8, address, OPS_STACK, own.features())
+        self.layout.clock_gettime = _clock_gettime()
         code, places = own.runtime(self.layout)
         self.executable = Executable(code)
         start = self.executable.address
         self.layout.unwind = start + places["unwind"]
         self.layout.python_helper = start + places["python_helper"]
         self.layout.first_call = start + places["first_call"]
+        self.layout.clock = start + places["clock"] if self.layout.clock_gettime else 0
         self.operation = start + places["operation"]
         self.program = _PROGRAM(start + places["program"])
         self.synchronise = _SYNCHRONISE(start + places["synchronise"]) if "synchronise" in places else None
@@ -123,6 +133,7 @@ class NativeCode:
     """
 
     fuel, helper_cost = 1 << 31, 1 << 11
+    is_native = True
 
     def __init__(
         self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int], _lock: threading.RLock
@@ -132,6 +143,7 @@ class NativeCode:
         self.callback = callback
         self._runtime = _runtime(memory.size)
         self.layout = self._runtime.layout
+        self.has_clock = bool(self.layout.clock)
         self._kept: dict[int, Executable] = {}
         self._thunks = _Thunks(self._runtime.synchronise)
         self.resolve: dict[str, int] = {}

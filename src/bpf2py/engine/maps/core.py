@@ -51,7 +51,7 @@ __all__ = [
 
 # struct map of sources/engine.h: up to `own`.
 HEADER = struct.Struct("<8IQQIIQII")
-STRIDE, FROZEN, COUNT = 24, 48, 52  # offsets
+STRIDE, SLOT, FROZEN, COUNT = 24, 28, 48, 52  # offsets
 OWN = 72
 _BATCH = struct.Struct("<QQIIIIQQ")
 _LINE = 64
@@ -260,6 +260,11 @@ class MapCore(Owned):
     def stride(self) -> int:
         """Bytes from one element to the next."""
         return self.engine.memory.u32[self.header + STRIDE >> 2]
+
+    @property
+    def slot_size(self) -> int:
+        """Bytes from one CPU's value to the next, of maps with one for each."""
+        return self.engine.memory.u32[self.header + SLOT >> 2]
 
     def perf_output(self, cpu: int, data: bytes) -> int:
         """What bpf_perf_event_output() does to the buffer of a CPU; -ENOENT where nobody reads."""

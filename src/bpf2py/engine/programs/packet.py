@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from bpf2py.engine.state import note_packet
 from bpf2py.uapi.errno import EINVAL, EOPNOTSUPP
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -45,9 +46,13 @@ L2_TYPES = (P.SCHED_CLS, P.SCHED_ACT)  # see the Ethernet header; others start a
 
 
 class Packet:
-    """A packet's bytes in the engine's memory, from `data` to `end`, in a block from `start` to `limit`."""
+    """A packet's bytes in the engine's memory, from `data` to `end`, in a block from `start` to `limit`.
 
-    __slots__ = ("context", "data", "end", "limit", "memory", "meta", "start")
+    Attributes:
+        runs: whether a program runs on it: the library's helpers have to know where it is.
+    """
+
+    __slots__ = ("context", "data", "end", "limit", "memory", "meta", "runs", "start")
 
     def __init__(self, memory: Memory, data: bytes, headroom: int, tailroom: int) -> None:
         self.memory = memory
@@ -56,10 +61,16 @@ class Packet:
         self.data = self.meta = self.start + headroom
         self.end = self.data + len(data)
         self.context = 0
+        self.runs = False
         memory.write(self.data, data)
 
     def __len__(self) -> int:
         return self.end - self.data
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where the library's helpers for struct __sk_buff find it: data, end, link layer header; zeros where it has none."""
+        return 0, 0, 0
 
     def content(self) -> bytes:
         """What the packet is now."""
@@ -210,8 +221,15 @@ class SkBuff(Packet):
             _SOCK.pack(0, family, 0, 0, 0, 0, at[:4], ip6[:16], 0, 0, at[4:], ip6[16:], TCP_CLOSE, 0xFFFFFFFF),
         )
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """See `Packet.place`."""
+        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN
+
     def sync(self) -> None:
         """Write data, data_end, data_meta and len."""
+        if self.runs:
+            note_packet(self.memory, self.place)
         self.set_number(SKB["data"], self.data)
         self.set_number(SKB["data_end"], self.end)
         self.set_number(SKB["data_meta"], self.meta)

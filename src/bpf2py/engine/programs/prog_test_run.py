@@ -279,6 +279,7 @@ def run_once(
 
             def with_packet(run: Run) -> None:
                 run.packet = packet
+                packet.runs = True
                 if prepare is not None:
                     prepare(run)
 

@@ -71,11 +71,27 @@ struct engine {
 	u32 version;       /* of the simulated kernel: major << 16 | minor << 8 | patch, patch at most 255 */
 	u32 lru_fixed;     /* the LRU variant of old kernels: local lists of 128 whatever the map's size */
 	u64 random;        /* state of the random numbers */
-	u64 now;           /* frozen time in ns, 0: the real clock */
+	u64 now;           /* frozen time in ns */
 	u64 rings;         /* headers of the RINGBUF maps, a list: see ringbuf.h */
-	u64 pid_tgid;      /* of the task that runs: tgid << 32 | pid */
+	/* Of the program that runs, see state.py. */
+	u64 pid_tgid;      /* tgid << 32 | pid */
 	u64 uid_gid;       /* gid << 32 | uid */
+	u64 cgroup_id;
+	u64 cookie;        /* of what the program is attached by */
+	u64 task;          /* its struct task_struct, 0: nobody asked for it yet */
+	u64 packet;        /* the first byte of its struct __sk_buff, 0: it has none */
+	u64 packet_end;
+	u64 mac;           /* where the packet's link layer header is, or would be */
+	u64 comm[2];
+	u32 own_memory;    /* user memory is what tests put into this memory */
+	u32 named;         /* whether comm is what the task is called */
+	/* Of the machine. */
+	u64 end;           /* of the memory */
+	u32 clock;         /* CLOCK_... */
 };
+#define CLOCK_PYTHON 0 /* somebody's function */
+#define CLOCK_FROZEN 1
+#define CLOCK_REAL 2
 #define ENGINE ((struct engine *)(MEMORY + 0x100))
 
 /* A map's header, 256 bytes, below PUBLIC. What a program calls "map" is its address. */

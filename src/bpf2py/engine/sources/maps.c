@@ -7,6 +7,7 @@
 #include "helpers.h"
 #include "lists.h"
 #include "lpm.h"
+#include "quick.h"
 #include "ringbuf.h"
 #include "stack_trace.h"
 #include "storage.h"

@@ -1,0 +1,92 @@
+"""`struct engine` of sources/engine.h: what the library knows of the machine and of the program that runs."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+from bpf2py.engine.memory import ENGINE
+
+if TYPE_CHECKING:
+    from bpf2py.engine.memory import Memory
+    from bpf2py.engine.task import Task
+
+__all__ = ["FROZEN", "PYTHON", "REAL", "note_clock", "note_end", "note_packet", "note_run", "note_task_struct"]
+
+PYTHON, FROZEN, REAL = range(3)  # CLOCK_...
+_NOW = ENGINE + 24 >> 3
+_RUN = ENGINE + 40
+_TASK_STRUCT = ENGINE + 72 >> 3
+_PACKET = ENGINE + 80 >> 3
+_END = ENGINE + 128 >> 3
+_CLOCK = ENGINE + 136 >> 2
+# pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, comm, own_memory, named
+_store = struct.Struct("<8Q16sII").pack_into
+_M64 = (1 << 64) - 1
+_NO_PACKET = (0, 0, 0)
+
+
+class _Packet(Protocol):
+    @property
+    def place(self) -> tuple[int, int, int]: ...
+
+
+class Run(Protocol):
+    """What is asked of a run: see `bpf2py.engine.run.Run`."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def packet(self) -> _Packet | None: ...
+
+    @property
+    def cookie(self) -> int: ...
+
+    @property
+    def task_address(self) -> int: ...
+
+
+def note_end(memory: Memory) -> None:
+    """Say how large the memory is."""
+    memory.u64[_END] = memory.size
+
+
+def note_clock(memory: Memory, kind: int, now: int) -> None:
+    """Say where the time comes from."""
+    memory.u64[_NOW] = now
+    memory.u32[_CLOCK] = kind
+
+
+def note_run(memory: Memory, run: Run) -> None:
+    """Say what runs from now on."""
+    task, packet = run.task, run.packet
+    place = packet.place if packet is not None else _NO_PACKET
+    try:
+        comm, named = task.comm.encode()[:15], 1
+    except (UnicodeEncodeError, AttributeError):
+        comm, named = b"", 0  # the helper that is asked for it says so
+    _store(
+        memory.view,
+        _RUN,
+        (task.tgid << 32 | task.pid & 0xFFFFFFFF) & _M64,
+        (task.gid << 32 | task.uid & 0xFFFFFFFF) & _M64,
+        task.cgroup_id & _M64,
+        run.cookie & _M64,
+        run.task_address,
+        *place,
+        comm,
+        task.memory is None,
+        named,
+    )
+
+
+def note_packet(memory: Memory, place: tuple[int, int, int]) -> None:
+    """Say where the packet of what runs is now: its data, its end, its link layer header."""
+    at = _PACKET
+    memory.u64[at], memory.u64[at + 1], memory.u64[at + 2] = place
+
+
+def note_task_struct(memory: Memory, address: int) -> None:
+    """Say where the struct task_struct of the task is."""
+    memory.u64[_TASK_STRUCT] = address
