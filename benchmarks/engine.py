@@ -129,9 +129,9 @@ WORK = [
             ("strncmp", 'text, 16, "bpf"'),
         )
     ),
-    Work("strtol", 'long number; sum += bpf_strtol("-12345", 6, 0, &number) + number;', turns=128),
-    Work("snprintf", 'BPF_SNPRINTF(text, sizeof(text), "%d %s", index, other);', turns=64),
-    Work("trace_printk", 'bpf_printk("%d %s", index, other);', turns=16),
+    Work("strtol", 'long number; sum += bpf_strtol("-12345", 6, 0, &number) + number;'),
+    Work("snprintf", 'BPF_SNPRINTF(text, sizeof(text), "%d %s", index, other);', turns=512),
+    Work("trace_printk", 'bpf_printk("%d %s", index, other);', turns=512),
     Work("perf_event_output", "bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, text, 16);", turns=512),
     Work("get_stackid", _add("bpf_get_stackid(ctx, &stacks, 0)"), turns=64),
     *(

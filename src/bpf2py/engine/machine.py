@@ -18,7 +18,7 @@ from bpf2py.engine.programs.faults import describe
 from bpf2py.engine.programs.loaded import Attachment, LoadedProgram
 from bpf2py.engine.run import Run
 from bpf2py.engine.sockets import XdpSocket
-from bpf2py.engine.state import note_run
+from bpf2py.engine.state import has_logged, logged, note_run
 from bpf2py.engine.task import Task
 from bpf2py.engine.timers import Timers
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError, ProgramFault
@@ -47,7 +47,7 @@ class Machine(MapSystem):
         helpers: Mapping[str, Callable[..., int]] | None = None,
     ) -> None:
         super().__init__(kernel, possible_cpus, seed, clock, translator, fuel)
-        self.trace: Newest[str] = Newest(TRACE_LINES)
+        self._trace: Newest[str] = Newest(TRACE_LINES)
         self.signals: Newest[tuple[int, int]] = Newest(TRACE_LINES)
         self.cloned: Newest[tuple[int, bytes]] = Newest(CLONED_PACKETS)
         self.socket_options: dict[tuple[int, int], bytes] = {}
@@ -99,6 +99,21 @@ class Machine(MapSystem):
         if name in KFUNCS or name in self.helpers:
             return 1
         return self.symbols.get(name)
+
+    @property
+    def trace(self) -> Newest[str]:
+        """Lines of bpf_trace_printk."""
+        self._keep_lines()
+        return self._trace
+
+    @trace.setter
+    def trace(self, lines: Newest[str]) -> None:
+        logged(self.memory)
+        self._trace = lines
+
+    def _keep_lines(self) -> None:
+        for line in logged(self.memory):
+            self._trace.add(line.decode("utf-8", "replace").rstrip("\n"))
 
     def xdp_socket(self) -> XdpSocket:
         """A simulated socket of AF_XDP, for an XSKMAP: real ones need CAP_NET_RAW."""
@@ -192,6 +207,8 @@ class Machine(MapSystem):
                 control[slot] = value
         if started is not None:
             program.ran(time.perf_counter_ns() - started)
+        if has_logged(self.memory):
+            self._keep_lines()
         if self.ring_events:
             notify(self.ring_events)
         return result

@@ -11,24 +11,29 @@ if TYPE_CHECKING:
     from bpf2py.engine.memory import Memory
     from bpf2py.engine.task import Task
 
-__all__ = ["FROZEN", "PYTHON", "REAL", "note_clock", "note_end", "note_packet", "note_run", "note_task_struct"]
+__all__ = [
+    "FROZEN", "PYTHON", "REAL", "has_logged", "logged", "note_clock", "note_memory", "note_packet", "note_run", "note_task_struct",
+]  # fmt: skip
 
 PYTHON, FROZEN, REAL = range(3)  # CLOCK_...
 _NOW = ENGINE + 24 >> 3
 _RUN = ENGINE + 40
 _TASK_STRUCT = ENGINE + 72 >> 3
 _PACKET = ENGINE + 80 >> 3
-_END = ENGINE + 128 >> 3
-_CLOCK = ENGINE + 136 >> 2
-# pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, comm, own_memory, named
-_store = struct.Struct("<8Q16sII").pack_into
+_END = ENGINE + 136 >> 3
+_LOG = ENGINE + 144 >> 3
+_LOG_USED = ENGINE + 152 >> 2
+_CLOCK = ENGINE + 156 >> 2
+LOG_SIZE = 1 << 16  # as in sources/format.h
+# pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, skb, comm, own_memory, named
+_store = struct.Struct("<9Q16sII").pack_into
 _M64 = (1 << 64) - 1
-_NO_PACKET = (0, 0, 0)
+_NO_PACKET = (0, 0, 0, 0)
 
 
 class _Packet(Protocol):
     @property
-    def place(self) -> tuple[int, int, int]: ...
+    def place(self) -> tuple[int, int, int, int]: ...
 
 
 class Run(Protocol):
@@ -47,9 +52,30 @@ class Run(Protocol):
     def task_address(self) -> int: ...
 
 
-def note_end(memory: Memory) -> None:
-    """Say how large the memory is."""
+def note_memory(memory: Memory) -> None:
+    """Say how large the memory is, and where lines of bpf_trace_printk are kept in it."""
     memory.u64[_END] = memory.size
+    memory.u64[_LOG] = memory.allocate(LOG_SIZE, private=True)
+
+
+def has_logged(memory: Memory) -> bool:
+    """Whether there are lines of bpf_trace_printk that `logged` would give."""
+    return memory.u32[_LOG_USED] != 0
+
+
+def logged(memory: Memory) -> list[bytes]:
+    """Lines of bpf_trace_printk since the last time."""
+    used = memory.u32[_LOG_USED]
+    if not used:
+        return []
+    memory.u32[_LOG_USED] = 0
+    start = memory.u64[_LOG]
+    log, lines, at = bytes(memory.view[start : start + used]), [], 0
+    while at < used:
+        end = at + 2 + int.from_bytes(log[at : at + 2], "little")
+        lines.append(log[at + 2 : end])
+        at = end
+    return lines
 
 
 def note_clock(memory: Memory, kind: int, now: int) -> None:
@@ -81,10 +107,10 @@ def note_run(memory: Memory, run: Run) -> None:
     )
 
 
-def note_packet(memory: Memory, place: tuple[int, int, int]) -> None:
-    """Say where the packet of what runs is now: its data, its end, its link layer header."""
+def note_packet(memory: Memory, place: tuple[int, int, int, int]) -> None:
+    """Say where the packet of what runs is now: its data, its end, its link layer header, its struct __sk_buff."""
     at = _PACKET
-    memory.u64[at], memory.u64[at + 1], memory.u64[at + 2] = place
+    memory.u64[at], memory.u64[at + 1], memory.u64[at + 2], memory.u64[at + 3] = place
 
 
 def note_task_struct(memory: Memory, address: int) -> None:

@@ -13,7 +13,7 @@ from bpf2py.engine.code.code import Code, Function, Op
 from bpf2py.engine.code.library import library_code
 from bpf2py.engine.code.native import translator_class
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, Memory
-from bpf2py.engine.state import FROZEN, PYTHON, REAL, note_clock, note_end
+from bpf2py.engine.state import FROZEN, PYTHON, REAL, note_clock, note_memory
 from bpf2py.engine.version import has_fixed_lru, parse_version
 from bpf2py.errors import BpfOSError, EncodeError
 from bpf2py.owned import Owned
@@ -60,7 +60,7 @@ class System(Owned):
         self.memory.u32[engine + 2] = number
         self.memory.u32[engine + 3] = has_fixed_lru(self.version)
         self.memory.u64[(ENGINE >> 3) + 2] = (seed * 0x9E3779B97F4A7C15 + 0xD1B54A32D192ED03) & (1 << 64) - 1
-        note_end(self.memory)
+        note_memory(self.memory)
         self.clock = clock
 
     def _call_helper(self, a: int, b: int, c: int, d: int, e: int, number: int) -> int:

@@ -35,7 +35,8 @@ _QUICK = frozenset(
 ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 get_current_cgroup_id get_attach_cookie
 get_numa_node_id get_current_task get_current_task_btf get_current_comm probe_read probe_read_kernel probe_read_user
 probe_read_str probe_read_kernel_str probe_read_user_str copy_from_user skb_load_bytes skb_load_bytes_relative skb_store_bytes
-skb_pull_data csum_diff l3_csum_replace l4_csum_replace strncmp
+skb_pull_data get_hash_recalc get_socket_cookie skb_cgroup_id redirect csum_diff l3_csum_replace l4_csum_replace strncmp
+strtol strtoul snprintf trace_printk trace_vprintk perf_event_output
 """.split()
 )
 _INLINE = {

@@ -97,6 +97,9 @@ class StorableProgram(Protocol):
 class PerfOutput(Protocol):
     """What stands behind an entry of a PERF_EVENT_ARRAY: see `PerfBuffer`."""
 
+    @property
+    def address(self) -> int: ...
+
     def output(self, data: bytes) -> int: ...
 
 
@@ -121,7 +124,7 @@ class MapSystem(System):
         programs: by number.
         sockets: simulated ones, by number.
         events: perf buffers, by number.
-        ring_events: readers of ring buffers that wait.
+        ring_events: readers of ring and perf buffers that wait.
         timers: of their values.
     """
 

@@ -68,9 +68,9 @@ class Packet:
         return self.end - self.data
 
     @property
-    def place(self) -> tuple[int, int, int]:
-        """Where the library's helpers for struct __sk_buff find it: data, end, link layer header; zeros where it has none."""
-        return 0, 0, 0
+    def place(self) -> tuple[int, int, int, int]:
+        """Where helpers find it by a struct __sk_buff: data, end, link layer header, that struct; zeros without one."""
+        return 0, 0, 0, 0
 
     def content(self) -> bytes:
         """What the packet is now."""
@@ -222,9 +222,9 @@ class SkBuff(Packet):
         )
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def place(self) -> tuple[int, int, int, int]:
         """See `Packet.place`."""
-        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN
+        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN, self.context
 
     def sync(self) -> None:
         """Write data, data_end, data_meta and len."""

@@ -79,14 +79,17 @@ struct engine {
 	u64 cgroup_id;
 	u64 cookie;        /* of what the program is attached by */
 	u64 task;          /* its struct task_struct, 0: nobody asked for it yet */
-	u64 packet;        /* the first byte of its struct __sk_buff, 0: it has none */
+	u64 packet;        /* the first byte of its packet, 0: it has none that a struct __sk_buff stands for */
 	u64 packet_end;
 	u64 mac;           /* where the packet's link layer header is, or would be */
+	u64 skb;           /* the struct __sk_buff */
 	u64 comm[2];
 	u32 own_memory;    /* user memory is what tests put into this memory */
 	u32 named;         /* whether comm is what the task is called */
 	/* Of the machine. */
 	u64 end;           /* of the memory */
+	u64 log;           /* lines of bpf_trace_printk that are not in Engine.trace yet, each with its length in front */
+	u32 log_used;      /* bytes of it */
 	u32 clock;         /* CLOCK_... */
 };
 #define CLOCK_PYTHON 0 /* somebody's function */

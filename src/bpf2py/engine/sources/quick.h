@@ -29,6 +29,11 @@ INLINE int overlap(u64 to, u64 from, u64 size)
 	return to - from < size || from - to < size;
 }
 
+INLINE int overlap_of(u64 to, u64 size, u64 from, u64 length)
+{
+	return to - from < length || from - to < size;
+}
+
 LOCAL void copy_some(void *to, const void *from, u64 size)
 {
 	if (size == 16) {
@@ -231,6 +236,37 @@ EXPORT s64 skb_pull_data(u64 skb, u64 length)
 	return PYTHON(39)(skb, length, 0, 0, 0);
 }
 
+/* Without a hash, one of the first bytes. */
+EXPORT u64 get_hash_recalc(u64 skb)
+{
+	u32 *hash = (u32 *)(ENGINE->skb + 68), value = 0x811c9dc5;
+	u64 length = ENGINE->packet_end - ENGINE->packet;
+
+	if (!ENGINE->packet)
+		return PYTHON(34)(skb, 0, 0, 0, 0);
+	if (!*hash) {
+		for (u64 i = 0; i < 64 && i < length; i++)
+			value = (value ^ ((const u8 *)ENGINE->packet)[i]) * 0x01000193;
+		*hash = value ? value : 1;
+	}
+	return *hash;
+}
+
+EXPORT u64 get_socket_cookie(void)
+{
+	return 1;
+}
+
+EXPORT u64 skb_cgroup_id(void)
+{
+	return 1;
+}
+
+EXPORT u64 redirect(u64 ifindex, u64 flags)
+{
+	return ENGINE->packet && flags <= 1 ? 7 : PYTHON(23)(ifindex, flags, 0, 0, 0);
+}
+
 /* -- checksums ----------------------------------------------------------------------------------------------------------- */
 
 /* The sum of 32-bit words with what is carried added back. */
@@ -318,6 +354,74 @@ EXPORT s64 strncmp(u64 a, u64 size, u64 b)
 			break;
 	}
 	return 0;
+}
+
+
+/* A number as strtoll() reads it, negative where it may have a sign: the characters that made it up, 0: not done. */
+LOCAL u64 parsed(u64 text, u64 size, u64 base, u64 signs, u64 *found)
+{
+	const u8 *at = (const u8 *)text, *end, *first;
+	u64 value = 0, negative = 0;
+
+	if (!(u32)size || !public(text, (u32)size))
+		return 0;
+	end = at + (u32)size;
+	while (at < end && (*at == ' ' || (*at >= '\t' && *at <= '\r')))
+		at++;
+	if (signs && at < end && *at == '-') {
+		negative = 1;
+		at++;
+	}
+	if (at + 2 < end && *at == '0' && (at[1] | 32) == 'x' && (!base || base == 16)) {
+		at += 2;
+		base = 16;
+	} else if (!base) {
+		base = at < end && *at == '0' ? 8 : 10;
+	}
+	for (first = at; at < end; at++) {
+		u64 digit = *at - '0';
+
+		if (digit > 9) {
+			digit = (*at | 32) - 'a';
+			digit = digit > 5 ? 16 : digit + 10;
+		}
+		if (digit >= base)
+			break;
+		value = value * base + digit;
+		if (value >> 59)
+			return 0;
+	}
+	if (at == first)
+		return 0;
+	*found = negative ? -value : value;
+	return at - (const u8 *)text;
+}
+
+INLINE int is_base(u64 flags)
+{
+	return !flags || flags == 8 || flags == 10 || flags == 16;
+}
+
+EXPORT s64 strtol(u64 text, u64 size, u64 flags, u64 result)
+{
+	u64 value, length;
+
+	if (is_base(flags) && public(result, 8) && (length = parsed(text, size, flags, 1, &value))) {
+		*(u64 *)result = value;
+		return length;
+	}
+	return PYTHON(105)(text, size, flags, result, 0);
+}
+
+EXPORT s64 strtoul(u64 text, u64 size, u64 flags, u64 result)
+{
+	u64 value, length;
+
+	if (is_base(flags) && public(result, 8) && (length = parsed(text, size, flags, 0, &value))) {
+		*(u64 *)result = value;
+		return length;
+	}
+	return PYTHON(106)(text, size, flags, result, 0);
 }
 
 #endif
