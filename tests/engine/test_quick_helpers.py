@@ -1,0 +1,260 @@
+"""Helpers that the library answers in the usual case give what their Python functions give: results, memory, faults."""
+
+from __future__ import annotations
+
+import random
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.engine.raw_programs import RawProgram
+
+import bpf2py
+from bpf2py.engine import Engine, Task
+from bpf2py.engine.code.code import Op
+from bpf2py.engine.code.control import FIRST_CALL
+from bpf2py.engine.code.native import can_run
+from bpf2py.engine.helpers import _QUICK
+from bpf2py.engine.memory import PUBLIC
+from bpf2py.engine.programs.packet import SkBuff
+from bpf2py.engine.run import Run
+from bpf2py.errors import ProgramFault
+from bpf2py.isa import opcodes as isa
+from bpf2py.isa.helpers import HELPERS_BY_NAME
+
+pytestmark = pytest.mark.skipif(not can_run(), reason="no machine code on this processor")
+
+SEED = 20261128
+SIZE = 4096
+M64 = (1 << 64) - 1
+CLOCKS = ("ktime_get_ns", "ktime_get_boot_ns", "ktime_get_coarse_ns", "ktime_get_tai_ns", "jiffies64")
+APART = {*CLOCKS, "perf_event_output", "get_current_task", "get_current_task_btf"}  # have tests of their own
+FORMATS = [
+    b"%d %s", b"%u|%x|%X|%i", b"%ld %lu %llx %lld", b"%c%c%%", b"plain", b"", b"%5d", b"%", b"%q", b"%s%s%s", b"%sa", b"%s.",
+    b"%d\x7f",
+    b"\t%d\n", b"\x01", b"%p", b"%hd", b"%l", b"%lls", b"%dabc", b"%pI4", b"%lc", b"%s\xff",
+]  # fmt: skip
+TEXTS = [b"12", b"-12", b" 0x1F", b"077", b"08", b"", b"-", b"0x", b"9" * 25, b"word", b"x" * 600, b"-0", b"\t\n7z"]
+PACKET = bytes(12) + b"\x08\x00" + bytes(range(86))
+
+
+def program(engine: Engine, name: str) -> RawProgram:
+    """Calls a helper with the five numbers in its context."""
+    words = [Op(isa.BPF_ALU64 | isa.BPF_MOV | isa.BPF_X, 6, 1, 0, 0)]
+    words += [
+        Op(isa.BPF_LDX | isa.BPF_MEM | isa.BPF_DW, register, 6, 8 * (register - 1), 0) for register in range(1, 6)
+    ]
+    words += [Op(isa.CALL, 0, 0, 0, HELPERS_BY_NAME[name].id), Op(isa.EXIT, 0, 0, 0, 0)]
+    code = b"".join(struct.pack("<BBhi", op.opcode, op.dst | op.src << 4, op.offset, op.imm) for op in words)
+    return RawProgram(engine, code)
+
+
+class Side:
+    """An engine with memory to work on, a packet, and a program for the helper."""
+
+    def __init__(self, translator: str, name: str, **options: object) -> None:
+        self.engine = Engine(translator=translator, task=Task(7, 5, uid=3, gid=4, comm="a name of many"), **options)  # type: ignore[arg-type]
+        memory = self.engine.memory
+        self.context, self.memory = memory.allocate(64), memory.allocate(SIZE)
+        self.packet = SkBuff(memory, PACKET)
+        self.packet.runs = True
+        self.program = program(self.engine, name)
+        self.left_to_python = 0
+        callback = self.engine.code.callback
+
+        def counted(*arguments: int) -> int:
+            self.left_to_python += arguments[5] < FIRST_CALL
+            result: int = callback(*arguments)
+            return result
+
+        self.engine.code.callback = counted
+
+    def call(self, arguments: list[int], content: bytes) -> tuple[object, ...]:
+        """What a call gives and leaves."""
+        memory, packet = self.engine.memory, self.packet
+        memory.write(self.context, struct.pack("<5Q", *arguments))
+        memory.write(self.memory, content)
+        memory.write(packet.data, PACKET)
+        packet.set_number(68, 0)
+
+        def prepare(run: Run) -> None:
+            run.packet = packet
+            run.cookie = 99
+
+        result: object
+        try:
+            result = self.engine.execute(self.program, self.context, prepare)  # type: ignore[arg-type]
+        except ProgramFault as fault:
+            result = str(fault)
+        return result, memory.read(self.memory, SIZE), packet.content(), list(self.engine.trace), packet.number(68)
+
+
+@pytest.fixture
+def sides() -> Callable[[str], tuple[Side, Side]]:
+    def make(name: str) -> tuple[Side, Side]:
+        native, python = Side("native", name), Side("python", name)
+        assert (native.memory, native.context, native.packet.data) == (
+            python.memory,
+            python.context,
+            python.packet.data,
+        )
+        return native, python
+
+    return make
+
+
+def content(random_: random.Random) -> bytes:
+    """Formats, texts and noise, each at a multiple of 64."""
+    pieces = [
+        random_.choice((random_.choice(FORMATS), random_.choice(TEXTS), random_.randbytes(64)))
+        for _ in range(SIZE // 64)
+    ]
+    return b"".join(piece[:63].ljust(64, b"\0") if len(piece) < 64 else piece[:64] for piece in pieces)
+
+
+def argument(random_: random.Random, memory: int, end: int) -> int:
+    """An address, a size, flags, or what is none of them."""
+    place = memory + 64 * random_.randrange(SIZE // 64)
+    return random_.choice((
+        place, place, place, place + random_.randrange(64), memory + 128, 0, 1, 2, 4, 8, 15, 16, 16, 17, 20, 40, 64, 128,
+        1 << 32 | 16, (1 << 32) - 1, M64, end - 8, end, PUBLIC - 1, PUBLIC, random_.getrandbits(64), random_.randrange(100), 0xFFFF,
+        10, 0x80000000,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(_QUICK - APART))
+def test_the_library_and_python_agree(sides: Callable[[str], tuple[Side, Side]], name: str) -> None:
+    native, python = sides(name)
+    random_ = random.Random(f"{SEED} {name}")
+    end = native.engine.memory.size
+    for _ in range(600):
+        arguments = [argument(random_, native.memory, end) for _ in range(5)]
+        if random_.random() < 0.7:  # what is likely to be right
+            for position, parameter in enumerate(HELPERS_BY_NAME[name].parameters):
+                if "*" in parameter.type:
+                    arguments[position] = native.memory + 64 * random_.randrange(SIZE // 64 - 20)
+                elif "size" in parameter.name or parameter.name in ("len", "sz"):
+                    arguments[position] = random_.choice((2, 4, 8, 16, 24, 40, 64))
+                elif parameter.name in ("flags", "start_header"):
+                    arguments[position] = random_.choice((0, 0, 1, 2, 10, 16))
+                elif parameter.name in ("offset", "len"):
+                    arguments[position] = random_.randrange(110)
+        found = content(random_)
+        expected = python.call(arguments, found)
+        assert native.call(arguments, found) == expected, (name, [hex(each) for each in arguments])
+    assert native.left_to_python < 585, "hardly a call was one that the library answers"
+    assert python.left_to_python == 600
+
+
+@pytest.mark.parametrize("name", ["snprintf", "trace_vprintk"])
+def test_formats(sides: Callable[[str], tuple[Side, Side]], name: str) -> None:
+    native, python = sides(name)
+    random_ = random.Random(SEED)
+    at = native.memory
+    for _ in range(1500):
+        form = random_.choice(FORMATS) + random_.choice((b"", b"x", random_.choice(FORMATS)))
+        texts = [at + 1024 + 640 * i for i in range(3)]
+        values = [random_.choice((*texts, 0, 65, M64, 1 << 31, 1 << 63, random_.getrandbits(64), 9)) for _ in range(6)]
+        data = bytearray(SIZE)
+        data[: len(form)] = form
+        struct.pack_into("<6Q", data, 512, *values)
+        for i in range(3):
+            text = random_.choice(TEXTS)
+            data[1024 + 640 * i : 1024 + 640 * i + len(text)] = text
+        used = 8 * random_.randrange(7)
+        out, size = random_.choice(
+            ((at + 3200, 64), (at + 3200, 8), (at + 3200, 1), (at + 3200, 0), (at + 2, 64), (at + 1030, 32))
+        )
+        arguments = (
+            [out, size, at, at + 512, used]
+            if name == "snprintf"
+            else [at, random_.choice((64, 200, 3)), at + 512, used, 0]
+        )
+        assert native.call(arguments, bytes(data)) == python.call(arguments, bytes(data)), (form, used, out - at, size)
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_clocks(name: str) -> None:
+    divisor = 4_000_000 if name == "jiffies64" else 1
+    for clock in (0, 8_000_000, (1 << 64) - 1):
+        side = Side("native", name, clock=clock)
+        assert side.call([0] * 5, b"")[0] == clock // divisor
+    ticks = iter(range(4_000_000, 1 << 62, 4_000_000))
+    side = Side("native", name, clock=lambda: next(ticks))
+    assert [side.call([0] * 5, b"")[0] for _ in range(3)] == [
+        each // divisor for each in (4_000_000, 8_000_000, 12_000_000)
+    ]
+    side.engine.clock = 4_000_000
+    assert side.call([0] * 5, b"")[0] == 4_000_000 // divisor
+
+
+@pytest.mark.parametrize(
+    ("name", "clock"),
+    [
+        ("ktime_get_ns", time.CLOCK_MONOTONIC),
+        ("ktime_get_boot_ns", time.CLOCK_BOOTTIME),
+        ("ktime_get_tai_ns", time.CLOCK_TAI),
+    ],
+)
+def test_the_real_clocks(name: str, clock: int) -> None:
+    side = Side("native", name)
+    times = [time.clock_gettime_ns(clock), side.call([0] * 5, b"")[0], time.clock_gettime_ns(clock)]
+    assert times == sorted(times)  # type: ignore[type-var]
+
+
+NESTED = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+struct facts { __u64 pid_tgid; char comm[16]; __u32 first; } before, inside, after;
+static __always_inline void note(struct __sk_buff *skb, struct facts *facts)
+{
+	facts->pid_tgid = bpf_get_current_pid_tgid();
+	bpf_get_current_comm(facts->comm, sizeof(facts->comm));
+	bpf_skb_load_bytes(skb, 0, &facts->first, 4);
+}
+SEC("tc") int outer(struct __sk_buff *skb)
+{
+	note(skb, &before);
+	bpf_get_prandom_u32();
+	note(skb, &after);
+	return 0;
+}
+SEC("tc") int inner(struct __sk_buff *skb) { note(skb, &inside); return 0; }
+"""
+
+
+def test_runs_within_runs_have_facts_of_their_own() -> None:
+    """After a helper of the user's ran another program, the first one's facts are there again."""
+    engine = Engine(task=Task(7, 5, comm="outer"))
+
+    def run_inner(machine: Engine) -> int:
+        outer, machine.task = machine.task, Task(70, 50, comm="inner")
+        try:
+            obj.programs["inner"].test_run(b"inner" + bytes(60))
+        finally:
+            machine.task = outer
+        return 0
+
+    engine.helpers["get_prandom_u32"] = run_inner
+    with bpf2py.load(bpf2py.compile(NESTED), backend=engine) as obj:
+        obj.programs["outer"].test_run(b"outer" + bytes(60))
+        found = {name: obj.variables[name].value for name in ("before", "inside", "after")}
+    assert found["before"] == found["after"]
+    assert [(each.pid_tgid, each.comm, each.first) for each in (found["before"], found["inside"])] == [
+        (5 << 32 | 7, "outer", int.from_bytes(b"oute", "little")),
+        (50 << 32 | 70, "inner", int.from_bytes(b"inne", "little")),
+    ]
+
+
+def test_lines_of_trace_printk_keep_their_order() -> None:
+    """Those the library keeps and those Python makes, more than the library has room for."""
+    native, python = Side("native", "trace_printk"), Side("python", "trace_printk")
+    for number in range(3000):
+        form = b"%5d wide" if number % 7 == 0 else b"%d and a text as long as that of most lines"
+        arguments = [native.memory, 64, number, 0, 0]
+        data = form.ljust(64, b"\0")
+        assert native.call(arguments, data)[0] == python.call(arguments, data)[0]
+    assert native.engine.trace == python.engine.trace
+    assert len(native.engine.trace) == 3000
