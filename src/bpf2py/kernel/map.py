@@ -14,7 +14,7 @@ from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.kernel.objects import map_info, must_be, open_id, open_pinned, pin
-from bpf2py.kernel.quick_bpf import LOOKUP, UPDATE, quick_bpf
+from bpf2py.kernel.quick_bpf import LOOKUP, UPDATE, element_calls, quick_bpf
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
     Fd,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from bpf2py.kernel import features
     from bpf2py.kernel.elem_count import ElemCounter
     from bpf2py.kernel.perf_buffer import DescriptorSource, PerfBuffer
+    from bpf2py.seam.element_calls import ElementCalls
     from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
     from bpf2py.spec import check_map, exclusive
 else:
@@ -204,6 +205,10 @@ class KernelMap(Owned):
     def slot(self) -> KernelSlot:
         """Buffers for single operations."""
         return KernelSlot(self._fd, self.info.key_size, self.value_bytes)
+
+    def element_calls(self, key: str, value: str) -> ElementCalls | None:
+        """The commands on single elements of a map of plain integers."""
+        return element_calls(self._fd.hold(), key, value)
 
     def lookup_batch(
         self,
@@ -385,10 +390,11 @@ class KernelSlot(Owned):
         _ELEM.pack_into(self._attr_bytes, 0, held.value & 0xFFFFFFFF, key_address, self._value_address, 0)
         self._number = syscall_numbers()[0]
         self._syscall = libc().syscall
-        reference = ctypes.byref(self._attr)
         if value_bytes <= QUICK:
-            self.fast_lookup, self.fast_update = quick_bpf(LOOKUP, reference), quick_bpf(UPDATE, reference)
+            attr = bytes(self._attr_bytes)
+            self.fast_lookup, self.fast_update = quick_bpf(LOOKUP, attr), quick_bpf(UPDATE, attr)
         else:
+            reference = ctypes.byref(self._attr)
             self.fast_lookup = partial(self._syscall, self._number, LOOKUP, reference, 32)
             self.fast_update = partial(self._syscall, self._number, UPDATE, reference, 32)
         self.key_view = self.value_view = None

@@ -34,6 +34,8 @@ class ArrayMap(Map[int, V], Frames):
         >>> totals[0] += 1              # doctest: +SKIP
     """
 
+    _by_calls = True
+
     def _index(self, index: Any, operation: str) -> int:
         try:
             number = index.__index__()
@@ -54,6 +56,11 @@ class ArrayMap(Map[int, V], Frames):
     @overload
     def __getitem__(self, index: slice) -> list[V]: ...
     def __getitem__(self, index: int | slice) -> V | list[V]:
+        call = self._lookup_call
+        if call is not None:
+            found: Any = call(index)
+            if found is not None and found is not False:
+                return found  # type: ignore[no-any-return]
         if isinstance(index, slice):
             return [self._lookup(i) for i in range(*index.indices(self.max_entries))]
         return self._lookup(self._index(index, "lookup"))
@@ -63,6 +70,9 @@ class ArrayMap(Map[int, V], Frames):
     @overload
     def __setitem__(self, index: slice, value: Iterable[V]) -> None: ...
     def __setitem__(self, index: int | slice, value: Any) -> None:
+        call = self._update_call
+        if call is not None and call(index, value):
+            return
         if isinstance(index, slice):
             indices, values = range(*index.indices(self.max_entries)), list(value)
             if len(indices) != len(values):

@@ -96,6 +96,11 @@ class Map(Owned, Generic[K, V]):
         self._finalizer = weakref.finalize(self, handle.close)
         self._finalizer.atexit = False  # the kernel closes it, and a daemon thread may still be using it
 
+    _by_calls = False  # whether this class has elements for which `MapHandle.element_calls` does all there is to do
+    _lookup_call: Callable[[object], int | None] | None = None  # as long as the map is open
+    _update_call: Callable[[object, object], bool | None] | None = None
+    _delete_call: Callable[[object], bool | None] | None = None
+
     # -- facts ---------------------------------------------------------------------------------------------------
 
     @property
@@ -157,7 +162,10 @@ class Map(Owned, Generic[K, V]):
     def close(self) -> None:
         """Give up the descriptor; closing twice is harmless."""
         self._slots = _ClosedSlots()
+        self._lookup_call = self._update_call = self._delete_call = None
         self._finalizer()
+        # Again: another thread may have been in the middle of `_take_calls`.
+        self._lookup_call = self._update_call = self._delete_call = None
 
     def __enter__(self) -> Self:
         return self
@@ -217,7 +225,18 @@ class Map(Owned, Generic[K, V]):
                 slot.key_view = memoryview(slot.key).cast(self.key_codec.leaf)  # type: ignore[call-overload]
             if type(self.value_codec) is IntCodec and self.value_codec.size == len(slot.value):
                 slot.value_view = memoryview(slot.value).cast(self.value_codec.leaf)  # type: ignore[call-overload]
+            if self._by_calls and self._lookup_call is None and slot.key_view is not None is not slot.value_view:
+                self._take_calls()
             return slot
+
+    def _take_calls(self) -> None:
+        calls = self._handle.element_calls(self.key_codec.leaf, self.value_codec.leaf)
+        if calls is None:
+            self._by_calls = False
+            return
+        self._lookup_call, self._update_call, self._delete_call = calls
+        if self.closed:  # by another thread meanwhile
+            self._lookup_call = self._update_call = self._delete_call = None
 
     def _check(self, operation: str, result: int, key: object = None, flags: int = 0) -> None:
         if result < 0:
@@ -286,6 +305,9 @@ class Map(Owned, Generic[K, V]):
             self._slots.append(slot)
 
     def _delete(self, key: Any) -> None:
+        call = self._delete_call
+        if call is not None and call(key):
+            return
         slot = self._slot()
         try:
             self._put_key(slot, key, "delete")

@@ -69,6 +69,11 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     # -- one element ---------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: K) -> V:
+        call = self._lookup_call
+        if call is not None:
+            found: Any = call(key)
+            if found is not None and found is not False:
+                return found  # type: ignore[no-any-return]
         # `_lookup` once more without its frame: the single lookup is what loops are made of.
         try:
             slot = self._slots.pop()
@@ -87,6 +92,9 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             self._slots.append(slot)
 
     def __setitem__(self, key: K, value: V) -> None:
+        call = self._update_call
+        if call is not None and call(key, value):
+            return
         try:
             slot = self._slots.pop()
         except IndexError:
@@ -109,6 +117,11 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
         self._delete(key)
 
     def __contains__(self, key: object) -> bool:
+        call = self._lookup_call
+        if call is not None:
+            found = call(key)
+            if found is not None:
+                return found is not False
         slot = self._slot()
         try:
             self._put_key(slot, key, "lookup")
@@ -125,6 +138,11 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     def get(self, key: K, default: V | T, /) -> V | T: ...
     def get(self, key: K, default: Any = None, /) -> Any:
         """The value of a key, or `default`."""
+        call = self._lookup_call
+        if call is not None:
+            found: Any = call(key)
+            if found is not None:
+                return default if found is False else found
         slot = self._slot()
         try:
             self._put_key(slot, key, "lookup")

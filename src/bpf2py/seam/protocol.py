@@ -15,6 +15,7 @@ from bpf2py._typing import Any, Protocol, TypeAlias
 from bpf2py.btf.reader import Btf
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram
+from bpf2py.seam.element_calls import ElementCalls
 from bpf2py.seam.info import MapInfo, ProgramInfo, TestRunResult
 from bpf2py.seam.signing import Signing
 from bpf2py.spec.map_spec import MapSpec
@@ -162,6 +163,12 @@ class MapHandle(Closable, Protocol):
 
     def slot(self) -> MapSlot:
         """New buffers for single operations; not shared between threads at the same time."""
+
+    def element_calls(self, key: str, value: str) -> ElementCalls | None:
+        """Functions for single elements of a map whose keys and values are integers of these letters of `struct`.
+
+        None where there are none: `slot()` does what they do.
+        """
 
     def lookup_batch(
         self,
