@@ -121,9 +121,9 @@ class Loader:
                 self._fill_maps(map_spec)
             handles: dict[str, MapHandle] = {name: m._handle for name, m in self.maps.items()}
             linker = Linker(spec, self._core_target())
-            # All are linked before the first is loaded: an object that cannot be linked costs no verification.
-            linked = [(program, linker.link(program)) for program in wanted]
-            loaded = loading.load_programs(linked, handles)
+            # One after the other: the kernel may verify the first while the next are linked.
+            linked = ((program, linker.link(program)) for program in wanted)
+            loaded = loading.load_programs(linked, len(wanted), handles)
             for program, handle in zip(wanted, loaded, strict=True):
                 self.programs[program.name] = Program(handle, program, self.links)
             for map_spec in spec.maps.values():

@@ -16,11 +16,47 @@ from functools import cache
 
 from bpf2py._typing import Any
 
-__all__ = ["FASTCALL", "NOARGS", "ONE_ARGUMENT", "Body", "Executable", "has_bodies"]
+__all__ = [
+    "FASTCALL", "JB", "JE", "JMP", "JNE", "JNS", "JS", "NOARGS", "ONE_ARGUMENT", "Assembly", "Body", "Executable", "has_bodies",
+    "keep_forever",
+]  # fmt: skip
 
 PROT_EXEC = 4
 # Include/methodobject.h: what a body is called with after its receiver: nothing, an object, or objects and their number.
 NOARGS, ONE_ARGUMENT, FASTCALL = 0x4, 0x8, 0x80
+
+
+# Jumps of x86-64 by 32 bits.
+JB, JE, JNE, JS, JNS, JMP = b"\x0f\x82", b"\x0f\x84", b"\x0f\x85", b"\x0f\x88", b"\x0f\x89", b"\xe9"
+
+
+class Assembly:
+    """Machine code that is written from its beginning to its end, with jumps to labels."""
+
+    def __init__(self) -> None:
+        self._code = bytearray()
+        self._labels: dict[str, int] = {}
+        self._jumps: list[tuple[int, str]] = []
+
+    def put(self, *parts: bytes) -> None:
+        """Instructions, encoded."""
+        for part in parts:
+            self._code += part
+
+    def label(self, name: str) -> None:
+        """Here is what jumps lead to."""
+        self._labels[name] = len(self._code)
+
+    def jump(self, opcode: bytes, label: str) -> None:
+        """A jump to a label that may come later."""
+        self.put(opcode, bytes(4))
+        self._jumps.append((len(self._code), label))
+
+    def assembled(self) -> bytes:
+        """All of it."""
+        for end, label in self._jumps:
+            self._code[end - 4 : end] = (self._labels[label] - end).to_bytes(4, "little", signed=True)
+        return bytes(self._code)
 
 
 class Executable:
@@ -36,6 +72,11 @@ class Executable:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         if _mprotect()(self.address, size, mmap.PROT_READ | PROT_EXEC):
             raise OSError(ctypes.get_errno(), "no memory may be made executable here")
+
+
+def keep_forever(thing: object) -> None:
+    """Let an object stay until the process ends: code may be called while the interpreter is taken apart."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 @cache
@@ -63,7 +104,7 @@ class _MethodDef(ctypes.Structure):
 
 
 class Body:
-    """The body of Python functions, there until the process ends: a function may be called while the interpreter is taken apart.
+    """The body of Python functions, there until the process ends.
 
     Args:
         executable: where it is.
@@ -77,7 +118,7 @@ class Body:
     def __init__(self, executable: Executable, offset: int, convention: int, name: str) -> None:
         self._executable = executable
         self._definition = _MethodDef(name.encode(), executable.address + offset, convention, None)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+        keep_forever(self)
 
     @property
     def address(self) -> int:

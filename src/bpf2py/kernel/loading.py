@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.errors import MapCreateError
@@ -101,7 +101,7 @@ class KernelLoading:
         return program_digest(loader.code)
 
     def load_programs(
-        self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
+        self, programs: Iterable[tuple[ProgramSpec, LinkedProgram]], count: int, maps: Mapping[str, MapHandle]
     ) -> list[KernelProgram]:
         """BPF_PROG_LOAD for each, in this order. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
         from bpf2py.kernel.program_load import ProgramLoader
@@ -112,7 +112,7 @@ class KernelLoading:
                 ProgramLoader(*each, self.spec, self.btf, self.targets, maps, self.log_level, self.signing)
                 for each in programs
             ),
-            len(programs),
+            count,
             bool(self.log_level),
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from bpf2py.kernel.syscall import Number, quick_libc, syscall_numbers
-from bpf2py.machine_code import FASTCALL, NOARGS, ONE_ARGUMENT, Body, Executable, has_bodies
+from bpf2py.machine_code import FASTCALL, JE, JNE, NOARGS, ONE_ARGUMENT, Assembly, Body, Executable, has_bodies
 from bpf2py.seam.element_calls import ElementCalls
 
 __all__ = ["LOOKUP", "UPDATE", "element_calls", "quick_bpf"]
@@ -103,32 +103,19 @@ def _bodies(parts: list[tuple[bytes, int, str]]) -> tuple[Body, ...] | None:
     return tuple(found)
 
 
-class _Code:
-    """Machine code of x86-64 that is written from its beginning to its end.
+class _Code(Assembly):
+    """PyObject *body(PyObject *receiver, ...).
 
-    PyObject *body(PyObject *receiver, ...): rbx holds the receiver, whose bytes begin with the map's descriptor, and rbp the
-    second argument.
+    rbx holds the receiver, whose bytes begin with the map's descriptor, and rbp the second argument.
     """
 
     def __init__(self) -> None:
-        self.code = bytearray(
-            b"\xf3\x0f\x1e\xfa"  # endbr64
-            b"\x53\x55\x48\x83\xec" + bytes([_FRAME + 8]) +  # push rbx; push rbp; sub rsp, ...
-            b"\x48\x89\xfb\x48\x89\xf5"  # mov rbx, rdi; mov rbp, rsi
+        super().__init__()
+        self.put(
+            b"\xf3\x0f\x1e\xfa",  # endbr64
+            b"\x53\x55\x48\x83\xec", bytes([_FRAME + 8]),  # push rbx; push rbp; sub rsp, ...
+            b"\x48\x89\xfb\x48\x89\xf5",  # mov rbx, rdi; mov rbp, rsi
         )  # fmt: skip
-        self._to_refusal: list[int] = []
-        self._to_absence: list[int] = []
-
-    def put(self, *parts: bytes) -> None:
-        for part in parts:
-            self.code += part
-
-    def _jump(self, condition: int, places: list[int]) -> None:
-        self.put(b"\x0f", bytes([condition]), bytes(4))
-        places.append(len(self.code))
-
-    def refuse_unless_equal(self) -> None:
-        self._jump(0x85, self._to_refusal)  # jne
 
     def call(self, name: str) -> None:
         """A function of Python's C API, the stack being aligned."""
@@ -140,13 +127,13 @@ class _Code:
         self.put(
             b"\x48\xb8", _8(id(int)), b"\x48\x39\x46", bytes([_TYPE])
         )  # mov rax, &PyLong_Type; cmp [rsi + ...], rax
-        self.refuse_unless_equal()
+        self.jump(JNE, "refused")
         self.put(b"\x48\x89\xf7", b"\x48\x8d\x74\x24", bytes([_OVERFLOW]))  # mov rdi, rsi; lea rsi, [rsp + ...]
         self.call("PyLong_AsLongLongAndOverflow")
         self.put(b"\x83\x7c\x24", bytes([_OVERFLOW, 0]))  # cmp dword [rsp + ...], 0
-        self.refuse_unless_equal()
+        self.jump(JNE, "refused")
         self.put(_CUT[letter], b"\x48\x39\xc1")  # cmp rcx, rax
-        self.refuse_unless_equal()
+        self.jump(JNE, "refused")
         self.put(b"\x48\x89\x44\x24", bytes([place]))  # mov [rsp + ...], rax
 
     def bpf(self, command: int) -> None:
@@ -165,18 +152,18 @@ class _Code:
             b"\x48\x89\xe6", _system_call(command),  # mov rsi, rsp
             b"\x83\xf8", bytes([-ENOENT & 0xFF]),  # cmp eax, -ENOENT
         )  # fmt: skip
-        self._jump(0x84, self._to_absence)  # je
+        self.jump(JE, "absent")
         self.put(b"\x85\xc0")  # test eax, eax
-        self.refuse_unless_equal()
+        self.jump(JNE, "refused")
 
     def end(self) -> bytes:
         """Return what rax points to; False after ENOENT, and None after a refusal."""
         self.put(_LEAVE)
-        for places, answer in ((self._to_absence, False), (self._to_refusal, None)):
-            for place in places:
-                self.code[place - 4 : place] = (len(self.code) - place).to_bytes(4, "little")
-            self.put(_answer(answer), _LEAVE)
-        return bytes(self.code)
+        self.label("absent")
+        self.put(_answer(False), _LEAVE)
+        self.label("refused")
+        self.put(_answer(None), _LEAVE)
+        return self.assembled()
 
 
 _LEAVE = b"\x48\x83\xc4" + bytes([_FRAME + 8]) + b"\x5d\x5b\xc3"  # add rsp, ...; pop rbp; pop rbx; ret
@@ -228,7 +215,7 @@ def _update(key: str, value: str) -> bytes:
     """PyObject *update(receiver, objects, number of objects)."""
     code = _Code()
     code.put(b"\x48\x83\xfa\x02")  # cmp rdx, 2
-    code.refuse_unless_equal()
+    code.jump(JNE, "refused")
     code.put(b"\x48\x8b\x75\x00")  # mov rsi, [rbp]
     code.store(key, _KEY)
     code.put(b"\x48\x8b\x75\x08")  # mov rsi, [rbp + 8]

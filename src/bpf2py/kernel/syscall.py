@@ -245,6 +245,8 @@ class Number:
 
         A call that is under way, or a loop that makes more of them, then meets a descriptor every command refuses (EBADF).
         """
+        if self.value < 0:
+            return
         try:
             harmless = os.open("/", os.O_PATH | os.O_CLOEXEC)
         except OSError:

@@ -9,7 +9,7 @@ this module to run, and each backend's module ends with the proof that it fits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from bpf2py._typing import Any, Protocol, TypeAlias
 from bpf2py.btf.reader import Btf
@@ -338,9 +338,9 @@ class Loading(Closable, Protocol):
         """SHA-256 of the program's instructions as they will be loaded, with zeros for maps: what an exclusive map knows it by."""
 
     def load_programs(
-        self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
+        self, programs: Iterable[tuple[ProgramSpec, LinkedProgram]], count: int, maps: Mapping[str, MapHandle]
     ) -> Sequence[ProgramHandle]:
-        """Load linked programs, all or none. Raises VerifierError, PermissionDenied or another typed error."""
+        """Load `count` linked programs, all or none. Raises VerifierError, PermissionDenied or another typed error."""
 
 
 class Backend(Protocol):
