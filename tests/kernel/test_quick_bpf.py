@@ -25,6 +25,7 @@ from bpf2py import (
     machine_code,
 )
 from bpf2py.kernel import quick_bpf
+from bpf2py.maps import base
 
 pytestmark = pytest.mark.kernel
 ONLY_X86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="there is none for other CPUs")
@@ -38,6 +39,11 @@ def forget() -> None:
 
 def no_memory(code: bytes) -> None:
     raise OSError(errno.EACCES, "no memory may be made executable here")
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "FIRST_CALLS", 1)
 
 
 @pytest.fixture(params=["machine code", "memory that is not executable", "another interpreter"])
@@ -176,6 +182,7 @@ def test_a_number_is_not_another_maps_while_somebody_calls() -> None:
     """A thread may have looked the function up before another one closes the map and opens a new one."""
     m = Map.create(MapType.HASH, key="u32", value="u32", max_entries=4)
     m[1] = 1
+    m[1] = 1
     lookup, update = m._lookup_call, m._update_call
     assert lookup is not None
     assert update is not None
@@ -190,6 +197,24 @@ def test_a_number_is_not_another_maps_while_somebody_calls() -> None:
     assert not os.path.lexists(f"/proc/self/fd/{number}"), "the number is free again"
     for other in others:
         other.close()
+
+
+@ONLY_X86_64
+def test_a_map_is_made_quick_when_it_was_used_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "FIRST_CALLS", 3)
+    with Map.create(MapType.HASH, key="u32", value="u32", max_entries=4) as m:
+        quick = []
+        for value in range(5):
+            m[1] = value
+            assert m[1] == value
+            quick.append(isinstance(m._lookup_call, base._FirstCalls))
+        assert quick == [True, False, False, False, False]
+    with Map.create(MapType.HASH, key="u32", value="char[8]", max_entries=4) as text:
+        for value in range(5):
+            text[1] = str(value)
+            assert text[1] == str(value)
+        assert type(text._slots[0].fast_lookup).__name__ == "builtin_function_or_method"
+        assert text._lookup_call is None
 
 
 def test_many_threads_with_one_map() -> None:

@@ -15,31 +15,14 @@ if TYPE_CHECKING:
 else:
     load_workers = module("bpf2py.kernel.load_workers")
 
-__all__ = ["load_all"]
-
-MANY = 16  # fewer are loaded before a thread is worth its start
+__all__ = ["load_many"]
 
 
-def load_all(loaders: Iterator[ProgramLoader], count: int, log: bool = False) -> list[KernelProgram]:
-    """Load all of `count` programs, in order; none is left behind when one cannot be; `log`: with their logs.
+def load_many(loaders: Iterator[ProgramLoader], count: int, programs: list[KernelProgram]) -> None:
+    """Load all of `count` programs, in order, and add them to `programs`.
 
     Raises what preparing or loading the first bad one raises.
     """
-    programs: list[KernelProgram] = []
-    try:
-        if count < MANY or log:
-            for loader in loaders:
-                programs.append(loader.load())
-        else:
-            _load_many(loaders, count, programs)
-    except BaseException:
-        for program in programs:
-            program.close()
-        raise
-    return programs
-
-
-def _load_many(loaders: Iterator[ProgramLoader], count: int, programs: list[KernelProgram]) -> None:
     workers = load_workers.load_workers(count)
     if workers is None:
         programs += [loader.load() for loader in loaders]

@@ -1,8 +1,8 @@
 """bpf() for single elements: on the way through ctypes and libc a call takes a third of a lookup, and numbers take as much again.
 
 On x86-64 the bodies of these functions are machine code that makes the system call itself. Where keys, or keys and values, are
-plain integers, it turns Python's into the kernel's and back as well: a lookup is one call of a built-in function. Where memory
-cannot be made executable, and on other CPUs and interpreters, calls go by `quick_libc()`.
+plain integers, it turns Python's into the kernel's and back as well: a lookup is one call of a built-in function. There are none
+where memory cannot be made executable, and on other CPUs and interpreters.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
-from bpf2py.kernel.syscall import Number, quick_libc, syscall_numbers
+from bpf2py.kernel.syscall import Number, syscall_numbers
 from bpf2py.machine_code import FASTCALL, JE, JNE, NOARGS, ONE_ARGUMENT, Assembly, Body, Executable, has_bodies
 from bpf2py.seam.element_calls import ElementCalls
 
-__all__ = ["LOOKUP", "UPDATE", "element_calls", "quick_bpf"]
+__all__ = ["element_calls", "plain_calls"]
 
 ATTR_SIZE = 32  # bytes of union bpf_attr for the commands on elements
 LOOKUP, UPDATE, DELETE = 1, 2, 3  # BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM
@@ -48,18 +48,13 @@ _LOAD = {
 }  # mov, movzx, movsx edi or rdi, [rsp + ...]
 
 
-def quick_bpf(command: int, attr: bytes) -> Callable[[], int]:
-    """The call of a command with these 32 bytes of attributes; it returns 0, or something else without an errno.
+def plain_calls(attr: bytes) -> tuple[Callable[[], int], Callable[[], int]] | None:
+    """(lookup, update) with these 32 bytes of attributes: they return 0, or something else without an errno.
 
-    Args:
-        command: LOOKUP or UPDATE.
-        attr: what it points to stays where it is as long as the call is used.
+    What the attributes point to stays where it is as long as they are used. None where there is no machine code.
     """
     bodies = _plain_bodies()
-    if bodies is None:
-        held = (ctypes.c_char * ATTR_SIZE).from_buffer_copy(attr)
-        return partial(quick_libc().syscall, syscall_numbers()[0], command, ctypes.byref(held), ATTR_SIZE)
-    return bodies[command - LOOKUP].function(attr)
+    return (bodies[0].function(attr), bodies[1].function(attr)) if bodies is not None else None
 
 
 def element_calls(held: Number, key: str, value: str) -> ElementCalls | None:

@@ -56,6 +56,9 @@ class MapSlot(Protocol):
     @property
     def fast_update(self) -> Callable[[], int]: ...
 
+    def hasten(self) -> None:
+        """Make `fast_lookup` and `fast_update` as quick as they can be, where many calls of them are to come."""
+
     def lookup(self, flags: int = 0) -> int:
         """BPF_MAP_LOOKUP_ELEM: `value` of `key`."""
 

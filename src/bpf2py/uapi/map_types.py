@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 
 from bpf2py._typing import NamedTuple
 from bpf2py.errors import EncodeError
+from bpf2py.uapi.enums import KernelEnum
 
 
-class MapType(IntEnum):
+class MapType(KernelEnum):
     """BPF_MAP_TYPE_* numbers."""
 
     UNSPEC = 0
