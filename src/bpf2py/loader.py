@@ -157,7 +157,7 @@ class Loader:
     def _check_registers(self, wanted: list[ProgramSpec]) -> None:
         """Warn of programs that would take other registers for their arguments."""
         probes = [program.name for program in wanted if program.type in (ProgramType.KPROBE, ProgramType.PERF_EVENT)]
-        built, here = (self.spec.arch, self.backend.arch) if probes else (None, None)
+        built, here = self.spec.arch if probes else None, self.backend.arch
         if built is None or here is None or built == here:
             return
         text = (

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Mapping, Sequence
 
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, NotSupported
-from bpf2py.owned import Owned
+from bpf2py.owned import Finalizer, Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.program_types import ProgramType
@@ -18,6 +17,7 @@ from bpf2py.uapi.program_types import ProgramType
 if TYPE_CHECKING:
     import contextlib
     import warnings
+    import weakref
 
     from bpf2py.linker import digest as digest_module
     from bpf2py.seam import verifier_stats as stats_module
@@ -30,6 +30,7 @@ else:
     pins = module("bpf2py.uapi.pins")
     contextlib = module("contextlib")
     warnings = module("warnings")
+    weakref = module("weakref")
     digest_module = module("bpf2py.linker.digest")
     stats_module = module("bpf2py.seam.verifier_stats")
 
@@ -290,8 +291,7 @@ class Program(Owned):
         self._links = links
         self.spec = spec
         self.name = spec.name if spec is not None else handle.info().name
-        self._finalizer = weakref.finalize(self, handle.close)
-        self._finalizer.atexit = False  # as of maps
+        self._finalizer = Finalizer(self, handle.close)
 
     @staticmethod
     def from_pin(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:

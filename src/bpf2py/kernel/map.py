@@ -6,7 +6,6 @@ import ctypes
 import mmap
 import os
 import struct
-import weakref
 from collections.abc import Sequence
 from functools import cache, partial
 
@@ -42,6 +41,7 @@ from bpf2py.uapi.errno import EACCES, EBADF, EINVAL, EPERM
 from bpf2py.uapi.map_types import UNKNOWN_MAP_TYPE, MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
+    import weakref
     from collections.abc import Callable, Hashable
 
     from bpf2py.kernel import features, quick_bpf
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
     from bpf2py.spec import check_map, exclusive
 else:
+    weakref = module("weakref")
     features = module("bpf2py.kernel.features")
     quick_bpf = module("bpf2py.kernel.quick_bpf")
     check_map = module("bpf2py.spec.check_map")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import weakref
+from _weakref import ref
 
 from bpf2py._lazy import import_module, module
 from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -12,7 +12,7 @@ from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible, NotSupported
 from bpf2py.maps.classes import class_home
-from bpf2py.owned import Owned
+from bpf2py.owned import Finalizer, Owned
 from bpf2py.seam.info import MapInfo, spec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.limits import names_limits
@@ -74,7 +74,7 @@ class _FirstCalls:
     __slots__ = ("_left", "_map")
 
     def __init__(self, bpf_map: Map[Any, Any]) -> None:
-        self._map = weakref.ref(bpf_map)
+        self._map = ref(bpf_map)
         self._left = FIRST_CALLS
 
     def __call__(self, *_: object) -> None:
@@ -114,8 +114,9 @@ class Map(Owned, Generic[K, V]):
         self._encode_value = value.encode_into
         self._decode_key = key.decode
         self._decode_value = value.decode
-        self._finalizer = weakref.finalize(self, handle.close)
-        self._finalizer.atexit = False  # the kernel closes it, and a daemon thread may still be using it
+        self._finalizer = Finalizer(
+            self, handle.close
+        )  # at exit the kernel closes it: a daemon thread may still be using it
 
     _by_calls = False  # whether this class has elements for which `MapHandle.element_calls` does all there is to do
     _hastened = False
