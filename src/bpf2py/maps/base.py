@@ -607,13 +607,6 @@ def value_codec_of(spec: MapSpec, options: CodecOptions) -> Codec[Any]:
     return _typed(spec, spec.value_type_id, spec.value_size, options)
 
 
-def event_codec_of(spec: MapSpec | None) -> Codec[Any]:
-    """The codec of what programs send through a PERF_EVENT_ARRAY, whose own values are descriptors."""
-    if spec is not None and spec.btf is not None and spec.value_type_id:
-        return codec_for(spec.btf, spec.value_type_id)
-    return BytesCodec(0)
-
-
 def _typed(spec: MapSpec, type_id: int, size: int, options: CodecOptions) -> Codec[Any]:
     if spec.btf is not None and type_id:
         try:
