@@ -85,8 +85,12 @@ class Emitter(ABC):
             piece = pieces.get(slot)
             if piece is not None:
                 end, bounds = piece
-                if bounds:
-                    again.append(([self.leave_unless(base, *where) for base, where in bounds.items()], slot, end))
+                branches = [self.leave_unless(base, *where) for base, where in bounds.items()]
+                if self.code.trusted:  # that has no effects which must come before the fault
+                    for place in branches:
+                        self.fault_from(place, slot)
+                elif branches:
+                    again.append((branches, slot, end))
                 self.tested = True
             kind = op.opcode & 7
             handler = classes[kind]
@@ -166,6 +170,10 @@ class Emitter(ABC):
     @abstractmethod
     def leave_unless(self, base: int, first: int, end: int) -> int:
         """Branch unless all bytes from offset `first` up to `end` from a BPF register are memory: the branch's place."""
+
+    @abstractmethod
+    def fault_from(self, place: int, slot: int) -> None:
+        """Let a branch of `leave_unless` end the program, as a bad access at an instruction does."""
 
     @abstractmethod
     def lead_here(self, place: int) -> None:

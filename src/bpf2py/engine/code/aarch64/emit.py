@@ -303,6 +303,9 @@ class Emitter(emitter.Emitter):
         out.append(rrr(SUBS, ZERO, pointer, limit))
         return self.branch(branch_if(HI))
 
+    def fault_from(self, place: int, slot: int) -> None:
+        self.faults.append((place, Fault.MEMORY, slot, ZERO, 0))
+
     def lead_here(self, place: int) -> None:
         self.aim(place, len(self.out))
 

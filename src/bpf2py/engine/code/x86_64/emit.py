@@ -104,6 +104,9 @@ class Emitter(emitter.Emitter):
         )  # cmp r11, ...; ja
         return len(out) - 4
 
+    def fault_from(self, place: int, slot: int) -> None:
+        self.faults.append((place, Fault.MEMORY, slot))
+
     def lead_here(self, place: int) -> None:
         struct.pack_into("<i", self.out, place, len(self.out) - place - 4)
 
