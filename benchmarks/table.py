@@ -29,7 +29,7 @@ from benchmarks.bench_engine import compare
 from benchmarks.bench_events import CDrain, burst
 from benchmarks.bench_load import HEAD, PLAIN, RELOCATED, build_c
 from benchmarks.bench_maps import compiler
-from benchmarks.page import Line, Numbers, lines_of, page, terminal
+from benchmarks.page import ROWS, Line, Numbers, lines_of, page, terminal
 from bpf2py.uapi.cpus import online_cpus
 
 HERE = Path(__file__).parent
@@ -297,6 +297,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         sides = Sides(Path(scratch), options.peer)
+        own = {row.key[side][0] for row in ROWS for side in ("bpf2py", "engine") if side in row.key}
+        assert own <= sides.sides.keys(), own - sides.sides.keys()
         before = f"{os.getloadavg()[0]:.1f}"
         found = measured(sides, options.rounds)
         engine = against_the_kernel()
