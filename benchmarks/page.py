@@ -146,7 +146,7 @@ def page(lines: Sequence[Line], engine: Sequence[Line], facts: Facts) -> str:
         f"best, of {facts['rounds']} rounds; *of C* says how many times slower than C bpf2py is. The load average was "
         f"{facts['load']}: on a quiet machine times are shorter, most of all those of whole processes.",
         "",
-        *(f"- {note[0].upper()}{note[1:]}." for note in notes),
+        *(f"- {note}." for note in notes),
         *([""] if notes else []),
     ]
     heads = {"C": "C with libbpf"}

@@ -53,7 +53,7 @@ def test_every_row_is_on_the_page() -> None:
         assert {len(row) for row in rows} == {len(rows[0])}, "a cell is missing, or one has a bar in it"
     for fact in ("2026-01-02", "2 x Some CPU", "6.18.1", "3.11.7", "of 7 rounds", "The load average was 0.4"):
         assert fact in text
-    assert "- Pylibbpf is not installed: its column is empty.\n" in text
+    assert "- pylibbpf is not installed: its column is empty.\n" in text
 
 
 def test_medians_bests_and_ratios() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.engine.raw_programs import RawProgram
@@ -29,7 +32,14 @@ SEED = 20261128
 SIZE = 4096
 M64 = (1 << 64) - 1
 CLOCKS = ("ktime_get_ns", "ktime_get_boot_ns", "ktime_get_coarse_ns", "ktime_get_tai_ns", "jiffies64")
-APART = {*CLOCKS, "perf_event_output", "get_current_task", "get_current_task_btf"}  # have tests of their own
+APART = {
+    *CLOCKS,
+    "perf_event_output",
+    "get_current_task",
+    "get_current_task_btf",
+    "get_ns_current_pid_tgid",
+    "task_storage_get",
+}
 FORMATS = [
     b"%d %s", b"%u|%x|%X|%i", b"%ld %lu %llx %lld", b"%c%c%%", b"plain", b"", b"%5d", b"%", b"%q", b"%s%s%s", b"%sa", b"%s.",
     b"%d\x7f",
@@ -258,3 +268,57 @@ def test_lines_of_trace_printk_keep_their_order() -> None:
         assert native.call(arguments, data)[0] == python.call(arguments, data)[0]
     assert native.engine.trace == python.engine.trace
     assert len(native.engine.trace) == 3000
+
+
+OF_TASKS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+struct task_struct { int pid; };
+struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, __u64); }
+	tasks SEC(".maps");
+struct bpf_pidns_info ids;
+__u64 device, inode, count;
+long result;
+SEC("tp_btf/sys_enter") int run(__u64 *ctx)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	__u64 *value = bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (value)
+		count = ++*value;
+	result = bpf_get_ns_current_pid_tgid(device, inode, &ids, sizeof(ids));
+	return 0;
+}
+"""
+
+
+def test_facts_of_the_task_are_asked_for_once() -> None:
+    """Where the task is and which PID namespace there is Python says the first time; its storage goes with its pid."""
+    engine = Engine(task=Task(7, 5))
+    found = os.stat("/proc/self/ns/pid")
+    with bpf2py.load(bpf2py.compile(OF_TASKS), backend=engine) as obj:
+        obj.variables["device"].value, obj.variables["inode"].value = found.st_dev, found.st_ino
+        for pid, expected in ((7, 1), (7, 2), (8, 1), (7, 3), (8, 2)):
+            engine.task = Task(pid, 5)
+            obj.programs["run"].run()
+            assert obj.variables["count"].value == expected
+            assert obj.variables["result"].value == 0
+            assert (obj.variables["ids"].value.pid, obj.variables["ids"].value.tgid) == (pid, 5)
+        obj.variables["inode"].value = found.st_ino + 1
+        obj.programs["run"].run()
+        assert obj.variables["result"].value == -22
+
+
+def test_the_library_leaves_calls_to_the_right_helper() -> None:
+    """The numbers in its sources are those of the functions they are in."""
+    numbers = {}
+    for path in (Path(bpf2py.__file__).parent / "engine" / "sources").glob("*.h"):
+        name = ""
+        for line in path.read_text().splitlines():
+            if match := re.match(r"EXPORT .*?(\w+)\(", line):
+                name = match[1]
+            for number in re.findall(r"(?:PYTHON\(|clock\(\w+, )(\d+)\)", line):
+                numbers[name, int(number)] = HELPERS_BY_NAME[name].id
+    assert len(numbers) > 30
+    assert all(number == expected for (_, number), expected in numbers.items()), numbers

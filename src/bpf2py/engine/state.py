@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from bpf2py.engine.task import Task
 
 __all__ = [
-    "FROZEN", "PYTHON", "REAL", "has_logged", "logged", "note_clock", "note_memory", "note_packet", "note_run", "note_task_struct",
+    "FROZEN", "PYTHON", "REAL", "has_logged", "logged", "note_clock", "note_memory", "note_packet", "note_pid_namespace",
+    "note_run", "note_task_struct",
 ]  # fmt: skip
 
 PYTHON, FROZEN, REAL = range(3)  # CLOCK_...
@@ -21,9 +22,10 @@ _RUN = ENGINE + 40
 _TASK_STRUCT = ENGINE + 72 >> 3
 _PACKET = ENGINE + 80 >> 3
 _END = ENGINE + 136 >> 3
-_LOG = ENGINE + 144 >> 3
-_LOG_USED = ENGINE + 152 >> 2
-_CLOCK = ENGINE + 156 >> 2
+_PID_NAMESPACE = ENGINE + 144 >> 3
+_LOG = ENGINE + 160 >> 3
+_LOG_USED = ENGINE + 168 >> 2
+_CLOCK = ENGINE + 172 >> 2
 LOG_SIZE = 1 << 16  # as in sources/format.h
 # pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, skb, comm, own_memory, named
 _store = struct.Struct("<9Q16sII").pack_into
@@ -111,6 +113,11 @@ def note_packet(memory: Memory, place: tuple[int, int, int, int]) -> None:
     """Say where the packet of what runs is now: its data, its end, its link layer header, its struct __sk_buff."""
     at = _PACKET
     memory.u64[at], memory.u64[at + 1], memory.u64[at + 2], memory.u64[at + 3] = place
+
+
+def note_pid_namespace(memory: Memory, device: int, inode: int) -> None:
+    """Say which PID namespace there is."""
+    memory.u64[_PID_NAMESPACE], memory.u64[_PID_NAMESPACE + 1] = device, inode
 
 
 def note_task_struct(memory: Memory, address: int) -> None:

@@ -37,6 +37,7 @@ get_numa_node_id get_current_task get_current_task_btf get_current_comm probe_re
 probe_read_str probe_read_kernel_str probe_read_user_str copy_from_user skb_load_bytes skb_load_bytes_relative skb_store_bytes
 skb_pull_data get_hash_recalc get_socket_cookie skb_cgroup_id redirect csum_diff l3_csum_replace l4_csum_replace strncmp
 strtol strtoul snprintf trace_printk trace_vprintk perf_event_output
+get_current_ancestor_cgroup_id get_ns_current_pid_tgid per_cpu_ptr this_cpu_ptr kptr_xchg task_storage_get
 """.split()
 )
 _INLINE = {
@@ -122,6 +123,19 @@ MISSING = FIRST_KFUNC - 1  # a weak kernel function that is not there
 _KFUNC_NAMES = [(name, module) for module, names in _KFUNC_MODULES.items() for name in names.split()]
 KFUNCS: dict[str, Target] = {name: Target("python", name, FIRST_KFUNC + i) for i, (name, _) in enumerate(_KFUNC_NAMES)}
 KFUNCS["bpf_throw"] = Target("inline", "throw")
+KFUNCS.update(
+    {
+        f"bpf_{name}": Target("inline", "nothing")
+        for name in (
+            "rcu_read_lock",
+            "rcu_read_unlock",
+            "preempt_disable",
+            "preempt_enable",
+            "local_irq_save",
+            "local_irq_restore",
+        )
+    }
+)
 KFUNCS.update(
     {f"bpf_iter_num_{name}": Target("native", f"bpf_iter_num_{name}", 0, (1,)) for name in ("new", "next", "destroy")}
 )

@@ -88,6 +88,8 @@ struct engine {
 	u32 named;         /* whether comm is what the task is called */
 	/* Of the machine. */
 	u64 end;           /* of the memory */
+	u64 pid_dev;       /* of the PID namespace, once somebody asked for it */
+	u64 pid_ino;
 	u64 log;           /* lines of bpf_trace_printk that are not in Engine.trace yet, each with its length in front */
 	u32 log_used;      /* bytes of it */
 	u32 clock;         /* CLOCK_... */

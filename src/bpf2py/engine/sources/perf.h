@@ -83,16 +83,12 @@ EXPORT s64 perf_output(struct perf *p, const void *data, u64 size)
 	return 0;
 }
 
-#define HEADERS (MEMORY + 0x1000)
-#define MAX_MAPS (1u << 13)
-
 EXPORT s64 perf_event_output(u64 ctx, struct map *m, u64 flags, u64 data, u64 size)
 {
 	u32 cpu = flags;
 	struct perf *p;
 
-	if (flags >> 32 || !public(data, size) || (u64)m - HEADERS >= MAX_MAPS * sizeof(struct map) || (u64)m & 255 ||
-	    m->type != PERF_EVENT_ARRAY)
+	if (flags >> 32 || !public(data, size) || !is_map(m, PERF_EVENT_ARRAY))
 		return PYTHON(25)(ctx, (u64)m, flags, data, size);
 	if (cpu == ~0u)
 		cpu = ENGINE->cpu;

@@ -15,12 +15,20 @@
 #define CLOCK_MONOTONIC_COARSE 6
 #define CLOCK_BOOTTIME 7
 #define CLOCK_TAI 11
+#define HEADERS (MEMORY + 0x1000)
+#define MAX_MAPS (1u << 13)
 #define MOST (1u << 20) /* bytes that are copied here */
 
 /* Whether a program may use so many bytes there, at least one. */
 INLINE int public(u64 address, u64 size)
 {
 	return size - 1 < MOST && address - PUBLIC <= ENGINE->end - PUBLIC - size;
+}
+
+/* Whether that is the header of a map of a type. */
+INLINE int is_map(struct map *m, u32 type)
+{
+	return (u64)m - HEADERS < MAX_MAPS * sizeof(struct map) && !((u64)m & 255) && m->type == type;
 }
 
 /* Whether copying forward reads what it wrote before. */
@@ -115,6 +123,36 @@ EXPORT s64 get_current_comm(u64 to, u64 size)
 	return 0;
 }
 
+#define ROOT_CGROUP 1
+
+EXPORT u64 get_current_ancestor_cgroup_id(u64 level)
+{
+	if (!(u32)level)
+		return ROOT_CGROUP;
+	return (u32)level == 1 && ENGINE->cgroup_id != ROOT_CGROUP ? ENGINE->cgroup_id : 0;
+}
+
+/* struct bpf_pidns_info, of the one PID namespace there is. */
+EXPORT s64 get_ns_current_pid_tgid(u64 dev, u64 ino, u64 to, u64 size)
+{
+	if (!ENGINE->pid_ino || ino != ENGINE->pid_ino || dev != ENGINE->pid_dev || (u32)size != 8 || !public(to, 8))
+		return PYTHON(120)(dev, ino, to, size, 0);
+	((u32 *)to)[0] = ENGINE->pid_tgid;
+	((u32 *)to)[1] = ENGINE->pid_tgid >> 32;
+	return 0;
+}
+
+/* Per-CPU variables of the simulated kernel are the same on each CPU. */
+EXPORT u64 per_cpu_ptr(u64 pointer, u64 cpu)
+{
+	return cpu < ENGINE->possible_cpus ? pointer : 0;
+}
+
+EXPORT u64 this_cpu_ptr(u64 pointer)
+{
+	return pointer;
+}
+
 /* -- memory -------------------------------------------------------------------------------------------------------------- */
 
 INLINE int copied(u64 to, u64 size, u64 from)
@@ -123,6 +161,17 @@ INLINE int copied(u64 to, u64 size, u64 from)
 		return 0;
 	copy_some((void *)to, (const void *)from, size);
 	return 1;
+}
+
+EXPORT u64 kptr_xchg(u64 place, u64 pointer)
+{
+	u64 before;
+
+	if (place & 7 || !public(place, 8))
+		return PYTHON(194)(place, pointer, 0, 0, 0);
+	before = *(u64 *)place;
+	*(u64 *)place = pointer;
+	return before;
 }
 
 EXPORT s64 probe_read_kernel(u64 to, u64 size, u64 from)
