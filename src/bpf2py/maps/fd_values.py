@@ -6,10 +6,10 @@ They are set by descriptor, or by what has one: a `Program`, a `Map`, a socket, 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.btf.codec_for import codec_for
@@ -22,7 +22,11 @@ from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import type_info
 
 if TYPE_CHECKING:
+    import socket
+
     from bpf2py.maps.base import AnyMap
+else:
+    socket = module("socket")
 
 D = TypeVar("D")
 E = TypeVar("E")
