@@ -91,7 +91,7 @@ class Work(NamedTuple):
         what: as it is shown; of a helper its name.
         statement: in C.
         bar: how many times the kernel's time is wanted at most.
-        packet: whether the program gets a packet.
+        section: of the program; ``tc`` and ``xdp`` get a packet.
         turns: of the outer loop.
         before, after: statements around the loop.
     """
@@ -99,7 +99,7 @@ class Work(NamedTuple):
     what: str
     statement: str
     bar: float = 4
-    packet: bool = False
+    section: str = "raw_tp/sys_enter"
     turns: int = 4096
     before: str = ""
     after: str = ""
@@ -136,9 +136,9 @@ WORK = [
     Work("ring, reserve and submit", "__u64 *record = bpf_ringbuf_reserve(&ring, 16, 0); "
          "if (record) { *record = index; bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); }", 1.5, turns=1024),
     Work("members of the context", "volatile struct __sk_buff *skb = ctx; "
-         "sum += skb->len + skb->mark + skb->priority + skb->protocol;", 1.5, True),
+         "sum += skb->len + skb->mark + skb->priority + skb->protocol;", 1.5, "tc"),
     Work("members of the packet", "void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end; "
-         "if (data + 64 <= end) { volatile __u32 *p = data; sum += p[0] + p[3] + p[5] + p[7] + p[9]; p[6] = index; }", 1.5, True),
+         "if (data + 64 <= end) { volatile __u32 *p = data; sum += p[0] + p[3] + p[5] + p[7] + p[9]; p[6] = index; }", 1.5, "tc"),
     *(
         Work(name, _add(f"bpf_{name}({arguments})"))
         for name, arguments in (
@@ -154,9 +154,11 @@ WORK = [
     Work("snprintf", 'BPF_SNPRINTF(text, sizeof(text), "%d %s", index, other);', turns=512),
     Work("trace_printk", 'bpf_printk("%d %s", index, other);', turns=512),
     Work("perf_event_output", "bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, text, 16);", turns=512),
+    Work("task_storage_get", "__u64 *value = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 1); "
+         "if (value) sum += ++*value;", section="syscall"),
     Work("get_stackid", _add("bpf_get_stackid(ctx, &stacks, 0)"), turns=64),
     *(
-        Work(name, _add(f"bpf_{name}({arguments})"), 4, True)
+        Work(name, _add(f"bpf_{name}({arguments})"), 4, "tc")
         for name, arguments in (
             ("skb_load_bytes", "ctx, 14, text, 16"), ("skb_load_bytes_relative", "ctx, 0, text, 16, BPF_HDR_START_NET"),
             ("skb_store_bytes", "ctx, 34, other, 16, 0"), ("skb_pull_data", "ctx, 40"),
@@ -165,6 +167,8 @@ WORK = [
             ("ktime_get_coarse_ns", ""),
         )
     ),
+    Work("xdp_load_bytes", _add("bpf_xdp_load_bytes(ctx, 14, text, 16)"), section="xdp"),
+    Work("xdp_adjust_head and back", "bpf_xdp_adjust_head(ctx, 4); bpf_xdp_adjust_head(ctx, -4);", section="xdp", turns=64),
 ]  # fmt: skip
 PACKET = bytes.fromhex(
     "ffffffffffff 020000000001 0800 45000054 00010000 4011 0000 0a000001 0a000002 1234 0035 00400000"
@@ -173,9 +177,14 @@ PACKET = bytes.fromhex(
 
 def source(work: Work) -> str:
     """The program for a line."""
-    section, context = ("tc", "struct __sk_buff") if work.packet else ("raw_tp/sys_enter", "void")
+    context = {"tc": "struct __sk_buff", "xdp": "struct xdp_md"}.get(work.section, "void")
     program = PROGRAM.format(
-        section=section, name="run", context=context, before=work.before, after=work.after, statement=work.statement
+        section=work.section,
+        name="run",
+        context=context,
+        before=work.before,
+        after=work.after,
+        statement=work.statement,
     )
     return HEAD + program + TAIL
 
@@ -190,7 +199,7 @@ def _filled(obj: bpf2py.Object) -> None:
 def _seconds(obj: bpf2py.Object, work: Work) -> tuple[float, float]:
     """Of a run, and of one that only starts and ends."""
     program = obj.programs["run"]
-    data = PACKET if work.packet else b""
+    data = PACKET if work.section in ("tc", "xdp") else b""
     spent = []
     # A reader that is not woken for each record: what that costs is the reader's.
     with (

@@ -20,7 +20,7 @@ from bpf2py.engine.code.control import FIRST_CALL
 from bpf2py.engine.code.native import can_run
 from bpf2py.engine.helpers import _QUICK
 from bpf2py.engine.memory import PUBLIC
-from bpf2py.engine.programs.packet import SkBuff
+from bpf2py.engine.programs.packet import Packet, SkBuff, XdpBuff
 from bpf2py.engine.run import Run
 from bpf2py.errors import ProgramFault
 from bpf2py.isa import opcodes as isa
@@ -29,7 +29,7 @@ from bpf2py.isa.helpers import HELPERS_BY_NAME
 pytestmark = pytest.mark.skipif(not can_run(), reason="no machine code on this processor")
 
 SEED = 20261128
-SIZE = 4096
+SIZE, HASH = 4096, 68
 M64 = (1 << 64) - 1
 CLOCKS = ("ktime_get_ns", "ktime_get_boot_ns", "ktime_get_coarse_ns", "ktime_get_tai_ns", "jiffies64")
 APART = {
@@ -63,11 +63,11 @@ def program(engine: Engine, name: str) -> RawProgram:
 class Side:
     """An engine with memory to work on, a packet, and a program for the helper."""
 
-    def __init__(self, translator: str, name: str, **options: object) -> None:
+    def __init__(self, translator: str, name: str, xdp: bool = False, **options: object) -> None:
         self.engine = Engine(translator=translator, task=Task(7, 5, uid=3, gid=4, comm="a name of many"), **options)  # type: ignore[arg-type]
         memory = self.engine.memory
         self.context, self.memory = memory.allocate(64), memory.allocate(SIZE)
-        self.packet = SkBuff(memory, PACKET)
+        self.packet: Packet = (XdpBuff if xdp or name.startswith("xdp") else SkBuff)(memory, PACKET)
         self.packet.runs = True
         self.program = program(self.engine, name)
         self.left_to_python = 0
@@ -86,7 +86,8 @@ class Side:
         memory.write(self.context, struct.pack("<5Q", *arguments))
         memory.write(self.memory, content)
         memory.write(packet.data, PACKET)
-        packet.set_number(68, 0)
+        if isinstance(packet, SkBuff):
+            packet.set_number(HASH, 0)
 
         def prepare(run: Run) -> None:
             run.packet = packet
@@ -97,7 +98,13 @@ class Side:
             result = self.engine.execute(self.program, self.context, prepare)  # type: ignore[arg-type]
         except ProgramFault as fault:
             result = str(fault)
-        return result, memory.read(self.memory, SIZE), packet.content(), list(self.engine.trace), packet.number(68)
+        return (
+            result,
+            memory.read(self.memory, SIZE),
+            packet.content(),
+            list(self.engine.trace),
+            packet.number(HASH) if isinstance(packet, SkBuff) else 0,
+        )
 
 
 @pytest.fixture
@@ -322,3 +329,44 @@ def test_the_library_leaves_calls_to_the_right_helper() -> None:
                 numbers[name, int(number)] = HELPERS_BY_NAME[name].id
     assert len(numbers) > 30
     assert all(number == expected for (_, number), expected in numbers.items()), numbers
+
+
+@pytest.mark.parametrize("xdp", [False, True])
+def test_verdicts_of_redirect(xdp: bool) -> None:
+    native, python = Side("native", "redirect", xdp), Side("python", "redirect", xdp)
+    for flags in (0, 1, 2, 1 << 32, M64):
+        assert native.call([3, flags, 0, 0, 0], b"")[0] == python.call([3, flags, 0, 0, 0], b"")[0]
+    assert native.call([3, 0, 0, 0, 0], b"")[0] == (4 if xdp else 7)
+
+
+def test_a_packet_that_moved_is_found() -> None:
+    """The library knows of the packet's new place and length when Python changed them."""
+    engine = Engine()
+    source = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+unsigned char first[4];
+long results[3];
+SEC("xdp") int frame(struct xdp_md *xdp)
+{
+	results[0] = bpf_xdp_adjust_head(xdp, 4);
+	results[1] = bpf_xdp_load_bytes(xdp, 0, first, 4);
+	results[2] = bpf_xdp_get_buff_len(xdp);
+	return 0;
+}
+SEC("tc") int packet(struct __sk_buff *skb)
+{
+	results[0] = bpf_skb_change_head(skb, 8000, 0);
+	results[1] = bpf_skb_load_bytes(skb, 8004, first, 4);
+	results[2] = bpf_skb_load_bytes(skb, 8097, first, 4);
+	return 0;
+}
+"""
+    data = bytes(range(100))
+    with bpf2py.load(bpf2py.compile(source), backend=engine) as obj:
+        for name, results in (("frame", [0, 0, 96]), ("packet", [0, 0, -14])):
+            obj.programs[name].test_run(data)
+            assert obj.variables["results"].value == results
+            if name == "frame":
+                assert obj.variables["first"].value == data[4:8]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bpf2py.engine.task import Task
 
 __all__ = [
-    "FROZEN", "PYTHON", "REAL", "has_logged", "logged", "note_clock", "note_memory", "note_packet", "note_pid_namespace",
+    "FROZEN", "PYTHON", "REAL", "Place", "has_logged", "logged", "note_clock", "note_memory", "note_packet", "note_pid_namespace",
     "note_run", "note_task_struct",
 ]  # fmt: skip
 
@@ -20,22 +20,25 @@ PYTHON, FROZEN, REAL = range(3)  # CLOCK_...
 _NOW = ENGINE + 24 >> 3
 _RUN = ENGINE + 40
 _TASK_STRUCT = ENGINE + 72 >> 3
-_PACKET = ENGINE + 80 >> 3
-_END = ENGINE + 136 >> 3
-_PID_NAMESPACE = ENGINE + 144 >> 3
-_LOG = ENGINE + 160 >> 3
-_LOG_USED = ENGINE + 168 >> 2
-_CLOCK = ENGINE + 172 >> 2
+_PACKET = ENGINE + 80
+_END = ENGINE + 152 >> 3
+_PID_NAMESPACE = ENGINE + 160 >> 3
+_LOG = ENGINE + 176 >> 3
+_LOG_USED = ENGINE + 184 >> 2
+_CLOCK = ENGINE + 188 >> 2
 LOG_SIZE = 1 << 16  # as in sources/format.h
-# pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, skb, comm, own_memory, named
-_store = struct.Struct("<9Q16sII").pack_into
+# pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, skb, frame, frame_end, comm, own_memory, named
+_store = struct.Struct("<11Q16sII").pack_into
+_store_place = struct.Struct("<6Q").pack_into
 _M64 = (1 << 64) - 1
-_NO_PACKET = (0, 0, 0, 0)
+_NO_PACKET = (0, 0, 0, 0, 0, 0)
+
+Place = tuple[int, int, int, int, int, int]  # packet, packet_end, mac, skb, frame, frame_end
 
 
 class _Packet(Protocol):
     @property
-    def place(self) -> tuple[int, int, int, int]: ...
+    def place(self) -> Place: ...
 
 
 class Run(Protocol):
@@ -109,10 +112,9 @@ def note_run(memory: Memory, run: Run) -> None:
     )
 
 
-def note_packet(memory: Memory, place: tuple[int, int, int, int]) -> None:
-    """Say where the packet of what runs is now: its data, its end, its link layer header, its struct __sk_buff."""
-    at = _PACKET
-    memory.u64[at], memory.u64[at + 1], memory.u64[at + 2], memory.u64[at + 3] = place
+def note_packet(memory: Memory, place: Place) -> None:
+    """Say where the packet of what runs is now."""
+    _store_place(memory.view, _PACKET, *place)
 
 
 def note_pid_namespace(memory: Memory, device: int, inode: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from bpf2py.engine.state import note_packet
+from bpf2py.engine.state import Place, note_packet
 from bpf2py.uapi.errno import EINVAL, EOPNOTSUPP
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -68,9 +68,9 @@ class Packet:
         return self.end - self.data
 
     @property
-    def place(self) -> tuple[int, int, int, int]:
-        """Where helpers find it by a struct __sk_buff: data, end, link layer header, that struct; zeros without one."""
-        return 0, 0, 0, 0
+    def place(self) -> Place:
+        """Where the library's helpers find it."""
+        raise NotImplementedError
 
     def content(self) -> bytes:
         """What the packet is now."""
@@ -137,8 +137,15 @@ class XdpBuff(Packet):
         memory.write(self.context, given)
         self.sync()
 
+    @property
+    def place(self) -> Place:
+        """See `Packet.place`."""
+        return 0, 0, 0, 0, self.data, self.end
+
     def sync(self) -> None:
         """Write data, data_end and data_meta."""
+        if self.runs:
+            note_packet(self.memory, self.place)
         self.set_number(XDP["data"], self.data)
         self.set_number(XDP["data_end"], self.linear_end)
         self.set_number(XDP["data_meta"], self.meta)
@@ -222,9 +229,9 @@ class SkBuff(Packet):
         )
 
     @property
-    def place(self) -> tuple[int, int, int, int]:
+    def place(self) -> Place:
         """See `Packet.place`."""
-        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN, self.context
+        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN, self.context, 0, 0
 
     def sync(self) -> None:
         """Write data, data_end, data_meta and len."""

@@ -83,6 +83,8 @@ struct engine {
 	u64 packet_end;
 	u64 mac;           /* where the packet's link layer header is, or would be */
 	u64 skb;           /* the struct __sk_buff */
+	u64 frame;         /* the first byte of its packet, 0: it has none that a struct xdp_md stands for */
+	u64 frame_end;     /* of its fragments, too */
 	u64 comm[2];
 	u32 own_memory;    /* user memory is what tests put into this memory */
 	u32 named;         /* whether comm is what the task is called */

@@ -313,7 +313,32 @@ EXPORT u64 skb_cgroup_id(void)
 
 EXPORT u64 redirect(u64 ifindex, u64 flags)
 {
-	return ENGINE->packet && flags <= 1 ? 7 : PYTHON(23)(ifindex, flags, 0, 0, 0);
+	if (ENGINE->packet && flags <= 1)
+		return 7;
+	return ENGINE->frame && !flags ? 4 : PYTHON(23)(ifindex, flags, 0, 0, 0);
+}
+
+INLINE int in_frame(u64 offset, u64 size)
+{
+	return ENGINE->frame && (u32)offset <= 0xffff && (u32)size <= 0xffff &&
+	       ENGINE->frame + (u32)offset + (u32)size <= ENGINE->frame_end;
+}
+
+EXPORT s64 xdp_load_bytes(u64 xdp, u64 offset, u64 to, u64 size)
+{
+	return in_frame(offset, size) && copied(to, (u32)size, ENGINE->frame + (u32)offset) ?
+		0 : PYTHON(189)(xdp, offset, to, size, 0);
+}
+
+EXPORT s64 xdp_store_bytes(u64 xdp, u64 offset, u64 from, u64 size)
+{
+	return in_frame(offset, size) && copied(ENGINE->frame + (u32)offset, (u32)size, from) ?
+		0 : PYTHON(190)(xdp, offset, from, size, 0);
+}
+
+EXPORT u64 xdp_get_buff_len(u64 xdp)
+{
+	return ENGINE->frame ? ENGINE->frame_end - ENGINE->frame : (u64)PYTHON(188)(xdp, 0, 0, 0, 0);
 }
 
 /* -- checksums ----------------------------------------------------------------------------------------------------------- */
