@@ -21,19 +21,19 @@ _NOW = ENGINE + 24 >> 3
 _RUN = ENGINE + 40
 _TASK_STRUCT = ENGINE + 72 >> 3
 _PACKET = ENGINE + 80
-_END = ENGINE + 152 >> 3
-_PID_NAMESPACE = ENGINE + 160 >> 3
-_LOG = ENGINE + 176 >> 3
-_LOG_USED = ENGINE + 184 >> 2
-_CLOCK = ENGINE + 188 >> 2
+_END = ENGINE + 144 >> 3
+_PID_NAMESPACE = ENGINE + 152 >> 3
+_LOG = ENGINE + 168 >> 3
+_LOG_USED = ENGINE + 176 >> 2
+_CLOCK = ENGINE + 180 >> 2
 LOG_SIZE = 1 << 16  # as in sources/format.h
-# pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, skb, frame, frame_end, comm, own_memory, named
-_store = struct.Struct("<11Q16sII").pack_into
-_store_place = struct.Struct("<6Q").pack_into
+# pid_tgid, uid_gid, cgroup_id, cookie, task, packet, packet_end, mac, skb, frame, comm, own_memory, named
+_store = struct.Struct("<10Q16sII").pack_into
+_store_place = struct.Struct("<5Q").pack_into
 _M64 = (1 << 64) - 1
-_NO_PACKET = (0, 0, 0, 0, 0, 0)
+_NO_PACKET = (0, 0, 0, 0, 0)
 
-Place = tuple[int, int, int, int, int, int]  # packet, packet_end, mac, skb, frame, frame_end
+Place = tuple[int, int, int, int, int]  # packet, packet_end, mac, skb, frame
 
 
 class _Packet(Protocol):

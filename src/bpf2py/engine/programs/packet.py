@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["L2_TYPES", "SKB_TYPES", "FlowPacket", "Packet", "SkBuff", "XdpBuff"]
 
+FRAME_SIZE = 56  # sizeof(struct frame)
 HEADROOM = 256  # XDP_PACKET_HEADROOM of include/uapi/linux/bpf.h
 TAILROOM = 320  # struct skb_shared_info, rounded up
 FRAME = 4096
@@ -114,14 +115,31 @@ class Packet:
         self.memory.free(self.context)
 
 
+def _in_frame(index: int) -> property:
+    """A number of a struct frame."""
+
+    def get(packet: XdpBuff) -> int:
+        return packet.memory.u64[(packet.frame >> 3) + index]
+
+    def put(packet: XdpBuff, value: int) -> None:
+        packet.memory.u64[(packet.frame >> 3) + index] = value
+
+    return property(get, put)
+
+
 class XdpBuff(Packet):
     """A packet with a struct xdp_md: what does not fit its page is in fragments, which programs do not see directly.
 
     Attributes:
+        frame: the address of its struct frame (sources/engine.h), which the library changes as well as this class.
         linear_end: where the part ends that programs see.
     """
 
-    __slots__ = ("linear_end",)
+    __slots__ = ("frame",)
+    data = _in_frame(0)
+    end = _in_frame(1)
+    meta = _in_frame(2)
+    linear_end = _in_frame(3)
 
     def __init__(self, memory: Memory, data: bytes, context: bytes = b"") -> None:
         given = context[:XDP_SIZE].ljust(XDP_SIZE, b"\0")
@@ -129,23 +147,24 @@ class XdpBuff(Packet):
         if not metadata <= linear <= len(data) or metadata > HEADROOM:
             metadata, linear = 0, len(data)
         headroom = HEADROOM - metadata
+        self.frame = memory.allocate(FRAME_SIZE, private=True)
         super().__init__(memory, data, headroom, max(FRAME - headroom - len(data), TAILROOM))
         self.limit = self.start + FRAME - TAILROOM
         self.linear_end = min(self.data + linear, self.limit)
         self.data += metadata
         self.context = memory.allocate(XDP_SIZE)
         memory.write(self.context, given)
+        for index, value in ((4, self.start), (5, self.limit), (6, self.context)):
+            memory.u64[(self.frame >> 3) + index] = value
         self.sync()
 
     @property
     def place(self) -> Place:
         """See `Packet.place`."""
-        return 0, 0, 0, 0, self.data, self.end
+        return 0, 0, 0, 0, self.frame
 
     def sync(self) -> None:
         """Write data, data_end and data_meta."""
-        if self.runs:
-            note_packet(self.memory, self.place)
         self.set_number(XDP["data"], self.data)
         self.set_number(XDP["data_end"], self.linear_end)
         self.set_number(XDP["data_meta"], self.meta)
@@ -167,6 +186,11 @@ class XdpBuff(Packet):
         self.linear_end = end if whole else min(self.linear_end, end)
         self.sync()
         return 0
+
+    def close(self) -> None:
+        """Give the memory back."""
+        super().close()
+        self.memory.free(self.frame)
 
     def with_metadata(self) -> bytes:
         """What BPF_PROG_TEST_RUN gives: the packet, and in front of it what `xdp_adjust_meta` made room for."""
@@ -231,7 +255,7 @@ class SkBuff(Packet):
     @property
     def place(self) -> Place:
         """See `Packet.place`."""
-        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN, self.context, 0, 0
+        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN, self.context, 0
 
     def sync(self) -> None:
         """Write data, data_end, data_meta and len."""

@@ -83,8 +83,7 @@ struct engine {
 	u64 packet_end;
 	u64 mac;           /* where the packet's link layer header is, or would be */
 	u64 skb;           /* the struct __sk_buff */
-	u64 frame;         /* the first byte of its packet, 0: it has none that a struct xdp_md stands for */
-	u64 frame_end;     /* of its fragments, too */
+	u64 frame;         /* a struct frame, 0: it has no packet that a struct xdp_md stands for */
 	u64 comm[2];
 	u32 own_memory;    /* user memory is what tests put into this memory */
 	u32 named;         /* whether comm is what the task is called */
@@ -100,6 +99,18 @@ struct engine {
 #define CLOCK_FROZEN 1
 #define CLOCK_REAL 2
 #define ENGINE ((struct engine *)(MEMORY + 0x100))
+
+/* A packet of an XDP program, in private memory; see programs/packet.py. */
+struct frame {
+	u64 data;
+	u64 end;        /* of its fragments, too */
+	u64 meta;
+	u64 linear_end; /* what programs see ends here */
+	u64 start;      /* of the memory it is in */
+	u64 limit;      /* it may grow up to here */
+	u64 context;    /* the struct xdp_md */
+};
+#define FRAME ((struct frame *)ENGINE->frame)
 
 /* A map's header, 256 bytes, below PUBLIC. What a program calls "map" is its address. */
 struct map {

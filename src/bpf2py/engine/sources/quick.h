@@ -321,24 +321,66 @@ EXPORT u64 redirect(u64 ifindex, u64 flags)
 INLINE int in_frame(u64 offset, u64 size)
 {
 	return ENGINE->frame && (u32)offset <= 0xffff && (u32)size <= 0xffff &&
-	       ENGINE->frame + (u32)offset + (u32)size <= ENGINE->frame_end;
+	       FRAME->data + (u32)offset + (u32)size <= FRAME->end;
 }
 
 EXPORT s64 xdp_load_bytes(u64 xdp, u64 offset, u64 to, u64 size)
 {
-	return in_frame(offset, size) && copied(to, (u32)size, ENGINE->frame + (u32)offset) ?
+	return in_frame(offset, size) && copied(to, (u32)size, FRAME->data + (u32)offset) ?
 		0 : PYTHON(189)(xdp, offset, to, size, 0);
 }
 
 EXPORT s64 xdp_store_bytes(u64 xdp, u64 offset, u64 from, u64 size)
 {
-	return in_frame(offset, size) && copied(ENGINE->frame + (u32)offset, (u32)size, from) ?
+	return in_frame(offset, size) && copied(FRAME->data + (u32)offset, (u32)size, from) ?
 		0 : PYTHON(190)(xdp, offset, from, size, 0);
 }
 
 EXPORT u64 xdp_get_buff_len(u64 xdp)
 {
-	return ENGINE->frame ? ENGINE->frame_end - ENGINE->frame : (u64)PYTHON(188)(xdp, 0, 0, 0, 0);
+	return ENGINE->frame ? FRAME->end - FRAME->data : (u64)PYTHON(188)(xdp, 0, 0, 0, 0);
+}
+
+#define XDP_FRAME 40 /* sizeof(struct xdp_frame), which the kernel keeps in front of all */
+#define ETH_HLEN 14
+
+INLINE void tell_frame(struct frame *f)
+{
+	((u32 *)f->context)[0] = f->data;
+	((u32 *)f->context)[1] = f->linear_end;
+	((u32 *)f->context)[2] = f->meta;
+}
+
+EXPORT s64 xdp_adjust_head(u64 xdp, u64 delta)
+{
+	struct frame *f = FRAME;
+	u64 data;
+
+	if (!f || f->data != f->meta)
+		return PYTHON(44)(xdp, delta, 0, 0, 0);
+	data = f->data + (s64)(s32)delta;
+	if (data < f->start + XDP_FRAME || data > f->linear_end - ETH_HLEN)
+		return -EINVAL;
+	f->data = f->meta = data;
+	tell_frame(f);
+	return 0;
+}
+
+EXPORT s64 xdp_adjust_tail(u64 xdp, u64 delta)
+{
+	struct frame *f = FRAME;
+	u64 end;
+
+	if (!f || f->linear_end != f->end)
+		return PYTHON(65)(xdp, delta, 0, 0, 0);
+	end = f->end + (s64)(s32)delta;
+	if (end > f->limit || end < f->data + ETH_HLEN)
+		return -EINVAL;
+	if (end > f->end)
+		zero((void *)f->end, end - f->end);
+	f->end = f->linear_end = end;
+	tell_frame(f);
+	return 0;
 }
 
 /* -- checksums ----------------------------------------------------------------------------------------------------------- */
