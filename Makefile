@@ -142,7 +142,6 @@ bench: venv .venv-peer/.tried
 	$(BIN)/python -m benchmarks.bench_maps
 	$(BIN)/python -m benchmarks.bench_events
 	$(BIN)/python -m benchmarks.bench_dump
-	$(BIN)/python -m benchmarks.bench_engine
 	$(BIN)/python -m benchmarks.bench_export
 
 clean:

@@ -239,14 +239,14 @@ def compare(works: Iterable[Work] = tuple(WORK), rounds: int = ROUNDS) -> Iterat
         yield Ratio(work, median, min(engine_ns) / min(kernel_ns), min(kernel_ns), min(engine_ns))
 
 
-def start() -> float:
+def start(rounds: int = 15) -> float:
     """CPU milliseconds of a process that loads an object and runs a program on the engine, beyond bare Python."""
     with tempfile.NamedTemporaryFile(suffix=".o") as file:
         file.write(bpf2py.compile(source(next(work for work in WORK if work.what == "hash update"))))
         file.flush()
         # The least of each, taken in turns: what else the machine does only ever adds.
         pairs = [
-            (cpu([sys.executable, "-c", "pass"]), cpu([sys.executable, "-c", START, file.name])) for _ in range(15)
+            (cpu([sys.executable, "-c", "pass"]), cpu([sys.executable, "-c", START, file.name])) for _ in range(rounds)
         ]
     bare, whole = (min(column) for column in zip(*pairs, strict=True))
     beyond: float = (whole - bare) * 1000

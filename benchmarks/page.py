@@ -54,6 +54,7 @@ ROWS = [
          engine=("engine 200", "ms")),
     _row(0, "200 programs with CO-RE loaded, warm", "ms", "<= 1.3x", C=("C 200core", "ms"), go=("go 200core", "ms"),
          own=("200core", "ms")),
+    _row(0, "a small program's first run, CPU time", "ms", "<= 60", engine=("engine start", "ms")),
     _row(1, "first drain of a 64 MiB ring, 1M records", "M/s", ">= 75", True, C=("C ring", "mps"), go=("go ring", "mps"),
          own=("ring", "mps"), engine=("engine ring", "mps")),
     _row(1, "until such a RingReader is ready", "ms", "", go=("go ring", "ready_ms"), own=("ring", "ready_ms"),

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bpf2py
-from benchmarks.bench_engine import compare
+from benchmarks.bench_engine import compare, start
 from benchmarks.bench_events import CDrain, burst
 from benchmarks.bench_load import HEAD, PLAIN, RELOCATED, build_c
 from benchmarks.bench_maps import compiler
@@ -124,6 +124,7 @@ class Sides:
         at, sides = self.scratch, self.sides
         backend = {"BPF2PY_BACKEND": "engine"}
         sides["engine plain"] = child("first_read", at / "plain.o", **backend)
+        sides["engine start"] = lambda: {"ms": start(1)}
         sides["engine 200"] = child("warm_load", at / "200.o", **backend)
         sides["engine maps"] = child("maps", 100_000, **backend)
         for kind, records in (("ring", RING), ("perf", PERF)):
