@@ -35,6 +35,13 @@ from bpf2py.uapi.cpus import online_cpus
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 GO_PATH = Path("/usr/share/gocode")  # where Debian puts Go libraries
+COUNTS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 100000); __type(key, __u32); __type(value, __u32); }
+    counts SEC(".maps");
+char LICENSE[] SEC("license") = "GPL";
+"""
 RING, PERF = 1_000_000, 200_000
 
 
@@ -91,6 +98,8 @@ class Sides:
         if peer is not None:
             self.sides["pylibbpf plain"] = child("peer_first_read", scratch / "plain.o", python=peer)
             self.sides["pylibbpf core"] = child("peer_first_read", scratch / "core.o", python=peer)
+            (scratch / "counts.o").write_bytes(bpf2py.compile(COUNTS))
+            self.sides["pylibbpf maps"] = child("peer_maps", scratch / "counts.o", 100_000, python=peer)
         if tool := shutil.which("bpftool"):
             self.sides["bpftool list"] = wall(tool, "map", "list")
 
