@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from bpf2py.engine.code.debug import SourceLine
 from bpf2py.isa.opcodes import (
     BPF_CALL,
     BPF_EXIT,
@@ -26,6 +25,7 @@ __all__ = [
     "Code",
     "Function",
     "Op",
+    "SourceLine",
     "Target",
     "is_jump",
     "jump_target",
@@ -45,6 +45,14 @@ class Op(NamedTuple):
     src: int
     offset: int
     imm: int
+
+
+class SourceLine(NamedTuple):
+    """From `slot` on, instructions come from this line."""
+
+    slot: int
+    file: str
+    line: int
 
 
 class Target(NamedTuple):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from bpf2py.engine.code.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.code.check_values import MapFacts, check_values
-from bpf2py.engine.code.python import source
 from bpf2py.engine.programs.hooks import attach
 from bpf2py.engine.programs.loaded import LoadedProgram
 from bpf2py.engine.programs.prog_test_run import run_program, test_run
@@ -196,6 +195,8 @@ class EngineProgram(LoadedProgram):
 
     def python_source(self) -> str:
         """The program as Python source, as the Python translation runs it."""
+        from bpf2py.engine.code.python import source
+
         return source(self._code)[0]
 
     def info(self) -> ProgramInfo:
