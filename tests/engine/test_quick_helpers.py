@@ -191,6 +191,15 @@ def test_formats(sides: Callable[[str], tuple[Side, Side]], name: str) -> None:
         assert native.call(arguments, bytes(data)) == python.call(arguments, bytes(data)), (form, used, out - at, size)
 
 
+@pytest.mark.parametrize("name", ["strtol", "strtoul"])
+def test_numbers_that_are_stored_into_their_text(sides: Callable[[str], tuple[Side, Side]], name: str) -> None:
+    native, python = sides(name)
+    for distance in (-8, -7, -1, 0, 1, 3, 4, 8):
+        arguments = [native.memory + 64, 4, 10, native.memory + 64 + distance, 0]
+        data = bytes(64) + b"1234" + bytes(60)
+        assert native.call(arguments, data) == python.call(arguments, data), distance
+
+
 @pytest.mark.parametrize("name", CLOCKS)
 def test_clocks(name: str) -> None:
     divisor = 4_000_000 if name == "jiffies64" else 1

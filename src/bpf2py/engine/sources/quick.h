@@ -513,31 +513,31 @@ LOCAL u64 parsed(u64 text, u64 size, u64 base, u64 signs, u64 *found)
 	return at - (const u8 *)text;
 }
 
-INLINE int is_base(u64 flags)
+/* Stores it; where it would be stored into its own text, what Python does first matters. */
+LOCAL u64 converted(u64 text, u64 size, u64 flags, u64 signs, u64 result)
 {
-	return !flags || flags == 8 || flags == 10 || flags == 16;
+	u64 value, length;
+
+	if ((flags && flags != 8 && flags != 10 && flags != 16) || !public(result, 8) || overlap_of(result, 8, text, (u32)size))
+		return 0;
+	length = parsed(text, size, flags, signs, &value);
+	if (length)
+		*(u64 *)result = value;
+	return length;
 }
 
 EXPORT s64 strtol(u64 text, u64 size, u64 flags, u64 result)
 {
-	u64 value, length;
+	s64 length = converted(text, size, flags, 1, result);
 
-	if (is_base(flags) && public(result, 8) && (length = parsed(text, size, flags, 1, &value))) {
-		*(u64 *)result = value;
-		return length;
-	}
-	return PYTHON(105)(text, size, flags, result, 0);
+	return length ? length : PYTHON(105)(text, size, flags, result, 0);
 }
 
 EXPORT s64 strtoul(u64 text, u64 size, u64 flags, u64 result)
 {
-	u64 value, length;
+	s64 length = converted(text, size, flags, 0, result);
 
-	if (is_base(flags) && public(result, 8) && (length = parsed(text, size, flags, 0, &value))) {
-		*(u64 *)result = value;
-		return length;
-	}
-	return PYTHON(106)(text, size, flags, result, 0);
+	return length ? length : PYTHON(106)(text, size, flags, result, 0);
 }
 
 #endif
