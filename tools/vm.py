@@ -38,6 +38,7 @@ NEEDED = {
 # What kernels without kprobes, trampolines and the like refuse; with --hooks that alone.
 HOOKS = ["-m", "kprobe", "tests/attach", "tests/test_examples.py", "tests/lang", "tests/kernel/test_modules.py"]
 HOOKS += ["tests/tools/test_kernel_functions.py", "tests/tools/test_prog_counters.py::test_every_run_is_counted"]
+HOOKS += ["tests/export/test_web_server.py"]
 # Hooks, loading, and one test file for each kind of map, in a few minutes of emulation. Everything else runs with arguments of
 # one's own: make test-vm PYTEST_ARGS="-m kernel tests"
 SELECTION = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [

@@ -222,10 +222,10 @@ class PageServer:
         opened = None
         try:
             while True:
-                start = loop.time()
                 try:
-                    if opened is None:
+                    if opened is None:  # happens once: a program may be compiled
                         opened = await _in_thread(OpenedMap, ident, kind)
+                    start = loop.time()
                     found = await _in_thread(opened.read)
                 except (BpfError, OSError) as error:
                     yield json.dumps({"id": ident, "error": str(error)})
