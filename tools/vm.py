@@ -147,6 +147,19 @@ def process_group(argv: list[str], environment: dict[str, str], log: Path) -> It
         process.wait()
 
 
+def end_by_exception() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does, so that what is running is killed on the way out."""
+
+    def end(number: int, _frame: object) -> None:
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)  # a second one must not interrupt the end
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, end)
+
+
 def boot(kernel: Path, command: str, results: Path, timeout: float, memory: str, cpus: int) -> int:
     """Boot the kernel, run the command in the guest and return its exit status."""
     vng = Path(sys.executable).parent / "vng"
@@ -195,6 +208,7 @@ def main() -> int:
     parser.add_argument("--coverage", type=Path, help="a folder for what tools/measure_coverage.py reads")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, default: the kernel tests")
     options = parser.parse_args()
+    end_by_exception()
     cache = Path(os.environ.setdefault("BPF2PY_KERNEL_DIR", str(ROOT / ".vm")))
     cache.mkdir(parents=True, exist_ok=True)
     selection = options.pytest or (HOOKS if options.hooks else SELECTION)
