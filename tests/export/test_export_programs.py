@@ -219,8 +219,8 @@ def test_keys_of_histograms(compile_bpf: Compile, engine: Engine, tmp_path: Path
     assert check(tmp_path / "some.yaml") == []
     with Exported(config_of(text), ObjectSpec.from_bytes(compile_bpf(KEYS_SOURCE)), engine) as exported:
         for name, (members, _, _) in keys.items():
-            names, _, values = members.partition(": ")
-            key = dict(zip(names.split(), map(int, values.split()), strict=True))
+            fields, _, values = members.partition(": ")
+            key = dict(zip(fields.split(), map(int, values.split()), strict=True))
             counts: Any = exported.obj.maps[f"{name}_seconds"]
             for bucket, value in ((0, 1), (2, 2), (3, 3), (4, 40)):  # 4: the sum
                 counts[key | {"bucket": bucket}] = value if name == "narrow" else [value, value]
