@@ -71,7 +71,7 @@ class ConfigCollector:
 
     Args:
         exported: the programs; asked anew at every scrape.
-        most_series: series of all configs at most: sets of labels there is no room for are left out, and counted.
+        most_series: the largest number of series of all configs together: further sets of labels are left out, and counted.
         stats: whether run statistics are counted: then each program's are among the metrics.
 
     Raises NotSupported without `prometheus_client`.
@@ -204,7 +204,7 @@ class ConfigCollector:
         if self._stats:
             yield from (seconds, runs)
         gone = families.MetricFamily(
-            "bpf2py_export_left_out", "Sets of labels there is no room for (--max-series).", "gauge"
+            "bpf2py_export_left_out", "Sets of labels that were left out because of --max-series.", "gauge"
         )
         for (name, metric), count in left_out.items():
             gone.add_sample(gone.name, {"config": name, "metric": metric}, count)

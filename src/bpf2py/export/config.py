@@ -412,7 +412,7 @@ def _decoder(node: _Node) -> Decoder:
 
         near = difflib.get_close_matches(name, DECODERS, 1)
         node.fail(
-            f"there is no decoder {name!r}{f': {near[0]}?' if near else ''} (there are: {', '.join(sorted(DECODERS))})"
+            f"unknown decoder {name!r}{f': {near[0]}?' if near else ''} (known are {', '.join(sorted(DECODERS))})"
         )
     table = node.node("static_map")
     static_map = None
