@@ -1,4 +1,4 @@
-"""The server of the page: static files for anybody on the machine, data as event streams for who has the token.
+"""The server of the page: static files for anybody on the machine, data as event streams for those who have the token.
 
 What keeps others out: it binds to the loopback device; a Host that is a name other than localhost is refused, so that no web
 site can have its name resolved to this machine and read answers (DNS rebinding); data is given to requests with the token alone,
