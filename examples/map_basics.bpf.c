@@ -37,16 +37,20 @@ SEC("tracepoint/syscalls/sys_enter_execve")
 int count_execve(void *ctx)
 {
     __u32 pid = bpf_get_current_pid_tgid() >> 32;
-    __u32 one = 1;
+    __u32 zero = 0;
     __u32 *count;
 
     count_slot(0);
     count_slot(2 + bpf_get_smp_processor_id() % 14);
 
     count = bpf_map_lookup_elem(&my_hash_map, &pid);
+    if (!count) { /* another CPU may be faster */
+        bpf_map_update_elem(&my_hash_map, &pid, &zero, BPF_NOEXIST);
+        count = bpf_map_lookup_elem(&my_hash_map, &pid);
+    }
     if (count)
         __sync_fetch_and_add(count, 1);
-    else if (bpf_map_update_elem(&my_hash_map, &pid, &one, BPF_ANY))
+    else
         count_slot(1);
     return 0;
 }

@@ -47,13 +47,15 @@ int count_packet(struct xdp_md *ctx)
 {
     void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
     __u8 protocol = protocol_of(data, end);
-    struct traffic first = {1, end - data}, *found = bpf_map_lookup_elem(&protocols, &protocol);
+    struct traffic none = {}, *found = bpf_map_lookup_elem(&protocols, &protocol);
 
+    if (!found) { /* another CPU may be faster */
+        bpf_map_update_elem(&protocols, &protocol, &none, BPF_NOEXIST);
+        found = bpf_map_lookup_elem(&protocols, &protocol);
+    }
     if (found) {
-        found->packets += 1;
-        found->bytes += end - data;
-    } else {
-        bpf_map_update_elem(&protocols, &protocol, &first, BPF_ANY);
+        __sync_fetch_and_add(&found->packets, 1);
+        __sync_fetch_and_add(&found->bytes, end - data);
     }
     return XDP_PASS;
 }

@@ -14,7 +14,7 @@ import bpf2py
 ROOT = Path(bpf2py.__file__).parent
 FLOORS = {
     "errors": 0, "owned": 0, "shared_memory": 0, "user_cache": 0, "printable": 0, "processes": 0, "_lazy": 0, "_typing": 0,
-    "isa": 0, "btf": 0, "uapi": 0, "elf": 0,
+    "machine_code": 0, "isa": 0, "btf": 0, "uapi": 0, "elf": 0,
     "spec": 1, "linker": 1, "toolchain": 1, "include": 1, "seam": 1,
     "kernel": 2, "engine": 2, "symbols": 2,
     "maps": 3, "readers": 3, "features": 3, "object": 3, "loader": 3, "programs": 3, "variables": 3, "loading": 3, "backends": 3,

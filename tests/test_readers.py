@@ -199,6 +199,65 @@ def test_with_a_timeout_of_0_an_iteration_ends_however_busy_the_buffer(case: Cas
             case.emit(2)
 
 
+@pytest.mark.parametrize("most", [1, 4096, 1 << 22])
+@pytest.mark.parametrize("how", ["flush", "poll", "batches", "events"])
+def test_what_is_there_now_is_all_of_it_however_large_the_ring(obj: bpf2py.Object, how: str, most: int) -> None:
+    """A ring is taken in several steps; what is written after the first one may wait."""
+    case = Case(obj, "ring")
+    count = 5000 if most > 1 else 50
+    with RingReader(obj.maps["ring"], obj.maps["other"], most=most) as reader:
+        case.emit(count)
+        obj.programs["emit_other"].test_run()
+        if how == "events":
+            found = numbers(reader.events(timeout=0))
+        else:
+            forms: dict[str, Callable[[], Any]] = {
+                "flush": reader.flush,
+                "poll": lambda: reader.poll(0),
+                "batches": lambda: reader.batches(0),
+            }
+            batches = list(forms[how]())
+            found = [number for batch in batches for number in numbers(batch)]
+            assert len(batches) > (20 if most <= 4096 else 1)
+        assert sorted(found) == [*range(count), count - 1], "the last one is in the other ring as well"
+        assert reader.flush() == []
+
+
+def test_a_record_in_the_making_ends_what_is_there_now(obj: bpf2py.Object) -> None:
+    case = Case(obj, "ring")
+    with RingReader(obj.maps["ring"], most=512) as reader:
+        case.emit(100)
+        (ring,) = reader._rings
+        busy = memoryview(bytearray(bytes(ring.heads)))
+        at = 60 * 40
+        struct.pack_into("<I", busy, at, struct.unpack_from("<I", busy, at)[0] | 1 << 31)
+        real, ring.heads = (
+            ring.heads,
+            busy.cast("I"),
+        )  # programs reserve and submit at once: no other moment can be seen
+        strided, ring._strided = ring._strided, (busy, 0)
+        assert [number for batch in reader.flush() for number in numbers(batch)] == list(range(60))
+        assert numbers(reader.events(timeout=0)) == []
+        ring.heads, ring._strided = real, strided
+        assert numbers(reader.events(timeout=0)) == list(range(60, 100))
+
+
+def test_a_signal_handler_that_reads_what_is_there_now(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    with case.reader() as reader:
+        case.emit(10)
+        take = reader._take
+        within = []
+
+        def interrupted() -> Iterator[Any]:
+            within.append(reader.flush())
+            within.append(list(reader.events(timeout=0)))
+            yield from take()
+
+        monkeypatch.setattr(reader, "_take", interrupted)
+        assert [numbers(batch) for batch in reader.flush()] == [list(range(10))]
+        assert within == [[], []]
+
+
 def test_batches_of_several_buffers(obj: bpf2py.Object) -> None:
     case = Case(obj, "ring")
     with RingReader(obj.maps["ring"], obj.maps["other"]) as reader:

@@ -19,7 +19,6 @@ from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.spec.variable_spec import VariableSpec
 from bpf2py.uapi.map_types import MapFlags, MapType, type_name
-from bpf2py.uapi.pins import pin_by_name
 from bpf2py.uapi.program_types import ProgramType
 from bpf2py.variables import ArenaSection, DataSection
 
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
     from bpf2py.linker import kconfig as kconfig_section
     from bpf2py.seam.protocol import Backend, Loading, MapHandle
     from bpf2py.seam.signing import Signing
+    from bpf2py.uapi import pins
 else:
+    pins = module("bpf2py.uapi.pins")
     warnings = module("warnings")
     core = module("bpf2py.linker.core")
     kconfig_section = module("bpf2py.linker.kconfig")
@@ -121,9 +122,9 @@ class Loader:
                 self._fill_maps(map_spec)
             handles: dict[str, MapHandle] = {name: m._handle for name, m in self.maps.items()}
             linker = Linker(spec, self._core_target())
-            # All are linked before the first is loaded: an object that cannot be linked costs no verification.
-            linked = [(program, linker.link(program)) for program in wanted]
-            loaded = loading.load_programs(linked, handles)
+            # One after the other: the kernel may verify the first while the next are linked.
+            linked = ((program, linker.link(program)) for program in wanted)
+            loaded = loading.load_programs(linked, len(wanted), handles)
             for program, handle in zip(wanted, loaded, strict=True):
                 self.programs[program.name] = Program(handle, program, self.links)
             for map_spec in spec.maps.values():
@@ -155,9 +156,9 @@ class Loader:
 
     def _check_registers(self, wanted: list[ProgramSpec]) -> None:
         """Warn of programs that would take other registers for their arguments."""
-        built, here = self.spec.arch, self.backend.arch
         probes = [program.name for program in wanted if program.type in (ProgramType.KPROBE, ProgramType.PERF_EVENT)]
-        if built is None or here is None or built == here or not probes:
+        built, here = self.spec.arch if probes else None, self.backend.arch
+        if built is None or here is None or built == here:
             return
         text = (
             f"it was compiled for {built}, and this machine is {here}: {', '.join(probes)} would read the wrong registers; "
@@ -180,7 +181,7 @@ class Loader:
         if given is not None:
             check_compatible(spec, given._handle)
             return wrap(given._handle.duplicate(), spec, self._options)
-        path = pin_by_name(self._pin_path, spec.name) if spec.pinning == Pinning.BY_NAME else None
+        path = pins.pin_by_name(self._pin_path, spec.name) if spec.pinning == Pinning.BY_NAME else None
         if path is not None and os.path.lexists(path):
             existing = self.backend.open_map_pin(path)
             try:

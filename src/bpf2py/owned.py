@@ -1,10 +1,12 @@
-"""What owning a descriptor, a mapping or an attachment forbids: copies."""
+"""What owning a descriptor, a mapping or an attachment means: it is closed once, and cannot be copied."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from _weakref import ref  # of which the module weakref makes more than is needed here
+from collections.abc import Callable, Sequence
 
-from bpf2py._typing import TYPE_CHECKING, NoReturn
+from bpf2py._typing import TYPE_CHECKING, ClassVar, NoReturn
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-__all__ = ["Owned", "close_all"]
+__all__ = ["Finalizer", "Owned", "close_all"]
 
 
 class Owned:
@@ -25,6 +27,36 @@ class Owned:
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError(f"cannot pickle or copy {type(self).__name__!r} object: it owns what it would close twice")
+
+
+class Finalizer:
+    """Calls a function once: when it is called itself, or when `owner` goes away, but not when the process ends.
+
+    What `weakref.finalize` is with ``atexit = False``.
+    """
+
+    __slots__ = ("_end", "_owner")
+    # Both are the class's own: while the interpreter is taken apart a module's variables may be gone.
+    _all: ClassVar[set[Finalizer]] = set()
+    _at_exit = staticmethod(sys.is_finalizing)
+
+    def __init__(self, owner: object, end: Callable[[], object]) -> None:
+        self._end = end
+        self._all.add(self)  # else the collector could take both away, and call nothing
+        self._owner = ref(owner, self)
+
+    def __call__(self, _: object = None) -> None:
+        try:
+            self._all.remove(self)
+        except KeyError:
+            return
+        if not self._at_exit():
+            self._end()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the function was not called yet."""
+        return self in self._all
 
 
 def close_all(owned: Sequence[Closable]) -> None:

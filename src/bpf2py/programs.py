@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Mapping, Sequence
 
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 from bpf2py.backends import BackendChoice, resolve_backend
 from bpf2py.errors import AttachError, BpfError, BpfOSError, ClosedError, NotSupported
-from bpf2py.owned import Owned
+from bpf2py.owned import Finalizer, Owned
 from bpf2py.spec.program_spec import ProgramSpec
 from bpf2py.uapi.limits import names_limits
-from bpf2py.uapi.pins import object_id, pin_path
 from bpf2py.uapi.program_types import ProgramType
 
 if TYPE_CHECKING:
     import contextlib
     import warnings
+    import weakref
 
     from bpf2py.linker import digest as digest_module
     from bpf2py.seam import verifier_stats as stats_module
     from bpf2py.seam.info import ProgramInfo, TestRunResult
     from bpf2py.seam.protocol import Closable, LinkHandle, ProgramHandle
     from bpf2py.seam.verifier_stats import VerifierStats
+    from bpf2py.uapi import pins
     from bpf2py.uapi.attach_options import AttachOptions
 else:
+    pins = module("bpf2py.uapi.pins")
     contextlib = module("contextlib")
     warnings = module("warnings")
+    weakref = module("weakref")
     digest_module = module("bpf2py.linker.digest")
     stats_module = module("bpf2py.seam.verifier_stats")
 
@@ -132,7 +134,7 @@ class Link(Owned):
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system: the program stays attached when the process ends (Linux 5.7)."""
         self.fileno()
-        path = pin_path(path, f"link of program {self.program}: pin")
+        path = pins.pin_path(path, f"link of program {self.program}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"link of program {self.program}: pin: {path} exists")
         result = self._handle.pin(path)
@@ -150,7 +152,7 @@ class Link(Owned):
         Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
         """
         what = f"link of program {self.program}: unpin"
-        path = pin_path(path, what)
+        path = pins.pin_path(path, what)
         _must_exist(path, what)
         with contextlib.closing(self._handle.opened_at(path)) as pinned:
             ident = pinned.info().get("id")
@@ -210,7 +212,7 @@ class Link(Owned):
     @staticmethod
     def from_id(ident: int, *, backend: BackendChoice = None) -> Link:
         """Open the link with this id (Linux 5.8, CAP_SYS_ADMIN); `detach()` takes the program off its hook."""
-        return Link._opened(resolve_backend(backend).open_link_id(object_id(ident, "link")))
+        return Link._opened(resolve_backend(backend).open_link_id(pins.object_id(ident, "link")))
 
     @staticmethod
     def _opened(handle: LinkHandle) -> Link:
@@ -289,8 +291,7 @@ class Program(Owned):
         self._links = links
         self.spec = spec
         self.name = spec.name if spec is not None else handle.info().name
-        self._finalizer = weakref.finalize(self, handle.close)
-        self._finalizer.atexit = False  # as of maps
+        self._finalizer = Finalizer(self, handle.close)
 
     @staticmethod
     def from_pin(path: str | os.PathLike[str], *, backend: BackendChoice = None) -> Program:
@@ -306,7 +307,7 @@ class Program(Owned):
     @staticmethod
     def from_id(ident: int, *, backend: BackendChoice = None) -> Program:
         """Open the program with this id (Linux 4.13, CAP_SYS_ADMIN)."""
-        return Program(resolve_backend(backend).open_program_id(object_id(ident, "program")), None)
+        return Program(resolve_backend(backend).open_program_id(pins.object_id(ident, "program")), None)
 
     @property
     def type(self) -> ProgramType | int:
@@ -420,7 +421,7 @@ class Program(Owned):
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Pin to a file of the BPF file system (Linux 4.4): the program then outlives the process."""
         self.fileno()
-        path = pin_path(path, f"program {self.name}: pin")
+        path = pins.pin_path(path, f"program {self.name}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"program {self.name}: pin: {path} exists")
         result = self._handle.pin(path)
@@ -437,7 +438,7 @@ class Program(Owned):
         Raises FileNotFoundError when nothing is there, BpfError when something else is pinned there.
         """
         what = f"program {self.name}: unpin"
-        path = pin_path(path, what)
+        path = pins.pin_path(path, what)
         _must_exist(path, what)
         with contextlib.closing(self._handle.opened_at(path)) as pinned:
             info = pinned.info()

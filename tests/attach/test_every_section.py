@@ -112,7 +112,10 @@ def test_writable_tracepoints(load: Load, name: str) -> None:
     fired = load(name, "xdp")
     with fired[name].attach():
         fired["xdp"].test_run(data=bytes(64))
-        assert fired.runs(name) == 1
+        assert fired.runs(name) >= 1  # other processes' test runs fire it as well
+    settled = fired.runs(name)
+    fired["xdp"].test_run(data=bytes(64))
+    assert fired.runs(name) == settled, "closing the link detaches"
 
 
 @pytest.mark.parametrize("name", [case("iter", "iter"), case("iter.s", "iter_s")])

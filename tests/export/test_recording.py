@@ -21,7 +21,7 @@ from bpf2py.errors import BpfError, MapFull, NotSupported
 from bpf2py.export.recorder import EventRecorder, SnapshotRecorder, recorder
 from bpf2py.export.recording import Recording, pieces, rows
 from bpf2py.export.replay import replay
-from bpf2py.maps.base import event_codec_of
+from bpf2py.maps.fd_values import event_codec_of
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

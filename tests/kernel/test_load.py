@@ -357,49 +357,6 @@ def test_one_spec_loaded_twice_differently(build: Callable[[str], bpf2py.ObjectS
             assert (first.maps["counts"].count(), second.maps["counts"].count()) == (0, 1)
 
 
-MANY = """
-int total;
-""" + "".join(
-    f"""
-SEC("raw_tp/sys_enter") int program_{n}(void *ctx) {{ return total += {n}, 0; }}
-"""
-    for n in range(40)
-)
-
-
-def test_many_programs(build: Callable[[str], bpf2py.ObjectSpec], assert_no_leaks: Any) -> None:
-    """So many that one is prepared while the kernel verifies another."""
-    with assert_no_leaks(), bpf2py.load(build(MANY)) as obj:
-        assert list(obj.programs) == [f"program_{n}" for n in range(40)]
-        assert len({program.info.id for program in obj.programs.values()}) == 40
-        assert all(program.info.name == name for name, program in obj.programs.items())
-
-
-@pytest.mark.parametrize("bad", [0, 20, 39])
-def test_of_many_programs_the_first_bad_one_is_named(
-    build: Callable[[str], bpf2py.ObjectSpec], assert_no_leaks: Any, bad: int
-) -> None:
-    line = f"int program_{bad}(void *ctx) {{"
-    assert line in MANY
-    spec = build(MANY.replace(line, line + " for (;;) total++;"))
-    if bad < 39:  # this one cannot even be prepared, but comes later
-        spec.programs[f"program_{bad + 1}"].type = bpf2py.ProgramType.UNSPEC
-    with assert_no_leaks(), pytest.raises(ValueError, match=f"program program_{bad}: load: .*infinite loop"):
-        bpf2py.load(spec)
-
-
-def test_of_many_programs_one_cannot_be_prepared(
-    build: Callable[[str], bpf2py.ObjectSpec], assert_no_leaks: Any
-) -> None:
-    spec = build(MANY)
-    spec.programs["program_30"].type = bpf2py.ProgramType.UNSPEC
-    with (
-        assert_no_leaks(),
-        pytest.raises(bpf2py.ObjectError, match=r"program program_30: .*correct SEC\(\.\.\.\) or set"),
-    ):
-        bpf2py.load(spec)
-
-
 UNPRIVILEGED = """
 import importlib, os, sys  # all that is needed, because this Python may be in a directory only root can read
 import bpf2py, bpf2py.object, bpf2py.kernel.backend, bpf2py.kernel.environment

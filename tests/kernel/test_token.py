@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import bpf2py
-from bpf2py.kernel.syscall import Fd
-from bpf2py.kernel.token import VARIABLE, open_token
+from bpf2py.kernel.syscall import TOKEN_PATH, Fd
+from bpf2py.kernel.token import open_token
 
 pytestmark = pytest.mark.kernel
 libc = ctypes.CDLL(None, use_errno=True)
@@ -112,7 +112,7 @@ def test_a_token_lets_a_namespace_load(
         with pytest.raises(bpf2py.PermissionDenied, match="token_path="):
             bpf2py.load(spec)
         for way in ("argument", "environment"):
-            monkeypatch.setenv(VARIABLE, path if way == "environment" else "/nonexistent")
+            monkeypatch.setenv(TOKEN_PATH, path if way == "environment" else "/nonexistent")
             with assert_no_leaks(), bpf2py.load(spec, token_path=None if way == "environment" else path) as obj:
                 assert not obj.warnings
                 assert obj.programs["filter"].test_run(data=bytes(60)).return_value == 42
@@ -158,7 +158,7 @@ def test_places_that_give_no_token(
             bpf2py.load(spec, token_path=bpffs)
         with pytest.raises(bpf2py.BpfOSError, match="tokens are for user namespaces"):
             bpf2py.load(spec, token_path="/sys/fs/bpf")
-        monkeypatch.setenv(VARIABLE, "/none")
+        monkeypatch.setenv(TOKEN_PATH, "/none")
         with pytest.raises(bpf2py.BpfOSError, match="BPF token of /none"):
             bpf2py.load(spec)
         with bpf2py.load(spec, token_path=""):

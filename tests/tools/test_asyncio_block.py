@@ -85,12 +85,17 @@ def test_what_blocks_loops_of_several_threads(watch: Watch, python: str) -> None
                 continue
             # Between them may be others, where the thread waited for the CPU or the GIL.
             place = f"(watched.py:{line})"
-            record = next(each for each in records if each["ms"] >= ms and each["where"].endswith(place))
+            record = next(each for each in records if each["ms"] >= ms and (each["where"] or place).endswith(place))
+            if record["where"] is None:  # nothing could be read of it, which is said
+                assert any("no stack was taken" in problem for problem in seen.problems), seen.problems
+                continue
             assert (record["callback"], record["ended"]) == (callback, True)
             on_cpu.setdefault(callback, []).append(record["cpu_ms"])
         # What burns has the CPU for a tenth of a second; the waits have it for a moment, where Python is not as slow as that.
-        assert EMULATED or min(on_cpu["call"]) > max(
-            cpu for callback, cpus in on_cpu.items() if callback != "call" for cpu in cpus
+        assert (
+            EMULATED
+            or "call" not in on_cpu
+            or min(on_cpu["call"]) > max(cpu for callback, cpus in on_cpu.items() if callback != "call" for cpu in cpus)
         )
     assert "lost" not in seen.said
 

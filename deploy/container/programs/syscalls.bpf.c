@@ -19,14 +19,16 @@ SEC("raw_tp/sys_enter")
 int count_call(void *ctx)
 {
 	struct caller caller = { .pid = bpf_get_current_pid_tgid() >> 32 };
-	__u64 first = 1, *count;
+	__u64 zero = 0, *count;
 
 	bpf_get_current_comm(caller.command, sizeof(caller.command));
 	count = bpf_map_lookup_elem(&calls, &caller);
+	if (!count) { /* another CPU may be faster */
+		bpf_map_update_elem(&calls, &caller, &zero, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&calls, &caller);
+	}
 	if (count)
 		__sync_fetch_and_add(count, 1);
-	else
-		bpf_map_update_elem(&calls, &caller, &first, BPF_NOEXIST);
 	return 0;
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
 from bpf2py._typing import Any
 from bpf2py.btf.codec import (
@@ -29,9 +28,6 @@ from bpf2py.errors import BtfError
 
 __all__ = ["codec_for", "use_classes"]
 
-# What `use_classes` was given, by type id.
-_classes: WeakKeyDictionary[Btf, dict[int, type[Any]]] = WeakKeyDictionary()
-
 
 def use_classes(btf: Btf, classes: Mapping[int, type[Any]]) -> None:
     """Have values of these types decoded to instances of these classes, as generated modules do for their objects.
@@ -42,7 +38,7 @@ def use_classes(btf: Btf, classes: Mapping[int, type[Any]]) -> None:
         btf: the types.
         classes: by the id of the type, a subclass of `StructValue`, `UnionValue` or IntEnum.
     """
-    _classes[btf] = dict(classes)
+    btf.classes = dict(classes)
 
 
 def codec_for(btf: Btf, type_id: int, options: CodecOptions = DEFAULT_OPTIONS) -> Codec[Any]:
@@ -67,7 +63,7 @@ def _build(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[A
 
 def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[Any]:
     btf_type = btf.type(type_id)
-    cls = _classes[btf].get(type_id) if btf in _classes else None
+    cls = btf.classes.get(type_id)
     if isinstance(btf_type, Int):
         if btf_type.encoding & INT_BOOL and btf_type.size == 1:
             return KeyBoolCodec(btf_type.name) if options.key else BoolCodec(btf_type.name)

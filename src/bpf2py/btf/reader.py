@@ -110,6 +110,7 @@ class Btf:
         self._offsets = self._find_records()
         self._cache: dict[int, BtfType] = {0: _VOID}
         self._aligns: dict[int, int] = {}
+        self.classes: dict[int, type[Any]] = {}  # what values are decoded to, by type id
         self.codecs: dict[tuple[int, CodecOptions], Codec[Any]] = {}
 
     def _find_records(self) -> Sequence[int]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Iterator, Mapping
-from weakref import WeakKeyDictionary
+from functools import cache
 
-from bpf2py._lazy import import_module
-from bpf2py._typing import Any, ClassVar
+from bpf2py._lazy import import_module, module
+from bpf2py._typing import TYPE_CHECKING, Any, ClassVar
 from bpf2py.errors import EncodeError
+
+if TYPE_CHECKING:
+    import weakref
+    from weakref import WeakKeyDictionary
+else:
+    weakref = module("weakref")
 
 
 class StructValue:
@@ -142,15 +148,19 @@ def _restore(cls: type[StructValue], slots: dict[str, Any], padding: bytes = b""
     return value
 
 
-_padded: WeakKeyDictionary[type[StructValue], type[StructValue]] = WeakKeyDictionary()
+@cache
+def _padded_classes() -> WeakKeyDictionary[type[StructValue], type[StructValue]]:
+    """The subclasses with padding there are."""
+    return weakref.WeakKeyDictionary()
 
 
 def with_padding(value: StructValue, padding: bytes) -> StructValue:
     """The value with bytes of padding, as many as the struct has, that are not zero."""
     cls = type(value)
-    padded = _padded.get(cls)
+    classes = _padded_classes()
+    padded = classes.get(cls)
     if padded is None:
-        padded = _padded[cls] = type(cls.__name__, (cls,), {"__slots__": ("_padding",), "__module__": cls.__module__})
+        padded = classes[cls] = type(cls.__name__, (cls,), {"__slots__": ("_padding",), "__module__": cls.__module__})
     found = padded.__new__(padded)
     for field in cls._codec.fields:
         if hasattr(value, field.name):

@@ -42,13 +42,15 @@ SEC("tracepoint/sched/sched_process_exec")
 int on_exec(void *ctx)
 {
     __u32 uid = bpf_get_current_uid_gid();
-    __u64 one = 1, *count = bpf_map_lookup_elem(&by_user, &uid);
+    __u64 zero = 0, *count = bpf_map_lookup_elem(&by_user, &uid);
     struct started *event;
 
+    if (!count) { /* another CPU may be faster */
+        bpf_map_update_elem(&by_user, &uid, &zero, BPF_NOEXIST);
+        count = bpf_map_lookup_elem(&by_user, &uid);
+    }
     if (count)
         __sync_fetch_and_add(count, 1);
-    else
-        bpf_map_update_elem(&by_user, &uid, &one, BPF_NOEXIST);
     event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
     if (!event) {
         __sync_fetch_and_add(&lost, 1);

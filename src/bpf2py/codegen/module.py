@@ -11,8 +11,9 @@ from bpf2py.btf.values import python_name
 from bpf2py.codegen.classes import LINE, Classes, documented, free, members, parenthesized, quoted, wrapped
 from bpf2py.codegen.types import Types
 from bpf2py.errors import BtfError
-from bpf2py.maps.base import event_codec_of, key_codec_of, value_codec_of
+from bpf2py.maps.base import key_codec_of, value_codec_of
 from bpf2py.maps.classes import class_home
+from bpf2py.maps.fd_values import event_codec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.spec.object_spec import ObjectSpec
 from bpf2py.spec.variable_spec import VariableSpec

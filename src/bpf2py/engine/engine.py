@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from bpf2py.btf.reader import Btf
@@ -280,7 +280,7 @@ class EngineLoading:
         return digest_of(linked)
 
     def load_programs(
-        self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
+        self, programs: Iterable[tuple[ProgramSpec, LinkedProgram]], count: int, maps: Mapping[str, MapHandle]
     ) -> list[EngineProgram]:
         """Check and translate programs, all or none. Raises VerifierError or NotSupported."""
         engine = self.engine

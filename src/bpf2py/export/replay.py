@@ -12,7 +12,8 @@ from bpf2py.btf.codec import BytesCodec, Codec
 from bpf2py.errors import BpfError, MapFull, NotSupported
 from bpf2py.export.recording import rows
 from bpf2py.isa.instruction import Instruction, encode
-from bpf2py.maps.base import AnyMap, event_codec_of
+from bpf2py.maps.base import AnyMap
+from bpf2py.maps.fd_values import event_codec_of
 from bpf2py.maps.mapping import MappingMap
 from bpf2py.object import Object
 from bpf2py.spec.layout import Layout

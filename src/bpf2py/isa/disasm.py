@@ -14,8 +14,8 @@ shown as its bytes: ``.bytes ff 00 00 00 00 00 00 00``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.isa import opcodes as op
 from bpf2py.isa.helpers import helper_name
 from bpf2py.isa.instruction import Instruction

@@ -9,7 +9,7 @@ maps. The list is complete: the kernel adds no helpers since 6.2, but kfuncs.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from bpf2py._typing import NamedTuple
 
 __all__ = ["HELPERS", "HELPERS_BY_NAME", "Helper", "Parameter", "helper_name"]
 

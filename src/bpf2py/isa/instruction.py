@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from bpf2py._typing import NamedTuple
 from bpf2py.errors import ObjectError
 from bpf2py.isa.opcodes import LD_IMM64, SLOT_SIZE
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError
 from bpf2py.kernel import btf as btf_module
 from bpf2py.kernel.loading import KernelLoading
 from bpf2py.kernel.map import KernelMap, create_map, open_map_pin, possible_cpu_numbers, possible_cpus
 from bpf2py.kernel.objects import must_be, open_id
-from bpf2py.kernel.syscall import Fd, check_open
-from bpf2py.kernel.token import open_token
+from bpf2py.kernel.syscall import TOKEN_PATH, Fd, check_open
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.cpus import host_arch
 from bpf2py.uapi.errno import EBADF
@@ -20,6 +20,7 @@ from bpf2py.uapi.map_types import MapFlags
 
 if TYPE_CHECKING:  # programs and links: imported by what uses them, as many callers only look at maps
     from bpf2py.btf.reader import Btf
+    from bpf2py.kernel import token
     from bpf2py.kernel.link import KernelLink
     from bpf2py.kernel.program import KernelProgram
     from bpf2py.linker.core import CoreTarget
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # programs and links: imported by what uses them, as many cal
     from bpf2py.spec.map_spec import MapSpec
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
+else:
+    token = module("bpf2py.kernel.token")
 
 
 class KernelBackend:
@@ -58,7 +61,9 @@ class KernelBackend:
         signing: Signing | None = None,
     ) -> KernelLoading:
         """Load the object's BTF; with a BPF token where one is asked for. Raises what `open_token` raises."""
-        return KernelLoading(spec, btf_module.load_object_btf(spec, open_token(token_path)), log_level, signing)
+        wanted = token_path is not None or TOKEN_PATH in os.environ
+        owner = token.open_token(token_path) if wanted else None
+        return KernelLoading(spec, btf_module.load_object_btf(spec, owner), log_level, signing)
 
     def create_map(self, spec: MapSpec, inner: MapHandle | None = None) -> KernelMap:
         """BPF_MAP_CREATE. Raises MapCreateError, PermissionDenied or NotSupported."""

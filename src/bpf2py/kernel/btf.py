@@ -11,20 +11,20 @@ from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.btf.reader import HEADER, Btf
 from bpf2py.btf.types import DataSec, Enum, Fwd, Kind, Ref, Var
-from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import BtfError, NotSupported
 from bpf2py.kernel.objects import ids, object_info, open_id
-from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf_open, check
-from bpf2py.kernel.token import BPF_F_TOKEN_FD
+from bpf2py.kernel.syscall import BPF_F_TOKEN_FD, Fd, address_of_bytes, bpf_open, check
 from bpf2py.uapi.commands import Command
 
 if TYPE_CHECKING:
     import warnings
 
+    from bpf2py.btf import vmlinux as kernel_types
     from bpf2py.linker.core import CoreTarget
     from bpf2py.spec.object_spec import ObjectSpec
 else:
     warnings = module("warnings")
+    kernel_types = module("bpf2py.btf.vmlinux")
 
 _LOG_SIZE = 1 << 20  # it lists every type before the wrong one
 
@@ -47,7 +47,7 @@ def module_btf(name: str) -> Btf | None:
     """The types of a loaded module; None, with a warning, where they cannot be read."""
     try:
         with open(f"/sys/kernel/btf/{name}", "rb") as file:
-            return Btf(file.read(), vmlinux(), name)
+            return Btf(file.read(), kernel_types.vmlinux(), name)
     except (OSError, BtfError) as error:
         warnings.warn(f"BTF of module {name} is skipped: {error}", RuntimeWarning, stacklevel=3)
         return None
@@ -80,7 +80,7 @@ def core_target() -> CoreTarget:
     from bpf2py.linker.core import CoreTarget
 
     try:
-        return CoreTarget(vmlinux(), modules)
+        return CoreTarget(kernel_types.vmlinux(), modules)
     except NotSupported:
         return CoreTarget(None)
 
@@ -107,7 +107,7 @@ def attach_btf_id(attach_type: str, target: str) -> tuple[int, int]:
     module, _, name = target.rpartition(":")
     if module in ("", VMLINUX):
         try:
-            return vmlinux().find(prefix + name, kind), 0
+            return kernel_types.vmlinux().find(prefix + name, kind), 0
         except BtfError:
             pass
     known = [btf for btf in modules() if module in ("", btf.name)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, NamedTuple
 from bpf2py.errors import MapCreateError
 from bpf2py.kernel.btf import LoadedBtf
 from bpf2py.kernel.map import KernelMap, create_map
 
 if TYPE_CHECKING:
+    from bpf2py.kernel import program_queue
     from bpf2py.kernel.program import KernelProgram
     from bpf2py.kernel.struct_ops import KernelStructOps
     from bpf2py.linker.link import LinkedProgram
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
     from bpf2py.spec.map_spec import MapSpec
     from bpf2py.spec.object_spec import ObjectSpec
     from bpf2py.spec.program_spec import ProgramSpec
+else:
+    program_queue = module("bpf2py.kernel.program_queue")
 
 __all__ = ["KernelLoading"]
+
+MANY = 16  # programs; fewer are loaded before a thread is worth its start
 
 
 class _Placeholder(NamedTuple):
@@ -101,20 +107,27 @@ class KernelLoading:
         return program_digest(loader.code)
 
     def load_programs(
-        self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
+        self, programs: Iterable[tuple[ProgramSpec, LinkedProgram]], count: int, maps: Mapping[str, MapHandle]
     ) -> list[KernelProgram]:
         """BPF_PROG_LOAD for each, in this order. Raises VerifierError, PermissionDenied, NotSupported or BpfOSError."""
         from bpf2py.kernel.program_load import ProgramLoader
-        from bpf2py.kernel.program_queue import load_all
 
-        return load_all(
-            (
-                ProgramLoader(*each, self.spec, self.btf, self.targets, maps, self.log_level, self.signing)
-                for each in programs
-            ),
-            len(programs),
-            bool(self.log_level),
+        loaders = (
+            ProgramLoader(*each, self.spec, self.btf, self.targets, maps, self.log_level, self.signing)
+            for each in programs
         )
+        loaded: list[KernelProgram] = []
+        try:
+            if count < MANY or self.log_level:
+                for loader in loaders:
+                    loaded.append(loader.load())
+            else:
+                program_queue.load_many(loaders, count, loaded)
+        except BaseException:
+            for program in loaded:
+                program.close()
+            raise
+        return loaded
 
     def close(self) -> None:
         """Close the descriptors; maps and programs keep the BTF alive."""

@@ -6,7 +6,6 @@ import ctypes
 import mmap
 import os
 import struct
-import weakref
 from collections.abc import Sequence
 from functools import cache, partial
 
@@ -14,9 +13,9 @@ from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING
 from bpf2py.errors import BpfOSError, MapCreateError, NotSupported
 from bpf2py.kernel.objects import map_info, must_be, open_id, open_pinned, pin
-from bpf2py.kernel.quick_bpf import LOOKUP, UPDATE, quick_bpf
 from bpf2py.kernel.syscall import (
     ATTR_SIZE,
+    BPF_F_TOKEN_FD,
     Fd,
     Number,
     address,
@@ -30,9 +29,9 @@ from bpf2py.kernel.syscall import (
     libc,
     object_name,
     older_than,
+    quick_libc,
     syscall_numbers,
 )
-from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.owned import Owned
 from bpf2py.seam.info import spec_of
 from bpf2py.spec.map_spec import MapSpec
@@ -42,15 +41,19 @@ from bpf2py.uapi.errno import EACCES, EBADF, EINVAL, EPERM
 from bpf2py.uapi.map_types import UNKNOWN_MAP_TYPE, MapFlags, MapType, type_info
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    import weakref
+    from collections.abc import Callable, Hashable
 
-    from bpf2py.kernel import features
+    from bpf2py.kernel import features, quick_bpf
     from bpf2py.kernel.elem_count import ElemCounter
     from bpf2py.kernel.perf_buffer import DescriptorSource, PerfBuffer
+    from bpf2py.seam.element_calls import ElementCalls
     from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
     from bpf2py.spec import check_map, exclusive
 else:
+    weakref = module("weakref")
     features = module("bpf2py.kernel.features")
+    quick_bpf = module("bpf2py.kernel.quick_bpf")
     check_map = module("bpf2py.spec.check_map")
     exclusive = module("bpf2py.spec.exclusive")
 
@@ -204,6 +207,10 @@ class KernelMap(Owned):
     def slot(self) -> KernelSlot:
         """Buffers for single operations."""
         return KernelSlot(self._fd, self.info.key_size, self.value_bytes)
+
+    def element_calls(self, key: str, value: str) -> ElementCalls | None:
+        """The commands on single elements of a map of plain integers."""
+        return quick_bpf.element_calls(self._fd.hold(), key, value)
 
     def lookup_batch(
         self,
@@ -386,12 +393,17 @@ class KernelSlot(Owned):
         self._number = syscall_numbers()[0]
         self._syscall = libc().syscall
         reference = ctypes.byref(self._attr)
-        if value_bytes <= QUICK:
-            self.fast_lookup, self.fast_update = quick_bpf(LOOKUP, reference), quick_bpf(UPDATE, reference)
-        else:
-            self.fast_lookup = partial(self._syscall, self._number, LOOKUP, reference, 32)
-            self.fast_update = partial(self._syscall, self._number, UPDATE, reference, 32)
+        call = quick_libc().syscall if value_bytes <= QUICK else self._syscall
+        self.fast_lookup: Callable[[], int] = partial(call, self._number, 1, reference, 32)
+        self.fast_update: Callable[[], int] = partial(call, self._number, 2, reference, 32)
         self.key_view = self.value_view = None
+
+    def hasten(self) -> None:
+        """Let `fast_lookup` and `fast_update` go by machine code, where there is such."""
+        if len(self.value) <= QUICK:
+            calls = quick_bpf.plain_calls(bytes(self._attr_bytes))
+            if calls is not None:
+                self.fast_lookup, self.fast_update = calls
 
     def _call(self, command: int, flags: int) -> int:
         if flags:

@@ -7,13 +7,18 @@ import os
 import struct
 from collections.abc import Iterator
 
-from bpf2py._typing import Any
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import BpfOSError, PermissionDenied
 from bpf2py.kernel.syscall import Fd, address_of_bytes, bpf, bpf_inout, bpf_open, check, check_open
 from bpf2py.seam.info import MapInfo
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import EACCES, EINVAL, ENOENT
-from bpf2py.uapi.pins import pin_path
+
+if TYPE_CHECKING:
+    from bpf2py.uapi import pins
+else:
+    pins = module("bpf2py.uapi.pins")
 
 
 def object_info(fd: int, size: int, initial: bytes = b"") -> tuple[int, Any]:
@@ -68,7 +73,7 @@ def open_pin(path: str, flags: int = 0) -> Fd | int:
 
 def open_pinned(path: str, what: str, flags: int = 0) -> Fd:
     """A pinned object. Raises PermissionDenied or BpfOSError."""
-    result = open_pin(pin_path(path, what, "BPF_OBJ_GET"), flags)
+    result = open_pin(pins.pin_path(path, what, "BPF_OBJ_GET"), flags)
     if result == -ENOENT:
         raise BpfOSError(f"{what}: nothing is pinned there", errno=ENOENT, command="BPF_OBJ_GET")
     refused = result == -EACCES

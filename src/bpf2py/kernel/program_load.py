@@ -20,10 +20,10 @@ from bpf2py.errors import (
     RelocationError,
     VerifierError,
 )
-from bpf2py.isa.opcodes import LD_IMM64
 from bpf2py.kernel.btf import VMLINUX, LoadedBtf, attach_btf_id, btf_by_id, btf_fd_of_module
 from bpf2py.kernel.program import KernelProgram
 from bpf2py.kernel.syscall import (
+    BPF_F_TOKEN_FD,
     Fd,
     address_of_bytes,
     bpf,
@@ -33,28 +33,30 @@ from bpf2py.kernel.syscall import (
     object_name,
     older_than,
 )
-from bpf2py.kernel.token import BPF_F_TOKEN_FD
 from bpf2py.linker.link import LinkedProgram, line_at, source_text
 from bpf2py.spec.program_spec import ProgramSpec, RefKind
 from bpf2py.spec.variable_spec import KCONFIG
-from bpf2py.uapi import usdt
 from bpf2py.uapi.commands import Command
 from bpf2py.uapi.errno import E2BIG, EACCES, EAGAIN, EINVAL, ENOSPC, EPERM
 from bpf2py.uapi.program_types import TRACING_MULTI, AttachType, ProgramType
 from bpf2py.uapi.sections import unknown
 
 if TYPE_CHECKING:
+    from bpf2py.isa import opcodes
     from bpf2py.kernel import features, signatures, suggest, verifier_log
     from bpf2py.linker import core
     from bpf2py.seam.protocol import MapHandle
     from bpf2py.seam.signing import Signing
     from bpf2py.spec.object_spec import ObjectSpec
+    from bpf2py.uapi import usdt
 else:
     features = module("bpf2py.kernel.features")
     signatures = module("bpf2py.kernel.signatures")
     suggest = module("bpf2py.kernel.suggest")
     verifier_log = module("bpf2py.kernel.verifier_log")
     core = module("bpf2py.linker.core")
+    usdt = module("bpf2py.uapi.usdt")
+    opcodes = module("bpf2py.isa.opcodes")
 
 BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_PSEUDO_MAP_IDX = 1, 2, 5
 _DATA = RefKind.DATA  # members of an enum take long to look up in a loop
@@ -91,7 +93,7 @@ def index_maps(code: bytes, fd_array: list[int]) -> tuple[bytes, list[int]]:
     placed, fds = bytearray(code), list(fd_array)
     at = 0
     while at + 16 <= len(placed):
-        wide = placed[at] == LD_IMM64
+        wide = placed[at] == opcodes.LD_IMM64
         pseudo = placed[at + 1] >> 4
         if wide and pseudo in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE):
             (fd,) = _IMM.unpack_from(placed, at + 4)
@@ -166,7 +168,7 @@ class ProgramLoader:
             module = program.target.rpartition(":")[0]
             self.attach_btf_fd = btf_fd_of_module(module) if module != VMLINUX else 0
         self.usdt_map: MapHandle | None = None
-        if program.section.partition("/")[0] in usdt.SECTIONS:
+        if program.section.startswith("usdt") and program.section.partition("/")[0] in usdt.SECTIONS:
             from bpf2py.kernel import usdt_specs
 
             self.usdt_map = maps.get(usdt.SPECS_MAP)

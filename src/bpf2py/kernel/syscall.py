@@ -12,9 +12,9 @@ import sys
 from _weakref import ref  # of which the module weakref makes more than is needed here
 from functools import cache
 
-from bpf2py._typing import Any
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.errors import BpfOSError, ClosedError, NotSupported, PermissionDenied, errno_name
-from bpf2py.kernel import memlock
 from bpf2py.owned import Owned
 from bpf2py.uapi.commands import SINCE, Command
 from bpf2py.uapi.errno import (
@@ -27,6 +27,11 @@ from bpf2py.uapi.errno import (
 )
 from bpf2py.uapi.limits import too_many_files
 
+if TYPE_CHECKING:
+    from bpf2py.kernel import memlock
+else:
+    memlock = module("bpf2py.kernel.memlock")
+
 # arch/*/include/generated/uapi/asm/unistd: numbers of bpf and perf_event_open.
 _NUMBERS = {
     "x86_64": (321, 298),
@@ -37,6 +42,8 @@ _NUMBERS = {
     "ppc64le": (361, 319),
 }
 _POINTER = struct.Struct("P")
+TOKEN_PATH = "LIBBPF_BPF_TOKEN_PATH"  # the environment's variable, as for programs that use libbpf
+BPF_F_TOKEN_FD = 1 << 16  # in flags of maps, programs and BTF: their attributes name a token
 ATTR_SIZE = 168  # at least sizeof(union bpf_attr) of every kernel; trailing zeros are accepted by all
 
 
@@ -245,6 +252,8 @@ class Number:
 
         A call that is under way, or a loop that makes more of them, then meets a descriptor every command refuses (EBADF).
         """
+        if self.value < 0:
+            return
         try:
             harmless = os.open("/", os.O_PATH | os.O_CLOEXEC)
         except OSError:

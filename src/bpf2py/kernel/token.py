@@ -10,12 +10,10 @@ import os
 import struct
 
 from bpf2py.errors import BpfOSError, NotSupported, PermissionDenied
-from bpf2py.kernel.syscall import Fd, bpf_open, command_known
+from bpf2py.kernel.syscall import TOKEN_PATH, Fd, bpf_open, command_known
 from bpf2py.uapi.commands import SINCE, Command
 from bpf2py.uapi.errno import EACCES, EINVAL, ENOENT, EOPNOTSUPP, EPERM
 
-BPF_F_TOKEN_FD = 1 << 16
-VARIABLE = "LIBBPF_BPF_TOKEN_PATH"  # as for programs that use libbpf
 _REASONS = {
     EINVAL: "this is not the root of a BPF file system",
     ENOENT: "the BPF file system was mounted without delegate_cmds=, delegate_maps= or the like: it delegates nothing",
@@ -32,7 +30,7 @@ def open_token(path: str | os.PathLike[str] | None) -> Fd | None:
         NotSupported: the kernel is older than 6.9.
         PermissionDenied, BpfOSError: the mount point gives no token.
     """
-    path = os.fspath(path) if path is not None else os.environ.get(VARIABLE, "")
+    path = os.fspath(path) if path is not None else os.environ.get(TOKEN_PATH, "")
     if not path:
         return None
     what = f"BPF token of {path}"

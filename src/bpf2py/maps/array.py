@@ -9,7 +9,6 @@ from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import BpfOSError, EncodeError, IndexOutOfRange, NotSupported
 from bpf2py.maps import batch
 from bpf2py.maps.base import Map, V
-from bpf2py.maps.errors import map_error
 from bpf2py.maps.frames import Frames, elements_html, flat_columns
 from bpf2py.uapi.errno import EINVAL, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import MapFlags, UpdateFlags
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bpf2py.btf import dtype as dtypes
+    from bpf2py.maps import errors as map_errors
 else:
     dtypes = module("bpf2py.btf.dtype")
+    map_errors = module("bpf2py.maps.errors")
 
 D = TypeVar("D")
 
@@ -33,6 +34,8 @@ class ArrayMap(Map[int, V], Frames):
     Example:
         >>> totals[0] += 1              # doctest: +SKIP
     """
+
+    _by_calls = True
 
     def _index(self, index: Any, operation: str) -> int:
         try:
@@ -54,6 +57,11 @@ class ArrayMap(Map[int, V], Frames):
     @overload
     def __getitem__(self, index: slice) -> list[V]: ...
     def __getitem__(self, index: int | slice) -> V | list[V]:
+        call = self._lookup_call
+        if call is not None:
+            found: Any = call(index)
+            if found is not None and found is not False:
+                return found  # type: ignore[no-any-return]
         if isinstance(index, slice):
             return [self._lookup(i) for i in range(*index.indices(self.max_entries))]
         return self._lookup(self._index(index, "lookup"))
@@ -63,6 +71,9 @@ class ArrayMap(Map[int, V], Frames):
     @overload
     def __setitem__(self, index: slice, value: Iterable[V]) -> None: ...
     def __setitem__(self, index: int | slice, value: Any) -> None:
+        call = self._update_call
+        if call is not None and call(index, value):
+            return
         if isinstance(index, slice):
             indices, values = range(*index.indices(self.max_entries)), list(value)
             if len(indices) != len(values):
@@ -182,7 +193,7 @@ class ArrayMap(Map[int, V], Frames):
                 slot.value[:] = values[size * i : size * i + size]
                 self._check("update", slot.update(), i)
         elif result < 0:
-            raise map_error(self.name, self._info, "update", -result, done)
+            raise map_errors.map_error(self.name, self._info, "update", -result, done)
 
     def clear(self) -> None:
         """Set all elements to zero."""

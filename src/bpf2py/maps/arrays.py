@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.dtype import array_from
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import weakref
+from _weakref import ref
 
 from bpf2py._lazy import import_module, module
 from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -12,13 +12,11 @@ from bpf2py.btf.codec import BytesCodec, Codec, CodecOptions, IntCodec
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import BtfError, ClosedError, EncodeError, MapIncompatible, NotSupported
 from bpf2py.maps.classes import class_home
-from bpf2py.maps.errors import map_error
-from bpf2py.owned import Owned
+from bpf2py.owned import Finalizer, Owned
 from bpf2py.seam.info import MapInfo, spec_of
 from bpf2py.spec.map_spec import MapSpec
 from bpf2py.uapi.limits import names_limits
 from bpf2py.uapi.map_types import MapFlags, MapType, UpdateFlags, map_type, map_type_named, type_info, type_name
-from bpf2py.uapi.pins import object_id, pin_path
 
 if TYPE_CHECKING:
     import contextlib
@@ -28,14 +26,18 @@ if TYPE_CHECKING:
 
     from bpf2py.btf import declare
     from bpf2py.btf.declare import TypeName
+    from bpf2py.maps import errors as map_errors
     from bpf2py.maps import histogram
     from bpf2py.maps.histogram import Histogram
     from bpf2py.seam.protocol import Backend, MapHandle, MapSlot
+    from bpf2py.uapi import pins
 else:
+    pins = module("bpf2py.uapi.pins")
     contextlib = module("contextlib")
     warnings = module("warnings")
     declare = module("bpf2py.btf.declare")
     histogram = module("bpf2py.maps.histogram")
+    map_errors = module("bpf2py.maps.errors")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -61,6 +63,25 @@ class _ClosedSlots(list["MapSlot"]):
 
     def append(self, slot: MapSlot, /) -> None:
         pass
+
+
+FIRST_CALLS = 8  # operations before a map is made quick
+
+
+class _FirstCalls:
+    """Stands for the calls of a map that few operations were made with: what makes many of them quicker takes a moment itself."""
+
+    __slots__ = ("_left", "_map")
+
+    def __init__(self, bpf_map: Map[Any, Any]) -> None:
+        self._map = ref(bpf_map)
+        self._left = FIRST_CALLS
+
+    def __call__(self, *_: object) -> None:
+        self._left -= 1
+        bpf_map = self._map() if self._left == 0 else None
+        if bpf_map is not None:
+            bpf_map._hasten()
 
 
 class Map(Owned, Generic[K, V]):
@@ -93,8 +114,15 @@ class Map(Owned, Generic[K, V]):
         self._encode_value = value.encode_into
         self._decode_key = key.decode
         self._decode_value = value.decode
-        self._finalizer = weakref.finalize(self, handle.close)
-        self._finalizer.atexit = False  # the kernel closes it, and a daemon thread may still be using it
+        self._finalizer = Finalizer(
+            self, handle.close
+        )  # at exit the kernel closes it: a daemon thread may still be using it
+
+    _by_calls = False  # whether this class has elements for which `MapHandle.element_calls` does all there is to do
+    _hastened = False
+    _lookup_call: Callable[[object], int | None] | None = None  # as long as the map is open
+    _update_call: Callable[[object, object], bool | None] | None = None
+    _delete_call: Callable[[object], bool | None] | None = None
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -157,7 +185,10 @@ class Map(Owned, Generic[K, V]):
     def close(self) -> None:
         """Give up the descriptor; closing twice is harmless."""
         self._slots = _ClosedSlots()
+        self._lookup_call = self._update_call = self._delete_call = None
         self._finalizer()
+        # Again: another thread may have been in the middle of `_hasten`.
+        self._lookup_call = self._update_call = self._delete_call = None
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +201,7 @@ class Map(Owned, Generic[K, V]):
 
         Raises FileExistsError, or BpfError when the place is not on a bpffs.
         """
-        path = pin_path(path, f"map {self.name}: pin")
+        path = pins.pin_path(path, f"map {self.name}: pin")
         if os.path.lexists(path):
             raise FileExistsError(f"map {self.name}: pin: {path} exists")
         self.fileno()
@@ -181,7 +212,7 @@ class Map(Owned, Generic[K, V]):
 
         Raises FileNotFoundError when nothing is there, MapIncompatible when another map is pinned there.
         """
-        path = pin_path(path, f"map {self.name}: unpin")
+        path = pins.pin_path(path, f"map {self.name}: unpin")
         if not os.path.lexists(path):
             raise FileNotFoundError(2, f"map {self.name}: unpin: nothing is pinned", path)
         with contextlib.closing(self._handle.opened_at(path)) as pinned:
@@ -217,11 +248,27 @@ class Map(Owned, Generic[K, V]):
                 slot.key_view = memoryview(slot.key).cast(self.key_codec.leaf)  # type: ignore[call-overload]
             if type(self.value_codec) is IntCodec and self.value_codec.size == len(slot.value):
                 slot.value_view = memoryview(slot.value).cast(self.value_codec.leaf)  # type: ignore[call-overload]
+            if self._lookup_call is None and not self._hastened:
+                self._lookup_call = self._update_call = self._delete_call = _FirstCalls(self)
+            elif self._hastened:
+                slot.hasten()
             return slot
+
+    def _hasten(self) -> None:
+        """Make single operations as quick as they can be."""
+        self._hastened = True
+        for slot in [*self._slots]:
+            slot.hasten()
+        calls = None
+        if self._by_calls and type(self.key_codec) is type(self.value_codec) is IntCodec:
+            calls = self._handle.element_calls(self.key_codec.leaf, self.value_codec.leaf)
+        self._lookup_call, self._update_call, self._delete_call = calls or (None, None, None)
+        if self.closed:  # by another thread meanwhile
+            self._lookup_call = self._update_call = self._delete_call = None
 
     def _check(self, operation: str, result: int, key: object = None, flags: int = 0) -> None:
         if result < 0:
-            raise map_error(self.name, self._info, operation, -result, key, flags)
+            raise map_errors.map_error(self.name, self._info, operation, -result, key, flags)
 
     def _put_key(self, slot: MapSlot, key: Any, operation: str) -> None:
         try:
@@ -239,6 +286,11 @@ class Map(Owned, Generic[K, V]):
     def _lookup(self, key: Any, flags: int = 0) -> V:
         if flags:
             return self._lookup_with(key, flags)
+        call = self._lookup_call
+        if call is not None:
+            found: Any = call(key)
+            if found is not None and found is not False:
+                return found  # type: ignore[no-any-return]
         try:
             slot = self._slots.pop()
         except IndexError:
@@ -265,6 +317,9 @@ class Map(Owned, Generic[K, V]):
             self._slots.append(slot)
 
     def _update(self, key: Any, value: Any, flags: int = 0) -> None:
+        call = self._update_call
+        if call is not None and not flags and call(key, value):
+            return
         try:
             slot = self._slots.pop()
         except IndexError:
@@ -286,12 +341,15 @@ class Map(Owned, Generic[K, V]):
             self._slots.append(slot)
 
     def _delete(self, key: Any) -> None:
+        call = self._delete_call
+        if call is not None and call(key):
+            return
         slot = self._slot()
         try:
             self._put_key(slot, key, "delete")
             result = slot.delete()
             if result:
-                raise map_error(self.name, self._info, "delete", -result, key)
+                raise map_errors.map_error(self.name, self._info, "delete", -result, key)
         finally:
             self._slots.append(slot)
 
@@ -487,7 +545,7 @@ class Map(Owned, Generic[K, V]):
     ) -> AnyMap:
         """Open the map with this id (Linux 4.13, CAP_SYS_ADMIN); typed by its BTF, or by `key` and `value`; see `from_pin`."""
         found = resolve_backend(backend)
-        return _adopt(found, found.open_map_id(object_id(ident, "map"), read_only), key, value)
+        return _adopt(found, found.open_map_id(pins.object_id(ident, "map"), read_only), key, value)
 
     @staticmethod
     @names_limits
@@ -547,13 +605,6 @@ def value_codec_of(spec: MapSpec, options: CodecOptions) -> Codec[Any]:
     if spec.value is not None:
         return spec.value
     return _typed(spec, spec.value_type_id, spec.value_size, options)
-
-
-def event_codec_of(spec: MapSpec | None) -> Codec[Any]:
-    """The codec of what programs send through a PERF_EVENT_ARRAY, whose own values are descriptors."""
-    if spec is not None and spec.btf is not None and spec.value_type_id:
-        return codec_for(spec.btf, spec.value_type_id)
-    return BytesCodec(0)
 
 
 def _typed(spec: MapSpec, type_id: int, size: int, options: CodecOptions) -> Codec[Any]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.errors import ENOTSUPP, IterationAborted
-from bpf2py.maps.errors import map_error
 from bpf2py.uapi.errno import EBADF, EINTR, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
 
 if TYPE_CHECKING:
+    from bpf2py.maps import errors as map_errors
     from bpf2py.seam.protocol import MapHandle
+else:
+    map_errors = module("bpf2py.maps.errors")
 
 SMALL_BATCH, FIRST_BATCH, LAST_BATCH = 32, 4096, 1 << 16
 MAX_BUFFER = 64 << 20  # bytes of a batch: large values are read in smaller numbers
@@ -71,7 +74,7 @@ def read_chunks(
         if result == -ENOSPC:
             # One bucket holds more elements than there is room for.
             if room >= max(info.max_entries, 1) * 2 and room * element > MAX_BUFFER:
-                raise map_error(name, info, operation, ENOSPC)
+                raise map_errors.map_error(name, info, operation, ENOSPC)
             room *= 2
             keys, values = bytearray(room * info.key_size), bytearray(room * width)
             continue
@@ -86,7 +89,7 @@ def read_chunks(
                     f"map {name}: {operation}: keys were deleted under every attempt to read them",
                     command="BPF_MAP_LOOKUP_BATCH",
                 )
-            raise map_error(name, info, operation, -result)
+            raise map_errors.map_error(name, info, operation, -result)
         if count:
             yield Chunk(memoryview(keys)[: count * info.key_size], memoryview(values)[: count * width], count)
         if result == -ENOENT:
@@ -107,12 +110,12 @@ def walk(name: str, handle: MapHandle) -> Iterator[bytes]:
     first = True
     for _ in range(steps):
         if handle.fd < 0:  # closed meanwhile; the descriptor's number may be another map's by now
-            raise map_error(name, handle.info, "iterate", EBADF)
+            raise map_errors.map_error(name, handle.info, "iterate", EBADF)
         result = slot.get_next_key(first)
         if result == -ENOENT:
             return
         if result < 0:
-            raise map_error(name, handle.info, "iterate", -result)
+            raise map_errors.map_error(name, handle.info, "iterate", -result)
         first = False
         key = bytes(slot.next_key)
         if key not in seen:

@@ -6,11 +6,13 @@ They are set by descriptor, or by what has one: a `Program`, a `Map`, a socket, 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from bpf2py.btf.codec import BytesCodec, Codec
+from bpf2py.btf.codec_for import codec_for
 from bpf2py.errors import EncodeError, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K
@@ -20,7 +22,11 @@ from bpf2py.uapi.errno import ENOENT
 from bpf2py.uapi.map_types import type_info
 
 if TYPE_CHECKING:
+    import socket
+
     from bpf2py.maps.base import AnyMap
+else:
+    socket = module("socket")
 
 D = TypeVar("D")
 E = TypeVar("E")
@@ -307,3 +313,10 @@ class CpuMap(DevMap[int]):
         if not isinstance(size, int) or not 0 <= size < 1 << 32:
             raise EncodeError(f"map {self.name}: {operation}: a queue size is wanted, not {size!r}")
         self._put_pair(slot, size, program, operation)
+
+
+def event_codec_of(spec: MapSpec | None) -> Codec[Any]:
+    """The codec of what programs send through a PERF_EVENT_ARRAY, whose own values are descriptors."""
+    if spec is not None and spec.btf is not None and spec.value_type_id:
+        return codec_for(spec.btf, spec.value_type_id)
+    return BytesCodec(0)

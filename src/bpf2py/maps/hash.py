@@ -18,6 +18,8 @@ class HashMap(MappingMap[K, V]):
         0
     """
 
+    _by_calls = True
+
 
 class LruHashMap(MappingMap[K, V]):
     """LRU_HASH (Linux 4.10): a hash table that makes room by evicting elements not used for long.
@@ -26,3 +28,5 @@ class LruHashMap(MappingMap[K, V]):
     and on kernels before 6.16 (6.15.7, 6.12.39, 6.6.99) small maps may keep very few. Choose max_entries well above
     256 times the CPUs there. Only lookups by programs count as use: reading from user space does not keep an element alive.
     """
+
+    _by_calls = True

@@ -10,7 +10,6 @@ from bpf2py._typing import TYPE_CHECKING, Any, TypeVar, overload
 from bpf2py.errors import EncodeError, IterationAborted, KeyExists, KeyNotFound
 from bpf2py.maps import batch
 from bpf2py.maps.base import NOEXIST, K, Map, V
-from bpf2py.maps.errors import map_error
 from bpf2py.maps.frames import Frames, elements_html, flat_columns
 from bpf2py.uapi.errno import EINVAL, ENOENT, ENOTSUPP, EOPNOTSUPP
 from bpf2py.uapi.map_types import UpdateFlags
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
 
     from bpf2py.btf import dtype as dtypes
     from bpf2py.maps import arrays
+    from bpf2py.maps import errors as map_errors
 else:
     dtypes = module("bpf2py.btf.dtype")
     arrays = module("bpf2py.maps.arrays")
+    map_errors = module("bpf2py.maps.errors")
 
 T = TypeVar("T")
 COUNT_BY_READING = 4096  # up to here one batch call is cheaper than loading the counting program
@@ -69,6 +70,11 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     # -- one element ---------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: K) -> V:
+        call = self._lookup_call
+        if call is not None:
+            found: Any = call(key)
+            if found is not None and found is not False:
+                return found  # type: ignore[no-any-return]
         # `_lookup` once more without its frame: the single lookup is what loops are made of.
         try:
             slot = self._slots.pop()
@@ -87,6 +93,9 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             self._slots.append(slot)
 
     def __setitem__(self, key: K, value: V) -> None:
+        call = self._update_call
+        if call is not None and call(key, value):
+            return
         try:
             slot = self._slots.pop()
         except IndexError:
@@ -109,12 +118,17 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
         self._delete(key)
 
     def __contains__(self, key: object) -> bool:
+        call = self._lookup_call
+        if call is not None:
+            found = call(key)
+            if found is not None:
+                return found is not False
         slot = self._slot()
         try:
             self._put_key(slot, key, "lookup")
             result = slot.lookup()
             if result and result != -ENOENT:
-                raise map_error(self.name, self._info, "lookup", -result, key)
+                raise map_errors.map_error(self.name, self._info, "lookup", -result, key)
             return result == 0
         finally:
             self._slots.append(slot)
@@ -125,6 +139,11 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
     def get(self, key: K, default: V | T, /) -> V | T: ...
     def get(self, key: K, default: Any = None, /) -> Any:
         """The value of a key, or `default`."""
+        call = self._lookup_call
+        if call is not None:
+            found: Any = call(key)
+            if found is not None:
+                return default if found is False else found
         slot = self._slot()
         try:
             self._put_key(slot, key, "lookup")
@@ -132,7 +151,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             if result == -ENOENT:
                 return default
             if result:
-                raise map_error(self.name, self._info, "lookup", -result, key)
+                raise map_errors.map_error(self.name, self._info, "lookup", -result, key)
             return self._decode_value(slot.value)
         finally:
             self._slots.append(slot)
@@ -210,7 +229,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
                 return self._decode_value(slot.value)
             if result == -ENOENT and default is not _MISSING:
                 return default
-            raise map_error(self.name, self._info, "pop", -result, key)
+            raise map_errors.map_error(self.name, self._info, "pop", -result, key)
         finally:
             self._slots.append(slot)
 
@@ -305,7 +324,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
         try:
             result = slot.get_next_key(True)
             if result and result != -ENOENT:
-                raise map_error(self.name, self._info, "iterate", -result)
+                raise map_errors.map_error(self.name, self._info, "iterate", -result)
             return result == 0
         finally:
             self._slots.append(slot)
@@ -356,7 +375,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             return None
         if result < 0:
             key = pairs[done][0] if pairs is not None and done < len(pairs) else None
-            raise map_error(self.name, self._info, "update", -result, key, flags)
+            raise map_errors.map_error(self.name, self._info, "update", -result, key, flags)
         return done
 
     def delete_many(self, keys: Iterable[K]) -> int:
@@ -373,7 +392,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             if result in (-EINVAL, -ENOTSUPP, -EOPNOTSUPP):
                 return removed + self._delete_singly(encoded[start:])
             if result < 0 and result != -ENOENT:
-                raise map_error(self.name, self._info, "delete batch", -result)
+                raise map_errors.map_error(self.name, self._info, "delete batch", -result)
             removed += done
             start += done + (1 if result == -ENOENT else 0)
         return removed
@@ -386,7 +405,7 @@ class MappingMap(Map[K, V], MutableMapping[K, V], Frames):
             if result == 0:
                 removed += 1
             elif result != -ENOENT:
-                raise map_error(self.name, self._info, "delete", -result, key)
+                raise map_errors.map_error(self.name, self._info, "delete", -result, key)
         return removed
 
     def drain(self) -> Iterator[tuple[K, V]]:

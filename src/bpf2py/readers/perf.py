@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from bpf2py._typing import TYPE_CHECKING, Any, TypedDict, overload
 from bpf2py.btf.codec import Codec
 from bpf2py.errors import BpfError, BpfOSError, EncodeError, IndexOutOfRange, NotSupported, ObjectError
-from bpf2py.maps.base import Map, event_codec_of
-from bpf2py.maps.fd_values import PerfEventArrayMap
+from bpf2py.maps.base import Map
+from bpf2py.maps.fd_values import PerfEventArrayMap, event_codec_of
 from bpf2py.readers.batch import MIN_RUN, Batch, E, Run, same_words
 from bpf2py.readers.waiter import Claim, EventReader
 

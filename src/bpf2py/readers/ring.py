@@ -18,11 +18,13 @@ from bpf2py.shared_memory import Copies, new_fence
 if TYPE_CHECKING:
     from bpf2py.btf.declare import Typed, TypeName
 
+MOST = 1 << 22  # bytes of a batch: the memory two of them are copied to in turns stays in the CPU's cache
+
 
 class Ring(Generic[E]):
     """One mapped ring buffer: the consumer's page, the producer's page and the data twice in a row."""
 
-    def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[E], most: int = 1 << 24) -> None:
+    def __init__(self, bpf_map: RingbufMap[Any], codec: Codec[E], most: int = MOST) -> None:
         self.name = bpf_map.name
         self.codec = codec
         bpf_map.fileno()
@@ -96,6 +98,10 @@ class Ring(Generic[E]):
             return None
         return Batch(self.name, data, [run._replace(start=run.start - base) for run in runs], self.codec)
 
+    def has_until(self, end: int) -> bool:
+        """Whether a record can be taken that was reserved before the producer was there."""
+        return not self.leased and self.position[0] < end and not self.heads[self.position[0] % self.size >> 2] & BUSY
+
     def lease(self, most: int) -> Batch[E] | None:
         """What is there now, in place; its space is the producer's again after `Batch.commit()`."""
         if self.leased:
@@ -140,7 +146,7 @@ class RingReader(EventReader[E]):
         maps: RINGBUF maps.
         type: the records' type, by its name (``"event"``, ``"u64"``), a codec, or a generated class; None for the map's BTF value
             type (``__type(value, struct event)``); bytes without either.
-        most: bytes taken from a ring at a time.
+        most: bytes of a batch, about: a larger ring is emptied in several.
 
     Example:
         >>> with bpf2py.RingReader(obj.maps["events"]) as reader:       # doctest: +SKIP
@@ -154,7 +160,7 @@ class RingReader(EventReader[E]):
     def __init__(self, *maps: Map[Any, Any], type: Typed[E], most: int = ...) -> None: ...
     @overload
     def __init__(self: RingReader[Any], *maps: Map[Any, Any], type: str | int, most: int = ...) -> None: ...
-    def __init__(self, *maps: Map[Any, Any], type: TypeName | None = None, most: int = 1 << 24) -> None:
+    def __init__(self, *maps: Map[Any, Any], type: TypeName | None = None, most: int = MOST) -> None:
         if not maps:
             raise NotSupported("RingReader: no map given", feature="RingReader")
         rings = []
@@ -186,6 +192,12 @@ class RingReader(EventReader[E]):
             batch = ring.take(self._most)
             if batch is not None:
                 yield batch
+
+    def _ends(self) -> list[int]:
+        return [ring.produced[0] for ring in self._rings]
+
+    def _reached(self, ends: list[int]) -> bool:
+        return not any(ring.has_until(end) for ring, end in zip(self._rings, ends, strict=True))
 
     def _blocked(self) -> bool:
         return any(ring.leased for ring in self._rings)

@@ -113,6 +113,14 @@ class EventReader(Owned, Generic[E]):
         """Records out of the buffers, a batch at a time; called with `_taking` held."""
         raise NotImplementedError
 
+    def _ends(self) -> list[int]:
+        """How far each buffer is written that `_take` may take in several steps."""
+        return []
+
+    def _reached(self, ends: list[int]) -> bool:
+        """Whether all up to there was taken, or cannot be taken now."""
+        return True
+
     def _blocked(self) -> bool:
         """Whether records are there that cannot be taken now, so that their buffer stays readable."""
         return False
@@ -120,13 +128,15 @@ class EventReader(Owned, Generic[E]):
     # -- reading -------------------------------------------------------------------------------------------------
 
     def flush(self) -> list[Batch[E]]:
-        """What is there now, without waiting: what earlier calls left, then a batch for each buffer that has something."""
+        """What is there now, without waiting: what earlier calls left, then batches of each buffer that has something."""
         with self._in_use():
             return self._flush()
 
     def _flush(self) -> list[Batch[E]]:
         with self._taking:
-            self._fill()
+            ends = self._ends()
+            while self._fill() and not self._reached(ends):
+                pass
             if self._pieces is not None:
                 rest, self._pieces = self._pieces.rest(), None
                 if rest is not None:
@@ -136,9 +146,10 @@ class EventReader(Owned, Generic[E]):
             self._held = 0
             return found
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
+        """Take what there is; False where this is a signal handler that came while the same thread does."""
         if self._filling:
-            return  # a signal handler reads, too
+            return False
         self._filling = True
         try:
             # One by one: what was taken is kept also when the next one raises.
@@ -147,6 +158,7 @@ class EventReader(Owned, Generic[E]):
                 self._held += batch.nbytes
         finally:
             self._filling = False
+        return True
 
     def poll(self, timeout: float | None = None) -> list[Batch[E]]:
         """Wait until something is there, at most `timeout` seconds (None: for ever), and return it; empty after the timeout.
@@ -199,18 +211,21 @@ class EventReader(Owned, Generic[E]):
     def _rounds(self, deadline: Deadline) -> Iterator[None]:
         """Steps whenever there may be something to hand out, until the deadline or `close()`."""
         yield  # what earlier calls left
+        ends: list[int] | None = None
         while not self._closing:
             try:
                 with self._in_use():
                     with self._taking:
-                        self._fill()
+                        if ends is None and deadline.now:
+                            ends = self._ends()
+                        everything = not self._fill() or ends is None or self._reached(ends)
                     if not self._ready and not deadline.passed():
                         self._wait(deadline.left())
                         continue
             except ClosedError:
                 break
             yield
-            if deadline.passed():
+            if deadline.passed() and everything:
                 return
         yield  # what was read before it was closed
 

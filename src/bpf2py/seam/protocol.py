@@ -9,12 +9,13 @@ this module to run, and each backend's module ends with the proof that it fits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from bpf2py._typing import Any, Protocol, TypeAlias
 from bpf2py.btf.reader import Btf
 from bpf2py.linker.core import CoreTarget
 from bpf2py.linker.link import LinkedProgram
+from bpf2py.seam.element_calls import ElementCalls
 from bpf2py.seam.info import MapInfo, ProgramInfo, TestRunResult
 from bpf2py.seam.signing import Signing
 from bpf2py.spec.map_spec import MapSpec
@@ -54,6 +55,9 @@ class MapSlot(Protocol):
 
     @property
     def fast_update(self) -> Callable[[], int]: ...
+
+    def hasten(self) -> None:
+        """Make `fast_lookup` and `fast_update` as quick as they can be, where many calls of them are to come."""
 
     def lookup(self, flags: int = 0) -> int:
         """BPF_MAP_LOOKUP_ELEM: `value` of `key`."""
@@ -162,6 +166,12 @@ class MapHandle(Closable, Protocol):
 
     def slot(self) -> MapSlot:
         """New buffers for single operations; not shared between threads at the same time."""
+
+    def element_calls(self, key: str, value: str) -> ElementCalls | None:
+        """Functions for single elements of a map whose keys and values are integers of these letters of `struct`.
+
+        None where there are none: `slot()` does what they do.
+        """
 
     def lookup_batch(
         self,
@@ -331,9 +341,9 @@ class Loading(Closable, Protocol):
         """SHA-256 of the program's instructions as they will be loaded, with zeros for maps: what an exclusive map knows it by."""
 
     def load_programs(
-        self, programs: Sequence[tuple[ProgramSpec, LinkedProgram]], maps: Mapping[str, MapHandle]
+        self, programs: Iterable[tuple[ProgramSpec, LinkedProgram]], count: int, maps: Mapping[str, MapHandle]
     ) -> Sequence[ProgramHandle]:
-        """Load linked programs, all or none. Raises VerifierError, PermissionDenied or another typed error."""
+        """Load `count` linked programs, all or none. Raises VerifierError, PermissionDenied or another typed error."""
 
 
 class Backend(Protocol):

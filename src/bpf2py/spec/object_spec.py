@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from bpf2py._lazy import import_module, module
 from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.reader import Btf
-from bpf2py.btf.registers import registers_of
 from bpf2py.errors import ObjectError
 from bpf2py.spec.layout import Layout
 from bpf2py.spec.map_spec import MapSpec
@@ -18,8 +17,11 @@ from bpf2py.spec.variable_spec import ExternSpec, VariableSpec
 
 if TYPE_CHECKING:
     import warnings
+
+    from bpf2py.btf import registers
 else:
     warnings = module("warnings")
+    registers = module("bpf2py.btf.registers")
 
 
 class ObjectSpec:
@@ -128,7 +130,7 @@ class ObjectSpec:
     @property
     def arch(self) -> str | None:
         """Whose registers its programs on probes read: ``"x86"``, ``"arm64"``, or None where its types do not tell."""
-        return registers_of(self.types) if self.types is not None else None
+        return registers.registers_of(self.types) if self.types is not None else None
 
     def load(self, *backend: object, **options: object) -> Any:
         """Former spelling of ``bpf2py.load(spec)``."""

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bpf2py._lazy import lazily
+from bpf2py._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpf2py.symbols.mangled import demangle

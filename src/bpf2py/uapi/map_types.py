@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
-
 from bpf2py._typing import NamedTuple
 from bpf2py.errors import EncodeError
+from bpf2py.uapi.enums import KernelEnum, KernelFlag
 
 
-class MapType(IntEnum):
+class MapType(KernelEnum):
     """BPF_MAP_TYPE_* numbers."""
 
     UNSPEC = 0
@@ -49,7 +48,7 @@ class MapType(IntEnum):
     RHASH = 35
 
 
-class MapFlags(IntFlag):
+class MapFlags(KernelFlag):
     """BPF_F_* flags of BPF_MAP_CREATE."""
 
     NO_PREALLOC = 1 << 0
@@ -87,7 +86,7 @@ MAP_FLAG_SINCE: dict[MapFlags, str] = {
 }
 
 
-class UpdateFlags(IntFlag):
+class UpdateFlags(KernelFlag):
     """Flags of BPF_MAP_UPDATE_ELEM; LOCK and CPU also of lookups.
 
     CPU (its number goes into the upper 32 bits) and ALL_CPUS since Linux 7.0.

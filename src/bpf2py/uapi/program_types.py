@@ -6,12 +6,12 @@ are those of the first kernel release that has the enumerator.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from bpf2py.uapi.enums import KernelEnum
 
 __all__ = ["TRACING_MULTI", "AttachType", "ProgramType", "program_type_name"]
 
 
-class ProgramType(IntEnum):
+class ProgramType(KernelEnum):
     """``enum bpf_prog_type``: what a program is given as its context and which helpers it may call."""
 
     UNSPEC = 0
@@ -59,7 +59,7 @@ class ProgramType(IntEnum):
         return f"BPF_PROG_TYPE_{self.name}"
 
 
-class AttachType(IntEnum):
+class AttachType(KernelEnum):
     """``enum bpf_attach_type``: the hook a program is written for, where its program type alone does not say."""
 
     CGROUP_INET_INGRESS = 0

@@ -17,10 +17,10 @@ from bpf2py.engine.code.layout import Layout
 from bpf2py.engine.code.processors import Processor, processor
 from bpf2py.engine.memory import CONTROL, MAX_FUNCTIONS, OPS_STACK, Memory
 from bpf2py.errors import EncodeError
+from bpf2py.machine_code import PROT_EXEC, Executable
 
 __all__ = ["NativeCode", "can_run", "translator_class"]
 
-PROT_EXEC = 4
 _CALLBACK = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_uint64] * 5, ctypes.c_uint32)
 _PROGRAM = ctypes.PYFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * 6)
 _THUNK = ctypes.PYFUNCTYPE(ctypes.c_int64)
@@ -40,35 +40,6 @@ def can_run() -> bool:
         return False
     answer: int = _THUNK(executable.address)()
     return answer == 42
-
-
-@functools.cache
-def _mprotect() -> Any:
-    function = ctypes.CDLL(None, use_errno=True).mprotect
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return function
-
-
-class Executable:
-    """Machine code in memory of its own, which may be executed but not written. Raises OSError."""
-
-    __slots__ = ("_map", "address", "code")
-
-    def __init__(self, code: bytes) -> None:
-        self.code = code
-        self._map = mmap.mmap(-1, _pages(len(code)), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._map.write(code)
-        self.address = _address(self._map)
-        if _mprotect()(self.address, len(self._map), mmap.PROT_READ | PROT_EXEC):
-            raise OSError(ctypes.get_errno(), "no memory may be made executable here")
-
-
-def _pages(size: int) -> int:
-    return (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
-
-
-def _address(mapping: mmap.mmap) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
 
 class _Runtime:

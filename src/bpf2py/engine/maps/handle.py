@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bpf2py.engine.maps.perf import PerfBuffer
     from bpf2py.engine.maps.rings import RingEvents
+    from bpf2py.seam.element_calls import ElementCalls
     from bpf2py.seam.protocol import Buffer, MapHandle, MapSlot
     from bpf2py.spec.map_spec import MapSpec
 
@@ -111,6 +112,10 @@ class EngineMap(Owned):
         """Buffers for single operations."""
         slot: MapSlot = self.core.slot_type(self.core, self._readable, self._writable)
         return slot
+
+    def element_calls(self, key: str, value: str) -> ElementCalls | None:
+        """None: the slots' calls are quick."""
+        return None
 
     def lookup_batch(
         self,

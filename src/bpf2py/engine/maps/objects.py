@@ -55,6 +55,9 @@ class ObjectSlot:
         """`update` without flags."""
         return self.update()
 
+    def hasten(self) -> None:
+        """They are quick."""
+
     def lookup(self, flags: int = 0) -> int:
         """BPF_MAP_LOOKUP_ELEM."""
         if flags & ~LOCK:
