@@ -243,6 +243,17 @@ def test_keys_of_a_large_lru_map_are_not_compared() -> None:
             assert seen["lru"] is None or seen["lru"]["how"] == "exactly"
 
 
+def test_a_mistake_of_ours_is_not_silent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def wrong(_: OpenedMap) -> dict[str, Any]:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(OpenedMap, "read", wrong)
+    with Map.create(MapType.HASH, key="u32", value="u32", max_entries=8) as known:
+        with serving() as server:
+            assert event(ask(server, f"/data/map/{known.info.id}", GOOD)) is None
+        assert "TypeError: a mistake" in capfd.readouterr().err
+
+
 def test_who_goes_while_a_map_is_opened_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     opening, gone = threading.Event(), threading.Event()
     whole = OpenedMap._facts

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import socket
+import traceback
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import aclosing
 from importlib.resources import files
@@ -269,7 +270,9 @@ class _EventStream(Response):
             await asyncio.wait({pump, *waiting}, return_when=asyncio.FIRST_COMPLETED)
             stopped = self._owner._stopping.is_set()
             pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+            (error,) = await asyncio.gather(pump, return_exceptions=True)
+            if isinstance(error, Exception) and not isinstance(error, OSError):
+                traceback.print_exception(error)  # the page only sees an end, and asks again
             if stopped:
                 await send({"type": "http.response.body", "body": b"event: end\ndata: {}\n\n"})
         finally:
