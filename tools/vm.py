@@ -50,6 +50,7 @@ SELECTION = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [
 ]  # fmt: skip
 # Pages of the documentation whose programs other kernels refuse.
 SELECTION += [f"tests/test_docs.py::test_page[hooks/{name}.md]" for name in ("kprobe", "fentry", "lsm")]
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A second mount of the root file system, cached by the guest: importing Python modules takes half the time over it.
 CACHED_ROOT = (
     "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap "
@@ -130,16 +131,24 @@ def follow(process: subprocess.Popen[bytes], output: Path, deadline: float) -> b
 @contextlib.contextmanager
 def process_group(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process with all it starts (vng starts qemu), killed at the end of the block if it still runs."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+    # A signal that comes while it starts waits, until the block that kills it is entered.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, former),
+            )
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -151,7 +160,7 @@ def end_by_exception() -> None:
     """Let SIGTERM and SIGHUP end this process as Ctrl-C does, so that what is running is killed on the way out."""
 
     def end(number: int, _frame: object) -> None:
-        for each in (signal.SIGTERM, signal.SIGHUP):
+        for each in ENDING:
             signal.signal(each, signal.SIG_IGN)  # a second one must not interrupt the end
         sys.exit(128 + number)
 
