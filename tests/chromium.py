@@ -116,9 +116,10 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
-    def picture(self) -> bytes:
-        """The window as PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+    def picture(self, format: str = "png", quality: int | None = None) -> bytes:
+        """The window as PNG, or as WebP of some quality."""
+        chosen = {} if quality is None else {"quality": quality}
+        return base64.b64decode(self.call("Page.captureScreenshot", format=format, **chosen)["data"])
 
     def close(self) -> None:
         os.close(self._write)

@@ -1,11 +1,13 @@
 """Draw the pictures of the documentation; ``--check`` only compares them.
 
-They come from programs that run on the engine, so they are the same everywhere. Some were recorded once: the terminals, which
-``--record NAME`` records anew (with root, for they show the kernel), and the flame graph, whose stacks are in busy.folded.
+They come from programs that run on the engine, so they are the same everywhere. Those of the kernel are recorded: the terminals and
+the page of ``bpf2py top --web``. ``--record`` records them anew, or only those that it names; it needs root, and for the page
+Chromium. The stacks of the flame graph are in busy.folded.
 """
 
 from __future__ import annotations
 
+import argparse
 import html
 import io
 import os
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from tools.page_picture import page_picture
+
 import bpf2py
 from bpf2py.engine import Engine, Task
 from bpf2py.lab.lru import Setup, survivors
@@ -74,6 +78,7 @@ char LICENSE[] SEC("license") = "GPL";
 """
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 4096)
 RECORDED = "recorded.svg"
+PAGE = "top-web.webp"
 PROGRAM = """\
 from bpf2py.lang import *
 
@@ -267,20 +272,28 @@ def recorded_is_fresh(name: str) -> bool:
 
 def main() -> None:
     """Draw the pictures, or check them."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--check", action="store_true", help="compare them only")
+    options.add_argument("--record", nargs="*", metavar="NAME", choices=[*TERMINALS, PAGE], help="all, or those named")
+    chosen = options.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # bars are drawn as the terminal can
     made = pictures()
     IMAGES.mkdir(exist_ok=True)
-    if "--check" in sys.argv[1:]:
+    if chosen.check:
         stale = [name for name, text in made.items() if not is_fresh(name, text)]
         if stale:
             sys.exit(f"{', '.join(stale)} not up to date: run python tools/pictures.py")
         stale = [name for name in TERMINALS if not recorded_is_fresh(name)]
+        stale += [] if (IMAGES / PAGE).exists() else [PAGE]
         if stale:
             sys.exit(f"{', '.join(stale)} not up to date: run python tools/pictures.py --record {' '.join(stale)}")
         return
-    if "--record" in sys.argv[1:]:
-        made |= {name: record(name) for name in TERMINALS if name in sys.argv[1:]}
+    for name in [] if chosen.record is None else chosen.record or [*TERMINALS, PAGE]:
+        if name == PAGE:
+            (IMAGES / PAGE).write_bytes(page_picture())
+        else:
+            made[name] = record(name)
     for name, text in made.items():
         (IMAGES / name).write_text(text)
 

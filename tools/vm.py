@@ -38,6 +38,7 @@ NEEDED = {
 # What kernels without kprobes, trampolines and the like refuse; with --hooks that alone.
 HOOKS = ["-m", "kprobe", "tests/attach", "tests/test_examples.py", "tests/lang", "tests/kernel/test_modules.py"]
 HOOKS += ["tests/tools/test_kernel_functions.py", "tests/tools/test_prog_counters.py::test_every_run_is_counted"]
+HOOKS += ["tests/export/test_web_server.py"]
 # Hooks, loading, and one test file for each kind of map, in a few minutes of emulation. Everything else runs with arguments of
 # one's own: make test-vm PYTEST_ARGS="-m kernel tests"
 SELECTION = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [
@@ -49,6 +50,7 @@ SELECTION = ["-m", "kernel", "tests/attach", "tests/test_examples.py"] + [
 ]  # fmt: skip
 # Pages of the documentation whose programs other kernels refuse.
 SELECTION += [f"tests/test_docs.py::test_page[hooks/{name}.md]" for name in ("kprobe", "fentry", "lsm")]
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A second mount of the root file system, cached by the guest: importing Python modules takes half the time over it.
 CACHED_ROOT = (
     "-fsdev local,id=cached,path=/,security_model=none,readonly=on,multidevs=remap "
@@ -129,21 +131,42 @@ def follow(process: subprocess.Popen[bytes], output: Path, deadline: float) -> b
 @contextlib.contextmanager
 def process_group(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process with all it starts (vng starts qemu), killed at the end of the block if it still runs."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+    # A signal that comes while it starts waits, until the block that kills it is entered.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, former),
+            )
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        raise
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def end_by_exception() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does, so that what is running is killed on the way out."""
+
+    def end(number: int, _frame: object) -> None:
+        for each in ENDING:
+            signal.signal(each, signal.SIG_IGN)  # a second one must not interrupt the end
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, end)
 
 
 def boot(kernel: Path, command: str, results: Path, timeout: float, memory: str, cpus: int) -> int:
@@ -194,6 +217,7 @@ def main() -> int:
     parser.add_argument("--coverage", type=Path, help="a folder for what tools/measure_coverage.py reads")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, default: the kernel tests")
     options = parser.parse_args()
+    end_by_exception()
     cache = Path(os.environ.setdefault("BPF2PY_KERNEL_DIR", str(ROOT / ".vm")))
     cache.mkdir(parents=True, exist_ok=True)
     selection = options.pytest or (HOOKS if options.hooks else SELECTION)

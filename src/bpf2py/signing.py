@@ -30,7 +30,7 @@ def openssl_signer(key: str | os.PathLike[str], certificate: str | os.PathLike[s
         certificate: file of its X.509 certificate, PEM; the kernel must have it in the keyring, as DER:
             ``openssl x509 -in cert.pem -outform DER | keyctl padd asymmetric mine @s``.
 
-    What it gives raises FileNotFoundError where there is no openssl, BpfError where it refuses.
+    The signer that is returned raises FileNotFoundError if openssl is not installed, BpfError if it fails.
 
     Example:
         >>> signing = Signing(openssl_signer("key.pem", "cert.pem"), Keyring.SESSION)    # doctest: +SKIP

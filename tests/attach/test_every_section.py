@@ -176,7 +176,7 @@ def test_perf_events(load: Load) -> None:
     before = fired.runs("perf_event")
     with fired["perf_event"].attach(event="cpu-clock", frequency=1000):
         wait_until(lambda: fired.runs("perf_event") > before)
-    with pytest.raises(bpf2py.AttachError, match="there is no event 'cpu-clocks'"):
+    with pytest.raises(bpf2py.AttachError, match="unknown event 'cpu-clocks'"):
         fired["perf_event"].attach(event="cpu-clocks")
 
 

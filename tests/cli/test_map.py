@@ -111,6 +111,20 @@ def test_export_and_import(tmp_path: Path, kind: str, options: dict[str, Any], c
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("kind", ["PERCPU_HASH", "LRU_PERCPU_HASH"])
+def test_values_per_cpu_without_a_type(kind: str) -> None:
+    """Bytes cannot be added up."""
+    with bpf2py.Map.create(kind, key_size=2, value_size=3, max_entries=10) as unknown:
+        cpus = unknown.possible_cpus
+        for key in (b"ab", b"cd"):
+            unknown[key] = [b"xyz"] * cpus
+        each = " ".join(["78 79 7a"] * cpus)
+        for command in (["dump"], ["watch", "--count", "1"]):
+            said = ok("map", command[0], str(unknown.id), *command[1:])
+            assert said.count(each) == 2
+
+
+@pytest.mark.kernel
 def test_events_are_typed_and_counted(tracefs: Any, tmp_path: Path) -> None:
     example = EXAMPLE.with_name("exec_events.bpf.c")
     with bpf2py.load(example) as obj:

@@ -154,6 +154,11 @@ def families(
     names(hashed, lru, array, cpus, trie, queue, stack, bloom, ring, user_ring, perf, programs, groups, inner, devices, processors)
     names(packets, sockets, stacks, storage, cgroups, arena, per_cpu_cgroups, cpu_array, ops, raw, unknown)
     names(thing)  # wrong
+    assert_type(hashed.get(1), int | None)
+    assert_type(cpus.on_cpu(3).get(1), int | None)
+    assert_type(cpus.on_cpu(3).get(1, 0), int)
+    assert_type(cpu_array.on_cpu(3).get(1, "none"), int | str)
+    cpus.on_cpu(3).get("x")  # wrong
     total(hashed)
     total(lru)  # wrong
     if isinstance(thing, Map):

@@ -114,7 +114,7 @@ MAP = (
     ("declared", "message"),
     [
         (MAP.format(key="__u32", value="__u64", tags='__attribute__((btf_decl_tag("metric:sum")))'),
-         "map m: metric:sum is none of counter, gauge, histogram"),
+         "map m: metric:sum is not one of counter, gauge, histogram"),
         (MAP.format(key="struct k", value="__u64", tags="METRIC_COUNTER"), "map m: key member b: a union has no text"),
         (MAP.format(key="struct bits", value="__u64", tags="METRIC_COUNTER"), "key member a: a bit field cannot be a label"),
         (MAP.format(key="__u32", value="struct two", tags="METRIC_COUNTER"), "either the map is a metric, or members"),
@@ -123,7 +123,7 @@ MAP = (
         (MAP.format(key="__u32", value="__u64", tags='METRIC_COUNTER METRIC_NAME("a-b")'), "'a-b' cannot be a name"),
         (MAP.format(key="__u32", value="__u64", tags='METRIC_COUNTER METRIC_LABEL("a-b")'), "'a-b' cannot be the name of a label"),
         (MAP.format(key="char8", value="__u64", tags="METRIC_HISTOGRAM"), "the last member of the key is the number of the bucket"),
-        (MAP.format(key="__u32", value="__u64", tags='METRIC_HISTOGRAM METRIC_BUCKETS("log3")'), "buckets:log3 is none of log2"),
+        (MAP.format(key="__u32", value="__u64", tags='METRIC_HISTOGRAM METRIC_BUCKETS("log3")'), "buckets:log3 is not one of log2"),
         ("__u64 a METRIC_COUNTER; __u64 b METRIC_COUNTER METRIC_NAME(\"net_a_total\");", "two metrics are called 'net_a_total'"),
     ],
 )  # fmt: skip

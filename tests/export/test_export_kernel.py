@@ -412,7 +412,7 @@ def test_check_says_what_is_wrong_and_its_status(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--check"], "--check is about configs and programs"),
-        (["--pin", "/sys/fs/bpf/x"], "--pin and --expire-after are about programs"),
+        (["--pin", "/sys/fs/bpf/x"], "--pin and --expire-after apply to programs"),
         (["--keep-capabilities", "none"], "metrics of the machine need CAP_SYS_ADMIN"),
         (["--config", "/nowhere/x.yaml"], "/nowhere/x.yaml"),
     ],

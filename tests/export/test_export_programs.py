@@ -178,6 +178,66 @@ def test_a_key_that_cannot_be_decoded_is_counted_and_the_others_are_told(
         assert scraped(exported)['ebpf_exporter_decoder_errors_total{config="some"}'] == 2
 
 
+# Keys of histograms as programs have them: by size of the bucket, packed, with padding that a label's size covers, on each CPU.
+KEYS_SOURCE = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct narrow { __u8 operation, bucket; };
+struct tight { __u64 group; __u16 hook, bucket; } __attribute__((packed));
+struct wide { __u64 group; __u32 interface; __u16 hook, bucket; };
+struct padded { __u32 kind; __u64 bucket; };
+#define MAP(name, kind, k) \\
+    struct { __uint(type, BPF_MAP_TYPE_##kind); __uint(max_entries, 100); __type(key, k); __type(value, __u64); } \\
+        name SEC(".maps")
+
+MAP(narrow_seconds, HASH, struct narrow);
+MAP(tight_seconds, PERCPU_HASH, struct tight);
+MAP(wide_seconds, PERCPU_HASH, struct wide);
+MAP(padded_seconds, LRU_PERCPU_HASH, struct padded);
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def test_keys_of_histograms(compile_bpf: Compile, engine: Engine, tmp_path: Path) -> None:
+    kinds = "decoders: [{name: uint}, {name: static_map, static_map: {6: tcp, 7: udp}}]"
+    keys = {
+        "narrow": ("operation: 7", "udp", [(1, kinds), (1, UINT)]),
+        "tight": ("group hook: 5 6", "5 tcp", [(8, UINT), (2, kinds), (2, UINT)]),
+        "wide": ("group interface hook: 5 1 7", "5 lo udp", [(8, UINT), (4, "decoders: [{name: ifname}]"), (2, kinds), (2, UINT)]),
+        "padded": ("kind: 6", "tcp", [(8, kinds), (8, UINT)]),
+    }  # fmt: skip
+    rows = []
+    for name, (members, _, labels) in keys.items():
+        names = [*members.partition(":")[0].split(), "bucket"]
+        row = ", ".join(f"{{name: {n}, size: {size}, {how}}}" for n, (size, how) in zip(names, labels, strict=True))
+        rows.append(f"{{name: {name}_seconds, bucket_type: exp2zero, bucket_min: 0, bucket_max: 3, "
+                    f"bucket_multiplier: 0.001, labels: [{row}]}}")  # fmt: skip
+    text = f"metrics: {{histograms: [{', '.join(rows)}]}}"
+    (tmp_path / "some.yaml").write_text(text)
+    (tmp_path / "some.bpf.c").write_text(KEYS_SOURCE)
+    assert check(tmp_path / "some.yaml") == []
+    with Exported(config_of(text), ObjectSpec.from_bytes(compile_bpf(KEYS_SOURCE)), engine) as exported:
+        for name, (members, _, _) in keys.items():
+            fields, _, values = members.partition(": ")
+            key = dict(zip(fields.split(), map(int, values.split()), strict=True))
+            counts: Any = exported.obj.maps[f"{name}_seconds"]
+            for bucket, value in ((0, 1), (2, 2), (3, 3), (4, 40)):  # 4: the sum
+                counts[key | {"bucket": bucket}] = value if name == "narrow" else [value, value]
+        found = scraped(exported)
+    for name, (members, told, _) in keys.items():
+        has = dict(zip(members.partition(":")[0].split(), told.split(), strict=True))
+
+        def sample(what: str, name: str = name, has: dict[str, str] = has, **more: str) -> float:
+            labels = ",".join(f'{label}="{value}"' for label, value in sorted({**has, **more}.items()))
+            return found[f"ebpf_exporter_{name}_seconds_{what}{{{labels}}}"]
+
+        cpus = 1 if name == "narrow" else 2
+        assert [sample("bucket", le=le) / cpus for le in ("0", "0.001", "0.002", "0.004", "+Inf")] == [1, 1, 3, 6, 6]
+        assert sample("count") == 6 * cpus
+        assert sample("sum") == pytest.approx(0.04 * cpus)
+
+
 def test_records_of_a_perf_buffer_are_counted(exported: Exported, engine: Engine) -> None:
     program = exported.obj.programs["kill"]
     exported.run()

@@ -23,7 +23,7 @@ from bpf2py.errors import BpfError
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 from bpf2py.export.web.attached import attach_points
-from bpf2py.export.web.opened_map import MOST_ROWS, OpenedMap
+from bpf2py.export.web.opened_map import LARGEST_COMPARED, MOST_ROWS, OpenedMap
 from bpf2py.export.web.ring_tail import RingTail
 from bpf2py.export.web.server import FILES, MOST_STREAMS, PageServer
 from bpf2py.export.web.snapshot import Machine
@@ -198,6 +198,60 @@ def test_who_goes_leaves_nothing() -> None:
             hang_up()
             eventually(lambda: maps_open() == before and server._streams == 0)
         assert maps_open() <= before
+
+
+@pytest.mark.kprobe
+@pytest.mark.parametrize(
+    ("kind", "size"), [(MapType.LRU_HASH, 64), (MapType.LRU_PERCPU_HASH, 64), (MapType.LRU_HASH, LARGEST_COMPARED + 1)]
+)
+def test_evictions_are_told_exactly(kind: MapType, size: int) -> None:
+    """Where the kernel's functions can be traced: also of maps whose keys are too many to be compared."""
+    filling = 200
+    with (
+        Map.create(kind, key="u32", value="u32", max_entries=size, name="web_lru") as known,
+        Map.create(MapType.LRU_HASH, key="u32", value="u32", max_entries=64) as other,
+        serving() as server,
+    ):
+        value: Any = [0] * known.possible_cpus if kind == MapType.LRU_PERCPU_HASH else 0
+        opened = ask(server, f"/data/map/{known.info.id}", GOOD)
+        lru = event(opened)["lru"]
+        assert (lru["how"], lru["evicted"], lru["per_second"]) == ("exactly", 0, 0)
+        for key in range(filling):
+            known[key] = value
+            other[key] = 0
+        left = list(known)
+        for key in left[:5]:
+            del known[key]  # deleted, not evicted
+        evicted = filling - len(left)
+        assert (evicted > 0) == (size == 64)
+        seen, fastest = event(opened), 0.0
+        while seen["lru"]["evicted"] < evicted or seen["elements"] > len(left) - 5:
+            fastest = max(fastest, seen["lru"]["per_second"])
+            seen = event(opened)
+        assert (seen["lru"]["evicted"], seen["elements"]) == (evicted, len(left) - 5)
+        assert (max(fastest, seen["lru"]["per_second"]) > 0) == (evicted > 0)
+        seen = event(opened)
+        assert (seen["lru"]["evicted"], seen["lru"]["per_second"]) == (evicted, 0)
+
+
+def test_keys_of_a_large_lru_map_are_not_compared() -> None:
+    with Map.create(MapType.LRU_HASH, key="u32", value="u32", max_entries=LARGEST_COMPARED + 1) as known:
+        known[1] = 1
+        with OpenedMap(known.info.id) as opened:
+            seen = opened.read()
+            assert seen["elements"] == 1
+            assert seen["lru"] is None or seen["lru"]["how"] == "exactly"
+
+
+def test_a_mistake_of_ours_is_not_silent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def wrong(_: OpenedMap) -> dict[str, Any]:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(OpenedMap, "read", wrong)
+    with Map.create(MapType.HASH, key="u32", value="u32", max_entries=8) as known:
+        with serving() as server:
+            assert event(ask(server, f"/data/map/{known.info.id}", GOOD)) is None
+        assert "TypeError: a mistake" in capfd.readouterr().err
 
 
 def test_who_goes_while_a_map_is_opened_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_exceptions_end_the_program(compile_bpf: Callable[[str], bytes]) -> None
         for mark, result in ((2, 2), (5, 45)):
             context = struct.pack("<II", 0, 0) + struct.pack("<I", mark) + bytes(180)
             assert obj.programs["run"].test_run(data=bytes(64), context=context).return_value == result
-        assert obj.variables["reached"].value == 1, "what stands behind the throw was not reached"
+        assert obj.variables["reached"].value == 1, "the code after the throw was not reached"
 
 
 @pytest.mark.since("6.9")

@@ -42,63 +42,75 @@ def export(
         None,
         "--config",
         metavar="FILE",
-        help="A config of ebpf_exporter: FILE.yaml, with FILE.bpf.c or FILE.bpf.o beside it; several times.",
+        help="A config of ebpf_exporter: FILE.yaml, with FILE.bpf.c or FILE.bpf.o next to it; can be repeated.",
     ),
     check: bool = typer.Option(
-        False, "--check", help="Load nothing: compare labels with the keys' members, and exit (1: something is wrong)."
+        False,
+        "--check",
+        help="Load nothing: compare labels with the members of keys, and exit (with 1 if something is wrong).",
     ),
     with_machine: bool = typer.Option(
-        False, "--machine", help="The machine's maps, programs and links as well, beside those of configs."
+        False, "--machine", help="Also export the maps, programs and links of the machine."
     ),
     listen: str = typer.Option(
         "127.0.0.1:9435",
         "--listen",
         metavar="HOST:PORT",
-        help="Where to serve; none: nowhere, metrics are sent by --otlp.",
+        help="Where to serve; none to serve nothing and only send metrics with --otlp.",
     ),
     name: list[str] = typer.Option(
-        None, "--name", metavar="PATTERN", help="Only maps and programs of the machine of such names; several times."
+        None,
+        "--name",
+        metavar="PATTERN",
+        help="Only those maps and programs of the machine whose names match; can be repeated.",
     ),
-    stats: bool = typer.Option(True, help="Enable run statistics meanwhile, which costs each run some nanoseconds."),
-    series: int = typer.Option(20_000, "--max-series", min=1, help="Series at most; what is left out is counted."),
+    stats: bool = typer.Option(
+        True, help="Enable run statistics while it runs, which costs each run of a program a few nanoseconds."
+    ),
+    series: int = typer.Option(
+        20_000, "--max-series", min=1, help="The largest number of series; those left out are counted."
+    ),
     pin: str = typer.Option(
-        None, "--pin", metavar="DIR", help="Pin the counted maps below it: the next exporter goes on with their counts."
+        None,
+        "--pin",
+        metavar="DIR",
+        help="Pin the exported maps there, so that the next exporter continues with their counts.",
     ),
     expire: float = typer.Option(
         None,
         "--expire-after",
         metavar="SECONDS",
         min=0,
-        help="Remove elements of processes and cgroups from the maps, so many seconds after those went.",
+        help="Remove the elements of processes and cgroups from the maps, so many seconds after they ended.",
     ),
     keep: str = typer.Option(
         None,
         "--keep-capabilities",
         metavar="NAMES",
-        help="Once all is attached, give away all capabilities but these (with commas, or none).",
+        help="Once everything is attached, drop all other capabilities (separated by commas, or none).",
     ),
     otlp: str = typer.Option(
         None,
         "--otlp",
         metavar="URL",
-        help="Send metrics, and the spans of configs (tracing:), to this OpenTelemetry collector: http://localhost:4318.",
+        help="Send metrics, and the spans of configs (tracing:), to an OpenTelemetry collector, such as http://localhost:4318.",
     ),
     otlp_interval: float = typer.Option(
-        60, "--otlp-interval", metavar="SECONDS", min=0, help="How often metrics are sent by --otlp; 0: only spans are."
+        60, "--otlp-interval", metavar="SECONDS", min=0, help="How often --otlp sends metrics; 0 to send only spans."
     ),
     once: bool = typer.Option(False, "--once", help="Print the metrics and exit."),
     token_file: str = typer.Option(
-        None, "--token-file", metavar="FILE", help="A file with the bearer token to ask for."
+        None, "--token-file", metavar="FILE", help="A file with the bearer token that clients must send."
     ),
     certificate: str = typer.Option(None, "--tls-cert", metavar="FILE", help="The certificate for TLS."),
     key: str = typer.Option(None, "--tls-key", metavar="FILE", help="Its key."),
 ) -> None:
-    """Serve metrics for Prometheus until Ctrl-C: of programs it loads and attaches, or of all that is loaded on the machine.
+    """Serve metrics for Prometheus until Ctrl-C: of programs that it loads and attaches, or of everything loaded on the machine.
 
-    What of a program is a metric says a config file in ebpf_exporter's format, or the program itself with annotations. SIGHUP reads
-    the files again; counts go on. Without configs and programs: pressure and memory of maps, runs and run time of programs, where
-    programs are attached (needs CAP_SYS_ADMIN). All is read when it is asked for. /metrics has it, /healthz says that the
-    exporter lives. Needs the extra prometheus of bpf2py.
+    A config file in ebpf_exporter's format, or annotations in the program itself, say which maps are metrics. On SIGHUP the files
+    are read again, and counts continue. Without configs and programs it exports the pressure and memory of maps, runs and run time
+    of programs, and where programs are attached (needs CAP_SYS_ADMIN). Everything is read during a scrape of /metrics; /healthz
+    says whether the exporter is healthy. Needs the extra prometheus of bpf2py.
 
     Examples:
 
@@ -120,9 +132,9 @@ def export(
         _check(paths)
         return
     if not paths and (pin is not None or expire is not None):
-        raise EncodeError("--pin and --expire-after are about programs: name one, or a --config")
+        raise EncodeError("--pin and --expire-after apply to programs: name one, or a --config")
     if listen == "none" and (otlp is None or not otlp_interval):
-        raise EncodeError("--listen none leaves nobody to tell the metrics: give --otlp URL")
+        raise EncodeError("--listen none: metrics would go nowhere; give --otlp URL")
     of_machine = with_machine or not paths
     if of_machine and kept is not None and not any("sys_admin" in each.lower() for each in kept):
         raise EncodeError("metrics of the machine need CAP_SYS_ADMIN at every scrape: --keep-capabilities sys_admin")

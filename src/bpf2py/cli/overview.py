@@ -22,15 +22,14 @@ SUMMARIES = {
     "verify": "Load every program of objects into one or several kernels, and say what the verifier makes of it.",
     "events": "Follow a ring buffer or perf buffer. Reading takes the events: another reader of the same ring does not see them.",
     "trace": "Follow what all programs of the machine print with bpf_printk(), until Ctrl-C. Needs the right to read tracefs.",
-    "top": "Follow all programs: share of a CPU, runs a second, time of a run; and the maps: how full they are, and how fast they "
-    "grow.",
+    "top": "Follow all programs (CPU use, runs per second, time per run) and all maps (how full they are, and how fast they grow).",
     "net": "List the programs of this network namespace: XDP, tcx, netkit and clsact by device, flow dissectors and "
     "socket lookups.",
     "packets": "Run a program on captured packets in the embedded engine, count its verdicts, and show its maps.",
-    "export": "Serve metrics for Prometheus until Ctrl-C: of programs it loads and attaches, or of all that is loaded on the "
+    "export": "Serve metrics for Prometheus until Ctrl-C: of programs that it loads and attaches, or of everything loaded on the "
     "machine.",
     "record": "Record events of a ring or perf buffer, or snapshots of a map, into Parquet files, until Ctrl-C.",
-    "replay": "Print what was recorded, as it came or with its pauses.",
+    "replay": "Print a recording, at once or with its pauses.",
     "tool": "Ready-made tools: what the machine, a process or a command does.",
     "map": "Maps of the machine, by id, name or pin path, typed by their BTF.",
     "prog": "Programs of the machine.",

@@ -45,7 +45,7 @@ def record(
         None,
         "--map",
         metavar="NAME",
-        help="Which map of the program, where it has several ring or perf buffers, or none.",
+        help="Which map of the program to record, if it does not have exactly one ring or perf buffer.",
     ),
     type_of: str = typer.Option(
         None, "--type", metavar="TYPE", help="The records' type, such as 'event' for struct event."
@@ -54,22 +54,22 @@ def record(
         None,
         "--time",
         metavar="MEMBER",
-        help="The member of records that has bpf_ktime_get_ns() of when they were made.",
+        help="The member of records in which the program stores bpf_ktime_get_ns().",
     ),
     every: float = typer.Option(
-        None, min=0.001, help="Seconds between two snapshots of a map with elements; 1 without it."
+        None, min=0.001, help="Seconds between two snapshots of a map with elements (1 by default)."
     ),
-    size: int = typer.Option(None, "--rotate-size", metavar="MIB", min=1, help="Begin another file after so many MiB."),
+    size: int = typer.Option(None, "--rotate-size", metavar="MIB", min=1, help="Start a new file after so many MiB."),
     age: float = typer.Option(
-        None, "--rotate-after", metavar="SECONDS", min=0.1, help="Begin another file after so many seconds."
+        None, "--rotate-after", metavar="SECONDS", min=0.1, help="Start a new file after so many seconds."
     ),
     duration: float = typer.Option(None, min=0.0, help="Stop after so many seconds."),
-    count: int = typer.Option(None, min=1, help="Stop when so many rows were written."),
+    count: int = typer.Option(None, min=1, help="Stop after so many rows."),
 ) -> None:
     """Record events of a ring or perf buffer, or snapshots of a map, into Parquet files, until Ctrl-C.
 
-    Structs become struct columns, enumerations dictionaries, times timestamps. What was recorded is whole also when this is killed:
-    the next record of the same FILE first makes a Parquet file of what was left. Files are never written over: the next ones are
+    Structs become struct columns, enums dictionaries, times timestamps. Nothing that was recorded is lost if this is killed: the
+    next record to the same FILE first makes a Parquet file of it. Existing files are never overwritten: further ones are called
     FILE-1.parquet and so on. Needs the extra arrow of bpf2py.
 
     Examples:
@@ -111,7 +111,7 @@ def _source(stack: ExitStack, source: str, map_name: str | None, type_of: str | 
     """(map, codec of its records or None, object to attach or None)."""
     if not source.endswith(PROGRAMS):
         if map_name is not None:
-            raise BpfError("--map says which map of a program; here the map itself is named")
+            raise BpfError("--map chooses a map of a program, but a map is named already")
         bpf_map = stack.enter_context(open_map(source))
         events = bpf_map.info.type in (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY)
         return bpf_map, record_codec(bpf_map, None, type_of) if type_of is not None and events else None, None
@@ -132,18 +132,20 @@ def _source(stack: ExitStack, source: str, map_name: str | None, type_of: str | 
 
 
 def replay(
-    file: str = typer.Argument(..., metavar="FILE.parquet", help="A recording; its further files follow."),
+    file: str = typer.Argument(
+        ..., metavar="FILE.parquet", help="A recording; its further files (FILE-1.parquet and so on) are read as well."
+    ),
     speed: float = typer.Option(
         None,
         min=0.0,
         metavar="FACTOR",
-        help="With the pauses of the recording: 1 as long, 2 half as long; none without it.",
+        help="Keep the pauses of the recording: 1 as they were, 2 half as long. No pauses by default.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print a JSON object for each row."),
 ) -> None:
-    """Print what was recorded, as it came or with its pauses.
+    """Print a recording, at once or with its pauses.
 
-    In tests `bpf2py.export.replay` puts it into the map of a program, for its consumers.
+    In tests, `bpf2py.export.replay` puts a recording into the map of a program, for whatever reads that map.
 
     Examples:
 

@@ -196,5 +196,4 @@ def weight(value: object) -> float:
         return value
     if isinstance(value, StructValue):
         return next((weight(item) for item in value if isinstance(item, int | float)), 0)
-    total = getattr(value, "sum", None)
-    return weight(total()) if callable(total) else 0
+    return weight(folded(value)) if isinstance(value, PerCpu) else 0

@@ -31,15 +31,18 @@ else:
 def top(
     interval: float = typer.Option(1.0, min=0.05, help="Seconds between two readings."),
     count: int = typer.Option(None, min=1, help="Stop after this many readings."),
-    rows: int = typer.Option(200, min=1, help="Programs and maps shown at most."),
+    rows: int = typer.Option(200, min=1, help="The largest number of programs and of maps to show."),
     maps: bool = typer.Option(True, help="Show the maps below the programs."),
-    as_json: bool = typer.Option(False, "--json", help="Print a JSON object for each reading; one without --count."),
-    web: bool = typer.Option(False, "--web", help="Show it as a page in a browser (extra: web); prints its address."),
+    as_json: bool = typer.Option(
+        False, "--json", help="Print a JSON object for each reading (a single one without --count)."
+    ),
+    web: bool = typer.Option(False, "--web", help="Serve a page for a browser and print its address (extra: web)."),
     listen: str = typer.Option("127.0.0.1:0", "--listen", metavar="HOST:PORT", help="Where to serve the page."),
 ) -> None:
-    """Follow all programs: share of a CPU, runs a second, time of a run; and the maps: how full they are, and how fast they grow.
+    """Follow all programs (CPU use, runs per second, time per run) and all maps (how full they are, and how fast they grow).
 
-    The kernel's run statistics are enabled meanwhile (Linux 5.8, CAP_SYS_ADMIN), which costs each run some nanoseconds.
+    It enables the kernel's run statistics while it runs (Linux 5.8, CAP_SYS_ADMIN), which costs each run of a program
+    a few nanoseconds.
 
     Examples:
 

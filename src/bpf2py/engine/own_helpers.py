@@ -39,6 +39,6 @@ class OwnHelpers(dict[str, Callable[..., int]]):
         return Target("python", spelled, OWN_HELPER + self._numbered.index(called))
 
     def call(self, engine: object, number: int, arguments: tuple[int, ...]) -> int:
-        """Call the function behind a target's number: what stands in the dict now, so that tests may exchange it."""
+        """Call the function of a target's number, looked up in the dict at each call, so that tests may exchange it."""
         name, count = self._numbered[number - OWN_HELPER]
         return int(self[name](engine, *arguments[:count]))

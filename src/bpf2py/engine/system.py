@@ -91,7 +91,7 @@ class System(Owned):
 
     @contextmanager
     def cpu(self, number: int) -> Iterator[Self]:
-        """Run what follows, programs and map commands, on a CPU. Raises EncodeError when there is no such CPU."""
+        """Run what follows, programs and map commands, on a CPU. Raises EncodeError for an unknown CPU."""
         if not 0 <= number < self._possible_cpus:
             raise EncodeError(f"engine: there is no CPU {number}: possible_cpus is {self._possible_cpus}")
         before = self.current_cpu

@@ -173,7 +173,7 @@ class _Annotations:
     def _family(self, name: str, tags: Tags, first: int, slots: int, entries: int, what: str) -> Family:
         kind = tags["metric"]
         if kind not in KINDS:
-            raise self.fail(what, f"metric:{kind} is none of {', '.join(KINDS)}")
+            raise self.fail(what, f"metric:{kind} is not one of {', '.join(KINDS)}")
         unit, multiplier = UNITS.get(tags.get("unit", ""), (tags.get("unit", ""), 1.0))
         full = tags.get("name", "")
         if not full:
@@ -190,7 +190,7 @@ class _Annotations:
     def _buckets(self, text: str, last: int, multiplier: float, what: str) -> Buckets:
         kind, _, step = text.partition(":")
         if kind not in ("log2", "exp2", "exp2zero", "linear") or (step and not step.isdecimal()) or step == "0":
-            raise self.fail(what, f"buckets:{text} is none of log2, exp2, exp2zero, linear and linear:STEP")
+            raise self.fail(what, f"buckets:{text} is not one of log2, exp2, exp2zero, linear and linear:STEP")
         if kind != "linear":
             last = min(last, 63)
         made = Buckets(kind, 0, last, multiplier * (int(step) if step else 1))

@@ -71,13 +71,13 @@ class ConfigCollector:
 
     Args:
         exported: the programs; asked anew at every scrape.
-        most_series: series of all configs at most: sets of labels there is no room for are left out, and counted.
+        most_series: the largest number of series of all configs together: further sets of labels are left out, and counted.
         stats: whether run statistics are counted: then each program's are among the metrics.
 
     Raises NotSupported without `prometheus_client`.
 
     Attributes:
-        lock: held during a scrape; who changes what is exported holds it meanwhile.
+        lock: held during a scrape, and by whoever changes what is exported.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class ConfigCollector:
     def _own(self, running: Sequence[Exported], left_out: Mapping[tuple[str, str], int]) -> Iterator[Metric]:
         """Metrics about the exporter and its programs."""
         enabled = families.MetricFamily(f"{OWN}enabled_configs", "The configs that are loaded.", "gauge")
-        errors = families.counter(f"{OWN}decoder_errors_total", "Keys and records whose labels could not be made.")
+        errors = families.counter(f"{OWN}decoder_errors_total", "Keys and records whose labels could not be decoded.")
         reads = families.counter("bpf2py_export_read_errors_total", "Maps that could not be read, by config.")
         spans = families.counter("bpf2py_export_spans_total", "Spans that were read from ring buffers.")
         expired = families.counter(
@@ -197,14 +197,14 @@ class ConfigCollector:
                 if self._stats:
                     seconds.add_sample(seconds.name, ident, facts.run_time_ns / 1e9)
                     runs.add_sample(f"{OWN}ebpf_program_run_count_total", ident, facts.run_count)
-        failed = families.counter("bpf2py_export_spans_failed_total", "Spans the collector of traces did not take.")
+        failed = families.counter("bpf2py_export_spans_failed_total", "Spans that the collector did not accept.")
         for sink in {id(each.sink): each.sink for each in running if each.sink is not None}.values():
             failed.add_sample("bpf2py_export_spans_failed_total", {}, sink.failed)
         yield from (enabled, errors, reads, spans, failed, expired, info, attached)
         if self._stats:
             yield from (seconds, runs)
         gone = families.MetricFamily(
-            "bpf2py_export_left_out", "Sets of labels there is no room for (--max-series).", "gauge"
+            "bpf2py_export_left_out", "Sets of labels that were left out because of --max-series.", "gauge"
         )
         for (name, metric), count in left_out.items():
             gone.add_sample(gone.name, {"config": name, "metric": metric}, count)

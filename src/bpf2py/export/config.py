@@ -174,7 +174,7 @@ def config_from(content: object, name: str, where: str) -> Config:
     top = _Node(content, where)
     if isinstance(content, dict) and "programs" in content:
         top.fail(
-            "this is a config of ebpf_exporter 1, with programs for BCC in it; version 2 has them in files of their own"
+            "this is a config of ebpf_exporter 1, which contains programs for BCC; in version 2 they are separate files"
         )
     metrics, tracing = top.node("metrics"), top.node("tracing")
     found = [_metric(each, kind) for kind in ("counter", "gauge") for each in metrics.nodes(kind + "s")]
@@ -324,7 +324,7 @@ def _metric(node: _Node, kind: str) -> Source:
     if perf and (values or kind != "counter"):
         node.fail("records of a perf buffer are counted: perf_event_array is for counters without values")
     if interval <= 0:
-        node.fail("flush_interval: it must be more than nothing")
+        node.fail("flush_interval: it must be more than 0")
     families = []
     for index, each in enumerate(values):
         families.append(Family(kind, _name(each), each.text("help", ""), index))
@@ -346,14 +346,14 @@ def _span(node: _Node) -> SpanSource:
     made = SpanSource(ring, node.text("name", ring), node.text("service", ""), _labels(node, ATTRIBUTE))
     node.done()
     if not made.labels:
-        node.fail("labels: a span has some: its record is read by them")
+        node.fail("labels: a span needs at least one, since they describe its record")
     return made
 
 
 def _histogram(node: _Node) -> Source:
     kind = node.text("bucket_type")
     if kind not in BUCKETS:
-        node.fail(f"bucket_type: {kind!r} is none of {', '.join(BUCKETS)}")
+        node.fail(f"bucket_type: {kind!r} is not one of {', '.join(BUCKETS)}")
     keys = tuple(_number(each.content, each.where) for each in node.nodes("bucket_keys"))
     low, high = node.whole("bucket_min", 0), node.whole("bucket_max", 0 if kind == "fixed" else None)
     buckets = Buckets(kind, low, high, node.number("bucket_multiplier", 1) or 1.0, keys)
@@ -361,7 +361,7 @@ def _histogram(node: _Node) -> Source:
     node.done()
     check_buckets(buckets, node.where)
     if not labels:
-        node.fail("labels: the last one is the bucket; there is none")
+        node.fail("labels: a histogram needs at least one: the last one is the bucket")
     return Source(name, labels, (Number(),), (Family("histogram", name, help_, buckets=buckets),))
 
 
@@ -377,7 +377,7 @@ def check_buckets(made: Buckets, where: str) -> None:
             f"{where}: bucket_max must be above bucket_min, by {MOST_BUCKETS} at most: they are {made.max} and {made.min}"
         )
     elif made.type != "linear" and made.max > MOST_BUCKETS:
-        raise EncodeError(f"{where}: bucket_max: no number has that power of two: {made.max}")
+        raise EncodeError(f"{where}: bucket_max: 2 to the power of {made.max} is too large for a number")
     if not made.multiplier > 0:
         raise EncodeError(f"{where}: bucket_multiplier: it must be more than 0")
 
@@ -412,7 +412,7 @@ def _decoder(node: _Node) -> Decoder:
 
         near = difflib.get_close_matches(name, DECODERS, 1)
         node.fail(
-            f"there is no decoder {name!r}{f': {near[0]}?' if near else ''} (there are: {', '.join(sorted(DECODERS))})"
+            f"unknown decoder {name!r}{f': {near[0]}?' if near else ''} (known are {', '.join(sorted(DECODERS))})"
         )
     table = node.node("static_map")
     static_map = None

@@ -64,7 +64,7 @@ class Exported:
 
     Attributes:
         attached: by program that has a hook: None, or why it is not attached.
-        decode_errors: keys and records whose labels could not be made.
+        decode_errors: keys and records whose labels could not be decoded.
     """
 
     def __init__(
@@ -168,10 +168,10 @@ class Exported:
         self._check(config, self.obj.spec)
         for attribute in ("kaddrs", "cgroup_id_map", "spans"):
             if getattr(config, attribute) != getattr(self.config, attribute):
-                raise EncodeError(f"config {config.name}: another {attribute} takes a new start")
+                raise EncodeError(f"config {config.name}: to change {attribute}, restart the exporter")
         perf = [[source for source in each.sources if source.kind == "perf"] for each in (self.config, config)]
         if perf[0] != perf[1]:
-            raise EncodeError(f"config {config.name}: other perf_event_array counters take a new start")
+            raise EncodeError(f"config {config.name}: to change perf_event_array counters, restart the exporter")
         keys = self._decoders_of(config)
         for name in self._perf:
             keys[name] = self._perf[name].keys
@@ -180,7 +180,7 @@ class Exported:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, source: Source) -> Sets:
-        """Numbers by labels, those of the same labels added. Keys whose labels cannot be made are left out, and counted."""
+        """Numbers by labels, those of the same labels added. Keys whose labels cannot be decoded are left out, and counted."""
         if source.kind == "perf":
             return {labels: [count] for labels, count in self._perf[source.map].read().items()}
         if source.kind == "variable":
@@ -227,12 +227,12 @@ class Exported:
 
     @property
     def undecoded(self) -> int:
-        """Keys and records whose labels could not be made."""
+        """Keys and records whose labels could not be decoded."""
         return self.decode_errors + sum(thread.undecoded for thread in self._threads)
 
     @property
     def failures(self) -> list[str]:
-        """What ended that should not have."""
+        """Errors that ended a thread which should have kept running."""
         return [f"{thread.name}: {thread.failed}" for thread in self._threads if thread.failed]
 
     # -- life --------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def perf_event_options(section: str) -> dict[str, Any]:
     for item in section.removeprefix(PERF_EVENT).split(","):
         name, equals, number = item.partition("=")
         if name not in ("type", "config", "frequency") or not equals or name in found:
-            raise EncodeError(f"SEC({section!r}): {item!r} is none of type=, config= and frequency=")
+            raise EncodeError(f"SEC({section!r}): {item!r} is not one of type=, config= and frequency=")
         try:
             found[name] = int(number, 0)
         except ValueError:

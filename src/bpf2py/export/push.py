@@ -148,7 +148,7 @@ class MetricsPush:
         registry.register(self)
 
     def start(self) -> None:
-        """Start the thread: it has the capabilities of who calls this."""
+        """Start the thread: it has the capabilities of the caller."""
         self._thread.start()
 
     def collect(self) -> Iterator[prometheus_client.Metric]:

@@ -13,7 +13,7 @@ __all__ = ["RecordThread"]
 
 
 class RecordThread:
-    """Gives every record to `record()`, from its thread or from who calls `catch_up()`.
+    """Gives every record to `record()`, from its thread or from the caller of `catch_up()`.
 
     Attributes:
         name: of the map.

@@ -120,7 +120,7 @@ class Exporter:
         )
 
     def run(self) -> None:
-        """Start the threads that take records: with the capabilities of who calls this."""
+        """Start the threads that take records: with the capabilities of the caller."""
         self._started = True
         for exported in self.exported:
             exported.run()

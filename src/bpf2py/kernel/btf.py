@@ -64,7 +64,7 @@ def btf_fd_of_module(name: str) -> int:
             if not isinstance(owner, Fd):
                 continue
             text = ctypes.create_string_buffer(64)
-            # struct bpf_btf_info: name and name_len stand behind btf, btf_size and id.
+            # struct bpf_btf_info: name and name_len come after btf, btf_size and id.
             object_info(owner.number, 32, struct.pack("<QIIQI", 0, 0, 0, ctypes.addressof(text), 64))
             if text.value.decode("ascii", "replace") == name:
                 _module_fds[name] = owner

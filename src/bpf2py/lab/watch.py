@@ -19,6 +19,7 @@ __all__ = ["PROGRAMS", "Evictions", "Reading", "Use", "Uses"]
 PROGRAMS = Path(__file__).parent / "programs" / "lru.bpf.c"
 _LRU = (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
 _EVICTED, _LOST = 0, 1
+_UNUSED_RING = 1 << 16  # bytes: the smallest that is whole pages on every machine
 
 
 class Reading(NamedTuple):
@@ -58,9 +59,10 @@ def _checked(lru: Map[Any, Any]) -> AnyMap:
     return cast("AnyMap", lru)
 
 
-def _loaded(lru: AnyMap, wanted: tuple[str, ...], source: Source) -> Object:
+def _loaded(lru: AnyMap, wanted: tuple[str, ...], source: Source, ring: int | None = None) -> Object:
     constants = {"wanted": lru.info.id, "key_size": lru.info.key_size}
-    return load(source, "kernel", variables=constants, autoload=dict.fromkeys(wanted, True))
+    sizes = {} if ring is None else {"uses": ring}
+    return load(source, "kernel", variables=constants, max_entries=sizes, autoload=dict.fromkeys(wanted, True))
 
 
 class Evictions:
@@ -71,11 +73,13 @@ class Evictions:
     Args:
         lru: the map.
         source: the program, where it was compiled elsewhere.
+        compare: whether keys may be compared, which takes time and memory with every element; else NotSupported is raised
+            where nothing can be attached.
 
     Raises EncodeError for a map of another type, CompileError without a compiler.
     """
 
-    def __init__(self, lru: Map[Any, Any], source: Source = PROGRAMS) -> None:
+    def __init__(self, lru: Map[Any, Any], source: Source = PROGRAMS, *, compare: bool = True) -> None:
         self._map = _checked(lru)
         self._then = time.monotonic()
         self._object: Object | None = None
@@ -88,12 +92,14 @@ class Evictions:
                 self.how = how
                 break
         else:
+            if not compare:
+                raise NotSupported(f"map {lru.name}: no program can be attached where the kernel evicts its elements")
             self._keys = set(self._map)
 
     def _attached(self, program: str, source: Source) -> Object | None:
         """The program where the kernel evicts, None where none can be attached there."""
         try:
-            obj = _loaded(self._map, (program,), source)
+            obj = _loaded(self._map, (program,), source, _UNUSED_RING)
         except CompileError:
             raise
         except (BpfError, OSError):
@@ -105,19 +111,23 @@ class Evictions:
             return None
         return obj
 
-    def read(self) -> Reading:
-        """What happened since the last reading, or since the beginning."""
+    def read(self, elements: int | None = None) -> Reading:
+        """What happened since the last reading, or since the beginning.
+
+        Args:
+            elements: how many the map has, if they were counted just now: counting reads the whole map.
+        """
         now = time.monotonic()
         seconds, self._then = now - self._then, now
         if self._object is None:
             keys = set(self._map)
-            evicted, elements = len(self._keys - keys), len(keys)
+            evicted, found = len(self._keys - keys), len(keys)
             self._keys = keys
         else:
             total = self._object.maps["counts"][_EVICTED].sum()
             evicted, self._last = total - self._last, total
-            elements = self._map.count()
-        return Reading(seconds, elements, evicted, self.how)
+            found = self._map.count() if elements is None else elements
+        return Reading(seconds, found, evicted, self.how)
 
     def close(self) -> None:
         """Detach; closing twice is harmless."""

@@ -133,7 +133,7 @@ class Batch(Owned, Frames, Generic[E]):
 
     @property
     def nbytes(self) -> int:
-        """Size of the memory it keeps, in bytes: the records, and what stands between them."""
+        """Size of the memory it keeps, in bytes: the records, and what is between them."""
         return memoryview(self._data).nbytes
 
     @property

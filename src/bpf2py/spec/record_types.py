@@ -136,7 +136,7 @@ def _says_itself(spec: ObjectSpec, name: str) -> bool:
 
 
 def _candidates(spec: ObjectSpec, data: bytes, sizes: set[int]) -> dict[int, dict[str, Codec[Any]]]:
-    """Named structs and unions of these sizes, by size and name; those of other maps' elements where there are no others."""
+    """Named structs and unions of these sizes, by size and name; the types of other maps' elements only where nothing else fits."""
     found: dict[int, dict[str, Codec[Any]]] = {}
     shared: dict[int, dict[str, Codec[Any]]] = {}
     sources = []

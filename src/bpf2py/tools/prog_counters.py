@@ -61,8 +61,8 @@ class ProgCounters(Owned):
         program: a loaded program; tracing programs (fentry, fexit, LSM) since Linux 6.8.
         counters: names of `COUNTERS`, 8 at most.
 
-    Raises EncodeError for a name there is not, NotSupported for what this machine does not count, ObjectError where the program has
-    no BTF, PermissionDenied, BpfError.
+    Raises EncodeError for an unknown name, NotSupported for an event that this machine does not count, ObjectError if the program
+    has no BTF, PermissionDenied, BpfError.
 
     Example:
         >>> with ProgCounters(obj.programs["count"], ["cycles"]) as counters:     # doctest: +SKIP
@@ -75,12 +75,12 @@ class ProgCounters(Owned):
         self._names = list(dict.fromkeys(counters))
         unknown = [name for name in self._names if name not in COUNTERS]
         if unknown:
-            raise EncodeError(f"there is no counter {unknown[0]!r}: {', '.join(sorted(COUNTERS))}")
+            raise EncodeError(f"unknown counter {unknown[0]!r}; known are {', '.join(sorted(COUNTERS))}")
         if not 1 <= len(self._names) <= MOST:
             raise EncodeError(f"{len(self._names)} counters: 1 to {MOST} can be read at once")
         function = inspect.entry_function(program.fileno())
         if not function:
-            raise ObjectError(f"program {program.name} has no BTF: there is no function to measure it by")
+            raise ObjectError(f"program {program.name} has no BTF, which names the function to measure")
         try:
             self._start(program, function)
         except BaseException:

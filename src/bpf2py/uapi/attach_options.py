@@ -492,7 +492,7 @@ def parse_option(name: str, text: str) -> Any:
     >>> parse_option("device", "lo"), parse_option("pid", "12"), parse_option("symbols", "malloc+free")
     ('lo', 12, ['malloc', 'free'])
 
-    Raises ValueError for text that is not such a value, and KeyError for options there are not.
+    Raises ValueError for text that is not such a value, and KeyError for unknown options.
     """
     forms = _forms(name)
     if any(get_origin(form) is Sequence for form in forms):

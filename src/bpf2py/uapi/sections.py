@@ -60,7 +60,7 @@ class SectionMatch(NamedTuple):
 
     Attributes:
         definition: the row of the table.
-        target: what stands behind the name and its slash (``"sched/sched_switch"``), or an empty string.
+        target: the part after the name and its slash (``"sched/sched_switch"``), or an empty string.
         autoload: False when the section name began with ``?``.
     """
 

@@ -14,7 +14,7 @@ _U32 = (1 << 32) - 1
 
 
 def bpf_arena_alloc_pages(engine: Machine, header: int, pointer: int, count: int, _node: int, flags: int) -> int:
-    """Pages, at an address or anywhere; null where there are not that many."""
+    """Pages, at an address or anywhere; null if there are too few."""
     pages = pages_of(engine.core_at(header))
     return 0 if pages is None or flags else pages.allocate(pointer, count & _U32)
 

@@ -52,7 +52,7 @@ def fib_lookup(engine: Machine, _context: int, parameters: int, size: int, flags
 
 
 def sock_ops_cb_flags_set(engine: Machine, context: int, flags: int, *_: int) -> int:
-    """Which callbacks the socket wants: kept in the context; the flags there are not."""
+    """Which callbacks the socket wants: kept in the context; the result is the flags that do not exist."""
     if engine.read(context + IS_FULLSOCK, 4) == bytes(4):
         return -EINVAL
     flags &= 0xFFFFFFFF

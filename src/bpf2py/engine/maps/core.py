@@ -95,7 +95,7 @@ class StorableProgram(Protocol):
 
 
 class PerfOutput(Protocol):
-    """What stands behind an entry of a PERF_EVENT_ARRAY: see `PerfBuffer`."""
+    """The buffer in an entry of a PERF_EVENT_ARRAY: see `PerfBuffer`."""
 
     @property
     def address(self) -> int: ...

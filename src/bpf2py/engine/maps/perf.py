@@ -1,4 +1,4 @@
-"""Perf buffers of the engine: what stands behind an entry of a PERF_EVENT_ARRAY while somebody reads it; see sources/perf.h."""
+"""Perf buffers of the engine: the entries of a PERF_EVENT_ARRAY while somebody reads them; see sources/perf.h."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* Perf buffers: what stands behind an entry of a PERF_EVENT_ARRAY while somebody reads it.
+/* Perf buffers: the entries of a PERF_EVENT_ARRAY while somebody reads them.
  *
  * Records are laid out as the kernel does (include/uapi/linux/perf_event.h): PERF_RECORD_SAMPLE with raw data alone, and
  * PERF_RECORD_LOST before the first record that finds room again.

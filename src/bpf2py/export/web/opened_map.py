@@ -62,11 +62,12 @@ class OpenedMap:
             if isinstance(self._map, RingbufMap):
                 self._tail = self._close.enter_context(RingTail(self._map))
                 self._codecs = self._record_codecs()
-            elif self._map.type in LRU and self._map.max_entries <= LARGEST_COMPARED:
+            elif self._map.type in LRU:
+                small = self._map.max_entries <= LARGEST_COMPARED
                 try:
-                    self._evictions = self._close.enter_context(Evictions(self._map))
+                    self._evictions = self._close.enter_context(Evictions(self._map, compare=small))
                 except BpfError:
-                    pass  # without a compiler there is no program to count with
+                    pass  # without a compiler nothing counts, and nothing counts a large map where no program can be attached
         except BaseException:
             self._close.close()
             raise
@@ -107,7 +108,8 @@ class OpenedMap:
         if not readable(self._map):
             return found | {"unreadable": f"a {found['type']} has no elements to list"}
         try:
-            return found | self._elements() | {"histograms": self._histograms(), "lru": self._lru()}
+            found |= self._elements()
+            return found | {"histograms": self._histograms(), "lru": self._lru(found["elements"])}
         except BpfError as error:  # such as maps of sockets, which say nothing of some
             return found | {"unreadable": str(error)}
 
@@ -155,10 +157,10 @@ class OpenedMap:
             for chart in histograms(self._map, MOST_HISTOGRAMS, {})
         ]
 
-    def _lru(self) -> dict[str, Any] | None:
+    def _lru(self, elements: int) -> dict[str, Any] | None:
         if self._evictions is None:
             return None
-        reading = self._evictions.read()
+        reading = self._evictions.read(elements)
         self._evicted += reading.evicted
         return {
             "evicted": self._evicted,

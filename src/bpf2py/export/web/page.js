@@ -474,16 +474,22 @@ function drawMap(data) {
   facts(p.facts, rows);
   put(p.note, data.unreadable ? safe(data.unreadable) : data.read ? `Only ${count(data.read)} of its elements are read.` : "");
   const own = state.perMap.get(data.id);
+  place(p, "grow");  // above what is known sooner
   if (own && own[1].some((value) => value !== null) && data.elements !== undefined) series(p, "grow", "Elements", own);
   if (data.lru) series(p, "evict", "Evicted a second", state.evictions.data);
   if (data.histograms && data.histograms.length) drawHistograms(p, data.histograms);
   if (data.rows) drawRows(p, data);
   if (data.ring) drawRing(p, data.ring);
 }
+function place(p, name) {
+  if (!p.places) p.places = {};
+  if (!p.places[name]) p.body.append(p.places[name] = make("div"));
+  return p.places[name];
+}
 function series(p, name, title, data) {
   if (!p[name]) {
     p[name] = make("div", { class: "chart", role: "img", "aria-label": title + " over time" });
-    p.body.append(make("h3", null, title), p[name]);
+    place(p, name).append(make("h3", null, title), p[name]);
   }
   chart(p[name], data, ["--bar"], true);
 }

@@ -1,4 +1,4 @@
-"""The server of the page: static files for anybody on the machine, data as event streams for who has the token.
+"""The server of the page: static files for anybody on the machine, data as event streams for those who have the token.
 
 What keeps others out: it binds to the loopback device; a Host that is a name other than localhost is refused, so that no web
 site can have its name resolved to this machine and read answers (DNS rebinding); data is given to requests with the token alone,
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import socket
+import traceback
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import aclosing
 from importlib.resources import files
@@ -222,10 +223,10 @@ class PageServer:
         opened = None
         try:
             while True:
-                start = loop.time()
                 try:
-                    if opened is None:
+                    if opened is None:  # happens once: a program may be compiled
                         opened = await _in_thread(OpenedMap, ident, kind)
+                    start = loop.time()
                     found = await _in_thread(opened.read)
                 except (BpfError, OSError) as error:
                     yield json.dumps({"id": ident, "error": str(error)})
@@ -269,7 +270,9 @@ class _EventStream(Response):
             await asyncio.wait({pump, *waiting}, return_when=asyncio.FIRST_COMPLETED)
             stopped = self._owner._stopping.is_set()
             pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+            (error,) = await asyncio.gather(pump, return_exceptions=True)
+            if isinstance(error, Exception) and not isinstance(error, OSError):
+                traceback.print_exception(error)  # the page only sees an end, and asks again
             if stopped:
                 await send({"type": "http.response.body", "body": b"event: end\ndata: {}\n\n"})
         finally:

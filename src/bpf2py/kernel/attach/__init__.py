@@ -57,7 +57,7 @@ def _by_qdisc(spec: ProgramSpec, options: dict[str, Any]) -> bool:
 
 
 def target_of(spec: ProgramSpec, options: dict[str, Any], form: str) -> str:
-    """The hook's name: the option ``target``, or what stands behind the section's slash."""
+    """The hook's name: the option ``target``, or the part of the section name after the slash."""
     target = options.pop("target", None) or spec.target
     if not target:
         raise AttachError(

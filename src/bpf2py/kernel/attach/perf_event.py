@@ -39,7 +39,7 @@ def attach(program: ProgramFd, spec: ProgramSpec, options: dict[str, Any]) -> li
     cookie = int(options.pop("cookie", 0))
     no_more_options(spec, options)
     if isinstance(event, str) and event not in EVENTS:
-        raise AttachError(f"{what}: there is no event {event!r}: {', '.join(EVENTS)}, or give (type, config)")
+        raise AttachError(f"{what}: unknown event {event!r}: use one of {', '.join(EVENTS)}, or (type, config)")
     kind, config = EVENTS[event] if isinstance(event, str) else event
     bits, sample, config1, config2, breakpoint_type = 0, int(period or 1), 0, 0, 0
     if address is not None:
