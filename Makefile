@@ -132,7 +132,8 @@ PEER := .venv-peer/bin/python
 	@$(PYTHON) -m venv .venv-peer && { .venv-peer/bin/pip install --quiet pylibbpf || echo 'pylibbpf cannot be installed: its column stays empty'; }
 	@touch $@
 
-# The whole table in one run; the rest looks closer at parts of it.
+# The whole table in one run; the rest looks closer at parts of it. cilium/ebpf is measured where Debian's packages golang-go and
+# golang-github-cilium-ebpf-dev are, and libbpf where libbpf-dev is.
 bench: venv .venv-peer/.tried
 	$(BIN)/python -m benchmarks.table --json benchmarks/results.json --page docs/reference/how-fast.md \
 		$$(test -d .venv-peer/lib/python*/site-packages/pylibbpf && echo --peer $(PEER))
@@ -141,7 +142,6 @@ bench: venv .venv-peer/.tried
 	$(BIN)/python -m benchmarks.bench_maps
 	$(BIN)/python -m benchmarks.bench_events
 	$(BIN)/python -m benchmarks.bench_dump
-	$(BIN)/python -m benchmarks.bench_engine
 	$(BIN)/python -m benchmarks.bench_export
 
 clean:

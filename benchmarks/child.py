@@ -52,6 +52,29 @@ def peer_first_read(path: str) -> None:
     os._exit(0)
 
 
+def peer_maps(path: str, count: str) -> None:
+    """Nanoseconds of single operations with pylibbpf."""
+    import os
+
+    import pylibbpf
+
+    obj = pylibbpf.BpfObject(path)
+    obj.load()
+    counts, best = obj["counts"], {"update": float("inf"), "lookup": float("inf")}
+    keys = range(int(count))
+    for _ in range(3):
+        start = time.perf_counter()
+        for key in keys:
+            counts.update(key, key + 1)
+        best["update"] = min(best["update"], since(start) * 1e6 / len(keys))
+        start = time.perf_counter()
+        for key in keys:
+            counts.lookup(key)
+        best["lookup"] = min(best["lookup"], since(start) * 1e6 / len(keys))
+    print(f'{{"update": {best["update"]}, "lookup": {best["lookup"]}}}', flush=True)
+    os._exit(0)
+
+
 def _filled(path: str, kind: str, records: int) -> tuple[bpf2py.Object, Any, float]:
     import struct
 

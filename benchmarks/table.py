@@ -1,10 +1,11 @@
-"""What users wait for, beside C with libbpf, a C++ binding and bpftool where they are there: one table, in one run.
+"""What users wait for, beside C with libbpf, cilium/ebpf in Go, a C++ binding and bpftool where these are: one table, in one run.
 
     python -m benchmarks.table [--rounds N] [--json FILE] [--page FILE] [--peer PYTHON]
 
 Each row is measured in a process of its own, all rows in turns, so that a busy moment of the machine hits every side. Medians of
 the rounds are printed, with the best. Times include the import of the library; only the interpreter's own start is left out, and
-where a file of the user's cache matters there is a row with an empty cache.
+where a file of the user's cache matters there is a row with an empty cache. The engine is measured in the same rows, by
+BPF2PY_BACKEND, and in a table of its own against the kernel's JIT compiler. What a row stands for is in page.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import os
 import platform
 import shutil
-import statistics
 import struct
 import subprocess
 import sys
@@ -23,43 +23,26 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import bpf2py
+from benchmarks.bench_engine import compare, start
 from benchmarks.bench_events import CDrain, burst
 from benchmarks.bench_load import HEAD, PLAIN, RELOCATED, build_c
 from benchmarks.bench_maps import compiler
+from benchmarks.page import ROWS, Line, Numbers, lines_of, page, terminal
 from bpf2py.uapi.cpus import online_cpus
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+GO_PATH = Path("/usr/share/gocode")  # where Debian puts Go libraries
+COUNTS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 100000); __type(key, __u32); __type(value, __u32); }
+    counts SEC(".maps");
+char LICENSE[] SEC("license") = "GPL";
+"""
 RING, PERF = 1_000_000, 200_000
-Numbers = dict[str, float]
-
-
-class Side(NamedTuple):
-    """One side of a row: who, and what measures it."""
-
-    name: str
-    measure: Callable[[], Numbers]
-
-
-class Row(NamedTuple):
-    """A line of the table.
-
-    Attributes:
-        what: is measured.
-        unit: of it.
-        wanted: the bar, as text.
-        key: of the number in what a side gives, by the side.
-        more: whether more is better.
-    """
-
-    what: str
-    unit: str
-    wanted: str
-    key: dict[str, tuple[str, str]]
-    more: bool = False
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -109,10 +92,14 @@ class Sides:
         for name, text in (("200.o", PLAIN), ("200core.o", RELOCATED)):
             (scratch / name).write_bytes(bpf2py.compile(HEAD + "".join(text.format(n=n) for n in range(200))))
         self._python()
+        self._engine()
         self._c()
+        self._go()
         if peer is not None:
             self.sides["pylibbpf plain"] = child("peer_first_read", scratch / "plain.o", python=peer)
             self.sides["pylibbpf core"] = child("peer_first_read", scratch / "core.o", python=peer)
+            (scratch / "counts.o").write_bytes(bpf2py.compile(COUNTS))
+            self.sides["pylibbpf maps"] = child("peer_maps", scratch / "counts.o", 100_000, python=peer)
         if tool := shutil.which("bpftool"):
             self.sides["bpftool list"] = wall(tool, "map", "list")
 
@@ -140,6 +127,78 @@ class Sides:
         sides["bare"] = wall(sys.executable, "-c", "pass")
         for consumer in ("batches", "events"):
             sides[f"live {consumer}"] = self._live(consumer)
+
+    def _engine(self) -> None:
+        """What it can do of that: it fires no hooks by itself, and needs no types of a kernel."""
+        at, sides = self.scratch, self.sides
+        backend = {"BPF2PY_BACKEND": "engine"}
+        sides["engine plain"] = child("first_read", at / "plain.o", **backend)
+        sides["engine start"] = lambda: {"ms": start(1)}
+        sides["engine 200"] = child("warm_load", at / "200.o", **backend)
+        sides["engine maps"] = child("maps", 100_000, **backend)
+        for kind, records in (("ring", RING), ("perf", PERF)):
+            sides[f"engine {kind}"] = child("drain", at / "events.o", kind, records, **backend)
+            sides[f"engine {kind} typed"] = child("typed", at / "events.o", kind, records, **backend)
+
+    def _go(self) -> None:
+        """cilium/ebpf as Debian packages it: golang-go and golang-github-cilium-ebpf-dev."""
+        at, sides = self.scratch, self.sides
+        if not (GO_PATH / "src" / "github.com" / "cilium" / "ebpf").is_dir() or shutil.which("go") is None:
+            self.notes.append(
+                "cilium/ebpf is not installed (Debian: golang-go and golang-github-cilium-ebpf-dev): its column is empty"
+            )
+            return
+        program = at / "peer"
+        settings = {
+            "GO111MODULE": "off",
+            "GOPATH": str(GO_PATH),
+            "GOCACHE": str(at / "go"),
+            "GOFLAGS": "",
+            "CGO_ENABLED": "0",
+        }
+        argv = ["go", "build", "-o", str(program), str(HERE / "go" / "peer.go")]
+        done = subprocess.run(argv, capture_output=True, text=True, env=os.environ | settings)
+        if done.returncode:
+            self.notes.append(
+                "benchmarks/go/peer.go does not build with the cilium/ebpf that is installed: its column is empty"
+            )
+            return
+        self.notes.append(f"cilium/ebpf is {_go_versions()}")
+        left_out: dict[str, None] = {}
+        for name, arguments in (
+            ("plain", ("first_read", at / "plain.o")), ("core", ("first_read", at / "core.o")), ("200", ("load", at / "200.o")),
+            ("200core", ("load", at / "200core.o")), ("maps", ("maps", 100_000)), ("maps 1M", ("maps", 1_000_000)),
+        ):  # fmt: skip
+            argv = [str(program), *map(str, arguments)]
+            tried = subprocess.run(argv, capture_output=True, text=True)
+            if tried.returncode:
+                left_out[": ".join(tried.stderr.strip().rsplit(": ", 2)[-2:])] = None
+            else:
+                sides[f"go {name}"] = lambda argv=argv: json.loads(subprocess.check_output(argv, text=True))  # type: ignore[misc]
+        if left_out:
+            self.notes.append(f"cilium/ebpf is left out of the rows in which it fails here ({', '.join(left_out)})")
+        for kind, records in (("ring", RING), ("perf", PERF)):
+            sides[f"go {kind}"] = lambda kind=kind, records=records: self._go_drain(program, kind, records)  # type: ignore[misc]
+
+    def _go_drain(self, program: Path, kind: str, records: int) -> Numbers:
+        """In a fresh process, which gets the map's descriptor: older versions of cilium/ebpf cannot load the object."""
+        spec = bpf2py.ObjectSpec.from_file(self.scratch / "events.o")
+        spec.maps["ring"].max_entries = 64 << 20
+        with bpf2py.load(spec) as obj:
+            fd = obj.maps[kind].fileno()
+            argv = [str(program), "drain", kind, str(fd), str(records)]
+            running = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(fd,))
+            try:
+                assert running.stdin is not None
+                assert running.stdout is not None
+                assert running.stdout.readline() == "ready\n"
+                fill(obj, kind, records)
+                answer, _ = running.communicate("\n", timeout=60)
+            finally:
+                running.kill()
+                running.wait()
+        found: Numbers = json.loads(answer)
+        return found
 
     def _live(self, consumer: str) -> Callable[[], Numbers]:
         spec = bpf2py.ObjectSpec.from_file(self.scratch / "events.o")
@@ -203,37 +262,28 @@ def fill(obj: bpf2py.Object, kind: str, records: int) -> None:
         obj.programs["fill_perf"].test_run(context=struct.pack("<12Q", records, *[0] * 11), cpu=0)
 
 
-ROWS = [
-    Row("object file to first map read, import included", "ms", "<= 20",
-        {"C": ("C plain", "ms"), "pylibbpf": ("pylibbpf plain", "ms"), "bpf2py": ("plain", "ms")}),
-    Row("the same with CO-RE against vmlinux", "ms", "<= 30",
-        {"C": ("C core", "ms"), "pylibbpf": ("pylibbpf core", "ms"), "bpf2py": ("core", "ms")}),
-    Row("the same, for the first time on this kernel", "ms", "",
-        {"C": ("C core", "ms"), "bpf2py": ("core, empty cache", "ms")}),
-    Row("memory after the first read (peak)", "MiB", "<= 16",
-        {"C": ("C plain", "mib"), "pylibbpf": ("pylibbpf plain", "mib"), "bpf2py": ("plain", "mib")}),
-    Row("first drain of a 64 MiB ring, 1M records", "M/s", ">= 75", {"C": ("C ring", "mps"), "bpf2py": ("ring", "mps")}, True),
-    Row("until such a RingReader is ready", "ms", "", {"bpf2py": ("ring", "ready_ms")}),
-    Row("first drain of a perf buffer, 200k records", "M/s", ">= 50", {"C": ("C perf", "mps"), "bpf2py": ("perf", "mps")}, True),
-    Row("typed events of a ring, for event in reader", "M/s", ">= 3", {"bpf2py": ("ring typed", "mps")}, True),
-    Row("typed events of a perf buffer", "M/s", ">= 3", {"bpf2py": ("perf typed", "mps")}, True),
-    Row("live, 500k records through 1 MiB, dropped: batches", "%", "0",
-        {"C": ("C live", "percent"), "bpf2py": ("live batches", "percent")}),
-    Row("live, dropped: typed events", "%", "0", {"C": ("C live", "percent"), "bpf2py": ("live events", "percent")}),
-    Row("lookup, m[key]", "ns", "<= 1.2x", {"C": ("C maps", "lookup"), "bpf2py": ("maps", "m[key]")}),
-    Row("update, m[key] = value", "ns", "<= 1.3x", {"C": ("C maps", "update"), "bpf2py": ("maps", "m[key] = value")}),
-    Row("count() of 100k, first call", "ms", "<= 3", {"bpf2py": ("maps", "count_ms")}),
-    Row("to_numpy() of 100k, an element", "ns", "<= 1.1x",
-        {"C": ("C maps", "lookup_batch"), "bpf2py": ("maps", "m.to_numpy()")}),
-    Row("to_numpy() of 1M, an element", "ns", "<= 1.1x",
-        {"C": ("C maps 1M", "lookup_batch"), "bpf2py": ("maps 1M", "m.to_numpy()")}),
-    Row("200 programs loaded, warm", "ms", "<= 1.3x", {"C": ("C 200", "ms"), "bpf2py": ("200", "ms")}),
-    Row("200 programs with CO-RE loaded, warm", "ms", "<= 1.3x", {"C": ("C 200core", "ms"), "bpf2py": ("200core", "ms")}),
-    Row("bpf2py map list (C: bpftool), whole process", "ms", "<= 60", {"C": ("bpftool list", "ms"), "bpf2py": ("list", "ms")}),
-    Row("bpf2py --help, whole process", "ms", "2x import", {"bpf2py": ("help", "ms")}),
-    Row("python -c 'import bpf2py', whole process", "ms", "", {"bpf2py": ("import", "ms")}),
-    Row("python -c pass, whole process", "ms", "", {"bpf2py": ("bare", "ms")}),
-]  # fmt: skip
+def _go_versions() -> str:
+    """As Debian's packages say, else what Go says of itself."""
+    query = ["dpkg-query", "-W", "-f", "${Version} ", "golang-github-cilium-ebpf-dev"]
+    try:
+        package = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        package = ""
+    language = subprocess.run(["go", "version"], capture_output=True, text=True).stdout.split()[2:3]
+    return f"{package or 'of an unknown version'}, built with {' '.join(language)}"
+
+
+def against_the_kernel() -> list[Line]:
+    """Lines for the engine's table."""
+    lines: list[Line] = []
+    for found in compare():
+        lines.append({
+            "what": found.work.what, "wanted": float(found.work.bar), "median": found.median, "best": found.best,
+            "kernel_ns": found.kernel_ns, "engine_ns": found.engine_ns,
+        })  # fmt: skip
+        print(f"\rthe engine's table: {len(lines)} lines", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return lines
 
 
 def measured(sides: Sides, rounds: int) -> dict[str, list[Numbers]]:
@@ -249,57 +299,6 @@ def measured(sides: Sides, rounds: int) -> dict[str, list[Numbers]]:
     return found
 
 
-def results(found: dict[str, list[Numbers]]) -> list[dict[str, object]]:
-    """A dict for each row: median and best by side, and the ratio of the medians to C."""
-    lines = []
-    for row in ROWS:
-        line: dict[str, object] = {"what": row.what, "unit": row.unit, "wanted": row.wanted}
-        medians = {}
-        for side, (name, key) in row.key.items():
-            values = [numbers[key] for numbers in found.get(name, [])]
-            if values:
-                medians[side] = statistics.median(values)
-                line[side] = {"median": medians[side], "best": (max if row.more else min)(values)}
-        if medians.get("C") and "bpf2py" in medians:
-            a, b = medians["bpf2py"], medians["C"]
-            line["ratio"] = b / a if row.more and a else a / b
-        lines.append(line)
-    return lines
-
-
-def page(lines: list[dict[str, object]], facts: dict[str, object]) -> str:
-    """The table as Markdown."""
-
-    def cell(value: object) -> str:
-        return f"{value['median']:.3g} ({value['best']:.3g})" if isinstance(value, dict) else ""
-
-    out = [
-        "# How fast",
-        "",
-        f"Measured on {facts['date']}: {facts['machine']}, Linux {facts['kernel']}, Python {facts['python']}, by `make bench`, "
-        "which measures everything in turns in one run, each figure in a fresh process: medians, and in brackets the best, of "
-        f"{facts['rounds']} rounds. The last column says how many times slower than C bpf2py is. The load average was "
-        f"{facts['load']}: on a quiet machine times are shorter, most of all those of whole processes.",
-        "",
-        "| what | unit | C with libbpf | pylibbpf | bpf2py | of C |",
-        "|---|---|---|---|---|---|",
-    ]
-    for line in lines:
-        ratio = line.get("ratio")
-        cells = [line["what"], line["unit"], *(cell(line.get(side)) for side in ("C", "pylibbpf", "bpf2py"))]
-        out.append(f"| {' | '.join(map(str, cells))} | {f'{ratio:.2f}x' if isinstance(ratio, float) else ''} |")
-    notes = facts["notes"]
-    assert isinstance(notes, list)
-    out += ["", *(f"{note[0].upper()}{note[1:]}." for note in notes)]
-    out += [
-        "",
-        "What a kernel's types are called is kept in the user's cache directory (`BPF2PY_CACHE_DIR`): the row "
-        "*for the first time on this kernel* has none. How the engine compares with the kernel stands in "
-        "[What it is, and is not](../engine/index.md).",
-    ]
-    return "\n".join(out).rstrip() + "\n"
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -310,7 +309,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         sides = Sides(Path(scratch), options.peer)
+        own = {row.key[side][0] for row in ROWS for side in ("bpf2py", "engine") if side in row.key}
+        assert own <= sides.sides.keys(), own - sides.sides.keys()
+        before = f"{os.getloadavg()[0]:.1f}"
         found = measured(sides, options.rounds)
+        engine = against_the_kernel()
     if options.peer is None:
         sides.notes.append("pylibbpf is not installed: its column is empty")
     with open("/proc/cpuinfo") as file:
@@ -324,24 +327,15 @@ def main() -> None:
         "load": f"{os.getloadavg()[1]:.1f}",
         "notes": sides.notes,
     }
-    lines = results(found)
-    print(f"{'':52} {'unit':5} {'wanted':9} {'C':>16} {'pylibbpf':>16} {'bpf2py':>16} {'of C':>7}   median (best)")
-    for line in lines:
-        cells = [
-            f"{value['median']:.3g} ({value['best']:.3g})" if isinstance(value := line.get(side), dict) else ""
-            for side in ("C", "pylibbpf", "bpf2py")
-        ]
-        ratio = line.get("ratio")
-        shown = f"{ratio:.2f}x" if isinstance(ratio, float) else ""
-        print(
-            f"{line['what']:52} {line['unit']:5} {line['wanted']:9} {' '.join(f'{each:>16}' for each in cells)} {shown:>7}"
-        )
+    lines = lines_of(found)
+    print(terminal(lines, engine))
+    print(f"load average: {before} before, {facts['load']} after")
     for note in sides.notes:
         print(note)
     if options.json is not None:
-        options.json.write_text(json.dumps({"facts": facts, "rows": lines}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"facts": facts, "rows": lines, "engine": engine}, indent=1) + "\n")
     if options.page is not None:
-        options.page.write_text(page(lines, facts))
+        options.page.write_text(page(lines, engine, facts))
 
 
 if __name__ == "__main__":

@@ -39,11 +39,11 @@ class RawProgram:
             if op is None or op.opcode != isa.CALL or op.src == isa.BPF_PSEUDO_CALL:
                 continue
             helper = HELPERS.get(op.imm)
-            target = target_of(helper.name) if helper is not None and op.src == 0 else None
+            target = target_of(helper.name, engine.code.is_native) if helper is not None and op.src == 0 else None
             if target is None:
                 raise CheckError(slot, f"no such helper: {op.imm}")
             self.code.helpers[slot] = target
-            for name in {target.name} if target.kind == "native" else set():
+            for name in {target.name} if target.kind in ("native", "quick") else set():
                 engine.expect(name)
         engine.expect("prog_array_function")
         for function in self.code.functions:

@@ -250,7 +250,7 @@ def test_bounds(engine: Engine, size: int, width: int, after_helper: bool) -> No
     """From the first public byte to the last of the memory, whatever the offset, also after Python was called."""
     first, last = PUBLIC, engine.memory.size - width
     buffer = engine.memory.allocate(64)
-    comm = [wide(1, buffer), I(ALU64 | isa.BPF_MOV | K, 2, 0, 0, 16), I(isa.CALL, 0, 0, 0, 16)] if after_helper else []
+    comm = [wide(1, buffer), I(ALU64 | isa.BPF_MOV | K, 2, 0, 0, 8), I(isa.CALL, 0, 0, 0, 16)] if after_helper else []
     accesses = [
         I(isa.BPF_LDX | isa.BPF_MEM | size, 0, 6, 0), I(isa.BPF_STX | isa.BPF_MEM | size, 6, 0, 0),
         I(isa.BPF_ST | isa.BPF_MEM | size, 6, 0, 0, 0), I(isa.BPF_STX | isa.BPF_ATOMIC | size, 0, 6, 0, isa.BPF_LOAD_ACQ),

@@ -29,7 +29,7 @@ SEC("syscall") __attribute__((naked)) int first(void)
 }
 static long call(__u32 index, void *ctx) { bpf_printk("line %d", index); return 0; }
 SEC("syscall") int print(__u32 *count) { return bpf_loop(*count, call, 0, 0); }
-static long spin(__u32 index, void *ctx) { bpf_ktime_get_ns(); return 0; }
+static long spin(__u32 index, void *ctx) { char name[8]; bpf_get_current_comm(name, sizeof(name)); return 0; }
 SEC("syscall") int helpers(__u32 *count) { return bpf_loop(*count, spin, 0, 0); }
 SEC("syscall") int wide(__u32 *count)
 {

@@ -82,15 +82,26 @@ def facts() -> dict[str, Any]:
 
 def instructions() -> dict[str, Any]:
     """Run the engine's tests of instructions."""
+    return _tests("native", "test_isa.py")
+
+
+def together() -> dict[str, Any]:
+    """Run those of accesses that are tested together, and of helpers the library answers, as far as they need no compiler."""
+    return _tests(
+        "agree or tested_together or formats or clocks or redirect", "test_straight_code.py", "test_quick_helpers.py"
+    )
+
+
+def _tests(chosen: str, *files: str) -> dict[str, Any]:
     import pytest
 
     output = io.StringIO()
     counter = _Counter()
     with contextlib.redirect_stdout(output):
-        path = Path(test_isa.__file__)
-        options = ["-q", "-x", "--assert=plain", "--noconftest", "-p", "no:cacheprovider", "-k", "native"]
-        alone = ["-c", os.devnull, "--rootdir", str(path.parent)]
-        status = pytest.main([*options, *alone, str(path)], plugins=[counter])
+        directory = Path(test_isa.__file__).parent
+        options = ["-q", "-x", "--assert=plain", "--noconftest", "-p", "no:cacheprovider", "-k", chosen]
+        alone = ["-c", os.devnull, "--rootdir", str(directory)]
+        status = pytest.main([*options, *alone, *(str(directory / file) for file in files)], plugins=[counter])
     code = type(Engine(translator="native").code).__name__
     return {"code": code, "status": int(status), "passed": counter.passed, "output": output.getvalue()[-3000:]}
 

@@ -25,6 +25,7 @@ CALLS = 7  # as in in_arm_guest.py
 GOLDEN = "kernel6.12_i.cpus4.txt.xz"
 ENGINE_TESTS = (
     "raw_programs.py", "random_programs.py", "test_isa.py", "test_random_programs.py", "test_lru_golden.py",
+    "test_straight_code.py", "test_quick_helpers.py",
     f"golden/{GOLDEN}", "golden/cases_i.cpus4.txt.xz",
 )  # fmt: skip
 
@@ -88,6 +89,13 @@ def test_every_instruction_as_machine_code(call: Callable[..., Any]) -> None:
     assert found["code"] == "NativeCode"
     assert found["status"] == 0, found["output"]
     assert found["passed"] > 200
+
+
+def test_the_library_and_python_agree(call: Callable[..., Any]) -> None:
+    """Accesses that are tested together, and helpers that the library answers."""
+    found = call("together")
+    assert found["status"] == 0, found["output"]
+    assert found["passed"] > 40
 
 
 def test_random_programs_as_machine_code(call: Callable[..., Any]) -> None:

@@ -11,13 +11,14 @@ from bpf2py.engine.helpers import KFUNCS, python_helper
 from bpf2py.engine.helpers import Fault as HelperFault
 from bpf2py.engine.maps.core import MapCore, MapSystem
 from bpf2py.engine.maps.rings import notify
-from bpf2py.engine.memory import ENGINE, FUNCTIONS, NESTING, PUBLIC, STACK, STACKS
+from bpf2py.engine.memory import FUNCTIONS, NESTING, PUBLIC, STACK, STACKS
 from bpf2py.engine.newest import Newest
 from bpf2py.engine.own_helpers import OWN_HELPER, OwnHelpers
 from bpf2py.engine.programs.faults import describe
 from bpf2py.engine.programs.loaded import Attachment, LoadedProgram
 from bpf2py.engine.run import Run
 from bpf2py.engine.sockets import XdpSocket
+from bpf2py.engine.state import has_logged, logged, note_run
 from bpf2py.engine.task import Task
 from bpf2py.engine.timers import Timers
 from bpf2py.errors import BpfOSError, ClosedError, EncodeError, ProgramFault
@@ -26,8 +27,6 @@ __all__ = ["DEFAULT_KERNEL", "Machine"]
 
 TRACE_LINES, CLONED_PACKETS = 1 << 16, 1 << 12
 DEFAULT_KERNEL = "6.18"
-_PID_TGID = (ENGINE >> 3) + 5  # struct engine: pid_tgid, and uid_gid after it
-_M64 = (1 << 64) - 1
 _PER_RUN = (Slot.STACK_TOP, Slot.STACK_LOW, Slot.TAIL_CALLS, Slot.FAULT)
 MAX_LENGTH = 1 << 26  # of what a helper reads or writes
 
@@ -48,7 +47,7 @@ class Machine(MapSystem):
         helpers: Mapping[str, Callable[..., int]] | None = None,
     ) -> None:
         super().__init__(kernel, possible_cpus, seed, clock, translator, fuel)
-        self.trace: Newest[str] = Newest(TRACE_LINES)
+        self._trace: Newest[str] = Newest(TRACE_LINES)
         self.signals: Newest[tuple[int, int]] = Newest(TRACE_LINES)
         self.cloned: Newest[tuple[int, bytes]] = Newest(CLONED_PACKETS)
         self.socket_options: dict[tuple[int, int], bytes] = {}
@@ -100,6 +99,21 @@ class Machine(MapSystem):
         if name in KFUNCS or name in self.helpers:
             return 1
         return self.symbols.get(name)
+
+    @property
+    def trace(self) -> Newest[str]:
+        """Lines of bpf_trace_printk."""
+        self._keep_lines()
+        return self._trace
+
+    @trace.setter
+    def trace(self, lines: Newest[str]) -> None:
+        logged(self.memory)
+        self._trace = lines
+
+    def _keep_lines(self) -> None:
+        for line in logged(self.memory):
+            self._trace.add(line.decode("utf-8", "replace").rstrip("\n"))
 
     def xdp_socket(self) -> XdpSocket:
         """A simulated socket of AF_XDP, for an XSKMAP: real ones need CAP_NET_RAW."""
@@ -161,10 +175,9 @@ class Machine(MapSystem):
             raise ClosedError(f"program {program.name}: run: the program is closed")
         task = self.task
         run = Run(program, context, task)
-        self.memory.u64[_PID_TGID] = (task.tgid << 32 | task.pid & 0xFFFFFFFF) & _M64
-        self.memory.u64[_PID_TGID + 1] = (task.gid << 32 | task.uid & 0xFFFFFFFF) & _M64
         if prepare is not None:
             prepare(run)
+        note_run(self.memory, run)
         control = self.memory.control
         kept = [control[slot] for slot in _PER_RUN]
         low = self.memory.base + STACKS + (NESTING - 1 - depth) * STACK
@@ -185,6 +198,8 @@ class Machine(MapSystem):
                 result = self._faulted(run, fault)
         finally:
             del self.runs[depth:]
+            if depth:
+                note_run(self.memory, self.runs[-1])
             for address in run.owned:
                 self._storage_owners.pop(address, None)
                 self.memory.free(address)
@@ -192,6 +207,8 @@ class Machine(MapSystem):
                 control[slot] = value
         if started is not None:
             program.ran(time.perf_counter_ns() - started)
+        if has_logged(self.memory):
+            self._keep_lines()
         if self.ring_events:
             notify(self.ring_events)
         return result

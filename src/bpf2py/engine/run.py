@@ -38,7 +38,6 @@ class Run:
         "owned",
         "packet",
         "program",
-        "redirect",
         "retval",
         "storage",
         "sysctl",
@@ -57,7 +56,6 @@ class Run:
         self.storage: dict[int, int] = {}  # of a run without a cgroup: the values of maps, by their headers
         self.arguments = 0  # of the traced function
         self.retval = 0  # of the operation a cgroup program watches
-        self.redirect: tuple[str, int, int] | None = None  # what bpf_redirect asked for
         self.output = bytearray()  # of an iterator program; the value a sysctl program set
         self.sysctl = Sysctl()  # what a sysctl program is asked about
         self.owned: list[int] = []  # memory that goes when the run ends

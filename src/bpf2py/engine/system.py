@@ -13,6 +13,7 @@ from bpf2py.engine.code.code import Code, Function, Op
 from bpf2py.engine.code.library import library_code
 from bpf2py.engine.code.native import translator_class
 from bpf2py.engine.memory import ENGINE, FUNCTIONS, MAX_FUNCTIONS, Memory
+from bpf2py.engine.state import FROZEN, PYTHON, REAL, note_clock, note_memory
 from bpf2py.engine.version import has_fixed_lru, parse_version
 from bpf2py.errors import BpfOSError, EncodeError
 from bpf2py.owned import Owned
@@ -59,6 +60,7 @@ class System(Owned):
         self.memory.u32[engine + 2] = number
         self.memory.u32[engine + 3] = has_fixed_lru(self.version)
         self.memory.u64[(ENGINE >> 3) + 2] = (seed * 0x9E3779B97F4A7C15 + 0xD1B54A32D192ED03) & (1 << 64) - 1
+        note_memory(self.memory)
         self.clock = clock
 
     def _call_helper(self, a: int, b: int, c: int, d: int, e: int, number: int) -> int:
@@ -109,7 +111,8 @@ class System(Owned):
         if isinstance(clock, int) and not 0 <= clock <= _M64:
             raise EncodeError(f"engine: a clock is nanoseconds from 0 to {_M64}, not {clock}")
         self._clock = clock
-        self.memory.u64[(ENGINE >> 3) + 3] = clock if isinstance(clock, int) else 0
+        kind = FROZEN if isinstance(clock, int) else REAL if clock is None and self.code.has_clock else PYTHON
+        note_clock(self.memory, kind, clock if isinstance(clock, int) else 0)
 
     def now(self) -> int:
         """Nanoseconds, as bpf_ktime_get_ns gives them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from bpf2py.engine.code.debug import SourceLine
 from bpf2py.isa.opcodes import (
     BPF_CALL,
     BPF_EXIT,
@@ -26,6 +25,7 @@ __all__ = [
     "Code",
     "Function",
     "Op",
+    "SourceLine",
     "Target",
     "is_jump",
     "jump_target",
@@ -47,17 +47,27 @@ class Op(NamedTuple):
     imm: int
 
 
+class SourceLine(NamedTuple):
+    """From `slot` on, instructions come from this line."""
+
+    slot: int
+    file: str
+    line: int
+
+
 class Target(NamedTuple):
     """What a helper call is: filled in when the program is placed.
 
     Attributes:
-        kind: ``"native"`` (a function of the engine's library), ``"python"`` (a Python callback) or ``"inline"``.
+        kind: ``"native"`` (a function of the engine's library), ``"quick"`` (one that leaves to the Python callback what is not
+            usual), ``"python"`` (a Python callback) or ``"inline"``.
         name: the library function's or helper's name.
         number: the helper's number, for callbacks.
         pointers: registers (1..5) that must hold public addresses.
         map: whether R1 must be checked to be a map.
         array: (address of the elements, bytes between them, their number) of the array R1 is.
         key: where the key is on the stack, from R10, where that is known.
+        slot: bytes from one CPU's value to the next where that array has one for each, else 0.
     """
 
     kind: str
@@ -67,6 +77,7 @@ class Target(NamedTuple):
     map: int = 0
     array: tuple[int, int, int] = (0, 0, 0)
     key: int = 0
+    slot: int = 0
 
 
 class Function:

@@ -9,17 +9,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from types import CodeType, TracebackType
-from typing import NamedTuple
 
-__all__ = ["SourceLine", "compiled", "slot_of"]
+from bpf2py.engine.code.code import SourceLine
 
-
-class SourceLine(NamedTuple):
-    """From `slot` on, instructions come from this line."""
-
-    slot: int
-    file: str
-    line: int
+__all__ = ["compiled", "slot_of"]
 
 
 def compiled(text: str, slots: Sequence[int], lines: Sequence[SourceLine]) -> tuple[CodeType, str] | None:

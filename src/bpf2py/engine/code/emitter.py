@@ -8,12 +8,11 @@ from typing import ClassVar
 
 from bpf2py.engine.code.code import Code, Function, Op, Target, function_address, is_jump
 from bpf2py.engine.code.layout import Layout
+from bpf2py.engine.code.straight import SIZES, straight_pieces
 from bpf2py.engine.memory import FUNCTIONS, PUBLIC
 from bpf2py.isa import opcodes as isa
 
 __all__ = ["SIZES", "Emitter"]
-
-SIZES = {isa.BPF_B: 1, isa.BPF_H: 2, isa.BPF_W: 4, isa.BPF_DW: 8}
 
 
 class Emitter(ABC):
@@ -27,6 +26,7 @@ class Emitter(ABC):
         jumps: branches to instructions: (place, slot). A jump to a function's first one goes past its prologue.
         calls: branches to functions: (place, slot of the first instruction).
         loops: whether the function has may_goto.
+        tested: whether the accesses that are emitted were tested before.
         registers: the processor's registers that hold BPF's.
     """
 
@@ -45,6 +45,7 @@ class Emitter(ABC):
         self.calls: list[tuple[int, int]] = []
         self.entries: dict[int, int] = {}
         self.loops = False
+        self.tested = False
         self.function: Function = code.functions[0]
 
     def run(self) -> None:
@@ -64,16 +65,33 @@ class Emitter(ABC):
 
     def _body(self, function: Function) -> None:
         out, ops, places = self.out, self.code.ops, self.places
-        _, loops = self.code.targets(function)
+        targets, loops = self.code.targets(function)
         classes = (None, self.load, self.store_imm, self._stx, self.alu, None, None, self.alu)
+        pieces = straight_pieces(self.code, function, targets, self.low, self.layout.size)
+        again: list[
+            tuple[list[int], int, int]
+        ] = []  # (branches to it, first slot, end) of a piece with a test for each access
+        end = -1
         for slot in range(function.start, function.end):
             places[slot] = len(out)
             op = ops[slot]
             if op is None:
                 continue
+            if slot >= end:
+                self.tested = False
             cost = loops.get(slot)
             if cost is not None:
                 self.pay(cost, slot)
+            piece = pieces.get(slot)
+            if piece is not None:
+                end, bounds = piece
+                branches = [self.leave_unless(base, *where) for base, where in bounds.items()]
+                if self.code.trusted:  # that has no effects which must come before the fault
+                    for place in branches:
+                        self.fault_from(place, slot)
+                elif branches:
+                    again.append((branches, slot, end))
+                self.tested = True
             kind = op.opcode & 7
             handler = classes[kind]
             if handler is not None:
@@ -94,6 +112,20 @@ class Emitter(ABC):
             else:
                 self.jump(op, slot)
         places[function.end] = len(out)
+        self.tested = False
+        for branches, first, end in again:
+            for place in branches:
+                self.lead_here(place)
+            for slot in range(first, end):
+                op = ops[slot]
+                if op is None:
+                    continue
+                handler = classes[op.opcode & 7]
+                if handler is not None:
+                    handler(op, slot)
+                else:
+                    self.move(op.dst, self._constant(op, slot))
+            self.jump_to(end)
 
     def _stx(self, op: Op, slot: int) -> None:
         if op.opcode & 0xE0 == isa.BPF_ATOMIC:
@@ -134,6 +166,22 @@ class Emitter(ABC):
         """After the last function: what branches lead to."""
 
     # -- instructions --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def leave_unless(self, base: int, first: int, end: int) -> int:
+        """Branch unless all bytes from offset `first` up to `end` from a BPF register are memory: the branch's place."""
+
+    @abstractmethod
+    def fault_from(self, place: int, slot: int) -> None:
+        """Let a branch of `leave_unless` end the program, as a bad access at an instruction does."""
+
+    @abstractmethod
+    def lead_here(self, place: int) -> None:
+        """Let a branch of `leave_unless` lead to what is emitted next."""
+
+    @abstractmethod
+    def jump_to(self, slot: int) -> None:
+        """Go on at an instruction."""
 
     @abstractmethod
     def pay(self, cost: int, slot: int) -> None:

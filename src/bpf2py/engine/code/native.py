@@ -42,6 +42,14 @@ def can_run() -> bool:
     return answer == 42
 
 
+def _clock_gettime() -> int:
+    """The address of C's function, 0 where there is none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
+
+
 class _Runtime:
     """The code around programs, one for each size of memory; all engines of that size share it and the library's code."""
 
@@ -52,12 +60,14 @@ class _Runtime:
         assert own is not None
         self.processor: Processor = own
         self.layout = Layout(size, -CONTROL - MAX_FUNCTIONS * 8, address, OPS_STACK, own.features())
+        self.layout.clock_gettime = _clock_gettime()
         code, places = own.runtime(self.layout)
         self.executable = Executable(code)
         start = self.executable.address
         self.layout.unwind = start + places["unwind"]
         self.layout.python_helper = start + places["python_helper"]
         self.layout.first_call = start + places["first_call"]
+        self.layout.clock = start + places["clock"] if self.layout.clock_gettime else 0
         self.operation = start + places["operation"]
         self.program = _PROGRAM(start + places["program"])
         self.synchronise = _SYNCHRONISE(start + places["synchronise"]) if "synchronise" in places else None
@@ -94,6 +104,7 @@ class NativeCode:
     """
 
     fuel, helper_cost = 1 << 31, 1 << 11
+    is_native = True
 
     def __init__(
         self, memory: Memory, callback: Callable[[int, int, int, int, int, int], int], _lock: threading.RLock
@@ -103,6 +114,7 @@ class NativeCode:
         self.callback = callback
         self._runtime = _runtime(memory.size)
         self.layout = self._runtime.layout
+        self.has_clock = bool(self.layout.clock)
         self._kept: dict[int, Executable] = {}
         self._thunks = _Thunks(self._runtime.synchronise)
         self.resolve: dict[str, int] = {}

@@ -41,6 +41,7 @@ class Processor(Protocol):
         ``unwind``: ends the innermost of both. ``python_helper``: calls back with five arguments and a number.
         ``first_call``: called through the control number of a library function that is not there yet: calls back for it, and
         goes on with it.
+        ``clock``, only where the layout has `clock_gettime`: called with the number of one of the system's clocks: nanoseconds.
         ``synchronise``, only where code written into pages that are executable already has to be made known to the processor:
         C function (start, end).
         """

@@ -253,7 +253,8 @@ class _Writer:
         elif target.array[0]:
             data, stride, entries = target.array
             key = f"ld4(r10 + {target.key})" if target.key else "ld4(r2)"
-            self.line(depth, f"b = {key}; r0 = {data} + b * {stride} if b < {entries} else 0", True)
+            own = f" + ld4e({ENGINE}) * {target.slot}" if target.slot else ""
+            self.line(depth, f"b = {key}; r0 = {data} + b * {stride}{own} if b < {entries} else 0", True)
         elif target.name == "nothing":
             self.line(depth, "r0 = 0", True)
         elif target.name == "throw" and target.kind == "inline":
@@ -338,6 +339,7 @@ class PythonCode:
     """What makes code runnable by turning it into Python, for one engine: the same interface as `NativeCode`."""
 
     fuel, helper_cost = 1 << 26, 1 << 6
+    is_native = has_clock = False
     wants_lines = True
 
     def __init__(

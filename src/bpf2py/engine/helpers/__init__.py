@@ -29,6 +29,17 @@ map_lookup_elem map_update_elem map_delete_elem map_push_elem map_pop_elem map_p
 ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query loop get_current_pid_tgid get_current_uid_gid
 get_prandom_u32
 """.split()
+# The same for what is usually asked of these; the rest is in Python, as all of them are for the translator to Python.
+_QUICK = frozenset(
+    """
+ktime_get_ns ktime_get_boot_ns ktime_get_coarse_ns ktime_get_tai_ns jiffies64 get_current_cgroup_id get_attach_cookie
+get_numa_node_id get_current_task get_current_task_btf get_current_comm probe_read probe_read_kernel probe_read_user
+probe_read_str probe_read_kernel_str probe_read_user_str copy_from_user skb_load_bytes skb_load_bytes_relative skb_store_bytes
+skb_pull_data get_hash_recalc get_socket_cookie skb_cgroup_id xdp_load_bytes xdp_store_bytes xdp_get_buff_len xdp_adjust_head
+xdp_adjust_tail redirect csum_diff l3_csum_replace l4_csum_replace strncmp strtol strtoul snprintf trace_printk trace_vprintk
+perf_event_output get_current_ancestor_cgroup_id get_ns_current_pid_tgid per_cpu_ptr this_cpu_ptr kptr_xchg task_storage_get
+""".split()
+)
 _INLINE = {
     "get_smp_processor_id": "get_smp_processor_id",
     "tail_call": "tail_call",
@@ -113,13 +124,30 @@ _KFUNC_NAMES = [(name, module) for module, names in _KFUNC_MODULES.items() for n
 KFUNCS: dict[str, Target] = {name: Target("python", name, FIRST_KFUNC + i) for i, (name, _) in enumerate(_KFUNC_NAMES)}
 KFUNCS["bpf_throw"] = Target("inline", "throw")
 KFUNCS.update(
+    {
+        f"bpf_{name}": Target("inline", "nothing")
+        for name in (
+            "rcu_read_lock",
+            "rcu_read_unlock",
+            "preempt_disable",
+            "preempt_enable",
+            "local_irq_save",
+            "local_irq_restore",
+        )
+    }
+)
+KFUNCS.update(
     {f"bpf_iter_num_{name}": Target("native", f"bpf_iter_num_{name}", 0, (1,)) for name in ("new", "next", "destroy")}
 )
 
 
 @functools.cache
-def target_of(name: str) -> Target | None:
-    """What a call of the helper leads to, None where the engine does not have it."""
+def target_of(name: str, quick: bool = True) -> Target | None:
+    """What a call of the helper leads to, None where the engine does not have it.
+
+    Args:
+        quick: whether the library's functions are quicker than Python: where they are native.
+    """
     inline = _INLINE.get(name)
     if inline is not None:
         return Target("inline", inline)
@@ -134,6 +162,8 @@ def target_of(name: str) -> Target | None:
         )
         takes_map = bool(helper.parameters) and helper.parameters[0].name in ("map", "ringbuf")
         return Target("native", name, helper.id, pointers, int(takes_map))
+    if quick and name in _QUICK:
+        return Target("quick", name, helper.id)
     return Target("python", name, helper.id) if name in _MODULES else None
 
 

@@ -361,7 +361,6 @@ def redirect(engine: Machine, ifindex: int, flags: int, *_: int) -> int:
     xdp = isinstance(_packet(engine), XdpBuff)
     if flags & (~0 if xdp else ~1):
         return XDP_ABORTED if xdp else TC_ACT_SHOT
-    engine.current.redirect = ("ifindex", ifindex & 0xFFFFFFFF, flags)
     return XDP_REDIRECT if xdp else TC_ACT_REDIRECT
 
 
@@ -369,7 +368,6 @@ def redirect_peer(engine: Machine, ifindex: int, flags: int, *_: int) -> int:
     """Noted as the packet's way."""
     if flags:
         return TC_ACT_SHOT
-    engine.current.redirect = ("peer", ifindex & 0xFFFFFFFF, flags)
     return TC_ACT_REDIRECT
 
 
@@ -377,7 +375,6 @@ def redirect_neigh(engine: Machine, ifindex: int, parameters: int, size: int, fl
     """Noted as the packet's way."""
     if flags or (0 < size & 0xFFFFFFFF < 20):
         return TC_ACT_SHOT
-    engine.current.redirect = ("neigh", ifindex & 0xFFFFFFFF, flags)
     return TC_ACT_REDIRECT
 
 
@@ -390,7 +387,6 @@ def redirect_map(engine: Machine, header: int, key: int, flags: int, *_: int) ->
     key &= 0xFFFFFFFF
     if not flags & BROADCAST and key.to_bytes(4, "little") not in core.held:
         return flags & VERDICTS
-    engine.current.redirect = ("map", key, core.info.id)
     return XDP_REDIRECT
 
 

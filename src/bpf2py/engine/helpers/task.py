@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bpf2py.engine.helpers import Fault
 from bpf2py.engine.programs.kernel_objects import current_task
+from bpf2py.engine.state import note_pid_namespace
 from bpf2py.uapi.errno import E2BIG, EAGAIN, EINVAL
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def get_ns_current_pid_tgid(engine: Machine, dev: int, ino: int, nsdata: int, si
         engine.write(nsdata, bytes(engine.length(size)))
         return -EINVAL
     task = engine.current.task
+    if space is not None:
+        note_pid_namespace(engine.memory, *space)
     engine.write(nsdata, task.pid.to_bytes(4, "little") + task.tgid.to_bytes(4, "little"))
     return 0
 

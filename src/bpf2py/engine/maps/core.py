@@ -51,7 +51,7 @@ __all__ = [
 
 # struct map of sources/engine.h: up to `own`.
 HEADER = struct.Struct("<8IQQIIQII")
-STRIDE, FROZEN, COUNT = 24, 48, 52  # offsets
+STRIDE, SLOT, FROZEN, COUNT = 24, 28, 48, 52  # offsets
 OWN = 72
 _BATCH = struct.Struct("<QQIIIIQQ")
 _LINE = 64
@@ -97,6 +97,9 @@ class StorableProgram(Protocol):
 class PerfOutput(Protocol):
     """The buffer in an entry of a PERF_EVENT_ARRAY: see `PerfBuffer`."""
 
+    @property
+    def address(self) -> int: ...
+
     def output(self, data: bytes) -> int: ...
 
 
@@ -121,7 +124,7 @@ class MapSystem(System):
         programs: by number.
         sockets: simulated ones, by number.
         events: perf buffers, by number.
-        ring_events: readers of ring buffers that wait.
+        ring_events: readers of ring and perf buffers that wait.
         timers: of their values.
     """
 
@@ -260,6 +263,11 @@ class MapCore(Owned):
     def stride(self) -> int:
         """Bytes from one element to the next."""
         return self.engine.memory.u32[self.header + STRIDE >> 2]
+
+    @property
+    def slot_size(self) -> int:
+        """Bytes from one CPU's value to the next, of maps with one for each."""
+        return self.engine.memory.u32[self.header + SLOT >> 2]
 
     def perf_output(self, cpu: int, data: bytes) -> int:
         """What bpf_perf_event_output() does to the buffer of a CPU; -ENOENT where nobody reads."""

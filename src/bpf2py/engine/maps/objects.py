@@ -228,7 +228,7 @@ class PerfEventArraySlot(FdArraySlot):
     def _resolve(self, fd: int) -> Stored | int:
         event = self.core.engine.events.get(fd)
         # What is kept is how to write: the buffer is its reader's, who closes it.
-        return -EBADF if event is None else (fd, event.output)
+        return -EBADF if event is None else (event.address, event.output)
 
     def _lookup(self, flags: int) -> int:
         return -ENOTSUPP

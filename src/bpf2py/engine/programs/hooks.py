@@ -14,7 +14,6 @@ from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import AttachError
 from bpf2py.owned import Owned
 from bpf2py.spec.program_spec import ProgramSpec
-from bpf2py.uapi.attach_options import check, hook_of
 from bpf2py.uapi.program_types import AttachType
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.programs import iterators
     from bpf2py.seam.protocol import LinkHandle
+    from bpf2py.uapi import attach_options
 else:
+    attach_options = module("bpf2py.uapi.attach_options")
     iterators = module("bpf2py.engine.programs.iterators")
 
 __all__ = ["EngineLink", "attach", "can_attach", "fire", "hook_name"]
@@ -245,9 +246,9 @@ def attach(engine: Machine, program: LoadedProgram, spec: ProgramSpec, options: 
 
     Raises AttachError when neither says where, or for an option programs of this kind do not take.
     """
-    found = hook_of(spec.type, spec.attach_type, spec.section)
+    found = attach_options.hook_of(spec.type, spec.attach_type, spec.section)
     known = dict.fromkeys((*(found.names if found is not None else ()), *OWN_OPTIONS))
-    options = check(f"program {spec.name}: attach", spec.type.name, options, known)
+    options = attach_options.check(f"program {spec.name}: attach", spec.type.name, options, known)
     cookie = int(options.pop("cookie", 0))
     target = options.pop("target", None)
     symbols = options.pop("symbols", None) if spec.attach_type in MANY else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bpf2py.btf.codec_for import codec_for
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Array, Int, Kind, Ref, Struct
+from bpf2py.engine.state import note_task_struct
 from bpf2py.errors import BtfError, EncodeError
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def current_task(engine: Machine) -> int:
     if not address:
         address = opaque(engine, run.owned)
     run.task_address = address
+    note_task_struct(engine.memory, address)
     engine.owns_storage(address, run.task.pid)
     return address
 

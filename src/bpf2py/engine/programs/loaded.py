@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from bpf2py.engine.code.debug import SourceLine
+from bpf2py.engine.code.code import SourceLine
 from bpf2py.errors import BtfError, VerifierError
 from bpf2py.isa.disasm import disassemble
 from bpf2py.linker.link import LinkedProgram, line_at, source_text

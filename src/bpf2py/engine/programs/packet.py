@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from bpf2py.engine.state import Place, note_packet
 from bpf2py.uapi.errno import EINVAL, EOPNOTSUPP
 from bpf2py.uapi.program_types import ProgramType as P
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["L2_TYPES", "SKB_TYPES", "FlowPacket", "Packet", "SkBuff", "XdpBuff"]
 
+FRAME_SIZE = 56  # sizeof(struct frame)
 HEADROOM = 256  # XDP_PACKET_HEADROOM of include/uapi/linux/bpf.h
 TAILROOM = 320  # struct skb_shared_info, rounded up
 FRAME = 4096
@@ -45,9 +47,13 @@ L2_TYPES = (P.SCHED_CLS, P.SCHED_ACT)  # see the Ethernet header; others start a
 
 
 class Packet:
-    """A packet's bytes in the engine's memory, from `data` to `end`, in a block from `start` to `limit`."""
+    """A packet's bytes in the engine's memory, from `data` to `end`, in a block from `start` to `limit`.
 
-    __slots__ = ("context", "data", "end", "limit", "memory", "meta", "start")
+    Attributes:
+        runs: whether a program runs on it: the library's helpers have to know where it is.
+    """
+
+    __slots__ = ("context", "data", "end", "limit", "memory", "meta", "runs", "start")
 
     def __init__(self, memory: Memory, data: bytes, headroom: int, tailroom: int) -> None:
         self.memory = memory
@@ -56,10 +62,16 @@ class Packet:
         self.data = self.meta = self.start + headroom
         self.end = self.data + len(data)
         self.context = 0
+        self.runs = False
         memory.write(self.data, data)
 
     def __len__(self) -> int:
         return self.end - self.data
+
+    @property
+    def place(self) -> Place:
+        """Where the library's helpers find it."""
+        raise NotImplementedError
 
     def content(self) -> bytes:
         """What the packet is now."""
@@ -103,14 +115,31 @@ class Packet:
         self.memory.free(self.context)
 
 
+def _in_frame(index: int) -> property:
+    """A number of a struct frame."""
+
+    def get(packet: XdpBuff) -> int:
+        return packet.memory.u64[(packet.frame >> 3) + index]
+
+    def put(packet: XdpBuff, value: int) -> None:
+        packet.memory.u64[(packet.frame >> 3) + index] = value
+
+    return property(get, put)
+
+
 class XdpBuff(Packet):
     """A packet with a struct xdp_md: what does not fit its page is in fragments, which programs do not see directly.
 
     Attributes:
+        frame: the address of its struct frame (sources/engine.h), which the library changes as well as this class.
         linear_end: where the part ends that programs see.
     """
 
-    __slots__ = ("linear_end",)
+    __slots__ = ("frame",)
+    data = _in_frame(0)
+    end = _in_frame(1)
+    meta = _in_frame(2)
+    linear_end = _in_frame(3)
 
     def __init__(self, memory: Memory, data: bytes, context: bytes = b"") -> None:
         given = context[:XDP_SIZE].ljust(XDP_SIZE, b"\0")
@@ -118,13 +147,21 @@ class XdpBuff(Packet):
         if not metadata <= linear <= len(data) or metadata > HEADROOM:
             metadata, linear = 0, len(data)
         headroom = HEADROOM - metadata
+        self.frame = memory.allocate(FRAME_SIZE, private=True)
         super().__init__(memory, data, headroom, max(FRAME - headroom - len(data), TAILROOM))
         self.limit = self.start + FRAME - TAILROOM
         self.linear_end = min(self.data + linear, self.limit)
         self.data += metadata
         self.context = memory.allocate(XDP_SIZE)
         memory.write(self.context, given)
+        for index, value in ((4, self.start), (5, self.limit), (6, self.context)):
+            memory.u64[(self.frame >> 3) + index] = value
         self.sync()
+
+    @property
+    def place(self) -> Place:
+        """See `Packet.place`."""
+        return 0, 0, 0, 0, self.frame
 
     def sync(self) -> None:
         """Write data, data_end and data_meta."""
@@ -149,6 +186,11 @@ class XdpBuff(Packet):
         self.linear_end = end if whole else min(self.linear_end, end)
         self.sync()
         return 0
+
+    def close(self) -> None:
+        """Give the memory back."""
+        super().close()
+        self.memory.free(self.frame)
 
     def with_metadata(self) -> bytes:
         """What BPF_PROG_TEST_RUN gives: the packet, and in front of it what `xdp_adjust_meta` made room for."""
@@ -210,8 +252,15 @@ class SkBuff(Packet):
             _SOCK.pack(0, family, 0, 0, 0, 0, at[:4], ip6[:16], 0, 0, at[4:], ip6[16:], TCP_CLOSE, 0xFFFFFFFF),
         )
 
+    @property
+    def place(self) -> Place:
+        """See `Packet.place`."""
+        return self.data, self.end, self.data if self.l2 else self.data - ETH_HLEN, self.context, 0
+
     def sync(self) -> None:
         """Write data, data_end, data_meta and len."""
+        if self.runs:
+            note_packet(self.memory, self.place)
         self.set_number(SKB["data"], self.data)
         self.set_number(SKB["data_end"], self.end)
         self.set_number(SKB["data_meta"], self.meta)

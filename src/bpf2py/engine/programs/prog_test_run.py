@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -145,6 +144,8 @@ def _given(context: bytes, size: int) -> bytes:
 
 
 def _check_device(ifindex: int) -> None:
+    import socket
+
     try:
         socket.if_indextoname(ifindex)
     except (OSError, OverflowError):
@@ -279,6 +280,7 @@ def run_once(
 
             def with_packet(run: Run) -> None:
                 run.packet = packet
+                packet.runs = True
                 if prepare is not None:
                     prepare(run)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bpf2py._lazy import module
 from bpf2py.engine.code.check import MAX_STACK, CheckError, check_form
 from bpf2py.engine.code.check_values import MapFacts, check_values
-from bpf2py.engine.code.python import source
 from bpf2py.engine.programs.hooks import attach
 from bpf2py.engine.programs.loaded import LoadedProgram
 from bpf2py.engine.programs.prog_test_run import run_program, test_run
@@ -16,7 +16,6 @@ from bpf2py.engine.refusals import no_pins
 from bpf2py.errors import NotSupported, ObjectError, VerifierError
 from bpf2py.isa.helpers import HELPERS, Parameter
 from bpf2py.linker.core import POISON_IMM
-from bpf2py.linker.digest import program_digest
 from bpf2py.linker.link import LinkedProgram
 from bpf2py.seam.info import ProgramInfo, TestRunResult
 from bpf2py.spec.object_spec import ObjectSpec
@@ -30,7 +29,10 @@ if TYPE_CHECKING:
     from bpf2py.engine.machine import Machine
     from bpf2py.engine.maps.handle import EngineMap
     from bpf2py.engine.programs.hooks import EngineLink
+    from bpf2py.linker import digest
     from bpf2py.seam.protocol import ProgramHandle
+else:
+    digest = module("bpf2py.linker.digest")
 
 __all__ = ["EngineProgram", "load"]
 
@@ -144,7 +146,7 @@ def code_of(linked: LinkedProgram) -> bytes:
 
 def digest_of(linked: LinkedProgram) -> bytes:
     """The hash a program is known by."""
-    return program_digest(code_of(linked))
+    return digest.program_digest(code_of(linked))
 
 
 class EngineProgram(LoadedProgram):
@@ -196,12 +198,14 @@ class EngineProgram(LoadedProgram):
 
     def python_source(self) -> str:
         """The program as Python source, as the Python translation runs it."""
+        from bpf2py.engine.code.python import source
+
         return source(self._code)[0]
 
     def info(self) -> ProgramInfo:
         """Facts of the program."""
         return ProgramInfo(
-            int(self.type), self.ident, self.name[:15], program_digest(self.loaded_code)[:8], len(self.bytecode),
+            int(self.type), self.ident, self.name[:15], digest.program_digest(self.loaded_code)[:8], len(self.bytecode),
             len(self.machine_code()), self.map_ids, 0, self._loaded_at, self.run_time_ns, self.run_count, 0,
             is_gpl_compatible(self.object_spec.license),
         )  # fmt: skip

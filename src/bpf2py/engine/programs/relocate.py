@@ -163,7 +163,7 @@ class Placer:
             target = self.code.helpers.get(slot)
             if target is None:
                 raise CheckError(slot, f"kernel function btf_id {op.imm}: only a relocation says which that is")
-            if target.kind == "native":
+            if target.kind in ("native", "quick"):
                 names.add(target.name)
             elif target.name == "tail_call":
                 names.add("prog_array_function")
@@ -177,7 +177,7 @@ class Placer:
             own = self.engine.helpers.target(helper.name, _count(helper))
             if own is not None:
                 return own
-        target = target_of(helper.name) if helper is not None else None
+        target = target_of(helper.name, self.engine.code.is_native) if helper is not None else None
         if target is None or helper is None:
             name = f"bpf_{helper.name}" if helper is not None else f"number {op.imm}"
             raise NotSupported(
@@ -189,9 +189,10 @@ class Placer:
             return target
         core = self.engine.core_at(header)
         info = core.info
-        if info.type == MapType.ARRAY and helper.name == "map_lookup_elem":
+        if info.type in (MapType.ARRAY, MapType.PERCPU_ARRAY) and helper.name == "map_lookup_elem":
             array = (core.data_address, core.stride, info.max_entries)
-            return Target("inline", "array_lookup", array=array, key=key, pointers=() if key else (2,))
+            slot = core.slot_size if info.type == MapType.PERCPU_ARRAY else 0
+            return Target("inline", "array_lookup", array=array, key=key, slot=slot, pointers=() if key else (2,))
         special = native_name(info.type, helper.name)
         return target._replace(name=special or target.name, map=0)
 

@@ -71,12 +71,46 @@ struct engine {
 	u32 version;       /* of the simulated kernel: major << 16 | minor << 8 | patch, patch at most 255 */
 	u32 lru_fixed;     /* the LRU variant of old kernels: local lists of 128 whatever the map's size */
 	u64 random;        /* state of the random numbers */
-	u64 now;           /* frozen time in ns, 0: the real clock */
+	u64 now;           /* frozen time in ns */
 	u64 rings;         /* headers of the RINGBUF maps, a list: see ringbuf.h */
-	u64 pid_tgid;      /* of the task that runs: tgid << 32 | pid */
+	/* Of the program that runs, see state.py. */
+	u64 pid_tgid;      /* tgid << 32 | pid */
 	u64 uid_gid;       /* gid << 32 | uid */
+	u64 cgroup_id;
+	u64 cookie;        /* of what the program is attached by */
+	u64 task;          /* its struct task_struct, 0: nobody asked for it yet */
+	u64 packet;        /* the first byte of its packet, 0: it has none that a struct __sk_buff stands for */
+	u64 packet_end;
+	u64 mac;           /* where the packet's link layer header is, or would be */
+	u64 skb;           /* the struct __sk_buff */
+	u64 frame;         /* a struct frame, 0: it has no packet that a struct xdp_md stands for */
+	u64 comm[2];
+	u32 own_memory;    /* user memory is what tests put into this memory */
+	u32 named;         /* whether comm is what the task is called */
+	/* Of the machine. */
+	u64 end;           /* of the memory */
+	u64 pid_dev;       /* of the PID namespace, once somebody asked for it */
+	u64 pid_ino;
+	u64 log;           /* lines of bpf_trace_printk that are not in Engine.trace yet, each with its length in front */
+	u32 log_used;      /* bytes of it */
+	u32 clock;         /* CLOCK_... */
 };
+#define CLOCK_PYTHON 0 /* somebody's function */
+#define CLOCK_FROZEN 1
+#define CLOCK_REAL 2
 #define ENGINE ((struct engine *)(MEMORY + 0x100))
+
+/* A packet of an XDP program, in private memory; see programs/packet.py. */
+struct frame {
+	u64 data;
+	u64 end;        /* of its fragments, too */
+	u64 meta;
+	u64 linear_end; /* what programs see ends here */
+	u64 start;      /* of the memory it is in */
+	u64 limit;      /* it may grow up to here */
+	u64 context;    /* the struct xdp_md */
+};
+#define FRAME ((struct frame *)ENGINE->frame)
 
 /* A map's header, 256 bytes, below PUBLIC. What a program calls "map" is its address. */
 struct map {

@@ -3,10 +3,13 @@
  * What is called here by a helper's name does what that helper does in a program; `..._sys_...` do what bpf() commands do.
  */
 #include "array.h"
+#include "format.h"
 #include "hash.h"
 #include "helpers.h"
 #include "lists.h"
 #include "lpm.h"
+#include "perf.h"
+#include "quick.h"
 #include "ringbuf.h"
 #include "stack_trace.h"
 #include "storage.h"

@@ -6,6 +6,7 @@
 #define BPF2PY_STORAGE_H
 
 #include "hash.h"
+#include "quick.h"
 
 #define STORAGE_CREATE 1ULL
 
@@ -50,6 +51,14 @@ EXPORT void *storage_get(struct map *m, u64 owner, const void *value, u64 flags)
 	if (!i && flags & STORAGE_CREATE && !storage_update(m, owner, value, NOEXIST))
 		i = *find_long(m, &owner, hash, UNIT(0));
 	return i ? value_at(m, i) : NULL;
+}
+
+/* The task that runs is known by its pid. */
+EXPORT s64 task_storage_get(struct map *m, u64 task, const void *value, u64 flags)
+{
+	if (!task || task != ENGINE->task || flags > STORAGE_CREATE || !is_map(m, TASK_STORAGE))
+		return PYTHON(156)((u64)m, task, (u64)value, flags, 0);
+	return (s64)storage_get(m, (u32)ENGINE->pid_tgid, value, flags);
 }
 
 EXPORT s64 storage_delete(struct map *m, u64 owner)

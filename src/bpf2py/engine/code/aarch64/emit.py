@@ -287,6 +287,32 @@ class Emitter(emitter.Emitter):
             self.compare(dst, op.imm, wide)
         self.jumps.append((self.branch(word), target))
 
+    def leave_unless(self, base: int, first: int, end: int) -> int:
+        out, pointer = self.out, REGISTER[base]
+        if first:
+            self.add(9, pointer, first)
+            pointer = 9
+        if self.low:
+            out.append(rrr(SUB, 9, pointer, PUBLIC_START))
+            pointer = 9
+        less = end - first - 8
+        limit = LIMIT[8] if self.low else TRUSTED_LIMIT[8]
+        if less:
+            out.append(add_imm(SUB if less > 0 else ADD, 10, limit, abs(less)))
+            limit = 10
+        out.append(rrr(SUBS, ZERO, pointer, limit))
+        return self.branch(branch_if(HI))
+
+    def fault_from(self, place: int, slot: int) -> None:
+        self.faults.append((place, Fault.MEMORY, slot, ZERO, 0))
+
+    def lead_here(self, place: int) -> None:
+        self.aim(place, len(self.out))
+
+    def jump_to(self, slot: int) -> None:
+        self.out.append(B)
+        self.jumps.append((len(self.out) - 1, slot))
+
     # -- memory --------------------------------------------------------------------------------------------------
 
     def address(self, base: int, offset: int, size: int, slot: int, quiet: int = -1) -> int:
@@ -299,6 +325,8 @@ class Emitter(emitter.Emitter):
         if offset:
             self.add(9, pointer, offset)
             pointer = 9
+        if self.tested:
+            return pointer
         tested, start = pointer, 0
         if self.low:
             out.append(rrr(SUB, 10, pointer, PUBLIC_START))
@@ -437,17 +465,26 @@ class Emitter(emitter.Emitter):
                 array_lookup(self, target, slot)
             else:
                 INLINE[target.name](self, slot)
-        elif target.kind == "native":
+        elif target.kind != "python":
+            if target.kind == "quick":
+                self.place(slot)
             self.enter_frame()
             self.call_library(target.name)
             self.leave_frame()
         else:
-            for control, value in ((Slot.PC, slot), (Slot.UNIT, self.unit)):
-                out += [*mov_imm(9, value), store_at(9, CONTROLS, control)]
-            out.append(store_at(FUEL, CONTROLS, Slot.FUEL))
+            if self.code.trusted:  # where the program is was noted by the program
+                out.append(store_at(FUEL, CONTROLS, Slot.FUEL))
+            else:
+                self.place(slot)
             self.enter_frame()
             out += [*mov_imm(5, target.number), *mov_imm(FUNCTION, self.layout.python_helper), blr(FUNCTION)]
             self.leave_frame()
+
+    def place(self, slot: int) -> None:
+        """Note where the program is, for what a Python helper raises; the fuel goes to memory."""
+        for control, value in ((Slot.PC, slot), (Slot.UNIT, self.unit)):
+            self.out += [*mov_imm(9, value), store_at(9, CONTROLS, control)]
+        self.out.append(store_at(FUEL, CONTROLS, Slot.FUEL))
 
     def check_map(self, slot: int) -> None:
         """R1 must be the address of a map's header: a program may have made it up."""

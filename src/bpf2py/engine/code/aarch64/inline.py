@@ -15,6 +15,7 @@ from bpf2py.engine.code.aarch64.encode import (
     SUBS,
     ZERO,
     add_imm,
+    blr,
     br,
     branch_if,
     load,
@@ -32,6 +33,7 @@ from bpf2py.engine.code.aarch64.runtime import FUNCTION
 from bpf2py.engine.code.code import MAX_TAIL_CALLS, SKB_DATA, SKB_DATA_END, Op, Target
 from bpf2py.engine.code.control import Fault, Slot
 from bpf2py.engine.code.emitter import SIZES
+from bpf2py.engine.code.layout import Layout
 from bpf2py.engine.memory import ENGINE
 from bpf2py.isa import opcodes as isa
 
@@ -44,6 +46,7 @@ class Emitter(Protocol):
     """What these pieces need of the emitter they are put into."""
 
     out: list[int]
+    layout: Layout
 
     def aim(self, place: int, target: int) -> None:
         """Fill in where a branch leads to."""
@@ -98,6 +101,8 @@ def array_lookup(emitter: Emitter, target: Target, slot: int) -> None:
     beyond = len(out)
     out.append(branch_if(HS))
     out += mov_imm(10, data)
+    if target.slot:
+        out += [*mov_imm(9, ENGINE), load(4, False, R0, BASE, 9), *mov_imm(9, target.slot), madd(10, R0, 9, 10)]
     if stride & stride - 1:
         out += [*mov_imm(9, stride), madd(R0, 11, 9, 10)]
     else:
@@ -134,6 +139,10 @@ def nothing(emitter: Emitter, slot: int) -> None:
     emitter.out += mov_imm(R0, 0)
 
 
+def read_clock(emitter: Emitter, slot: int) -> None:
+    emitter.out += [*mov_imm(FUNCTION, emitter.layout.clock), blr(FUNCTION)]
+
+
 def throw(emitter: Emitter, slot: int) -> None:
     """bpf_throw(cookie): leave the program with the cookie as its result."""
     emitter.out += [store_at(R1, CONTROLS, Slot.RESULT), rrr(SUBS, ZERO, ZERO, ZERO)]
@@ -167,6 +176,7 @@ def tail_call(emitter: Emitter, slot: int) -> None:
 INLINE = {
     "get_smp_processor_id": get_smp_processor_id,
     "nothing": nothing,
+    "read_clock": read_clock,
     "tail_call": tail_call,
     "throw": throw,
 }

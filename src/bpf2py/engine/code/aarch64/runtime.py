@@ -40,6 +40,7 @@ from bpf2py.engine.code.aarch64.encode import (
     load_at,
     load_near,
     logical_imm,
+    madd,
     mov,
     mov_imm,
     pair,
@@ -163,6 +164,15 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
     out += [pair("ldp", 4, LINK, 4), load_near(4, False, 5, LINK, -8), ubfm(5, 5, 10, 21, False)]
     out += [pair("ldp", 2, 3, 2), pair("pop", 0, 1, 6)]
     out += [load(8, False, FUNCTION, CONTROLS, 5, scaled=True), br(FUNCTION)]
+
+    if layout.clock_gettime:
+        begin("clock")
+        # The clock's number is in x0, where C wants it; the program's numbers that count are in registers that C keeps.
+        out += [pair("push", LINK, FUEL, -4), add_imm(ADD, 1, SP, 16)]
+        out += [*mov_imm(FUNCTION, layout.clock_gettime), blr(FUNCTION)]
+        out += [load_at(9, SP, 2), load_at(10, SP, 3), *mov_imm(11, 1_000_000_000), madd(result, 9, 11, 10)]
+        out.extend(limits())
+        out += [pair("pop", LINK, FUEL, 4), RET]
 
     begin("synchronise")
     for each in (clean_data, forget_instructions):

@@ -31,12 +31,13 @@ from bpf2py.engine.code.x86_64.encode import (
     REGISTER,
     SAVED,
     base_prefix,
-    frame_prefix,
+    frame,
     i32,
     mov_imm,
     prefix,
     ri,
     rr,
+    tested,
 )  # fmt: skip
 from bpf2py.engine.code.x86_64.inline import INLINE, array_lookup, legacy_load
 from bpf2py.engine.code.x86_64.runtime import control
@@ -92,6 +93,26 @@ class Emitter(emitter.Emitter):
         out = self.out
         out += bytes([0x0F, 0x80 | condition]) + b"\0\0\0\0"
         self.faults.append((len(out) - 4, fault, slot))
+
+    def leave_unless(self, base: int, first: int, end: int) -> int:
+        out, pointer = self.out, REGISTER[base]
+        out += bytes([0x4C | pointer >> 3, 0x8D, 0x98 | pointer & 7]) + i32(
+            first - self.low
+        )  # lea r11, [pointer + ...]
+        out += (
+            b"\x49\x81\xfb" + i32(self.layout.size - self.low - (end - first)) + b"\x0f\x87\0\0\0\0"
+        )  # cmp r11, ...; ja
+        return len(out) - 4
+
+    def fault_from(self, place: int, slot: int) -> None:
+        self.faults.append((place, Fault.MEMORY, slot))
+
+    def lead_here(self, place: int) -> None:
+        struct.pack_into("<i", self.out, place, len(self.out) - place - 4)
+
+    def jump_to(self, slot: int) -> None:
+        self.out += b"\xe9\0\0\0\0"
+        self.jumps.append((len(self.out) - 4, slot))
 
     def load_address_value(self, register: int) -> int:
         """A register to read operand `register` (a BPF number) from: R10's value is made in r11."""
@@ -286,10 +307,13 @@ class Emitter(emitter.Emitter):
         """One load or store; `base` is a BPF register."""
         out = self.out
         if base == 10:
-            out += frame_prefix(name, register) + i32(offset) + extra
+            out += frame(name, register, offset) + extra
+            return
+        pointer = REGISTER[base]
+        if self.tested:
+            out += tested(name, register, pointer, offset) + extra
             return
         size = int(name[-1])
-        pointer = REGISTER[base]
         low = self.low
         out += bytes([0x4C | pointer >> 3, 0x8D, 0x98 | pointer & 7])
         out += i32(offset - low)
@@ -373,12 +397,17 @@ class Emitter(emitter.Emitter):
                 array_lookup(self, target, slot)
             else:
                 INLINE[target.name](self, slot)
-        elif target.kind == "native":
+        elif target.kind != "python":
+            if target.kind == "quick":
+                self.place(slot)
             out += self.enter_frame()
             self.call_library(target.name)
             out += self.leave_frame()
         else:
-            self.place(slot)
+            if self.code.trusted:  # where the program is was noted by the program
+                out += base_prefix("st8", R9) + control(Slot.FUEL)
+            else:
+                self.place(slot)
             out += self.enter_frame()
             out += b"\x41\xb9" + i32(target.number)  # mov r9d, number; the runtime keeps the fuel
             out += b"\x49\xbb" + self.layout.python_helper.to_bytes(8, "little") + b"\x41\xff\xd3"

@@ -58,19 +58,31 @@ def prefix(op: str, reg: int) -> bytes:
 
 
 @cache
-def frame_prefix(op: str, reg: int) -> bytes:
-    """The same for memory at [rbp + disp32]."""
-    legacy, rex_w, code = _MEMORY[op]
-    rex = 0x40 | rex_w << 3 | (reg >> 3) << 2
-    return legacy + bytes([rex]) + code + bytes([0x85 | (reg & 7) << 3])
-
-
-@cache
 def base_prefix(op: str, reg: int) -> bytes:
     """The same for memory at [r12 + disp32]."""
     legacy, rex_w, code = _MEMORY[op]
     rex = 0x41 | rex_w << 3 | (reg >> 3) << 2
     return legacy + bytes([rex]) + code + bytes([0x84 | (reg & 7) << 3, 0x24])
+
+
+@cache
+def tested(op: str, reg: int, pointer: int, offset: int) -> bytes:
+    """A load or store, but for an immediate it stores, for memory at [r12 + pointer + offset]."""
+    legacy, rex_w, code = _MEMORY[op]
+    rex = 0x41 | rex_w << 3 | (reg >> 3) << 2 | (pointer >> 3) << 1
+    short = -128 <= offset <= 127
+    place = bytes([(0x44 if short else 0x84) | (reg & 7) << 3, (pointer & 7) << 3 | 4])
+    return legacy + bytes([rex]) + code + place + (bytes([offset & 255]) if short else i32(offset))
+
+
+@cache
+def frame(op: str, reg: int, offset: int) -> bytes:
+    """The same for memory at [rbp + offset]."""
+    legacy, rex_w, code = _MEMORY[op]
+    rex = 0x40 | rex_w << 3 | (reg >> 3) << 2
+    short = -128 <= offset <= 127
+    place = bytes([(0x45 if short else 0x85) | (reg & 7) << 3])
+    return legacy + bytes([rex]) + code + place + (bytes([offset & 255]) if short else i32(offset))
 
 
 _MEMORY = {

@@ -17,7 +17,7 @@ from bpf2py.engine.code.x86_64.encode import (
     REGISTER,
     RSI,
     base_prefix,
-    frame_prefix,
+    frame,
     i32,
     mov_imm,
     ri,
@@ -61,7 +61,7 @@ def array_lookup(emitter: Emitter, target: Target, slot: int) -> None:
     out = emitter.out
     data, stride, entries = target.array
     if target.key:
-        out += frame_prefix("ld4", R10) + i32(target.key)
+        out += frame("ld4", R10, target.key)
     else:
         emitter.access("ld4", R10, 2, 0, slot)
     out += rr(0x31, RAX, RAX, False)
@@ -72,7 +72,12 @@ def array_lookup(emitter: Emitter, target: Target, slot: int) -> None:
         out += b"\x4d\x69\xd2" + i32(stride)  # imul r10, r10, imm32
     else:
         out += b"\x49\xc1\xe2" + bytes([stride.bit_length() - 1])  # shl r10, imm8
-    out += b"\x49\x8d\x82" + i32(data)  # lea rax, [r10 + disp32]
+    if target.slot:
+        out += base_prefix("ld4", RAX) + i32(ENGINE)
+        out += b"\x48\x69\xc0" + i32(target.slot)  # imul rax, rax, imm32
+        out += b"\x49\x8d\x84\x02" + i32(data)  # lea rax, [r10 + rax + disp32]
+    else:
+        out += b"\x49\x8d\x82" + i32(data)  # lea rax, [r10 + disp32]
     out[over - 1] = len(out) - over
 
 
@@ -102,6 +107,10 @@ def get_smp_processor_id(emitter: Emitter, slot: int) -> None:
 
 def nothing(emitter: Emitter, slot: int) -> None:
     emitter.out += mov_imm(RAX, 0)
+
+
+def read_clock(emitter: Emitter, slot: int) -> None:
+    emitter.out += b"\x49\xbb" + emitter.layout.clock.to_bytes(8, "little") + b"\x41\xff\xd3"  # mov r11, ...; call r11
 
 
 def throw(emitter: Emitter, slot: int) -> None:
@@ -139,6 +148,7 @@ def tail_call(emitter: Emitter, slot: int) -> None:
 INLINE = {
     "get_smp_processor_id": get_smp_processor_id,
     "nothing": nothing,
+    "read_clock": read_clock,
     "tail_call": tail_call,
     "throw": throw,
 }

@@ -113,4 +113,18 @@ def runtime(layout: Layout) -> tuple[bytes, dict[str, int]]:
     out += rr(0x85, R10, R10)
     out += b"\x0f\x85" + i32(places["unwind"] - len(out) - 6)
     out += b"\x43\xff\x24\x1c"  # jmp [r12 + r11]
+
+    if layout.clock_gettime:
+        places["clock"] = len(out)
+        out += (
+            b"\x55" + rr(0x89, RSP, RBP) + b"\x48\x83\xe4\xf0\x48\x83\xec\x20"
+        )  # push rbp; mov rbp, rsp; and rsp, -16; sub rsp, 32
+        out += b"\x4c\x89\x4c\x24\x10" + rr(0x89, RSP, RSI)  # mov [rsp + 16], r9; mov rsi, rsp
+        out += b"\x48\xb8" + layout.clock_gettime.to_bytes(8, "little") + b"\xff\xd0"
+        out += (
+            b"\x4c\x8b\x4c\x24\x10" + b"\x48\x69\x04\x24" + i32(1_000_000_000)
+        )  # mov r9, [rsp + 16]; imul rax, [rsp], 10^9
+        out += (
+            b"\x48\x03\x44\x24\x08" + rr(0x89, RBP, RSP) + b"\x5d\xc3"
+        )  # add rax, [rsp + 8]; mov rsp, rbp; pop rbp; ret
     return bytes(out), places
