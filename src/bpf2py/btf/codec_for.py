@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bpf2py._typing import Any
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, Any
 from bpf2py.btf.codec import (
     DEFAULT_OPTIONS,
     ArrayCodec,
@@ -23,8 +24,12 @@ from bpf2py.btf.codec import (
 )
 from bpf2py.btf.reader import MAX_DEPTH, Btf
 from bpf2py.btf.types import INT_BOOL, Array, Enum, Float, Int, Kind, Struct, Var
-from bpf2py.btf.values import make_struct_codec
 from bpf2py.errors import BtfError
+
+if TYPE_CHECKING:
+    from bpf2py.btf import values
+else:
+    values = module("bpf2py.btf.values")
 
 __all__ = ["codec_for", "use_classes"]
 
@@ -88,7 +93,7 @@ def _make(btf: Btf, type_id: int, options: CodecOptions, depth: int) -> Codec[An
                 return ByteArrayCodec(btf_type.count, f"{element_type.name}[{btf_type.count}]")
         return ArrayCodec(_build(btf, btf_type.type_id, options, depth + 1), btf_type.count, options)
     if isinstance(btf_type, Struct):
-        return make_struct_codec(
+        return values.make_struct_codec(
             btf, btf_type, options, lambda member_id: _build(btf, member_id, options, depth + 1), cls
         )
     if isinstance(btf_type, Var):

@@ -15,7 +15,6 @@ from functools import cached_property
 
 from bpf2py._lazy import module
 from bpf2py._typing import TYPE_CHECKING, Any
-from bpf2py.btf.names import essential_name
 from bpf2py.btf.types import (
     MODIFIERS,
     Array,
@@ -42,13 +41,14 @@ from bpf2py.errors import BtfError
 if TYPE_CHECKING:
     import mmap
 
-    from bpf2py.btf import scanned
+    from bpf2py.btf import names, scanned
     from bpf2py.btf.codec import Codec, CodecOptions
     from bpf2py.btf.mentions import Mentions
     from bpf2py.btf.scanned import Records
 
     Blob = bytes | mmap.mmap
 else:
+    names = module("bpf2py.btf.names")
     scanned = module("bpf2py.btf.scanned")
 
 MAGIC = 0xEB9F
@@ -213,9 +213,11 @@ class Btf:
         """Ids of all types with this name or a flavour of it, such as ``task_struct___v2``: those without a flavour first."""
         if self._names is not None:
             found = [(self._name(each), each) for each in self._names.named(name.encode("utf-8", "surrogateescape"))]
-            fitting = sorted((text != name, text, each) for text, each in found if name in (text, essential_name(text)))
+            fitting = sorted(
+                (text != name, text, each) for text, each in found if name in (text, names.essential_name(text))
+            )
             return [self.start_id + each for _, _, each in fitting]
-        flavours = {each for each in self.names_with_prefix(f"{name}___") if essential_name(each) == name}
+        flavours = {each for each in self.names_with_prefix(f"{name}___") if names.essential_name(each) == name}
         return [each for text in (name, *sorted(flavours)) for each in self.ids_by_name(text)]
 
     def _name(self, index: int) -> str:

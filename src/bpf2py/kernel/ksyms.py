@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from bpf2py._typing import NamedTuple
+from functools import cache
+
+from bpf2py._lazy import module
+from bpf2py._typing import TYPE_CHECKING, NamedTuple
 from bpf2py.btf.reader import Btf
 from bpf2py.btf.types import Kind
 from bpf2py.btf.vmlinux import vmlinux
 from bpf2py.errors import NotSupported
 from bpf2py.kernel.btf import btf_fd_of_module, modules
-from bpf2py.symbols.kernel import KernelSymbols
+
+if TYPE_CHECKING:
+    from bpf2py.symbols import kernel as symbols
+    from bpf2py.symbols.kernel import KernelSymbols
+else:
+    symbols = module("bpf2py.symbols.kernel")
 
 
 class KernelSymbol(NamedTuple):
@@ -28,7 +36,10 @@ class KernelSymbol(NamedTuple):
         return f"{self.name}+{self.offset:#x}" + (f" [{self.module}]" if self.module else "")
 
 
-_symbols = KernelSymbols()
+@cache
+def _symbols() -> KernelSymbols:
+    """The table, read once in a process."""
+    return symbols.KernelSymbols()
 
 
 def ksym(address: int) -> KernelSymbol | None:
@@ -37,7 +48,7 @@ def ksym(address: int) -> KernelSymbol | None:
     Reads /proc/kallsyms once in a process, and again for addresses that came later. `bpf2py.symbols` names many at once, and those
     of processes.
     """
-    found = _symbols.at(address)
+    found = _symbols().at(address)
     return KernelSymbol(*found) if found is not None else None
 
 
@@ -71,8 +82,8 @@ def btf_symbol(name: str, kind: Kind) -> BtfSymbol | None:
     for type_id in base.ids_by_name(name):
         if base.kind(type_id) == kind:
             return BtfSymbol(base, type_id, 0)
-    for module in modules():
-        for type_id in module.ids_by_name(name):
-            if type_id >= module.start_id and module.kind(type_id) == kind:
-                return BtfSymbol(module, type_id, btf_fd_of_module(module.name))
+    for btf in modules():
+        for type_id in btf.ids_by_name(name):
+            if type_id >= btf.start_id and btf.kind(type_id) == kind:
+                return BtfSymbol(btf, type_id, btf_fd_of_module(btf.name))
     return None

@@ -22,16 +22,21 @@ if TYPE_CHECKING:
 else:
 
     class _KernelEnumType(enum.EnumType):
+        @classmethod
+        def __prepare__(metaclass, name, bases, **options):
+            return {}
+
         def __new__(metaclass, name, bases, body, **options):
             numbers = {key: value for key, value in body.items() if type(value) is int and key[0] != "_"}
-            if not numbers or not KNOWN:
-                return super().__new__(metaclass, name, bases, body, **options)
-            rest = metaclass.__prepare__(name, bases)
+            if not KNOWN:
+                numbers = {}
+            rest = super().__prepare__(name, bases)
             for key, value in body.items():
                 if key not in numbers:
                     rest[key] = value
             made = super().__new__(metaclass, name, bases, rest, **options)
-            _add_members(made, numbers, issubclass(made, enum.Flag))
+            if numbers:
+                _add_members(made, numbers, issubclass(made, enum.Flag))
             return made
 
     def _add_members(cls: Any, numbers: dict[str, int], flags: bool) -> None:
