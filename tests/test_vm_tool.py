@@ -21,6 +21,12 @@ with process_group(["sh", "-c", "exec 3>alive; echo started >&3; sleep 600 & wai
 """
 
 
+def not_ignored() -> None:
+    """As in a shell, also where the tests run under nohup or in the background."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_the_whole_group(tmp_path: Path, number: signal.Signals) -> None:
     root = Path(__file__).parent.parent
@@ -28,7 +34,7 @@ def test_a_signal_ends_the_whole_group(tmp_path: Path, number: signal.Signals) -
     os.mkfifo(alive)
     environment = {**os.environ, "PYTHONPATH": str(root)}
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, preexec_fn=not_ignored
     ) as tool:
         with alive.open("rb") as stream:
             assert stream.readline() == b"started\n"
