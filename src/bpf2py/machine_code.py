@@ -18,7 +18,7 @@ from bpf2py._typing import Any
 
 __all__ = [
     "FASTCALL", "JB", "JE", "JMP", "JNE", "JNS", "JS", "NOARGS", "ONE_ARGUMENT", "Assembly", "Body", "Executable", "has_bodies",
-    "keep_forever",
+    "is_x86_64", "keep_forever",
 ]  # fmt: skip
 
 PROT_EXEC = 4
@@ -86,15 +86,14 @@ def _mprotect() -> Any:
     return function
 
 
+def is_x86_64() -> bool:
+    """Whether this process runs machine code of x86-64 on Linux; uname() names the kernel's machine to a 32-bit Python, too."""
+    return sys.platform == "linux" and sys.maxsize > 1 << 32 and os.uname().machine == "x86_64"
+
+
 def has_bodies() -> bool:
-    """Whether `Body` is for this interpreter: CPython on 64-bit Linux and x86-64, without the debugging fields of objects."""
-    return (
-        sys.platform == "linux"
-        and sys.implementation.name == "cpython"
-        and sys.maxsize > 1 << 32
-        and not hasattr(sys, "getobjects")
-        and os.uname().machine == "x86_64"
-    )
+    """Whether `Body` is for this interpreter: CPython on x86-64, without the debugging fields of objects."""
+    return is_x86_64() and sys.implementation.name == "cpython" and not hasattr(sys, "getobjects")
 
 
 class _MethodDef(ctypes.Structure):

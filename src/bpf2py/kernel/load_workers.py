@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import threading
 from collections.abc import Callable
 from functools import cache
 
 from bpf2py._typing import Any
 from bpf2py.kernel.syscall import ATTR_SIZE, Fd, Fresh, quick_libc, syscall_numbers
-from bpf2py.machine_code import JB, JMP, JNE, JNS, JS, Assembly, Executable, keep_forever
+from bpf2py.machine_code import JB, JMP, JNE, JNS, JS, Assembly, Executable, is_x86_64, keep_forever
 
 __all__ = ["LoadWorkers", "load_workers"]
 
@@ -71,7 +70,7 @@ def _4(number: int) -> bytes:
 @cache
 def _work() -> Any:
     """The function, called without the interpreter's lock; None where there is none."""
-    if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 1 << 32:
+    if not is_x86_64():
         return None
     try:
         executable = Executable(_code())

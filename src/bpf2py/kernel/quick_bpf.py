@@ -51,7 +51,7 @@ _LOAD = {
 def plain_calls(attr: bytes) -> tuple[Callable[[], int], Callable[[], int]] | None:
     """(lookup, update) with these 32 bytes of attributes: they return 0, or something else without an errno.
 
-    What the attributes point to stays where it is as long as they are used. None where there is no machine code.
+    The caller keeps what the attributes point to in place while it uses them. None if machine code cannot be run here.
     """
     bodies = _plain_bodies()
     return (bodies[0].function(attr), bodies[1].function(attr)) if bodies is not None else None
